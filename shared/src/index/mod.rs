@@ -1,0 +1,231 @@
+//! The balance index: the projection people query, in generations of which one is active.
+//!
+//! X1  A checkpoint is never ahead of the balances and parked accounts it stands for.
+//! X2  A balance never goes back to a lower version, whoever writes: a write of an equal or lower version is skipped.
+//! X3  A checkpoint of a lower epoch than the stored one is refused.
+//! X4  Queries see exactly one generation, or say that there is none.
+//! X5  Once a seal is acknowledged, no balance of the generation changes until it is unsealed, whoever writes.
+//! X6  A generation that was discarded stays gone: a late write does not bring it back.
+//!
+//! Every balance written is a whole document at a version, and whoever writes version k has folded events 1 ..= k. So
+//! whichever writer wins, the document is the fold of a prefix of its stream.
+
+mod balance;
+mod checkpoint;
+mod query;
+
+use std::future::Future;
+
+pub use balance::{AccountStatus, Balance};
+pub use checkpoint::{Checkpoint, Phase};
+pub use query::{BalancePage, BalanceQuery, Cursor, PAGE_DEFAULT, PAGE_MAX, Sort};
+use serde::{Deserialize, Serialize};
+
+use crate::clock::Timestamp;
+use crate::coordinate::{Epoch, Version};
+use crate::error::BackendError;
+use crate::id::AccountId;
+use crate::partition::{Partition, SlotRange};
+
+/// One build of the projection; printed as in the name of its index, `000001`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct Generation(pub u32);
+
+impl std::fmt::Display for Generation {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{:06}", self.0)
+    }
+}
+
+/// What exists in the index.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Generations {
+    /// The one that answers queries.
+    pub active: Option<Generation>,
+    /// All of them, in order, the active one included.
+    pub all: Vec<Generation>,
+}
+
+/// An account whose next event cannot be folded. Its later events wait behind it; nobody else does.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Parked {
+    /// The account.
+    pub account: AccountId,
+    /// The first version that cannot be folded; the document stays at the version before.
+    pub at: Version,
+    /// Why.
+    pub reason: String,
+    /// Since when.
+    pub since: Timestamp,
+}
+
+/// What the index knows of an account.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Loaded {
+    /// Its document.
+    pub balance: Option<Balance>,
+    /// Why it does not move on.
+    pub parked: Option<Parked>,
+}
+
+/// What a worker writes at once: documents, parked accounts, then the checkpoint that stands for them.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Projected {
+    /// Whole documents, at most one for an account.
+    pub balances: Vec<Balance>,
+    /// Accounts that do not move on from here. A parked account that is parked already keeps its first entry.
+    pub parked: Vec<Parked>,
+    /// How far the worker has come when all of that is written.
+    pub checkpoint: Option<Checkpoint>,
+}
+
+/// What became of a write.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Applied {
+    /// Documents that were written.
+    pub written: usize,
+    /// Documents that were skipped because the index had an equal or higher version.
+    pub stale: usize,
+}
+
+/// Why a write was refused, or may have been.
+#[derive(Debug, thiserror::Error)]
+pub enum ApplyError {
+    /// Another worker with a higher epoch owns the partition: stop.
+    #[error("the partition's checkpoint belongs to {current}")]
+    Fenced {
+        /// The epoch of the stored checkpoint.
+        current: Epoch,
+    },
+    /// The generation is sealed: wait until it is unsealed or no longer needed.
+    #[error("generation {0} is sealed")]
+    Sealed(Generation),
+    /// The generation does not exist, or no longer.
+    #[error("generation {0} does not exist")]
+    Gone(Generation),
+    /// One document can never be written as it is (a schema that refuses it): park its account.
+    #[error("the index refuses the document of {account}: {reason}")]
+    Refused {
+        /// Whose document.
+        account: AccountId,
+        /// Why.
+        reason: String,
+    },
+    /// The index failed. Writing the same again is harmless (law X2).
+    #[error(transparent)]
+    Backend(#[from] BackendError),
+}
+
+/// Why a generation was not promoted, or may not have been.
+#[derive(Debug, thiserror::Error)]
+pub enum PromoteError {
+    /// Another generation is active than the caller believes; nothing changed.
+    #[error("the active generation is {0:?}")]
+    Moved(Option<Generation>),
+    /// The generation to promote does not exist.
+    #[error("generation {0} does not exist")]
+    Gone(Generation),
+    /// The index failed: ask which generation is active.
+    #[error(transparent)]
+    Backend(#[from] BackendError),
+}
+
+/// Why a query has no answer.
+#[derive(Debug, thiserror::Error)]
+pub enum QueryError {
+    /// No generation is active yet: the projection is being built.
+    #[error("the projection does not exist yet")]
+    NoGeneration,
+    /// The cursor was not made by this index, or for another order.
+    #[error("the cursor does not belong to this query")]
+    BadCursor,
+    /// The index failed.
+    #[error(transparent)]
+    Backend(#[from] BackendError),
+}
+
+/// The projection's store; see the laws X1 to X6 of this module.
+pub trait BalanceIndex: Clone + Send + Sync + 'static {
+    /// What exists.
+    fn generations(&self) -> impl Future<Output = Result<Generations, BackendError>> + Send;
+
+    /// Makes an empty generation with a number that was never used before.
+    fn create(&self) -> impl Future<Output = Result<Generation, BackendError>> + Send;
+
+    /// Turns the queries to a generation, in one step, if `expected` is the active one.
+    fn promote(
+        &self,
+        generation: Generation,
+        expected: Option<Generation>,
+    ) -> impl Future<Output = Result<(), PromoteError>> + Send;
+
+    /// Refuses writes to a generation from now on (law X5). Repeating it is harmless.
+    fn seal(&self, generation: Generation) -> impl Future<Output = Result<(), BackendError>> + Send;
+
+    /// Takes writes again. Repeating it is harmless.
+    fn unseal(&self, generation: Generation) -> impl Future<Output = Result<(), BackendError>> + Send;
+
+    /// Removes a generation that is not active. Repeating it is harmless; the active one is left alone.
+    fn discard(&self, generation: Generation) -> impl Future<Output = Result<(), BackendError>> + Send;
+
+    /// Writes a batch (laws X1 to X3, X5, X6).
+    fn apply(
+        &self,
+        generation: Generation,
+        projected: Projected,
+    ) -> impl Future<Output = Result<Applied, ApplyError>> + Send;
+
+    /// Overwrites documents that hold a wrong value under the right version; for the verifier's repair alone.
+    fn repair(
+        &self,
+        generation: Generation,
+        balances: Vec<Balance>,
+    ) -> impl Future<Output = Result<(), ApplyError>> + Send;
+
+    /// Lets accounts move on again.
+    fn unpark(
+        &self,
+        generation: Generation,
+        accounts: &[AccountId],
+    ) -> impl Future<Output = Result<(), ApplyError>> + Send;
+
+    /// The partition's checkpoint in a generation.
+    fn checkpoint(
+        &self,
+        generation: Generation,
+        partition: Partition,
+    ) -> impl Future<Output = Result<Option<Checkpoint>, BackendError>> + Send;
+
+    /// What a generation knows of these accounts, in the order of the questions, as of the last acknowledged write.
+    fn load(
+        &self,
+        generation: Generation,
+        accounts: &[AccountId],
+    ) -> impl Future<Output = Result<Vec<Loaded>, BackendError>> + Send;
+
+    /// A page of the documents of a slot range with their versions, ordered by (slot, account). A page with fewer than
+    /// `limit` is the last.
+    fn versions(
+        &self,
+        generation: Generation,
+        slots: SlotRange,
+        after: Option<AccountId>,
+        limit: usize,
+    ) -> impl Future<Output = Result<Vec<(AccountId, Version)>, BackendError>> + Send;
+
+    /// The parked accounts of a slot range, ordered by account, at most `limit`.
+    fn parked(
+        &self,
+        generation: Generation,
+        slots: SlotRange,
+        after: Option<AccountId>,
+        limit: usize,
+    ) -> impl Future<Output = Result<Vec<Parked>, BackendError>> + Send;
+
+    /// One document of the active generation, as of the last acknowledged write.
+    fn get(&self, account: AccountId) -> impl Future<Output = Result<Option<Balance>, QueryError>> + Send;
+
+    /// A page of documents of the active generation.
+    fn search(&self, query: &BalanceQuery) -> impl Future<Output = Result<BalancePage, QueryError>> + Send;
+}

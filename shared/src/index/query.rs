@@ -1,0 +1,72 @@
+use super::{AccountStatus, Balance};
+use crate::money::Money;
+use crate::owner::Owner;
+
+/// How many documents a page has when nothing is said.
+pub const PAGE_DEFAULT: usize = 100;
+
+/// How many documents a page has at most.
+pub const PAGE_MAX: usize = 1_000;
+
+/// The order of a list; the account's id breaks ties.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub enum Sort {
+    /// Owner, ascending by code point.
+    #[default]
+    Owner,
+    /// Owner, descending.
+    OwnerDescending,
+    /// Balance, ascending.
+    Balance,
+    /// Balance, descending.
+    BalanceDescending,
+}
+
+/// Where a page ended: opaque, made by the index for one order.
+///
+/// It names the last document of the page by its sort value and id, so a list goes on without repeats or holes among
+/// documents that did not change meanwhile, also over a swap of generations.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Cursor(pub String);
+
+/// A question for documents of the active generation. Filters combine.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct BalanceQuery {
+    /// Exactly this owner.
+    pub owner: Option<Owner>,
+    /// Above this balance.
+    pub balance_gt: Option<Money>,
+    /// Below this balance.
+    pub balance_lt: Option<Money>,
+    /// Of this status.
+    pub status: Option<AccountStatus>,
+    /// The order.
+    pub sort: Sort,
+    /// 1 ..= [`PAGE_MAX`].
+    pub limit: usize,
+    /// Behind this place.
+    pub cursor: Option<Cursor>,
+}
+
+impl Default for BalanceQuery {
+    fn default() -> Self {
+        Self {
+            owner: None,
+            balance_gt: None,
+            balance_lt: None,
+            status: None,
+            sort: Sort::Owner,
+            limit: PAGE_DEFAULT,
+            cursor: None,
+        }
+    }
+}
+
+/// One page of a list.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct BalancePage {
+    /// The documents.
+    pub balances: Vec<Balance>,
+    /// Where the next page begins; nothing when this is the last.
+    pub next: Option<Cursor>,
+}

@@ -1,0 +1,22 @@
+//! What every part of the bank agrees on: the words, the ports, the backends behind them, and the plumbing.
+//!
+//! *Words* have no I/O: [`coordinate`], [`id`], [`money`], [`owner`], [`event`], [`partition`].
+//! *Ports* are traits with numbered laws: [`store`] (the only truth), [`log`] (ordered partitions between forwarder and
+//! workers), [`lease`] (the right to act alone), [`index`] (the projection people query). Each port's folder holds its
+//! backends and the contract suite every backend passes.
+//!
+//! The idea that holds it together: *version decides what is right; position and offset only decide where to start.*
+
+pub mod clock;
+pub mod coordinate;
+pub mod error;
+pub mod event;
+pub mod id;
+pub mod index;
+pub mod lease;
+pub mod log;
+pub mod money;
+pub mod owner;
+pub mod partition;
+pub mod store;
+pub mod supervise;

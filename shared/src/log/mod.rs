@@ -1,0 +1,134 @@
+//! The partition log: ordered partitions between the forwarder and the workers.
+//!
+//! It is a wake-up with memory, not a truth: it may lose its end, be emptied or be trimmed, and the store fills what is
+//! missing. An *incarnation* names one unbroken life of a partition, so that such a loss is noticed.
+//!
+//! L1  Within one incarnation offsets are 1, 2, 3, …; an offset names one record for as long as it is held.
+//! L2  Within a partition the writes of a stream appear in version order when repeats are ignored, because every
+//!     publisher publishes in version order without leaving one out.
+//! L3  A publish whose `after` is not the end of the partition, or whose incarnation is not the partition's, writes
+//!     nothing.
+//! L4  A reader yields every record after its place exactly in offset order, or says that it cannot; it never skips.
+//! L5  A renewed partition is empty and has an incarnation it never had before.
+
+use std::fmt;
+use std::future::Future;
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+use crate::clock::Timestamp;
+use crate::coordinate::Offset;
+use crate::error::BackendError;
+use crate::event::Recorded;
+use crate::partition::Partition;
+use crate::store::FeedEntry;
+
+/// The name of one unbroken life of a partition; compared for equality only.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct Incarnation(pub Box<str>);
+
+impl fmt::Display for Incarnation {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+/// What a partition holds: the offsets `after + 1 ..= last`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Extent {
+    /// Which life of the partition this is.
+    pub incarnation: Incarnation,
+    /// The last offset that was trimmed away; a reader can start here.
+    pub trimmed: Offset,
+    /// The newest offset, also when its record was trimmed.
+    pub last: Offset,
+}
+
+/// A write as it lies in a partition.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Record {
+    /// Its place.
+    pub offset: Offset,
+    /// The write.
+    pub recorded: Recorded,
+}
+
+/// Why nothing was published, or perhaps something.
+#[derive(Debug, thiserror::Error)]
+pub enum PublishError {
+    /// The partition does not end where the publisher believes: adopt what is true, or notice a loss.
+    #[error("the partition ends elsewhere: {0:?}")]
+    Conflict(Extent),
+    /// The partition is at its size limit: wait, trim, publish again.
+    #[error("the partition is full")]
+    Full {
+        /// How long to wait at least.
+        after: Duration,
+    },
+    /// The log failed. With an unknown effect, ask for the extent; publishing again is harmless.
+    #[error(transparent)]
+    Backend(#[from] BackendError),
+}
+
+/// Why a reader yields nothing.
+#[derive(Debug, thiserror::Error)]
+pub enum ReadError {
+    /// The partition no longer continues from the reader's place: it was trimmed beyond it, lost its end, or lives
+    /// another life. What lies between is in the store.
+    #[error("the partition does not continue from the reader's place: {0:?}")]
+    Moved(Extent),
+    /// The log failed.
+    #[error(transparent)]
+    Backend(#[from] BackendError),
+}
+
+/// Ordered partitions; see the laws L1 to L5 of this module.
+pub trait PartitionLog: Clone + Send + Sync + 'static {
+    /// What [`PartitionLog::reader`] opens.
+    type Reader: PartitionReader;
+
+    /// What the partition holds.
+    fn extent(&self, partition: Partition) -> impl Future<Output = Result<Extent, BackendError>> + Send;
+
+    /// Appends a batch behind `after` and answers the new end. All of it is durable then, as durable as the log is.
+    fn publish(
+        &self,
+        partition: Partition,
+        incarnation: &Incarnation,
+        after: Offset,
+        batch: &[FeedEntry],
+    ) -> impl Future<Output = Result<Offset, PublishError>> + Send;
+
+    /// Opens a reader after an offset of this incarnation.
+    fn reader(
+        &self,
+        partition: Partition,
+        incarnation: &Incarnation,
+        after: Offset,
+    ) -> impl Future<Output = Result<Self::Reader, ReadError>> + Send;
+
+    /// Forgets records at or below `through` that were published before `before`; answers how many.
+    fn trim(
+        &self,
+        partition: Partition,
+        through: Offset,
+        before: Timestamp,
+    ) -> impl Future<Output = Result<u64, BackendError>> + Send;
+
+    /// Empties the partition and begins another incarnation, so that everyone who reads it notices a loss and
+    /// synchronises with the store. Does nothing if the partition no longer has `incarnation`: somebody else did it.
+    fn renew(
+        &self,
+        partition: Partition,
+        incarnation: &Incarnation,
+    ) -> impl Future<Output = Result<Extent, BackendError>> + Send;
+}
+
+/// What yields a partition's records after an offset.
+pub trait PartitionReader: Send + 'static {
+    /// The next records, at most `limit`. Waits until there is one, but not for ever: an empty batch says that the
+    /// reader is alive. Cancel safe.
+    fn next_batch(&mut self, limit: usize) -> impl Future<Output = Result<Vec<Record>, ReadError>> + Send;
+}

@@ -1,0 +1,201 @@
+//! Money: integer minor units, checked arithmetic, no float anywhere.
+//!
+//! Both types stay within ±(2^53 − 1), the integers every JSON reader holds exactly.
+
+use std::fmt;
+use std::str::FromStr;
+
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+/// The greatest amount of minor units the bank deals in: 2^53 − 1.
+pub const MONEY_MAX: i64 = 9_007_199_254_740_991;
+
+/// Why a number is not money.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum MoneyError {
+    /// An amount moves at least one minor unit and at most [`MONEY_MAX`].
+    #[error("must be a whole number of minor units from 1 to {MONEY_MAX}")]
+    NotAnAmount,
+    /// A balance or limit lies within ±[`MONEY_MAX`].
+    #[error("must be a whole number of minor units from -{MONEY_MAX} to {MONEY_MAX}")]
+    OutOfRange,
+    /// Not an ISO 4217 code.
+    #[error("must be an ISO 4217 currency code such as EUR")]
+    NotACurrency,
+}
+
+/// What a movement moves: 1 ..= [`MONEY_MAX`] minor units.
+///
+/// ```
+/// use shared::money::{Amount, MONEY_MAX};
+/// assert!(Amount::new(0).is_err());
+/// assert!(Amount::new(MONEY_MAX).is_ok());
+/// assert!(serde_json::from_str::<Amount>("1.0").is_err());
+/// assert!(serde_json::from_str::<Amount>("1e2").is_err());
+/// ```
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
+#[serde(transparent)]
+pub struct Amount(i64);
+
+impl Amount {
+    /// The amount of this many minor units.
+    ///
+    /// # Errors
+    /// [`MoneyError::NotAnAmount`] outside 1 ..= [`MONEY_MAX`].
+    pub const fn new(minor_units: i64) -> Result<Self, MoneyError> {
+        if minor_units >= 1 && minor_units <= MONEY_MAX { Ok(Self(minor_units)) } else { Err(MoneyError::NotAnAmount) }
+    }
+
+    /// Minor units.
+    #[must_use]
+    pub const fn get(self) -> i64 {
+        self.0
+    }
+}
+
+impl fmt::Display for Amount {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+impl<'de> Deserialize<'de> for Amount {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        Self::new(i64::deserialize(deserializer)?).map_err(serde::de::Error::custom)
+    }
+}
+
+/// What an account holds or may owe: −[`MONEY_MAX`] ..= [`MONEY_MAX`] minor units.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
+#[serde(transparent)]
+pub struct Money(i64);
+
+impl Money {
+    /// Nothing.
+    pub const ZERO: Self = Self(0);
+
+    /// This many minor units.
+    ///
+    /// # Errors
+    /// [`MoneyError::OutOfRange`] outside ±[`MONEY_MAX`].
+    pub const fn new(minor_units: i64) -> Result<Self, MoneyError> {
+        if minor_units >= -MONEY_MAX && minor_units <= MONEY_MAX {
+            Ok(Self(minor_units))
+        } else {
+            Err(MoneyError::OutOfRange)
+        }
+    }
+
+    /// Minor units.
+    #[must_use]
+    pub const fn get(self) -> i64 {
+        self.0
+    }
+
+    /// The sum, or nothing if it leaves the range.
+    #[must_use]
+    pub fn plus(self, amount: Amount) -> Option<Self> {
+        self.0.checked_add(amount.0).and_then(|sum| Self::new(sum).ok())
+    }
+
+    /// The difference, or nothing if it leaves the range.
+    #[must_use]
+    pub fn minus(self, amount: Amount) -> Option<Self> {
+        self.0.checked_sub(amount.0).and_then(|rest| Self::new(rest).ok())
+    }
+}
+
+impl From<Amount> for Money {
+    fn from(amount: Amount) -> Self {
+        Self(amount.0)
+    }
+}
+
+impl fmt::Display for Money {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+impl<'de> Deserialize<'de> for Money {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        Self::new(i64::deserialize(deserializer)?).map_err(serde::de::Error::custom)
+    }
+}
+
+/// An ISO 4217 code, three capital letters.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Currency([u8; 3]);
+
+impl Currency {
+    /// The code, such as `EUR`.
+    #[must_use]
+    pub fn code(&self) -> &str {
+        std::str::from_utf8(&self.0).unwrap_or("???")
+    }
+}
+
+impl FromStr for Currency {
+    type Err = MoneyError;
+
+    fn from_str(code: &str) -> Result<Self, Self::Err> {
+        let letters: [u8; 3] = code.as_bytes().try_into().map_err(|_| MoneyError::NotACurrency)?;
+        match iso_currency::Currency::from_code(code) {
+            Some(_) => Ok(Self(letters)),
+            None => Err(MoneyError::NotACurrency),
+        }
+    }
+}
+
+impl fmt::Display for Currency {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.code())
+    }
+}
+
+impl fmt::Debug for Currency {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.code())
+    }
+}
+
+impl Serialize for Currency {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(self.code())
+    }
+}
+
+impl<'de> Deserialize<'de> for Currency {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        <std::borrow::Cow<'de, str>>::deserialize(deserializer)?.parse().map_err(serde::de::Error::custom)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sums_stop_at_the_edge_of_the_range() {
+        let one = Amount::new(1).unwrap();
+        let most = Money::new(MONEY_MAX).unwrap();
+        assert_eq!(most.plus(one), None);
+        assert_eq!(most.minus(one), Money::new(MONEY_MAX - 1).ok());
+        assert_eq!(Money::new(-MONEY_MAX).unwrap().minus(one), None);
+    }
+
+    #[test]
+    fn only_whole_numbers_in_range_are_amounts() {
+        for text in ["0", "-1", "1.5", "1.0", "1e3", "\"1\"", "9007199254740992", "null", "true", "-0", "NaN"] {
+            assert!(serde_json::from_str::<Amount>(text).is_err(), "{text} was taken for an amount");
+        }
+    }
+
+    #[test]
+    fn currencies_are_iso_codes_in_capitals() {
+        assert!("EUR".parse::<Currency>().is_ok());
+        for code in ["eur", "EURO", "XXQ", "", "EU"] {
+            assert!(code.parse::<Currency>().is_err(), "{code} was taken for a currency");
+        }
+    }
+}

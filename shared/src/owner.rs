@@ -1,0 +1,96 @@
+//! An owner's name: text from outside, checked once, then trusted.
+
+use std::fmt;
+use std::sync::Arc;
+
+use serde::{Deserialize, Deserializer, Serialize};
+use unicode_normalization::UnicodeNormalization;
+
+/// The longest name, in Unicode scalar values.
+pub const OWNER_CHARS_MAX: usize = 128;
+
+/// Why a text is not an owner's name.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum OwnerError {
+    /// Empty, blank or too long.
+    #[error("must have 1 to {OWNER_CHARS_MAX} characters that are not all blank")]
+    Length,
+    /// Control characters break logs and terminals; direction overrides make a name read as another.
+    #[error("must not contain control characters or text direction overrides")]
+    Character,
+}
+
+/// 1 to [`OWNER_CHARS_MAX`] characters in normalization form C, without control or direction-override characters.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
+#[serde(transparent)]
+pub struct Owner(Arc<str>);
+
+impl Owner {
+    /// Checks and normalizes a name.
+    ///
+    /// # Errors
+    /// [`OwnerError`] says which rule the text breaks.
+    pub fn new(text: &str) -> Result<Self, OwnerError> {
+        // A character takes at most four bytes, so a text beyond that is refused before it is normalized.
+        if text.len() > OWNER_CHARS_MAX * 4 || text.trim().is_empty() {
+            return Err(OwnerError::Length);
+        }
+        if text.chars().any(is_forbidden) {
+            return Err(OwnerError::Character);
+        }
+        let name: String = text.nfc().collect();
+        if name.chars().count() > OWNER_CHARS_MAX {
+            return Err(OwnerError::Length);
+        }
+        Ok(Self(name.into()))
+    }
+
+    /// The name.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+fn is_forbidden(character: char) -> bool {
+    character.is_control()
+        || matches!(character, '\u{061C}' | '\u{200E}' | '\u{200F}' | '\u{2028}'..='\u{202E}' | '\u{2066}'..='\u{2069}')
+}
+
+/// Names are personal data: debug output, and so logs, show only that there is one.
+impl fmt::Debug for Owner {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Owner(…)")
+    }
+}
+
+impl<'de> Deserialize<'de> for Owner {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        Self::new(&<std::borrow::Cow<'de, str>>::deserialize(deserializer)?).map_err(serde::de::Error::custom)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_are_bounded_and_normalized() {
+        assert_eq!(Owner::new("Zoe\u{0308}").unwrap().as_str(), "Zo\u{eb}");
+        assert!(Owner::new(&"x".repeat(128)).is_ok());
+        assert_eq!(Owner::new(&"x".repeat(129)), Err(OwnerError::Length));
+        assert_eq!(Owner::new(" \u{a0} "), Err(OwnerError::Length));
+    }
+
+    #[test]
+    fn names_that_could_forge_a_line_or_turn_text_around_are_refused() {
+        for text in ["a\0b", "a\nb", "a\u{7f}", "\u{202e}abc", "a\u{2066}b", "a\u{85}b", "a\u{2028}b"] {
+            assert_eq!(Owner::new(text), Err(OwnerError::Character), "{text:?}");
+        }
+    }
+
+    #[test]
+    fn a_name_does_not_reach_debug_output() {
+        assert!(!format!("{:?}", Owner::new("Paulo").unwrap()).contains("Paulo"));
+    }
+}

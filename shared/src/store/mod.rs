@@ -1,0 +1,141 @@
+//! The event store: the only truth of the bank.
+//!
+//! S1  A commit is taken whole or not at all, also when it writes to several streams.
+//! S2  Within a stream, versions are 1, 2, 3, … without a gap or a twin.
+//! S3  A feed yields the writes of one stream in version order, and yields every commit that becomes visible after the
+//!     feed's position; a commit that was visible to [`EventStore::head`] before may be yielded again, never skipped.
+//! S4  A commit id is taken once, and so is an idempotency key, over all streams. A repeat writes nothing and returns
+//!     the first commit.
+//! S5  The commits of one batch take effect in their order, each with a fate of its own; one that builds on a refused
+//!     one is refused as a conflict.
+//! S6  A scan yields the streams of a slot range ordered by (slot, stream, version), every stream complete up to some
+//!     version at or above its head when the scan passed it.
+//! S7  What was acknowledged survives the death of the process, and of the machine as far as its disk keeps promises.
+//!
+//! Why a unique first version is enough for optimistic concurrency: a reader sees whole writes, so every writer's next
+//! version is the end of some write plus one. Two writers with the same knowledge collide on it; a stale writer
+//! collides with the write that outdated him.
+//!
+//! Beside the events a store keeps [`Snapshots`] (a cache of long streams) and [`Registers`] (small durable values with
+//! compare-and-set: the forwarder's checkpoint, the partition map, rebuild jobs).
+
+mod commit;
+mod register;
+mod snapshot;
+
+use std::future::Future;
+
+pub use commit::{
+    AppendError, Appended, Commit, IdempotencyKey, KEY_CHARS_MAX, KeyError, KeyedRequest, StoredCommit, StreamWrite,
+};
+pub use register::{Register, Registers, WriteError};
+pub use snapshot::{Snapshot, Snapshots};
+
+use crate::coordinate::{Position, Version};
+use crate::error::BackendError;
+use crate::event::{Recorded, StreamAfter};
+use crate::id::{AccountId, CommitId};
+use crate::partition::SlotRange;
+
+/// Everything the services ask of the store's backend.
+pub trait Store: EventStore + Snapshots + Registers {}
+
+impl<T: EventStore + Snapshots + Registers> Store for T {}
+
+/// Streams of events; see the laws S1 to S7 of this module.
+pub trait EventStore: Clone + Send + Sync + 'static {
+    /// What [`EventStore::feed`] opens.
+    type Feed: ChangeFeed;
+
+    /// Appends a batch. The answers stand in the order of the commits, one each.
+    fn append(&self, commits: Vec<Commit>) -> impl Future<Output = Vec<Result<Appended, AppendError>>> + Send;
+
+    /// Reads on in many streams at once, each after the version its reader has, at least until `limit_each` events are
+    /// reached or the stream ends. An unknown stream is an empty one. The answers stand in the order of the questions.
+    fn read_streams(
+        &self,
+        streams: &[StreamAfter],
+        limit_each: usize,
+    ) -> impl Future<Output = Result<Vec<Vec<Recorded>>, BackendError>> + Send;
+
+    /// The commits with these ids, in the order of the questions.
+    fn find_commits(
+        &self,
+        ids: &[CommitId],
+    ) -> impl Future<Output = Result<Vec<Option<StoredCommit>>, BackendError>> + Send;
+
+    /// The commits with these idempotency keys, in the order of the questions.
+    fn find_keys(
+        &self,
+        keys: &[IdempotencyKey],
+    ) -> impl Future<Output = Result<Vec<Option<StoredCommit>>, BackendError>> + Send;
+
+    /// A page of a scan (law S6): at most about `limit` events of the range's streams, after the place where the page
+    /// before ended.
+    fn scan(
+        &self,
+        slots: SlotRange,
+        after: Option<StreamAfter>,
+        limit: usize,
+    ) -> impl Future<Output = Result<ScanPage, BackendError>> + Send;
+
+    /// A page of the range's streams with their last versions, ordered by (slot, stream), at most `limit` of them.
+    /// A page with fewer than `limit` is the last.
+    fn heads(
+        &self,
+        slots: SlotRange,
+        after: Option<AccountId>,
+        limit: usize,
+    ) -> impl Future<Output = Result<Vec<(AccountId, Version)>, BackendError>> + Send;
+
+    /// The position behind every commit that is visible now.
+    fn head(&self) -> impl Future<Output = Result<Position, BackendError>> + Send;
+
+    /// Opens a feed after a position.
+    fn feed(&self, after: Position) -> impl Future<Output = Result<Self::Feed, FeedError>> + Send;
+}
+
+/// What yields the store's writes after a position.
+pub trait ChangeFeed: Send + 'static {
+    /// The next writes, at most `limit`. Waits until there is one, but not for ever: an empty batch says that the feed
+    /// is alive, and may carry a newer position. Cancel safe: a dropped call loses nothing.
+    fn next_batch(&mut self, limit: usize) -> impl Future<Output = Result<FeedBatch, FeedError>> + Send;
+}
+
+/// Some writes in the order of the feed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct FeedBatch {
+    /// The writes.
+    pub entries: Vec<FeedEntry>,
+    /// Where to resume behind all of them.
+    pub reached: Position,
+}
+
+/// One write, and where a feed resumes behind it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct FeedEntry {
+    /// Behind this write.
+    pub position: Position,
+    /// The write.
+    pub recorded: Recorded,
+}
+
+/// Why a feed yields nothing.
+#[derive(Debug, thiserror::Error)]
+pub enum FeedError {
+    /// The store no longer knows the position: catch up by a scan, then feed from the head noted before it.
+    #[error("the store no longer holds what follows position {0}")]
+    Lost(Position),
+    /// The store failed.
+    #[error(transparent)]
+    Backend(#[from] BackendError),
+}
+
+/// One page of a scan.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ScanPage {
+    /// The writes, ordered by (slot, stream, version).
+    pub records: Vec<Recorded>,
+    /// Where the next page begins; nothing when the range is done.
+    pub next: Option<StreamAfter>,
+}

@@ -1,0 +1,35 @@
+use std::future::Future;
+
+use bytes::Bytes;
+
+use crate::coordinate::Version;
+use crate::error::BackendError;
+use crate::id::AccountId;
+
+/// The state of a stream at a version: a cache that may be missing or old, and is never wrong.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Snapshot {
+    /// The stream.
+    pub stream: AccountId,
+    /// How many of its events the state contains.
+    pub version: Version,
+    /// The number of the state's shape; a reader that does not know it ignores the snapshot.
+    pub schema: u16,
+    /// The state; opaque to the store.
+    pub state: Bytes,
+}
+
+/// Snapshots, kept by the store beside the events.
+///
+/// N1  A snapshot of a lower version never replaces one of a higher version.
+/// N2  Losing any snapshot costs time, nothing else.
+pub trait Snapshots: Clone + Send + Sync + 'static {
+    /// The newest snapshots of these streams, in the order of the questions.
+    fn load_snapshots(
+        &self,
+        streams: &[AccountId],
+    ) -> impl Future<Output = Result<Vec<Option<Snapshot>>, BackendError>> + Send;
+
+    /// Keeps snapshots.
+    fn save_snapshots(&self, snapshots: Vec<Snapshot>) -> impl Future<Output = Result<(), BackendError>> + Send;
+}

@@ -18,5 +18,6 @@ pub mod log;
 pub mod money;
 pub mod owner;
 pub mod partition;
+pub mod retry;
 pub mod store;
 pub mod supervise;

@@ -4,7 +4,8 @@
 //! X2  A balance never goes back to a lower version, whoever writes: a write of an equal or lower version is skipped.
 //! X3  A checkpoint of a lower epoch than the stored one is refused.
 //! X4  Queries see exactly one generation, or say that there is none.
-//! X5  Once a seal is acknowledged, no balance of the generation changes until it is unsealed, whoever writes.
+//! X5  Once a seal is acknowledged, no balance of the generation changes until the same [`Seal`] is lifted, whoever
+//!     writes. Sealing is exclusive: a generation that is sealed by another seal is refused.
 //! X6  A generation that was discarded stays gone: a late write does not bring it back.
 //!
 //! Every balance written is a whole document at a version, and whoever writes version k has folded events 1 ..= k. So
@@ -45,7 +46,14 @@ pub struct Generations {
     pub active: Option<Generation>,
     /// All of them, in order, the active one included.
     pub all: Vec<Generation>,
+    /// Those that refuse writes, in order, each with the seal it is under.
+    pub sealed: Vec<(Generation, Seal)>,
 }
+
+/// Who sealed a generation: the job that switches. A late call of a job that is over cannot lift another job's seal.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct Seal(pub uuid::Uuid);
 
 /// An account whose next event cannot be folded. Its later events wait behind it; nobody else does.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -160,11 +168,11 @@ pub trait BalanceIndex: Clone + Send + Sync + 'static {
         expected: Option<Generation>,
     ) -> impl Future<Output = Result<(), PromoteError>> + Send;
 
-    /// Refuses writes to a generation from now on (law X5). Repeating it is harmless.
-    fn seal(&self, generation: Generation) -> impl Future<Output = Result<(), BackendError>> + Send;
+    /// Refuses writes to a generation from now on (law X5). Repeating it with the same seal is harmless.
+    fn seal(&self, generation: Generation, seal: Seal) -> impl Future<Output = Result<(), ApplyError>> + Send;
 
-    /// Takes writes again. Repeating it is harmless.
-    fn unseal(&self, generation: Generation) -> impl Future<Output = Result<(), BackendError>> + Send;
+    /// Takes writes again, if this is the seal the generation is under; does nothing otherwise.
+    fn unseal(&self, generation: Generation, seal: Seal) -> impl Future<Output = Result<(), BackendError>> + Send;
 
     /// Removes a generation that is not active. Repeating it is harmless; the active one is left alone.
     fn discard(&self, generation: Generation) -> impl Future<Output = Result<(), BackendError>> + Send;

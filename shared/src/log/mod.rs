@@ -11,6 +11,8 @@
 //! L4  A reader yields every record after its place exactly in offset order, or says that it cannot; it never skips.
 //! L5  A renewed partition is empty and has an incarnation it never had before.
 
+pub mod floor;
+
 use std::fmt;
 use std::future::Future;
 use std::time::Duration;
@@ -35,7 +37,7 @@ impl fmt::Display for Incarnation {
     }
 }
 
-/// What a partition holds: the offsets `after + 1 ..= last`.
+/// What a partition holds: the offsets `trimmed + 1 ..= last`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Extent {
     /// Which life of the partition this is.

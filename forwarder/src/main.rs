@@ -1,1 +1,3 @@
+//! The forwarder as a process of its own.
+
 fn main() {}

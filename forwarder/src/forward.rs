@@ -1,0 +1,101 @@
+//! The loop: while one batch is being published, the next one is read.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use futures::future::try_join_all;
+use shared::error::BackendError;
+use shared::log::PartitionLog;
+use shared::partition::{Partition, PartitionMap};
+use shared::store::{ChangeFeed, FeedBatch, FeedEntry, FeedError, Store};
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+use tracing::info;
+
+use crate::ForwarderConfig;
+use crate::checkpoint::Progress;
+use crate::lead::ForwardError;
+use crate::publish::Publisher;
+use crate::resume::{Start, check_ends, resume};
+
+/// The most writes read from the feed at once: two such batches are in memory, one being read, one being published.
+pub(crate) const FEED_BATCH_MAX: usize = 4_096;
+
+/// How often the checkpoint is noted while batches come without a pause. A crash repeats at most that much.
+pub(crate) const CHECKPOINT_EVERY: Duration = Duration::from_millis(250);
+
+/// How often the ends of the partitions are looked at while nothing is published, which would notice a loss by itself.
+pub(crate) const ENDS_CHECK_EVERY: Duration = Duration::from_secs(5);
+
+/// Forwards until `shutdown`.
+pub(crate) async fn forward<S: Store, L: PartitionLog>(
+    config: &ForwarderConfig,
+    store: &S,
+    log: &L,
+    shutdown: &CancellationToken,
+) -> Result<(), ForwardError> {
+    let Start { mut feed, mut checkpoint, mut progress } = resume(store, log, config.partitions).await?;
+    let mut saved_at = Instant::now();
+    let mut saved = progress.clone();
+    let mut checked_at = Instant::now();
+    let mut read = FeedBatch { entries: Vec::new(), reached: progress.position.clone() };
+    loop {
+        // The batch that was read last is published while the next one is read; its progress counts afterwards.
+        let (published, next) =
+            tokio::join!(publish_batch(log, config.partitions, progress, read), next_batch(&mut feed, shutdown));
+        progress = published?;
+        let ending = next.is_none();
+        if progress != saved && (ending || saved_at.elapsed() >= CHECKPOINT_EVERY) {
+            checkpoint.save(&progress).await.map_err(ForwardError::Superseded)?;
+            saved = progress.clone();
+            saved_at = Instant::now();
+        }
+        let Some(next) = next else {
+            info!(position = %progress.position, "forwarder stops");
+            return Ok(());
+        };
+        read = next.map_err(|failure| match failure {
+            FeedError::Backend(failure) => ForwardError::Backend(failure),
+            FeedError::Lost(position) => ForwardError::Feed(FeedError::Lost(position)),
+        })?;
+        if read.entries.is_empty() && checked_at.elapsed() >= ENDS_CHECK_EVERY {
+            progress.ends = check_ends(log, config.partitions, &progress.ends).await?;
+            checked_at = Instant::now();
+        }
+    }
+}
+
+async fn next_batch<F: ChangeFeed>(feed: &mut F, shutdown: &CancellationToken) -> Option<Result<FeedBatch, FeedError>> {
+    tokio::select! {
+        biased;
+        () = shutdown.cancelled() => None,
+        batch = feed.next_batch(FEED_BATCH_MAX) => Some(batch),
+    }
+}
+
+async fn publish_batch<L: PartitionLog>(
+    log: &L,
+    partitions: PartitionMap,
+    mut progress: Progress,
+    batch: FeedBatch,
+) -> Result<Progress, BackendError> {
+    let routed = route(partitions, batch.entries);
+    let publishing = routed.iter().map(|(partition, entries)| {
+        let end = progress.ends.get(partition).cloned().expect("resuming noted an end for every partition");
+        Publisher::new(log, *partition, end).publish(entries)
+    });
+    for (partition, end) in try_join_all(publishing).await? {
+        progress.ends.insert(partition, end);
+    }
+    progress.position = batch.reached;
+    Ok(progress)
+}
+
+/// Splits a batch by partition; within a partition the order of the feed stays.
+fn route(partitions: PartitionMap, entries: Vec<FeedEntry>) -> BTreeMap<Partition, Vec<FeedEntry>> {
+    let mut routed: BTreeMap<Partition, Vec<FeedEntry>> = BTreeMap::new();
+    for entry in entries {
+        routed.entry(partitions.partition_of(&entry.recorded.stream)).or_default().push(entry);
+    }
+    routed
+}

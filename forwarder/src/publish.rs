@@ -1,0 +1,79 @@
+//! Publishing to one partition, with what the publisher believes about its end.
+//!
+//! The belief makes three cases tell themselves apart. The partition ends *further on*: another forwarder is at work, or
+//! an earlier publish took effect though its answer was lost; publishing behind that is a harmless repeat. It ends
+//! *earlier*: records are lost, the partition is renewed. It lives *another life*: somebody renewed it already.
+
+use shared::coordinate::Offset;
+use shared::error::BackendError;
+use shared::log::{Extent, PartitionLog, PublishError};
+use shared::partition::Partition;
+use shared::retry::Backoff;
+use shared::store::FeedEntry;
+use tracing::{debug, warn};
+
+use crate::checkpoint::End;
+use crate::resume::end_of;
+
+/// The publisher of one partition.
+pub(crate) struct Publisher<'a, L> {
+    log: &'a L,
+    partition: Partition,
+    end: End,
+}
+
+impl<'a, L: PartitionLog> Publisher<'a, L> {
+    pub(crate) const fn new(log: &'a L, partition: Partition, end: End) -> Self {
+        Self { log, partition, end }
+    }
+
+    /// Whether a partition still holds everything up to the end that was believed.
+    pub(crate) fn continues(believed: &End, extent: &Extent) -> bool {
+        extent.incarnation == believed.incarnation && extent.last >= believed.last
+    }
+
+    /// Publishes all entries and answers where the partition ends then.
+    pub(crate) async fn publish(mut self, entries: &[FeedEntry]) -> Result<(Partition, End), BackendError> {
+        let mut backoff = Backoff::default();
+        loop {
+            let published = self.log.publish(self.partition, &self.end.incarnation, self.end.last, entries).await;
+            match published {
+                Ok(last) => return Ok((self.partition, self.ended_at(last, entries.len()))),
+                Err(PublishError::Conflict(extent)) => self.adopt(extent).await?,
+                Err(PublishError::Full { after }) => {
+                    warn!(partition = %self.partition, "the partition is full, waiting for the workers");
+                    metrics::counter!("forwarder_full_waits_total").increment(1);
+                    tokio::time::sleep(after).await;
+                }
+                Err(PublishError::Backend(failure)) => {
+                    debug!(partition = %self.partition, %failure, "publish failed, trying again");
+                    backoff.wait(failure).await?;
+                }
+            }
+        }
+    }
+
+    fn ended_at(self, last: Offset, entries: usize) -> End {
+        metrics::counter!("forwarder_published_total").increment(entries as u64);
+        End { incarnation: self.end.incarnation, last }
+    }
+
+    async fn adopt(&mut self, extent: Extent) -> Result<(), BackendError> {
+        let lost = extent.incarnation == self.end.incarnation && extent.last < self.end.last;
+        let extent = if lost { renew(self.log, self.partition, &extent).await? } else { extent };
+        self.end = end_of(extent);
+        Ok(())
+    }
+}
+
+/// Begins another incarnation of a partition that lost records, if it still is the one that lost them.
+pub(crate) async fn renew<L: PartitionLog>(
+    log: &L,
+    partition: Partition,
+    extent: &Extent,
+) -> Result<Extent, BackendError> {
+    let renewed = log.renew(partition, &extent.incarnation).await?;
+    warn!(%partition, incarnation = %renewed.incarnation, "partition renewed, its readers will synchronise");
+    metrics::counter!("forwarder_renewals_total").increment(1);
+    Ok(renewed)
+}

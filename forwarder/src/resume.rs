@@ -1,0 +1,92 @@
+//! Where to start: from the checkpoint, if store and log still stand by it.
+//!
+//! A partition that ends before the place the forwarder remembers has lost records which some worker may not have read.
+//! It is renewed: the new incarnation tells every reader that records are missing, and readers fill what is missing from
+//! the store. A store that has lost the position is the same case for all partitions at once: note the head, renew
+//! everything, go on from the head. What was committed before the head is in the store when the readers synchronise, and
+//! what is committed after it comes through the feed.
+
+use std::collections::BTreeMap;
+
+use shared::coordinate::Position;
+use shared::error::BackendError;
+use shared::log::{Extent, PartitionLog};
+use shared::partition::{Partition, PartitionMap};
+use shared::store::{EventStore, FeedError, Store};
+use tracing::{info, warn};
+
+use crate::checkpoint::{Checkpoint, End, Progress};
+use crate::lead::ForwardError;
+use crate::publish::{Publisher, renew};
+
+/// An open feed and where everything stands.
+pub(crate) struct Start<S: EventStore> {
+    pub(crate) feed: S::Feed,
+    pub(crate) checkpoint: Checkpoint<S>,
+    pub(crate) progress: Progress,
+}
+
+/// Finds the place to go on from.
+pub(crate) async fn resume<S: Store, L: PartitionLog>(
+    store: &S,
+    log: &L,
+    partitions: PartitionMap,
+) -> Result<Start<S>, ForwardError> {
+    let (checkpoint, noted) = Checkpoint::load(store.clone()).await?;
+    if let Some(progress) = noted {
+        match store.feed(progress.position.clone()).await {
+            Ok(feed) => {
+                let ends = check_ends(log, partitions, &progress.ends).await?;
+                info!(position = %progress.position, "forwarder resumes");
+                return Ok(Start { feed, checkpoint, progress: Progress { position: progress.position, ends } });
+            }
+            Err(FeedError::Lost(position)) => {
+                warn!(%position, "the store no longer knows the forwarder's position, readers will synchronise");
+                metrics::counter!("forwarder_positions_lost_total").increment(1);
+            }
+            Err(FeedError::Backend(failure)) => return Err(failure.into()),
+        }
+    }
+    start_at_head(store, log, partitions, checkpoint).await
+}
+
+async fn start_at_head<S: Store, L: PartitionLog>(
+    store: &S,
+    log: &L,
+    partitions: PartitionMap,
+    mut checkpoint: Checkpoint<S>,
+) -> Result<Start<S>, ForwardError> {
+    // The order matters: a commit after the head comes through the feed, one before it is in the store when a reader
+    // notices the renewal.
+    let position: Position = store.head().await?;
+    let mut ends = BTreeMap::new();
+    for partition in partitions.all() {
+        let extent = log.extent(partition).await?;
+        ends.insert(partition, end_of(renew(log, partition, &extent).await?));
+    }
+    let progress = Progress { position, ends };
+    checkpoint.save(&progress).await.map_err(ForwardError::Superseded)?;
+    let feed = store.feed(progress.position.clone()).await.map_err(ForwardError::Feed)?;
+    info!(position = %progress.position, "forwarder starts at the head");
+    Ok(Start { feed, checkpoint, progress })
+}
+
+/// Renews every partition that no longer holds what it held, and answers where all of them end.
+pub(crate) async fn check_ends<L: PartitionLog>(
+    log: &L,
+    partitions: PartitionMap,
+    remembered: &BTreeMap<Partition, End>,
+) -> Result<BTreeMap<Partition, End>, BackendError> {
+    let mut ends = BTreeMap::new();
+    for partition in partitions.all() {
+        let extent = log.extent(partition).await?;
+        let kept = remembered.get(&partition).is_none_or(|end| Publisher::<L>::continues(end, &extent));
+        let extent = if kept { extent } else { renew(log, partition, &extent).await? };
+        ends.insert(partition, end_of(extent));
+    }
+    Ok(ends)
+}
+
+pub(crate) fn end_of(extent: Extent) -> End {
+    End { incarnation: extent.incarnation, last: extent.last }
+}

@@ -1,1 +1,24 @@
+//! The balance service: projects events into balances, answers queries, and rebuilds the projection while the bank is
+//! open.
+//!
+//! The path of an event: [`ownership`](self) decides which process works on its partition, a worker reads it from the log,
+//! [`fold`] turns it into a balance, the index keeps the balance, and a query shows it. [`rebuild`] makes a new generation
+//! of all balances, proves it with [`verify`] and turns the queries to it.
 
+mod config;
+pub mod fold;
+mod ownership;
+mod pages;
+pub mod parking;
+mod project;
+pub mod rebuild;
+mod reconcile;
+mod roster;
+pub mod verify;
+mod visibility;
+mod worker;
+
+pub use config::BalanceConfig;
+pub use project::project;
+pub use roster::Nudge;
+pub use visibility::{Visibility, Watch};

@@ -1,1 +1,3 @@
+//! The balance service as a process of its own.
+
 fn main() {}

@@ -41,6 +41,12 @@ impl Timestamp {
         Duration::from_micros(u64::try_from(later.0.saturating_sub(self.0)).unwrap_or(0))
     }
 
+    /// The time `later` after this one.
+    #[must_use]
+    pub fn plus(self, later: Duration) -> Self {
+        Self(self.0.saturating_add(i64::try_from(later.as_micros()).unwrap_or(i64::MAX)))
+    }
+
     /// The time `ago` before this one.
     #[must_use]
     pub fn minus(self, ago: Duration) -> Self {

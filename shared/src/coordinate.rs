@@ -83,6 +83,9 @@ counter!(
 );
 
 impl Version {
+    /// Above every version a stream can reach; fits the signed 64-bit integers of every backend.
+    pub const MAX: Self = Self(i64::MAX as u64);
+
     /// The version of a stream that has grown by `events` events.
     #[must_use]
     pub const fn plus(self, events: u64) -> Self {

@@ -7,6 +7,7 @@
 //!
 //! The idea that holds it together: *version decides what is right; position and offset only decide where to start.*
 
+pub mod backends;
 pub mod clock;
 pub mod coordinate;
 pub mod error;

@@ -34,5 +34,8 @@ pub enum Phase {
         total: u64,
     },
     /// Following the log.
-    Live,
+    Live {
+        /// Events that were replayed before.
+        replayed: u64,
+    },
 }

@@ -128,8 +128,8 @@ pub enum ApplyError {
 /// Why a generation was not promoted, or may not have been.
 #[derive(Debug, thiserror::Error)]
 pub enum PromoteError {
-    /// Another generation is active than the caller believes; nothing changed.
-    #[error("the active generation is {0:?}")]
+    /// Another generation is active than the caller believes, or it is not under the caller's seal; nothing changed.
+    #[error("the active generation is {0:?}, or is not under the caller's seal")]
     Moved(Option<Generation>),
     /// The generation to promote does not exist.
     #[error("generation {0} does not exist")]
@@ -161,11 +161,12 @@ pub trait BalanceIndex: Clone + Send + Sync + 'static {
     /// Makes an empty generation with a number that was never used before.
     fn create(&self) -> impl Future<Output = Result<Generation, BackendError>> + Send;
 
-    /// Turns the queries to a generation, in one step, if `expected` is the active one.
+    /// Turns the queries to a generation, in one step, if `expected` is the active one and is under this seal, so that
+    /// a late call of a job that is over changes nothing. `None` expects that no generation is active.
     fn promote(
         &self,
         generation: Generation,
-        expected: Option<Generation>,
+        expected: Option<(Generation, Seal)>,
     ) -> impl Future<Output = Result<(), PromoteError>> + Send;
 
     /// Refuses writes to a generation from now on (law X5). Repeating it with the same seal is harmless.

@@ -1,0 +1,175 @@
+//! Which partitions this process owns: its fair share of all, by lease.
+//!
+//! Every process announces itself with a lease of its own name and looks at all others. [`share`] decides, [`owner`] works
+//! on a partition while its lease lasts. A process that dies loses its leases by time, and the others take over.
+
+mod owner;
+mod share;
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use shared::backends::Backends;
+use shared::clock::Clock;
+use shared::coordinate::Epoch;
+use shared::error::BackendError;
+use shared::index::BalanceIndex;
+use shared::lease::{Ended, Holder, LeaseName, LeaseStore, RENEWALS_PER_TTL, act_while_held};
+use shared::partition::Partition;
+use tokio::task::JoinSet;
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+use tracing::{error, info, warn};
+
+use crate::BalanceConfig;
+use crate::roster::Roster;
+use crate::visibility::Visibility;
+use owner::{Owner, OwnerError};
+use share::{Moves, share};
+
+const MEMBERS: &str = "balance/member/";
+const PARTITIONS: &str = "balance/partition/";
+
+/// Everything that owning partitions needs.
+#[derive(Clone)]
+pub(crate) struct Ownership<B> {
+    pub(crate) backends: B,
+    pub(crate) config: BalanceConfig,
+    pub(crate) clock: Clock,
+    pub(crate) roster: Roster,
+    pub(crate) visibility: Visibility,
+}
+
+/// The partitions this process works on, each with the token that ends the work.
+#[derive(Default)]
+struct Owned {
+    tokens: BTreeMap<Partition, CancellationToken>,
+    tasks: JoinSet<(Partition, Ended<Result<(), OwnerError>>)>,
+}
+
+/// Announces this process and works on its share until `shutdown`; then gives everything back.
+pub(crate) async fn own_share<B: Backends>(
+    ownership: Ownership<B>,
+    shutdown: CancellationToken,
+) -> Result<(), BackendError> {
+    let name = LeaseName(format!("{MEMBERS}{}", ownership.config.holder).into());
+    let (leases, ttl) = (ownership.backends.leases(), ownership.config.lease_ttl);
+    while !shutdown.is_cancelled() {
+        let asked = Instant::now();
+        let Some(lease) = leases.acquire(&name, &ownership.config.holder, ttl, Epoch::NONE).await? else {
+            // The lease of an earlier run of this process under the same name: it expires.
+            tokio::time::sleep(ttl / RENEWALS_PER_TTL).await;
+            continue;
+        };
+        // A member whose own lease is lost gives up its partitions too: dropping the work aborts all owners.
+        let work = ownership.keep_share(&shutdown);
+        if let Ended::Done(result) = act_while_held(leases, lease, asked, ttl, work).await {
+            result?;
+        }
+    }
+    Ok(())
+}
+
+impl<B: Backends> Ownership<B> {
+    async fn keep_share(&self, shutdown: &CancellationToken) -> Result<(), BackendError> {
+        let mut owned = Owned::default();
+        let pause = self.config.lease_ttl / RENEWALS_PER_TTL;
+        while !shutdown.is_cancelled() {
+            let moves = self.look(&owned).await?;
+            for partition in moves.release {
+                info!(%partition, "giving a partition back for a fair share");
+                owned.tokens.get(&partition).inspect(|token| token.cancel());
+            }
+            for partition in moves.acquire {
+                self.acquire(&mut owned, partition, shutdown).await?;
+            }
+            metrics::gauge!("balance_partitions_owned").set(u32::try_from(owned.tokens.len()).unwrap_or(u32::MAX));
+            tokio::select! {
+                biased;
+                () = shutdown.cancelled() => {}
+                Some(ended) = owned.tasks.join_next() => {
+                    note_end(&mut owned, ended);
+                }
+                () = tokio::time::sleep(pause) => {}
+            }
+        }
+        for token in owned.tokens.values() {
+            token.cancel();
+        }
+        while owned.tasks.join_next().await.is_some() {}
+        Ok(())
+    }
+
+    async fn look(&self, owned: &Owned) -> Result<Moves, BackendError> {
+        let leases = self.backends.leases();
+        let mut members: BTreeSet<Holder> = leases.list(MEMBERS).await?.into_iter().map(|held| held.holder).collect();
+        members.insert(self.config.holder.clone());
+        let mut owners = BTreeMap::new();
+        for held in leases.list(PARTITIONS).await? {
+            if let Some(partition) = partition_of(&held.name) {
+                owners.insert(partition, held.holder);
+            }
+        }
+        // What this process believes about its own partitions is newer than any list.
+        owners.retain(|_, holder| *holder != self.config.holder);
+        owners.extend(owned.tokens.keys().map(|partition| (*partition, self.config.holder.clone())));
+        Ok(share(&self.config.holder, &members, &owners, self.config.partitions.all()))
+    }
+
+    async fn acquire(
+        &self,
+        owned: &mut Owned,
+        partition: Partition,
+        shutdown: &CancellationToken,
+    ) -> Result<(), BackendError> {
+        let (leases, ttl) = (self.backends.leases().clone(), self.config.lease_ttl);
+        let above = self.highest_epoch(partition).await?;
+        let asked = Instant::now();
+        let name = name_of(partition);
+        let Some(lease) = leases.acquire(&name, &self.config.holder, ttl, above).await? else { return Ok(()) };
+        info!(%partition, epoch = %lease.epoch(), "partition acquired");
+        let token = shutdown.child_token();
+        let work = Owner::new(self, partition, lease.epoch(), token.clone()).run();
+        owned.tokens.insert(partition, token);
+        owned.tasks.spawn(async move { (partition, act_while_held(&leases, lease, asked, ttl, work).await) });
+        Ok(())
+    }
+
+    /// The highest epoch that any checkpoint of the partition has seen, so that a lease store that forgot everything does
+    /// not hand out epochs that are refused.
+    async fn highest_epoch(&self, partition: Partition) -> Result<Epoch, BackendError> {
+        let index = self.backends.index();
+        let mut highest = Epoch::NONE;
+        for generation in index.generations().await?.all {
+            let checkpoint = index.checkpoint(generation, partition).await?;
+            highest = highest.max(checkpoint.map_or(Epoch::NONE, |checkpoint| checkpoint.epoch));
+        }
+        Ok(highest)
+    }
+}
+
+fn note_end(owned: &mut Owned, ended: Result<(Partition, Ended<Result<(), OwnerError>>), tokio::task::JoinError>) {
+    match ended {
+        Ok((partition, ended)) => {
+            owned.tokens.remove(&partition);
+            match ended {
+                Ended::Done(Ok(())) => info!(%partition, "partition given back"),
+                Ended::Done(Err(failure)) => warn!(%partition, %failure, "partition given back after a failure"),
+                Ended::Lost => warn!(%partition, "partition lost"),
+            }
+        }
+        Err(panic) => {
+            // Which partition it was is not known any more: all begin again, each from its checkpoint.
+            error!(%panic, "a partition's task died, starting all partitions again");
+            owned.tasks.abort_all();
+            owned.tokens.clear();
+        }
+    }
+}
+
+fn name_of(partition: Partition) -> LeaseName {
+    LeaseName(format!("{PARTITIONS}{}", partition.get()).into())
+}
+
+fn partition_of(name: &LeaseName) -> Option<Partition> {
+    name.0.strip_prefix(PARTITIONS)?.parse().ok().map(Partition::new)
+}

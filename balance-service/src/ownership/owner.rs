@@ -1,0 +1,163 @@
+//! The owner of one partition: a worker for each generation that is to be fed, and the comparison of heads.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use shared::backends::Backends;
+use shared::coordinate::Epoch;
+use shared::index::Generation;
+use shared::partition::Partition;
+use shared::supervise::{RESTART_DELAY_MAX, RESTART_DELAY_MIN};
+use tokio::task::{AbortHandle, Id, JoinError, JoinSet};
+use tokio_util::sync::CancellationToken;
+use tracing::{error, warn};
+
+use super::Ownership;
+use crate::reconcile::keep_reconciling;
+use crate::worker::{Worker, WorkerError};
+
+/// Why a partition is given up before its lease ends.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum OwnerError {
+    /// Somebody owns it under a higher epoch.
+    #[error("the partition belongs to {0}")]
+    Fenced(Epoch),
+    /// The process no longer says which generations to feed.
+    #[error("the roster has ended")]
+    NoRoster,
+}
+
+/// One owned partition.
+pub(super) struct Owner<B> {
+    ownership: Ownership<B>,
+    partition: Partition,
+    epoch: Epoch,
+    shutdown: CancellationToken,
+}
+
+/// The workers of a partition, one for each generation that is fed.
+#[derive(Default)]
+struct Workers {
+    running: BTreeMap<Generation, (AbortHandle, CancellationToken)>,
+    tasks: JoinSet<Result<(), Epoch>>,
+}
+
+impl<B: Backends> Owner<B> {
+    pub(super) fn new(
+        ownership: &Ownership<B>,
+        partition: Partition,
+        epoch: Epoch,
+        shutdown: CancellationToken,
+    ) -> Self {
+        Self { ownership: ownership.clone(), partition, epoch, shutdown }
+    }
+
+    /// Works until asked to stop, or until somebody else turns out to own the partition.
+    pub(super) async fn run(self) -> Result<(), OwnerError> {
+        let mut roster = self.ownership.roster.clone();
+        let mut workers = Workers::default();
+        loop {
+            let fed = roster.borrow_and_update().clone();
+            workers.keep(&fed);
+            for generation in fed {
+                self.start(&mut workers, generation);
+            }
+            tokio::select! {
+                biased;
+                () = self.shutdown.cancelled() => break,
+                changed = roster.changed() => changed.map_err(|_| OwnerError::NoRoster)?,
+                Some(ended) = workers.tasks.join_next_with_id() => workers.note_end(self.partition, ended)?,
+            }
+        }
+        for (_, token) in workers.running.values() {
+            token.cancel();
+        }
+        while workers.tasks.join_next().await.is_some() {}
+        Ok(())
+    }
+
+    fn start(&self, workers: &mut Workers, generation: Generation) {
+        if workers.running.contains_key(&generation) {
+            return;
+        }
+        let ownership = &self.ownership;
+        let worker = Worker {
+            backends: ownership.backends.clone(),
+            generation,
+            partition: self.partition,
+            slots: ownership.config.partitions.slots(self.partition),
+            epoch: self.epoch,
+            clock: ownership.clock.clone(),
+            visibility: ownership.visibility.clone(),
+        };
+        let shutdown = self.shutdown.child_token();
+        let task = workers.tasks.spawn(keep_working(worker, ownership.config.reconcile_every, shutdown.clone()));
+        workers.running.insert(generation, (task, shutdown));
+    }
+}
+
+impl Workers {
+    /// Ends the workers of generations that are fed no longer. They need no orderly end: what they still have under way
+    /// is refused, or skipped by version.
+    fn keep(&mut self, fed: &[Generation]) {
+        self.running.retain(|generation, (task, _)| {
+            let kept = fed.contains(generation);
+            if !kept {
+                task.abort();
+            }
+            kept
+        });
+    }
+
+    /// Forgets a worker that has ended, so that it is started again if its generation is still fed.
+    fn note_end(
+        &mut self,
+        partition: Partition,
+        ended: Result<(Id, Result<(), Epoch>), JoinError>,
+    ) -> Result<(), OwnerError> {
+        let id = match &ended {
+            Ok((id, _)) => *id,
+            Err(failure) => failure.id(),
+        };
+        self.running.retain(|_, (task, _)| task.id() != id);
+        match ended {
+            Ok((_, Ok(()))) => Ok(()),
+            Ok((_, Err(epoch))) => Err(OwnerError::Fenced(epoch)),
+            Err(failure) if failure.is_cancelled() => Ok(()),
+            Err(panic) => {
+                error!(%partition, %panic, "worker died, starting it again");
+                Ok(())
+            }
+        }
+    }
+}
+
+/// Runs a worker, again after every failure but being fenced: then it answers the epoch of the owner.
+async fn keep_working<B: Backends>(
+    worker: Worker<B>,
+    reconcile_every: Option<Duration>,
+    shutdown: CancellationToken,
+) -> Result<(), Epoch> {
+    let mut delay = RESTART_DELAY_MIN;
+    loop {
+        let ended = tokio::select! {
+            biased;
+            ended = worker.clone().run(shutdown.clone()) => ended,
+            never = keep_reconciling(&worker, reconcile_every) => match never {},
+        };
+        match ended {
+            Ok(()) => return Ok(()),
+            Err(WorkerError::Fenced { current }) => return Err(current),
+            Err(failure) => {
+                warn!(generation = %worker.generation, partition = %worker.partition, %failure,
+                    delay_ms = delay.as_millis(), "worker failed, starting it again");
+            }
+        }
+        tokio::select! {
+            biased;
+            () = shutdown.cancelled() => return Ok(()),
+            () = tokio::time::sleep(delay) => {}
+        }
+        delay = (delay * 2).min(RESTART_DELAY_MAX);
+    }
+}

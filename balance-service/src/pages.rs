@@ -1,0 +1,172 @@
+//! Walking two sorted lists of accounts and versions side by side, page by page.
+//!
+//! Stores and indexes both list accounts by (slot, account), so that comparing a million of them needs two pages in memory
+//! and no set of ids.
+
+use std::collections::VecDeque;
+
+use shared::coordinate::Version;
+use shared::error::BackendError;
+use shared::id::AccountId;
+use shared::index::{BalanceIndex, Generation};
+use shared::partition::{Slot, SlotRange};
+use shared::store::EventStore;
+
+/// How many accounts are in memory from each side.
+pub(crate) const PAGE_ACCOUNTS: usize = 4_096;
+
+/// A list of accounts with versions, sorted by (slot, account).
+pub(crate) trait VersionPages: Send {
+    /// The accounts after this one, at most [`PAGE_ACCOUNTS`]; fewer only at the end.
+    fn page(
+        &self,
+        after: Option<AccountId>,
+    ) -> impl Future<Output = Result<Vec<(AccountId, Version)>, BackendError>> + Send;
+}
+
+/// The heads of the store's streams.
+pub(crate) struct StoreHeads<'a, S> {
+    store: &'a S,
+    slots: SlotRange,
+}
+
+impl<'a, S> StoreHeads<'a, S> {
+    pub(crate) const fn new(store: &'a S, slots: SlotRange) -> Self {
+        Self { store, slots }
+    }
+}
+
+impl<S: EventStore> VersionPages for StoreHeads<'_, S> {
+    async fn page(&self, after: Option<AccountId>) -> Result<Vec<(AccountId, Version)>, BackendError> {
+        self.store.heads(self.slots, after, PAGE_ACCOUNTS).await
+    }
+}
+
+/// The documents of a generation.
+pub(crate) struct IndexVersions<'a, I> {
+    index: &'a I,
+    generation: Generation,
+    slots: SlotRange,
+}
+
+impl<'a, I> IndexVersions<'a, I> {
+    pub(crate) const fn new(index: &'a I, generation: Generation, slots: SlotRange) -> Self {
+        Self { index, generation, slots }
+    }
+}
+
+impl<I: BalanceIndex> VersionPages for IndexVersions<'_, I> {
+    async fn page(&self, after: Option<AccountId>) -> Result<Vec<(AccountId, Version)>, BackendError> {
+        self.index.versions(self.generation, self.slots, after, PAGE_ACCOUNTS).await
+    }
+}
+
+/// An account with its version on either side; [`Version::EMPTY`] where it is missing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Pair {
+    pub(crate) account: AccountId,
+    pub(crate) left: Version,
+    pub(crate) right: Version,
+}
+
+/// The union of two lists, in order.
+pub(crate) struct Pairs<L, R> {
+    left: Walk<L>,
+    right: Walk<R>,
+}
+
+impl<L: VersionPages, R: VersionPages> Pairs<L, R> {
+    pub(crate) fn new(left: L, right: R) -> Self {
+        Self { left: Walk::new(left), right: Walk::new(right) }
+    }
+
+    /// The next account that is on either side.
+    pub(crate) async fn next(&mut self) -> Result<Option<Pair>, BackendError> {
+        let left = self.left.peek().await?;
+        let right = self.right.peek().await?;
+        let Some(account) = [left, right].into_iter().flatten().map(|(account, _)| account).min_by_key(order) else {
+            return Ok(None);
+        };
+        Ok(Some(Pair { account, left: self.left.take(account), right: self.right.take(account) }))
+    }
+}
+
+fn order(account: &AccountId) -> (Slot, AccountId) {
+    (Slot::of(account), *account)
+}
+
+struct Walk<P> {
+    pages: P,
+    buffer: VecDeque<(AccountId, Version)>,
+    last: Option<AccountId>,
+    done: bool,
+}
+
+impl<P: VersionPages> Walk<P> {
+    const fn new(pages: P) -> Self {
+        Self { pages, buffer: VecDeque::new(), last: None, done: false }
+    }
+
+    async fn peek(&mut self) -> Result<Option<(AccountId, Version)>, BackendError> {
+        if self.buffer.is_empty() && !self.done {
+            let page = self.pages.page(self.last).await?;
+            self.done = page.len() < PAGE_ACCOUNTS;
+            self.last = page.last().map(|(account, _)| *account).or(self.last);
+            self.buffer = page.into();
+        }
+        Ok(self.buffer.front().copied())
+    }
+
+    fn take(&mut self, account: AccountId) -> Version {
+        match self.buffer.front() {
+            Some((front, version)) if *front == account => {
+                let version = *version;
+                self.buffer.pop_front();
+                version
+            }
+            Some(_) | None => Version::EMPTY,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::collections::BTreeMap;
+
+    struct Listed(BTreeMap<(Slot, AccountId), Version>);
+
+    impl VersionPages for Listed {
+        async fn page(&self, after: Option<AccountId>) -> Result<Vec<(AccountId, Version)>, BackendError> {
+            let rest = self.0.iter().filter(|(key, _)| after.is_none_or(|after| **key > order(&after)));
+            Ok(rest.take(PAGE_ACCOUNTS).map(|((_, account), version)| (*account, *version)).collect())
+        }
+    }
+
+    fn listed(numbers: impl Iterator<Item = u32>) -> Listed {
+        let entry = |number: u32| {
+            let mut bytes = [0; 16];
+            bytes[..4].copy_from_slice(&number.to_be_bytes());
+            (order(&AccountId::from_bytes(bytes)), Version::new(u64::from(number)))
+        };
+        Listed(numbers.map(entry).collect())
+    }
+
+    #[tokio::test]
+    async fn every_account_of_either_side_comes_once_over_many_pages() {
+        let pages = u32::try_from(PAGE_ACCOUNTS).unwrap();
+        let (left, right) = (listed((1..3 * pages).step_by(2)), listed((1..3 * pages).step_by(3)));
+        let expected: BTreeMap<_, _> = left.0.iter().chain(&right.0).map(|(key, version)| (*key, *version)).collect();
+        let (in_left, in_right) = (left.0.clone(), right.0.clone());
+        let mut pairs = Pairs::new(left, right);
+        let mut seen = Vec::new();
+        while let Some(pair) = pairs.next().await.unwrap() {
+            let key = order(&pair.account);
+            assert_eq!(pair.left, in_left.get(&key).copied().unwrap_or_default());
+            assert_eq!(pair.right, in_right.get(&key).copied().unwrap_or_default());
+            seen.push(key);
+        }
+        assert!(seen.is_sorted_by(|a, b| a < b));
+        assert_eq!(seen.len(), expected.len());
+    }
+}

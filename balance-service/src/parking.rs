@@ -1,0 +1,76 @@
+//! Letting a parked account go: fold its stream again, and if that works now, write the document and unpark it.
+
+use shared::backends::Backends;
+use shared::clock::Clock;
+use shared::error::BackendError;
+use shared::id::AccountId;
+use shared::index::{ApplyError, Balance, BalanceIndex, Generation, Parked, Projected, QueryError};
+use shared::partition::SlotRange;
+use tracing::info;
+
+use crate::fold::Folding;
+use crate::worker::refill;
+
+/// Why a parked account stays parked.
+#[derive(Debug, thiserror::Error)]
+pub enum ParkingError {
+    /// It is not parked.
+    #[error("the account is not parked")]
+    NotParked,
+    /// Its next event can still not be folded.
+    #[error("event {} can still not be folded: {}", .0.at, .0.reason)]
+    StillPoison(Parked),
+    /// There is no view yet.
+    #[error(transparent)]
+    Query(#[from] QueryError),
+    /// The index refused the document.
+    #[error(transparent)]
+    Apply(#[from] ApplyError),
+    /// A backend failed.
+    #[error(transparent)]
+    Backend(#[from] BackendError),
+}
+
+/// The parked accounts of the active generation, ordered by account.
+///
+/// # Errors
+/// There is no active generation, or a backend failed.
+pub async fn parked<B: Backends>(
+    backends: &B,
+    after: Option<AccountId>,
+    limit: usize,
+) -> Result<Vec<Parked>, ParkingError> {
+    let generation = active(backends).await?;
+    Ok(backends.index().parked(generation, SlotRange::ALL, after, limit).await?)
+}
+
+/// Folds a parked account again and lets it go if that works; answers its document.
+///
+/// # Errors
+/// [`ParkingError::StillPoison`] if the same event, or a later one, cannot be folded.
+pub async fn retry<B: Backends>(backends: &B, clock: &Clock, account: AccountId) -> Result<Balance, ParkingError> {
+    let generation = active(backends).await?;
+    let index = backends.index();
+    let loaded = index.load(generation, &[account]).await?.pop().unwrap_or_default();
+    if loaded.parked.is_none() {
+        return Err(ParkingError::NotParked);
+    }
+    // From the first event on: what stands in the document may be what the poison is about.
+    let mut foldings = [(account, Folding::new(account, None))].into();
+    refill(backends.store(), &mut foldings).await?;
+    let folding = foldings.remove(&account).unwrap_or_else(|| Folding::new(account, None));
+    if let Some(parked) = folding.to_parked(clock.now()) {
+        return Err(ParkingError::StillPoison(parked));
+    }
+    let balance = folding.into_changed().ok_or(ParkingError::NotParked)?;
+    // The document first: between the two calls the account is whole and parked, which is only slow.
+    index.apply(generation, Projected { balances: vec![balance.clone()], ..Projected::default() }).await?;
+    index.unpark(generation, &[account]).await?;
+    info!(%account, version = %balance.version, "parked account let go");
+    Ok(balance)
+}
+
+async fn active<B: Backends>(backends: &B) -> Result<Generation, ParkingError> {
+    let generations = backends.index().generations().await?;
+    Ok(generations.active.ok_or(QueryError::NoGeneration)?)
+}

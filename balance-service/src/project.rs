@@ -1,0 +1,47 @@
+use std::sync::Arc;
+
+use shared::backends::Backends;
+use shared::clock::Clock;
+use shared::id::Ids;
+use shared::supervise::{OnFailure, Supervisor, TaskFailure};
+use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
+
+use crate::BalanceConfig;
+use crate::ownership::{Ownership, own_share};
+use crate::rebuild::{Conductor, conduct};
+use crate::roster::{Nudge, keep_roster};
+use crate::visibility::Visibility;
+
+/// Projects this process's share of the partitions, and conducts rebuilds when it is its turn, until `shutdown`.
+///
+/// `nudge` wakes it when a request has changed the job; `visibility` tells who waits that a document was written.
+///
+/// # Errors
+/// Only when one of its tasks cannot be run; failures of backends are waited out.
+pub async fn project<B: Backends>(
+    config: BalanceConfig,
+    backends: B,
+    clock: Clock,
+    ids: Ids,
+    nudge: Nudge,
+    visibility: Visibility,
+    shutdown: CancellationToken,
+) -> Result<(), TaskFailure> {
+    let mut supervisor = Supervisor::new(shutdown.clone());
+    let (fed, roster) = watch::channel(Vec::new());
+    let fed = Arc::new(fed);
+    supervisor.spawn("roster", OnFailure::Restart, {
+        let (backends, clock, nudge, shutdown) = (backends.clone(), clock.clone(), nudge.clone(), shutdown.clone());
+        move || keep_roster(backends.clone(), clock.clone(), nudge.clone(), Arc::clone(&fed), shutdown.clone())
+    });
+    let ownership =
+        Ownership { backends: backends.clone(), config: config.clone(), clock: clock.clone(), roster, visibility };
+    supervisor.spawn("ownership", OnFailure::Restart, {
+        let shutdown = shutdown.clone();
+        move || own_share(ownership.clone(), shutdown.clone())
+    });
+    let conductor = Conductor { backends, config, clock, ids, nudge };
+    supervisor.spawn("conductor", OnFailure::Restart, move || conduct(conductor.clone(), shutdown.clone()));
+    supervisor.wait().await
+}

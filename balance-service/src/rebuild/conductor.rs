@@ -1,0 +1,276 @@
+//! Leads the job through its states. One conductor works at a time, by lease; every step is decided by compare-and-set on
+//! the job, so two at once only make each other's steps fail.
+//!
+//! | state | what the conductor does | and then |
+//! |---|---|---|
+//! | `replaying` | makes the generation, waits until every partition of it is live | notes the log's ends |
+//! | `catching_up` | waits until every partition of it has reached its noted end | |
+//! | `verifying` | compares it with the store | stops the job if anything differs |
+//! | `switching` | seals the old one, brings the new one forward, promotes it, lifts the seal | |
+//! | over | discards what no job needs any more, lifts forgotten seals | restores a missing view |
+
+use std::convert::Infallible;
+use std::time::Duration;
+
+use shared::backends::Backends;
+use shared::clock::{Clock, Timestamp};
+use shared::coordinate::Epoch;
+use shared::error::BackendError;
+use shared::id::Ids;
+use shared::index::{ApplyError, BalanceIndex, Generation, Generations, Phase};
+use shared::lease::{Ended, LeaseName, LeaseStore, act_while_held};
+use shared::log::PartitionLog;
+use shared::log::floor::remove_floors;
+use shared::store::WriteError;
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+use tracing::{error, info, warn};
+
+use super::job::{Job, JobFile, JobId, JobState, Purpose, Target};
+use super::switch::{SwitchError, switch};
+use crate::BalanceConfig;
+use crate::roster::{LOOK_EVERY, Nudge};
+use crate::verify::verify;
+
+/// The name of the lease that the conductor holds.
+pub(crate) const CONDUCTOR_LEASE: &str = "balance/conductor";
+
+/// How often the progress of the workers is looked at.
+const PROGRESS_EVERY: Duration = Duration::from_millis(25);
+
+/// Why a step was not taken. The job is read again and the step decided again.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum StepError {
+    /// Somebody else wrote the job: a request, or another conductor.
+    #[error(transparent)]
+    Moved(#[from] WriteError),
+    /// A backend failed.
+    #[error(transparent)]
+    Backend(#[from] BackendError),
+    /// The index refused a write.
+    #[error(transparent)]
+    Apply(#[from] ApplyError),
+}
+
+/// Everything a conductor needs.
+#[derive(Clone)]
+pub(crate) struct Conductor<B> {
+    pub(crate) backends: B,
+    pub(crate) config: BalanceConfig,
+    pub(crate) clock: Clock,
+    pub(crate) ids: Ids,
+    pub(crate) nudge: Nudge,
+}
+
+/// Conducts while this process holds the lease, and waits to take over while another one does.
+pub(crate) async fn conduct<B: Backends>(
+    conductor: Conductor<B>,
+    shutdown: CancellationToken,
+) -> Result<(), StepError> {
+    let name = LeaseName(CONDUCTOR_LEASE.into());
+    let ttl = conductor.config.lease_ttl;
+    while !shutdown.is_cancelled() {
+        let asked = Instant::now();
+        let leases = conductor.backends.leases();
+        if let Some(lease) = leases.acquire(&name, &conductor.config.holder, ttl, Epoch::NONE).await? {
+            let work = async {
+                tokio::select! {
+                    biased;
+                    () = shutdown.cancelled() => Ok(()),
+                    stopped = conductor.work() => stopped.map(|never| match never {}),
+                }
+            };
+            if let Ended::Done(result) = act_while_held(leases, lease, asked, ttl, work).await {
+                result?;
+            }
+        } else {
+            tokio::select! {
+                biased;
+                () = shutdown.cancelled() => {}
+                () = tokio::time::sleep(LOOK_EVERY) => {}
+            }
+        }
+    }
+    Ok(())
+}
+
+impl<B: Backends> Conductor<B> {
+    async fn work(&self) -> Result<Infallible, StepError> {
+        loop {
+            let file = JobFile::load(self.backends.store()).await?;
+            let generations = self.backends.index().generations().await?;
+            let pause = match file.job.clone().filter(|job| job.state.is_running()) {
+                Some(job) => self.step(file, job, &generations).await?,
+                None => self.rest(file, &generations).await?,
+            };
+            self.nudge.conductor(pause).await;
+        }
+    }
+
+    /// Takes the next step of a running job and says when to look again.
+    async fn step(&self, file: JobFile, job: Job, generations: &Generations) -> Result<Duration, StepError> {
+        let Some(generation) = job.generation else {
+            return self.make_generation(file, job, generations).await;
+        };
+        if !generations.all.contains(&generation) {
+            return self.give_up(file, job, "the new generation was removed from the index".to_owned()).await;
+        }
+        if generations.active.is_none() && job.previous.is_some() {
+            // The active generation was removed by hand. What is being built is all there is.
+            let job = Job { previous: None, ..job };
+            file.save(self.backends.store(), job).await?;
+            return Ok(Duration::ZERO);
+        }
+        match job.state {
+            JobState::Replaying => self.await_replay(file, job, generation).await,
+            JobState::CatchingUp => self.await_targets(file, job, generation).await,
+            JobState::Verifying => self.prove(file, job, generation).await,
+            JobState::Switching => self.turn(file, job, generation).await,
+            JobState::Done | JobState::Failed | JobState::Cancelled => Ok(Duration::ZERO),
+        }
+    }
+
+    async fn make_generation(&self, file: JobFile, job: Job, generations: &Generations) -> Result<Duration, StepError> {
+        // Only two generations at a time: what was kept for a rollback makes room for the new one.
+        self.discard_all_but(generations, &[generations.active]).await?;
+        let generation = self.backends.index().create().await?;
+        info!(job = %job.job, %generation, purpose = ?job.purpose, "rebuild started");
+        file.save(self.backends.store(), Job { generation: Some(generation), ..job }).await?;
+        self.nudge.all();
+        Ok(PROGRESS_EVERY)
+    }
+
+    async fn await_replay(&self, file: JobFile, job: Job, generation: Generation) -> Result<Duration, StepError> {
+        for partition in self.config.partitions.all() {
+            let checkpoint = self.backends.index().checkpoint(generation, partition).await?;
+            if !checkpoint.is_some_and(|checkpoint| matches!(checkpoint.phase, Phase::Live { .. })) {
+                return Ok(PROGRESS_EVERY);
+            }
+        }
+        self.note_targets(file, job).await
+    }
+
+    async fn note_targets(&self, file: JobFile, job: Job) -> Result<Duration, StepError> {
+        let mut targets = Vec::new();
+        for partition in self.config.partitions.all() {
+            let extent = self.backends.log().extent(partition).await?;
+            targets.push(Target { partition, incarnation: extent.incarnation, offset: extent.last });
+        }
+        info!(job = %job.job, "rebuild catches up");
+        file.save(self.backends.store(), Job { targets, state: JobState::CatchingUp, ..job }).await?;
+        Ok(Duration::ZERO)
+    }
+
+    async fn await_targets(&self, file: JobFile, job: Job, generation: Generation) -> Result<Duration, StepError> {
+        if job.targets.is_empty() {
+            return self.note_targets(file, job).await;
+        }
+        for target in &job.targets {
+            let checkpoint = self.backends.index().checkpoint(generation, target.partition).await?;
+            let Some(checkpoint) = checkpoint else { return Ok(PROGRESS_EVERY) };
+            if checkpoint.incarnation != target.incarnation {
+                // The partition was renewed: its old end will never be reached.
+                return self.note_targets(file, job).await;
+            }
+            if !matches!(checkpoint.phase, Phase::Live { .. }) || checkpoint.offset < target.offset {
+                return Ok(PROGRESS_EVERY);
+            }
+        }
+        let next = match job.purpose {
+            Purpose::Rebuild | Purpose::Restore => JobState::Verifying,
+            // It answered queries before, and a rollback must not take longer than a switch.
+            Purpose::Rollback => JobState::Switching,
+        };
+        info!(job = %job.job, state = ?next, "rebuild has caught up");
+        file.save(self.backends.store(), Job { state: next, ..job }).await?;
+        Ok(Duration::ZERO)
+    }
+
+    async fn prove(&self, file: JobFile, job: Job, generation: Generation) -> Result<Duration, StepError> {
+        let verification = verify(&self.backends, generation, self.config.partitions).await?;
+        let clean = verification.is_clean();
+        let checked = verification.checked;
+        let job = Job { verification: Some(verification), ..job };
+        if !clean {
+            return self.give_up(file, job, "the new generation differs from the store".to_owned()).await;
+        }
+        info!(job = %job.job, checked, "rebuild is proved");
+        file.save(self.backends.store(), Job { state: JobState::Switching, ..job }).await?;
+        Ok(Duration::ZERO)
+    }
+
+    async fn turn(&self, file: JobFile, job: Job, generation: Generation) -> Result<Duration, StepError> {
+        match switch(&self.backends, self.config.partitions, &job, generation).await {
+            Ok(()) => {}
+            Err(SwitchError::Refused(reason)) => return self.give_up(file, job, reason).await,
+            Err(SwitchError::Apply(failure)) => return Err(failure.into()),
+            Err(SwitchError::Backend(failure)) => return Err(failure.into()),
+        }
+        let now = self.clock.now();
+        let keep = job.previous.map(|_| now.plus(self.config.keep_previous));
+        let done = Job { keep_previous_until: keep, ..job.finished(JobState::Done, now) };
+        info!(job = %done.job, %generation, "rebuild done, the new generation answers");
+        file.save(self.backends.store(), done).await?;
+        self.nudge.all();
+        Ok(Duration::ZERO)
+    }
+
+    async fn give_up(&self, file: JobFile, job: Job, reason: String) -> Result<Duration, StepError> {
+        error!(job = %job.job, reason, "rebuild failed, the queries are unchanged");
+        let failed = given_up(job, JobState::Failed, Some(reason), self.clock.now());
+        file.save(self.backends.store(), failed).await?;
+        self.nudge.all();
+        Ok(Duration::ZERO)
+    }
+
+    /// While no job runs: cleans up, and restores a missing view.
+    async fn rest(&self, file: JobFile, generations: &Generations) -> Result<Duration, StepError> {
+        let index = self.backends.index();
+        for (generation, seal) in &generations.sealed {
+            warn!(%generation, "lifting the seal of a job that is over");
+            index.unseal(*generation, *seal).await?;
+        }
+        if generations.active.is_none() {
+            let id = JobId(self.ids.commit().uuid());
+            warn!(job = %id, "there is no active generation, restoring the view from the store");
+            let job = Job::new(id, Purpose::Restore, None, self.clock.now());
+            file.save(self.backends.store(), job).await?;
+            self.nudge.all();
+            return Ok(Duration::ZERO);
+        }
+        let kept = file.job.and_then(|job| job.kept(self.clock.now()));
+        self.discard_all_but(generations, &[generations.active, kept]).await?;
+        Ok(LOOK_EVERY)
+    }
+
+    async fn discard_all_but(
+        &self,
+        generations: &Generations,
+        keep: &[Option<Generation>],
+    ) -> Result<(), BackendError> {
+        for generation in generations.all.iter().filter(|generation| !keep.contains(&Some(**generation))) {
+            discard(&self.backends, *generation).await?;
+        }
+        Ok(())
+    }
+}
+
+/// A job that ends without a switch. A rollback's generation is not the job's own and stays kept.
+pub(super) fn given_up(job: Job, state: JobState, failure: Option<String>, now: Timestamp) -> Job {
+    Job { failure, ..job.finished(state, now) }
+}
+
+/// Removes what a cancelled job has built.
+pub(super) async fn discard_leftovers<B: Backends>(backends: &B, job: &Job) -> Result<(), BackendError> {
+    match (job.purpose, job.generation) {
+        (Purpose::Rebuild | Purpose::Restore, Some(generation)) => discard(backends, generation).await,
+        (Purpose::Rollback, _) | (_, None) => Ok(()),
+    }
+}
+
+async fn discard<B: Backends>(backends: &B, generation: Generation) -> Result<(), BackendError> {
+    backends.index().discard(generation).await?;
+    remove_floors(backends.store(), generation).await?;
+    info!(%generation, "generation discarded");
+    Ok(())
+}

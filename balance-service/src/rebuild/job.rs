@@ -1,0 +1,186 @@
+use std::fmt;
+
+use bytes::Bytes;
+use serde::{Deserialize, Serialize};
+use shared::clock::Timestamp;
+use shared::coordinate::{Offset, Revision};
+use shared::error::BackendError;
+use shared::index::{Generation, Seal};
+use shared::log::Incarnation;
+use shared::partition::Partition;
+use shared::store::{Registers, WriteError};
+use uuid::Uuid;
+
+use crate::verify::Verification;
+
+/// The register the running or last job stands in.
+const REGISTER: &str = "rebuild/balance";
+
+/// The name of a job.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct JobId(pub Uuid);
+
+impl fmt::Display for JobId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+/// What a job is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Purpose {
+    /// Somebody asked for a rebuild.
+    Rebuild,
+    /// There was no active generation: a first start, or an index that vanished.
+    Restore,
+    /// Somebody asked for the generation before.
+    Rollback,
+}
+
+/// Where a job stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum JobState {
+    /// The new generation is being filled from the store.
+    Replaying,
+    /// The new generation follows the log up to the ends noted when the replay was done.
+    CatchingUp,
+    /// The new generation is being compared with the store.
+    Verifying,
+    /// The queries are being turned; it is too late to cancel.
+    Switching,
+    /// The new generation answers the queries.
+    Done,
+    /// Nothing has changed for the queries.
+    Failed,
+    /// Nothing has changed for the queries.
+    Cancelled,
+}
+
+impl JobState {
+    /// Whether the job still has something to do.
+    #[must_use]
+    pub const fn is_running(self) -> bool {
+        matches!(self, Self::Replaying | Self::CatchingUp | Self::Verifying | Self::Switching)
+    }
+}
+
+/// Where a partition ended when the replay was done: the new generation has caught up when it is there.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Target {
+    /// The partition.
+    pub partition: Partition,
+    /// The life the offset belongs to.
+    pub incarnation: Incarnation,
+    /// The end.
+    pub offset: Offset,
+}
+
+/// The running or last job, as all balance services see it.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Job {
+    /// Its name.
+    pub job: JobId,
+    /// What it is for.
+    pub purpose: Purpose,
+    /// Where it stands.
+    pub state: JobState,
+    /// The generation that is to answer the queries; nothing before it was made.
+    pub generation: Option<Generation>,
+    /// The generation that answered them when the job began.
+    pub previous: Option<Generation>,
+    /// When it was asked for.
+    pub started_at: Timestamp,
+    /// When it was done, failed or cancelled.
+    pub finished_at: Option<Timestamp>,
+    /// Until when the previous generation is kept and fed, so that a rollback is one switch.
+    pub keep_previous_until: Option<Timestamp>,
+    /// The ends to catch up with.
+    pub targets: Vec<Target>,
+    /// The result of comparing the new generation with the store.
+    pub verification: Option<Verification>,
+    /// Why it failed.
+    pub failure: Option<String>,
+}
+
+impl Job {
+    /// A job that has not done anything yet.
+    #[must_use]
+    pub const fn new(job: JobId, purpose: Purpose, previous: Option<Generation>, started_at: Timestamp) -> Self {
+        Self {
+            job,
+            purpose,
+            state: JobState::Replaying,
+            generation: None,
+            previous,
+            started_at,
+            finished_at: None,
+            keep_previous_until: None,
+            targets: Vec::new(),
+            verification: None,
+            failure: None,
+        }
+    }
+
+    /// The seal under which this job switches.
+    #[must_use]
+    pub const fn seal(&self) -> Seal {
+        Seal(self.job.0)
+    }
+
+    /// The generation that a rollback would turn to, while it is kept: the one before, or the one that a rollback
+    /// which came to nothing would have turned to.
+    #[must_use]
+    pub fn kept(&self, now: Timestamp) -> Option<Generation> {
+        let kept = match (self.state, self.purpose) {
+            (JobState::Done, _) => self.previous,
+            (JobState::Failed | JobState::Cancelled, Purpose::Rollback) => self.generation,
+            (JobState::Failed | JobState::Cancelled, Purpose::Rebuild | Purpose::Restore)
+            | (JobState::Replaying | JobState::CatchingUp | JobState::Verifying | JobState::Switching, _) => None,
+        };
+        kept.filter(|_| self.keep_previous_until.is_some_and(|until| now < until))
+    }
+
+    /// The job in its last state.
+    #[must_use]
+    pub fn finished(mut self, state: JobState, at: Timestamp) -> Self {
+        self.state = state;
+        self.finished_at = Some(at);
+        self.targets.clear();
+        self
+    }
+}
+
+/// The job as it was read, and the right to write it if nobody else did since.
+#[derive(Clone, Debug)]
+pub struct JobFile {
+    revision: Revision,
+    /// The running or last job; nothing before the first.
+    pub job: Option<Job>,
+}
+
+impl JobFile {
+    /// Reads the job.
+    ///
+    /// # Errors
+    /// The store failed.
+    pub async fn load<R: Registers>(registers: &R) -> Result<Self, BackendError> {
+        let Some(stored) = registers.read_register(REGISTER).await? else {
+            return Ok(Self { revision: Revision::ABSENT, job: None });
+        };
+        let job = serde_json::from_slice(&stored.value).map_err(|error| BackendError::broken("read the job", error))?;
+        Ok(Self { revision: stored.revision, job: Some(job) })
+    }
+
+    /// Writes the job over the one that was read.
+    ///
+    /// # Errors
+    /// Somebody else wrote it meanwhile, or the store failed.
+    pub async fn save<R: Registers>(self, registers: &R, job: Job) -> Result<Self, WriteError> {
+        let value = serde_json::to_vec(&job).map_err(|error| BackendError::broken("write the job", error))?;
+        let revision = registers.write_register(REGISTER, self.revision, Bytes::from(value)).await?;
+        Ok(Self { revision, job: Some(job) })
+    }
+}

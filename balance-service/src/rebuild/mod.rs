@@ -1,0 +1,199 @@
+//! Rebuilding the projection while the bank is open, proving the result, and rolling it back.
+//!
+//! A rebuild is a second projection with checkpoints of its own. While a job runs, the owner of each partition works on
+//! two generations: the active one as ever, and the new one, which it fills from the store and then feeds from the log.
+//! The [`conductor`] leads the job through its states; every step is noted in the store before the next one begins and
+//! can be repeated, so that any process may die at any step and another one goes on.
+//!
+//! B1  Nothing is lost. The worker of the new generation notes the end of its partition *before* it scans the store. A
+//!     commit that the scan does not see was made after the scan passed its stream, so it is published behind the noted
+//!     end, where the worker goes on reading.
+//! B2  Nothing is counted twice. What both the scan and the log deliver is skipped by version.
+//! B3  Readers never see a missing or partial view. They read the active generation, which is fed until the switch.
+//! B4  Readers never see an older view. Before the switch the active generation is sealed, and every document of the new
+//!     one is brought to at least the version of the sealed one. The view stands still for that moment; it does not go
+//!     back.
+//! B5  Nothing is switched that was not proved: every document was compared with the fold of its stream.
+//! B6  There is one job at a time, decided by compare-and-set on one register.
+//!
+//! After the switch the previous generation is fed further until it is kept no longer, so a rollback is nothing but
+//! another switch, with the same argument.
+
+mod conductor;
+mod job;
+mod status;
+mod switch;
+
+use shared::backends::Backends;
+use shared::clock::Clock;
+use shared::error::BackendError;
+use shared::id::Ids;
+use shared::index::{BalanceIndex, Checkpoint, Generation, Phase};
+use shared::partition::{Partition, PartitionMap};
+use shared::store::WriteError;
+use tracing::info;
+
+pub(crate) use conductor::{Conductor, conduct};
+pub use job::{Job, JobFile, JobId, JobState, Purpose, Target};
+pub use status::{PartitionProgress, RebuildRefusal, RebuildStatus};
+
+use crate::roster::Nudge;
+
+/// How often a request is decided again when another process wrote the job at the same time.
+const RACES_MAX: usize = 8;
+
+/// The requests about rebuilds. Cheap to clone.
+#[derive(Clone, Debug)]
+pub struct Rebuilds<B> {
+    backends: B,
+    partitions: PartitionMap,
+    clock: Clock,
+    ids: Ids,
+    nudge: Nudge,
+}
+
+impl<B: Backends> Rebuilds<B> {
+    /// The requests of one process; `nudge` wakes its workers at once, others notice by themselves.
+    #[must_use]
+    pub const fn new(backends: B, partitions: PartitionMap, clock: Clock, ids: Ids, nudge: Nudge) -> Self {
+        Self { backends, partitions, clock, ids, nudge }
+    }
+
+    /// Starts a rebuild.
+    ///
+    /// # Errors
+    /// [`RebuildRefusal::Running`] with the running job, if there is one.
+    pub async fn start(&self) -> Result<RebuildStatus, RebuildRefusal> {
+        let active = self.backends.index().generations().await?.active;
+        self.begin(|_| Ok(Job::new(self.new_id(), Purpose::Rebuild, active, self.clock.now()))).await
+    }
+
+    /// Turns the queries back to the generation before, while it is kept.
+    ///
+    /// # Errors
+    /// [`RebuildRefusal::NoPrevious`] if there is none, [`RebuildRefusal::Running`] while a job runs.
+    pub async fn rollback(&self) -> Result<RebuildStatus, RebuildRefusal> {
+        let generations = self.backends.index().generations().await?;
+        self.begin(|last| {
+            let kept = last.and_then(|job| job.kept(self.clock.now()));
+            let kept = kept.filter(|kept| generations.all.contains(kept) && generations.active != Some(*kept));
+            Ok(Job {
+                generation: Some(kept.ok_or(RebuildRefusal::NoPrevious)?),
+                keep_previous_until: last.and_then(|job| job.keep_previous_until),
+                ..Job::new(self.new_id(), Purpose::Rollback, generations.active, self.clock.now())
+            })
+        })
+        .await
+    }
+
+    /// Cancels the running job, unless it is switching already. Its generation is discarded; a rollback's is kept.
+    ///
+    /// # Errors
+    /// [`RebuildRefusal::NothingToCancel`], or [`RebuildRefusal::TooLate`].
+    pub async fn cancel(&self) -> Result<RebuildStatus, RebuildRefusal> {
+        for _ in 0..RACES_MAX {
+            let file = JobFile::load(self.backends.store()).await?;
+            let Some(job) = file.job.clone().filter(|job| job.state.is_running()) else {
+                return Err(RebuildRefusal::NothingToCancel);
+            };
+            if job.state == JobState::Switching {
+                return Err(RebuildRefusal::TooLate(job.state));
+            }
+            let cancelled = conductor::given_up(job, JobState::Cancelled, None, self.clock.now());
+            match file.save(self.backends.store(), cancelled.clone()).await {
+                Ok(_) => {
+                    info!(job = %cancelled.job, "rebuild cancelled");
+                    conductor::discard_leftovers(&self.backends, &cancelled).await?;
+                    self.nudge.all();
+                    return self.describe(cancelled).await.map_err(Into::into);
+                }
+                Err(WriteError::Moved { .. }) => {}
+                Err(WriteError::Backend(failure)) => return Err(failure.into()),
+            }
+        }
+        Err(raced("cancel").into())
+    }
+
+    /// The running or last job and its progress; nothing before the first.
+    ///
+    /// # Errors
+    /// A backend failed.
+    pub async fn status(&self) -> Result<Option<RebuildStatus>, BackendError> {
+        match JobFile::load(self.backends.store()).await?.job {
+            Some(job) => self.describe(job).await.map(Some),
+            None => Ok(None),
+        }
+    }
+
+    async fn begin(
+        &self,
+        new_job: impl Fn(Option<&Job>) -> Result<Job, RebuildRefusal>,
+    ) -> Result<RebuildStatus, RebuildRefusal> {
+        for _ in 0..RACES_MAX {
+            let file = JobFile::load(self.backends.store()).await?;
+            if let Some(running) = file.job.clone().filter(|job| job.state.is_running()) {
+                return Err(RebuildRefusal::Running(Box::new(self.describe(running).await?)));
+            }
+            let job = new_job(file.job.as_ref())?;
+            match file.save(self.backends.store(), job.clone()).await {
+                Ok(_) => {
+                    info!(job = %job.job, purpose = ?job.purpose, "rebuild requested");
+                    self.nudge.all();
+                    return self.describe(job).await.map_err(Into::into);
+                }
+                Err(WriteError::Moved { .. }) => {}
+                Err(WriteError::Backend(failure)) => return Err(failure.into()),
+            }
+        }
+        Err(raced("begin").into())
+    }
+
+    async fn describe(&self, job: Job) -> Result<RebuildStatus, BackendError> {
+        let mut partitions = Vec::new();
+        if let Some(generation) = job.generation.filter(|_| job.state != JobState::Cancelled) {
+            for partition in self.partitions.all() {
+                let checkpoint = self.backends.index().checkpoint(generation, partition).await?;
+                partitions.push(progress(partition, checkpoint));
+            }
+        }
+        let until = job.finished_at.unwrap_or_else(|| self.clock.now());
+        let micros = job.started_at.until(until).as_micros().max(1);
+        let done: u64 = partitions.iter().map(|partition| partition.done).sum();
+        let rate = u64::try_from(u128::from(done) * 1_000_000 / micros).ok().filter(|rate| *rate > 0);
+        let left: u64 = partitions.iter().map(|p| p.total.unwrap_or(0).saturating_sub(p.done)).sum();
+        let counted = partitions.iter().all(|partition| partition.total.is_some());
+        let eta = rate.filter(|_| counted && job.state == JobState::Replaying).map(|rate| left.div_ceil(rate));
+        Ok(RebuildStatus { job, partitions, events_per_second: rate, eta_seconds: eta })
+    }
+
+    fn new_id(&self) -> JobId {
+        JobId(self.ids.commit().uuid())
+    }
+}
+
+fn raced(operation: &'static str) -> BackendError {
+    BackendError::not_done(operation, "other processes keep changing the job")
+}
+
+fn progress(partition: Partition, checkpoint: Option<Checkpoint>) -> PartitionProgress {
+    let (state, done, total) = match checkpoint.map(|checkpoint| checkpoint.phase) {
+        None => ("waiting", 0, None),
+        Some(Phase::Replaying { done, total, .. }) => ("replaying", done, Some(total)),
+        Some(Phase::Live { replayed }) => ("live", replayed, Some(replayed)),
+    };
+    PartitionProgress { partition, state, done, total }
+}
+
+/// The generations that workers feed: the active one, the one a running job fills, and the one kept for a rollback.
+pub(crate) fn fed(active: Option<Generation>, job: Option<&Job>, now: shared::clock::Timestamp) -> Vec<Generation> {
+    let mut fed: Vec<Generation> = active.into_iter().collect();
+    if let Some(job) = job {
+        let running = job.state.is_running();
+        fed.extend(job.generation.filter(|_| running));
+        fed.extend(job.previous.filter(|_| running));
+        fed.extend(job.kept(now));
+    }
+    fed.sort_unstable();
+    fed.dedup();
+    fed
+}

@@ -1,0 +1,52 @@
+use serde::Serialize;
+use shared::error::BackendError;
+use shared::partition::Partition;
+
+use super::job::{Job, JobState};
+
+/// How far one partition of the new generation has come.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct PartitionProgress {
+    /// The partition.
+    pub partition: Partition,
+    /// What its worker does: `waiting`, `replaying` or `live`.
+    pub state: &'static str,
+    /// Events replayed.
+    pub done: u64,
+    /// Events to replay, as counted when the replay began; nothing before that.
+    pub total: Option<u64>,
+}
+
+/// A job and its progress.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct RebuildStatus {
+    /// The job.
+    #[serde(flatten)]
+    pub job: Job,
+    /// One entry for each partition, in order; empty for a job that has no generation.
+    pub partitions: Vec<PartitionProgress>,
+    /// Events replayed per second since the job began; nothing while none was.
+    pub events_per_second: Option<u64>,
+    /// Seconds until the replay is done at this rate; nothing when unknown or done.
+    pub eta_seconds: Option<u64>,
+}
+
+/// Why a request about rebuilds was refused.
+#[derive(Debug, thiserror::Error)]
+pub enum RebuildRefusal {
+    /// A job is running; there is one at a time.
+    #[error("a rebuild is running")]
+    Running(Box<RebuildStatus>),
+    /// No job is running.
+    #[error("no rebuild is running")]
+    NothingToCancel,
+    /// The queries are being turned, or are turned already.
+    #[error("it is too late to cancel: the job is {0:?}")]
+    TooLate(JobState),
+    /// There is no previous generation, or it is kept no longer.
+    #[error("no previous generation is kept")]
+    NoPrevious,
+    /// A backend failed; ask for the status.
+    #[error(transparent)]
+    Backend(#[from] BackendError),
+}

@@ -1,0 +1,142 @@
+//! Turning the queries from one generation to another without a step back.
+//!
+//! Seal the old generation: its documents stand still. Bring every document of the new one to at least the version of the
+//! old one's; the store has all of it. Promote. Lift the seal, so that the old one is fed further for a rollback.
+//!
+//! Every step can be repeated, so a switch that died half-way is simply done again.
+
+use futures::StreamExt;
+use futures::stream;
+use shared::backends::Backends;
+use shared::coordinate::Version;
+use shared::error::BackendError;
+use shared::id::AccountId;
+use shared::index::{ApplyError, BalanceIndex, Generation, Projected, PromoteError};
+use shared::partition::{Partition, PartitionMap, SlotRange};
+use tracing::info;
+
+use super::job::Job;
+use crate::fold::Folding;
+use crate::pages::{IndexVersions, Pairs};
+use crate::worker::{load_foldings, refill};
+
+/// How many partitions are brought forward at once.
+const PARTITIONS_AT_ONCE: usize = 4;
+
+/// How many accounts are brought forward in one write.
+const ACCOUNTS_AT_ONCE: usize = 500;
+
+/// Why the queries were not turned.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum SwitchError {
+    /// They cannot be, and the job is over.
+    #[error("{0}")]
+    Refused(String),
+    /// The index refused a write.
+    #[error(transparent)]
+    Apply(#[from] ApplyError),
+    /// A backend failed; the switch can be repeated.
+    #[error(transparent)]
+    Backend(#[from] BackendError),
+}
+
+/// Turns the queries to `generation`.
+pub(super) async fn switch<B: Backends>(
+    backends: &B,
+    partitions: PartitionMap,
+    job: &Job,
+    generation: Generation,
+) -> Result<(), SwitchError> {
+    let index = backends.index();
+    let old = job.previous.filter(|old| *old != generation);
+    if index.generations().await?.active != Some(generation) {
+        if let Some(old) = old {
+            index.seal(old, job.seal()).await?;
+        }
+        let turned = turn(backends, partitions, job, generation, old).await;
+        if let (Err(SwitchError::Refused(_)), Some(old)) = (&turned, old) {
+            index.unseal(old, job.seal()).await?;
+        }
+        turned?;
+    }
+    if let Some(old) = old {
+        index.unseal(old, job.seal()).await?;
+    }
+    Ok(())
+}
+
+async fn turn<B: Backends>(
+    backends: &B,
+    partitions: PartitionMap,
+    job: &Job,
+    generation: Generation,
+    old: Option<Generation>,
+) -> Result<(), SwitchError> {
+    if let Some(old) = old {
+        let mut parts = stream::iter(partitions.all())
+            .map(|partition| bring_forward(backends, partitions.slots(partition), partition, old, generation))
+            .buffered(PARTITIONS_AT_ONCE);
+        while let Some(brought) = parts.next().await {
+            brought?;
+        }
+    }
+    match backends.index().promote(generation, old.map(|old| (old, job.seal()))).await {
+        Ok(()) => Ok(()),
+        Err(PromoteError::Backend(failure)) => Err(failure.into()),
+        Err(refused @ (PromoteError::Moved(_) | PromoteError::Gone(_))) => {
+            Err(SwitchError::Refused(refused.to_string()))
+        }
+    }
+}
+
+/// Brings the documents of a slot range to at least their sealed versions.
+async fn bring_forward<B: Backends>(
+    backends: &B,
+    slots: SlotRange,
+    partition: Partition,
+    old: Generation,
+    new: Generation,
+) -> Result<(), SwitchError> {
+    let mut pairs =
+        Pairs::new(IndexVersions::new(backends.index(), old, slots), IndexVersions::new(backends.index(), new, slots));
+    let mut lagging: Vec<(AccountId, Version)> = Vec::new();
+    let mut brought = 0;
+    loop {
+        let pair = pairs.next().await?;
+        let done = pair.is_none();
+        if let Some(pair) = pair.filter(|pair| pair.left > pair.right) {
+            lagging.push((pair.account, pair.left));
+        }
+        if lagging.len() == ACCOUNTS_AT_ONCE || (done && !lagging.is_empty()) {
+            brought += lagging.len();
+            fill(backends, new, &lagging).await?;
+            lagging.clear();
+        }
+        if done {
+            if brought > 0 {
+                info!(%partition, accounts = brought, "accounts brought forward before the switch");
+            }
+            return Ok(());
+        }
+    }
+}
+
+async fn fill<B: Backends>(
+    backends: &B,
+    generation: Generation,
+    lagging: &[(AccountId, Version)],
+) -> Result<(), SwitchError> {
+    let accounts: Vec<AccountId> = lagging.iter().map(|(account, _)| *account).collect();
+    let mut foldings = load_foldings(backends.index(), generation, &accounts).await?;
+    refill(backends.store(), &mut foldings).await?;
+    for (account, sealed) in lagging {
+        let reached = foldings.get(account).map_or(Version::EMPTY, Folding::version);
+        if reached < *sealed {
+            let reason = format!("account {account} stands at {reached} where readers have seen {sealed}");
+            return Err(SwitchError::Refused(reason));
+        }
+    }
+    let balances = foldings.into_values().filter_map(Folding::into_changed).collect();
+    backends.index().apply(generation, Projected { balances, ..Projected::default() }).await?;
+    Ok(())
+}

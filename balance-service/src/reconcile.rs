@@ -1,0 +1,76 @@
+//! Comparing heads from time to time: the only thing that sees a lost tail.
+//!
+//! If the last event of an account never reached a worker, no later event tells of the gap. So each worker compares the
+//! heads of its streams with its documents now and then. What is behind is looked at again after a pause, since an event
+//! may just be on its way; only a document that is still below the head of the first look is filled from the store.
+//! Every such case is counted and logged: it means that the log has lost something.
+
+use std::collections::BTreeMap;
+use std::convert::Infallible;
+use std::time::Duration;
+
+use shared::backends::Backends;
+use shared::coordinate::Version;
+use shared::id::AccountId;
+use shared::index::{BalanceIndex, Phase};
+use tracing::{debug, warn};
+
+use crate::worker::{Worker, WorkerError, compare, fill};
+
+/// How long an event may be on its way before its absence is a loss.
+const GRACE: Duration = Duration::from_secs(5);
+
+/// How many accounts are mended in one round; the next round goes on.
+const SUSPECTS_MAX: usize = 500;
+
+/// Compares again and again, or never.
+pub(crate) async fn keep_reconciling<B: Backends>(worker: &Worker<B>, every: Option<Duration>) -> Infallible {
+    let Some(every) = every else { return std::future::pending().await };
+    loop {
+        tokio::time::sleep(every).await;
+        match reconcile(worker).await {
+            Ok(0) => {}
+            Ok(healed) => {
+                warn!(generation = %worker.generation, partition = %worker.partition, healed,
+                    "documents had missed events that the log has lost");
+                metrics::counter!("balance_healed_total").increment(healed);
+            }
+            Err(failure) => debug!(partition = %worker.partition, %failure, "heads not compared, trying again later"),
+        }
+    }
+}
+
+async fn reconcile<B: Backends>(worker: &Worker<B>) -> Result<u64, WorkerError> {
+    let checkpoint = worker.backends.index().checkpoint(worker.generation, worker.partition).await?;
+    if !checkpoint.is_some_and(|checkpoint| matches!(checkpoint.phase, Phase::Live { .. })) {
+        return Ok(0);
+    }
+    let suspects = suspects(worker).await?;
+    if suspects.is_empty() {
+        return Ok(0);
+    }
+    tokio::time::sleep(GRACE).await;
+    let accounts: Vec<AccountId> = suspects.keys().copied().collect();
+    let loaded = worker.backends.index().load(worker.generation, &accounts).await?;
+    let still = suspects.iter().zip(loaded).filter(|((_, head), loaded)| {
+        let reached = loaded.balance.as_ref().map_or(Version::EMPTY, |balance| balance.version);
+        loaded.parked.is_none() && reached < **head
+    });
+    let lost: Vec<AccountId> = still.map(|((account, _), _)| *account).collect();
+    if lost.is_empty() { Ok(0) } else { fill(worker, &lost).await }
+}
+
+/// Accounts whose document is below the store's head right now, with that head.
+async fn suspects<B: Backends>(worker: &Worker<B>) -> Result<BTreeMap<AccountId, Version>, WorkerError> {
+    let mut pairs = compare(worker);
+    let mut suspects = BTreeMap::new();
+    while let Some(pair) = pairs.next().await? {
+        if pair.left > pair.right {
+            suspects.insert(pair.account, pair.left);
+        }
+        if suspects.len() == SUSPECTS_MAX {
+            break;
+        }
+    }
+    Ok(suspects)
+}

@@ -1,0 +1,94 @@
+use serde::{Deserialize, Serialize};
+use shared::coordinate::Version;
+use shared::id::AccountId;
+
+/// How many findings a report names; the counts go on.
+pub const FINDINGS_MAX: usize = 20;
+
+/// What is wrong with one document.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Fault {
+    /// The account has events and no document.
+    Missing,
+    /// The document stays below the head the store had when the check began.
+    Behind,
+    /// The document is not the fold of its account's first events, as many as its version says.
+    Diverged,
+    /// There is a document for an account without events.
+    Orphan,
+    /// The document has a version the store has not.
+    Ahead,
+}
+
+/// One document that is wrong.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Finding {
+    /// The account.
+    pub account: AccountId,
+    /// What is wrong.
+    pub fault: Fault,
+    /// The first field that differs, with what the store says and what the document says; personal data is not shown.
+    pub detail: String,
+    /// The version of the document; 0 if there is none.
+    pub version: Version,
+}
+
+/// The result of comparing a generation with the store.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Verification {
+    /// Documents that were compared field by field.
+    pub checked: u64,
+    /// Events that were folded for that.
+    pub events: u64,
+    /// Accounts that are parked; they stand still by intention.
+    pub parked: u64,
+    /// Accounts without a document.
+    pub missing: u64,
+    /// Documents that stay behind.
+    pub behind: u64,
+    /// Documents that are not a fold of their account's events.
+    pub diverged: u64,
+    /// Documents without an account.
+    pub orphans: u64,
+    /// Documents with a version the store has not.
+    pub ahead: u64,
+    /// The first findings, at most [`FINDINGS_MAX`].
+    pub findings: Vec<Finding>,
+}
+
+impl Verification {
+    /// Whether every document is right.
+    #[must_use]
+    pub const fn is_clean(&self) -> bool {
+        self.missing + self.behind + self.diverged + self.orphans + self.ahead == 0
+    }
+
+    /// Counts a finding, and names it while there is room.
+    pub fn add(&mut self, finding: Finding) {
+        match finding.fault {
+            Fault::Missing => self.missing += 1,
+            Fault::Behind => self.behind += 1,
+            Fault::Diverged => self.diverged += 1,
+            Fault::Orphan => self.orphans += 1,
+            Fault::Ahead => self.ahead += 1,
+        }
+        if self.findings.len() < FINDINGS_MAX {
+            self.findings.push(finding);
+        }
+    }
+
+    /// Adds what another part of the same check has found.
+    pub fn merge(&mut self, part: Self) {
+        self.checked += part.checked;
+        self.events += part.events;
+        self.parked += part.parked;
+        self.missing += part.missing;
+        self.behind += part.behind;
+        self.diverged += part.diverged;
+        self.orphans += part.orphans;
+        self.ahead += part.ahead;
+        let room = FINDINGS_MAX.saturating_sub(self.findings.len());
+        self.findings.extend(part.findings.into_iter().take(room));
+    }
+}

@@ -1,0 +1,122 @@
+//! Following the log: while one batch is being projected, the next one is read.
+
+use std::time::Duration;
+
+use shared::backends::Backends;
+use shared::coordinate::Offset;
+use shared::index::{Checkpoint, Phase};
+use shared::log::floor::{Floor, write_floor};
+use shared::log::{PartitionLog, PartitionReader, ReadError, Record};
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+use tracing::{debug, info};
+
+use super::project::Cache;
+use super::{Stopped, Worker, WorkerError, stopped_reading};
+
+/// The most records read at once: two such batches are in memory, one being read, one being projected.
+pub(super) const READ_BATCH_MAX: usize = 4_096;
+
+/// How often the forwarder is told what this worker needs no more.
+const FLOOR_EVERY: Duration = Duration::from_secs(5);
+
+/// How often the lag is measured.
+const LAG_EVERY: Duration = Duration::from_secs(1);
+
+impl<B: Backends> Worker<B> {
+    /// Projects what the log yields behind the checkpoint.
+    pub(super) async fn follow(&self, mut checkpoint: Checkpoint, shutdown: &CancellationToken) -> Result<(), Stopped> {
+        // The first thing written under a new epoch: from here on a worker of a lower epoch is refused.
+        if checkpoint.epoch != self.epoch {
+            checkpoint.epoch = self.epoch;
+            self.note(checkpoint.clone()).await?;
+        }
+        let log = self.backends.log();
+        let mut reader =
+            log.reader(self.partition, &checkpoint.incarnation, checkpoint.offset).await.map_err(stopped_reading)?;
+        info!(generation = %self.generation, partition = %self.partition, epoch = %self.epoch,
+            offset = %checkpoint.offset, "worker follows the log");
+        let mut cache = Cache::new();
+        let mut report = Report::new();
+        let mut batch = Vec::new();
+        loop {
+            let (projected, read) = tokio::join!(
+                self.project_batch(&mut cache, batch, checkpoint.clone()),
+                next_batch(&mut reader, shutdown)
+            );
+            checkpoint = projected?;
+            self.report(&mut report, &checkpoint).await;
+            let Some(read) = read else { return Ok(()) };
+            batch = read.map_err(stopped_reading)?;
+        }
+    }
+
+    async fn project_batch(
+        &self,
+        cache: &mut Cache,
+        batch: Vec<Record>,
+        mut checkpoint: Checkpoint,
+    ) -> Result<Checkpoint, WorkerError> {
+        let Some(last) = batch.last() else { return Ok(checkpoint) };
+        checkpoint.offset = last.offset;
+        if let Some(oldest) = batch.first() {
+            let age = oldest.recorded.time.until(self.clock.now());
+            metrics::histogram!("balance_event_age_seconds").record(age.as_secs_f64());
+        }
+        self.project(cache, batch, checkpoint.clone()).await?;
+        Ok(checkpoint)
+    }
+
+    /// Tells the forwarder and the metrics how far the worker has come. What fails here is told next time.
+    async fn report(&self, report: &mut Report, checkpoint: &Checkpoint) {
+        if report.lag_at.elapsed() >= LAG_EVERY {
+            report.lag_at = Instant::now();
+            self.report_lag(checkpoint).await;
+        }
+        if report.floor != Some(checkpoint.offset) && report.floor_at.elapsed() >= FLOOR_EVERY {
+            report.floor_at = Instant::now();
+            let floor = Floor {
+                partition: self.partition,
+                incarnation: checkpoint.incarnation.clone(),
+                offset: checkpoint.offset,
+            };
+            match write_floor(self.backends.store(), self.generation, &floor).await {
+                Ok(()) => report.floor = Some(checkpoint.offset),
+                Err(failure) => debug!(partition = %self.partition, %failure, "floor not noted"),
+            }
+        }
+    }
+
+    async fn report_lag(&self, checkpoint: &Checkpoint) {
+        debug_assert!(matches!(checkpoint.phase, Phase::Live { .. }), "only a live worker lags behind the log");
+        let Ok(extent) = self.backends.log().extent(self.partition).await else { return };
+        let behind = extent.last.get().saturating_sub(checkpoint.offset.get());
+        let labels = [("partition", self.partition.to_string()), ("generation", self.generation.to_string())];
+        #[expect(clippy::cast_precision_loss, reason = "a gauge is a float; lags beyond 2^52 records do not occur")]
+        metrics::gauge!("balance_lag_records", &labels).set(behind as f64);
+    }
+}
+
+/// When the forwarder and the metrics were last told.
+struct Report {
+    lag_at: Instant,
+    floor_at: Instant,
+    floor: Option<Offset>,
+}
+
+impl Report {
+    fn new() -> Self {
+        Self { lag_at: Instant::now(), floor_at: Instant::now(), floor: None }
+    }
+}
+
+async fn next_batch<R: PartitionReader>(
+    reader: &mut R,
+    shutdown: &CancellationToken,
+) -> Option<Result<Vec<Record>, ReadError>> {
+    tokio::select! {
+        biased;
+        () = shutdown.cancelled() => None,
+        batch = reader.next_batch(READ_BATCH_MAX) => Some(batch),
+    }
+}

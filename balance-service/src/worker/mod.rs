@@ -1,0 +1,148 @@
+//! A worker: one partition of one generation, from whatever state it is found in to following the log.
+//!
+//! W1  A document is written only as the fold of a prefix of its stream (laws D1 and D2 of [`crate::fold`]); a gap is
+//!     filled from the store, never folded over.
+//! W2  A checkpoint is written with, or after, everything it stands for.
+//! W3  Before a worker reads the store it notes where the partition's log ends. So whatever the store does not show it
+//!     comes through the log behind that place.
+//! W4  A poison event parks its account. Later events of that account wait behind it, everyone else flows on.
+//!
+//! [`begin`] decides from checkpoint and log where to start: [`replay`] fills an empty generation from the store,
+//! [`synchronise`] brings an existing one up to date when the log no longer continues from the checkpoint, and
+//! [`live`] follows the log. The same three steps serve a first start, a rebuild, an index that was restored from a
+//! backup, and a log that lost records.
+
+mod begin;
+mod live;
+mod project;
+mod refill;
+mod replay;
+mod synchronise;
+mod write;
+
+use shared::backends::Backends;
+use shared::clock::Clock;
+use shared::coordinate::{Epoch, Offset, Version};
+use shared::error::BackendError;
+use shared::id::AccountId;
+use shared::index::{ApplyError, BalanceIndex, Checkpoint, Generation, Phase, Projected};
+use shared::log::{Extent, Incarnation, PartitionLog, ReadError};
+use shared::partition::{Partition, SlotRange};
+use tokio_util::sync::CancellationToken;
+use tracing::{info, warn};
+
+pub(crate) use refill::{load_foldings, refill};
+pub(crate) use synchronise::{compare, fill};
+
+use crate::visibility::Visibility;
+use begin::{Begin, begin};
+
+/// Why a worker stopped before it was asked to.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum WorkerError {
+    /// Another worker with a higher epoch owns the partition.
+    #[error("the partition belongs to {current}")]
+    Fenced {
+        /// The epoch of the owner.
+        current: Epoch,
+    },
+    /// The generation was discarded.
+    #[error("generation {0} is gone")]
+    Gone(Generation),
+    /// The log holds events that the store does not: the store was set back, and an operator has to decide.
+    #[error("the log holds {account} up to {log}, the store only up to {store}")]
+    StoreBehind {
+        /// The account.
+        account: AccountId,
+        /// What the log holds.
+        log: Version,
+        /// What the store holds.
+        store: Version,
+    },
+    /// A backend failed for longer than is worth waiting for.
+    #[error(transparent)]
+    Backend(#[from] BackendError),
+}
+
+/// One partition of one generation, owned under one epoch.
+#[derive(Clone)]
+pub(crate) struct Worker<B> {
+    pub(crate) backends: B,
+    pub(crate) generation: Generation,
+    pub(crate) partition: Partition,
+    pub(crate) slots: SlotRange,
+    pub(crate) epoch: Epoch,
+    pub(crate) clock: Clock,
+    pub(crate) visibility: Visibility,
+}
+
+impl<B: Backends> Worker<B> {
+    /// Works until `shutdown`.
+    pub(crate) async fn run(self, shutdown: CancellationToken) -> Result<(), WorkerError> {
+        while !shutdown.is_cancelled() {
+            // Law W3: the end is noted before anything is read from the store.
+            let extent = self.backends.log().extent(self.partition).await?;
+            let noted = self.backends.index().checkpoint(self.generation, self.partition).await?;
+            if let Some(owner) = noted.as_ref().filter(|noted| noted.epoch > self.epoch) {
+                return Err(WorkerError::Fenced { current: owner.epoch });
+            }
+            let followed = match begin(noted, &extent) {
+                Begin::Follow(checkpoint) => self.follow(checkpoint, &shutdown).await,
+                Begin::Replay(plan) => self.replay(plan, &shutdown).await,
+                Begin::Synchronise { replayed } => self.synchronise(&extent, replayed).await,
+            };
+            match followed {
+                Ok(()) => {}
+                Err(Stopped::Moved(extent)) => {
+                    warn!(generation = %self.generation, partition = %self.partition, ?extent,
+                        "the log does not continue from the checkpoint, synchronising with the store");
+                    metrics::counter!("balance_log_moves_total").increment(1);
+                }
+                Err(Stopped::Failed(failure)) => return Err(failure),
+            }
+        }
+        info!(generation = %self.generation, partition = %self.partition, "worker stops");
+        Ok(())
+    }
+
+    const fn checkpoint(&self, incarnation: Incarnation, offset: Offset, phase: Phase) -> Checkpoint {
+        Checkpoint { partition: self.partition, epoch: self.epoch, incarnation, offset, phase }
+    }
+
+    /// Writes a checkpoint alone: that a partition has a new owner, or a new phase.
+    async fn note(&self, checkpoint: Checkpoint) -> Result<(), WorkerError> {
+        self.write(Projected { checkpoint: Some(checkpoint), ..Projected::default() }).await
+    }
+}
+
+/// Why a step ended before its end.
+#[derive(Debug)]
+enum Stopped {
+    /// The log has moved: begin again.
+    Moved(Extent),
+    /// The worker cannot go on.
+    Failed(WorkerError),
+}
+
+impl<E: Into<WorkerError>> From<E> for Stopped {
+    fn from(failure: E) -> Self {
+        Self::Failed(failure.into())
+    }
+}
+
+fn stopped_reading(error: ReadError) -> Stopped {
+    match error {
+        ReadError::Moved(extent) => Stopped::Moved(extent),
+        ReadError::Backend(failure) => Stopped::Failed(failure.into()),
+    }
+}
+
+/// What an index's refusal means to a worker; a sealed generation and a refused document are dealt with before.
+fn refused(error: ApplyError) -> WorkerError {
+    match error {
+        ApplyError::Fenced { current } => WorkerError::Fenced { current },
+        ApplyError::Gone(generation) => WorkerError::Gone(generation),
+        ApplyError::Backend(failure) => failure.into(),
+        ApplyError::Sealed(_) | ApplyError::Refused { .. } => BackendError::not_done("apply", error).into(),
+    }
+}

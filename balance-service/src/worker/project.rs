@@ -1,0 +1,132 @@
+//! From a batch of records to one write: group by account, fold, fill gaps from the store, write with the checkpoint.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::num::NonZeroUsize;
+
+use lru::LruCache;
+use shared::backends::Backends;
+use shared::coordinate::Version;
+use shared::event::Recorded;
+use shared::id::AccountId;
+use shared::index::{Balance, Checkpoint, Projected};
+use shared::log::Record;
+
+use super::refill::{load_foldings, refill};
+use super::{Worker, WorkerError};
+use crate::fold::{Folding, Taken};
+
+/// How many balances a worker keeps in memory, so that a busy account is not read before each write. A balance takes
+/// about 300 bytes.
+const BALANCES_CACHED: NonZeroUsize = NonZeroUsize::new(16_384).unwrap();
+
+/// The last balances a worker wrote. They need no invalidation: whoever else writes the account writes folds of the same
+/// stream, and the index keeps the highest version.
+pub(super) struct Cache(LruCache<AccountId, Balance>);
+
+impl Cache {
+    pub(super) fn new() -> Self {
+        Self(LruCache::new(BALANCES_CACHED))
+    }
+}
+
+impl<B: Backends> Worker<B> {
+    /// Projects a batch and notes the checkpoint that stands behind it.
+    pub(super) async fn project(
+        &self,
+        cache: &mut Cache,
+        records: Vec<Record>,
+        checkpoint: Checkpoint,
+    ) -> Result<(), WorkerError> {
+        let groups = by_account(records);
+        let mut foldings = self.load(cache, groups.keys().copied()).await?;
+        let gaps = take_all(&mut foldings, &groups);
+        if !gaps.is_empty() {
+            self.fill_gaps(&mut foldings, &groups, gaps).await?;
+        }
+        let now = self.clock.now();
+        let parked: Vec<_> = foldings.values().filter_map(|folding| folding.to_parked(now)).collect();
+        let stuck: Vec<AccountId> =
+            foldings.iter().filter(|(_, f)| f.is_stuck()).map(|(account, _)| *account).collect();
+        let balances: Vec<Balance> = foldings.into_values().filter_map(Folding::into_changed).collect();
+        self.write(Projected { balances: balances.clone(), parked, checkpoint: Some(checkpoint) }).await?;
+        for balance in balances {
+            cache.0.put(balance.id, balance);
+        }
+        // What a parked account is must be read each time: it may be let go by a retry in any process.
+        for account in stuck {
+            cache.0.pop(&account);
+        }
+        Ok(())
+    }
+
+    async fn load(
+        &self,
+        cache: &mut Cache,
+        accounts: impl Iterator<Item = AccountId>,
+    ) -> Result<BTreeMap<AccountId, Folding>, WorkerError> {
+        let mut foldings = BTreeMap::new();
+        let mut missing = Vec::new();
+        for account in accounts {
+            match cache.0.get(&account) {
+                Some(balance) => _ = foldings.insert(account, Folding::new(account, Some(balance.clone()))),
+                None => missing.push(account),
+            }
+        }
+        if !missing.is_empty() {
+            foldings.extend(load_foldings(self.backends.index(), self.generation, &missing).await?);
+        }
+        Ok(foldings)
+    }
+
+    async fn fill_gaps(
+        &self,
+        foldings: &mut BTreeMap<AccountId, Folding>,
+        groups: &BTreeMap<AccountId, Vec<Recorded>>,
+        gaps: BTreeSet<AccountId>,
+    ) -> Result<(), WorkerError> {
+        metrics::counter!("balance_gaps_filled_total").increment(gaps.len() as u64);
+        let mut behind: BTreeMap<AccountId, Folding> =
+            gaps.iter().filter_map(|account| foldings.remove_entry(account)).collect();
+        refill(self.backends.store(), &mut behind).await?;
+        for (account, folding) in &behind {
+            let log = groups.get(account).and_then(|records| records.last()).map(Recorded::last_version);
+            let store = folding.version();
+            if let Some(log) = log.filter(|log| *log > store && !folding.is_stuck()) {
+                return Err(WorkerError::StoreBehind { account: *account, log, store });
+            }
+        }
+        foldings.append(&mut behind);
+        Ok(())
+    }
+}
+
+fn by_account(records: Vec<Record>) -> BTreeMap<AccountId, Vec<Recorded>> {
+    let mut groups: BTreeMap<AccountId, Vec<Recorded>> = BTreeMap::new();
+    for record in records {
+        groups.entry(record.recorded.stream).or_default().push(record.recorded);
+    }
+    groups
+}
+
+/// Folds every group as far as it goes and answers the accounts where something lies between.
+fn take_all(
+    foldings: &mut BTreeMap<AccountId, Folding>,
+    groups: &BTreeMap<AccountId, Vec<Recorded>>,
+) -> BTreeSet<AccountId> {
+    let mut gaps = BTreeSet::new();
+    let mut folded = 0;
+    for (account, records) in groups {
+        let folding = foldings.entry(*account).or_insert_with(|| Folding::new(*account, None));
+        let before = folding.version();
+        if records.iter().any(|recorded| folding.take(recorded) == Taken::Gap) {
+            gaps.insert(*account);
+        }
+        folded += grown(before, folding.version());
+    }
+    metrics::counter!("balance_events_folded_total").increment(folded);
+    gaps
+}
+
+const fn grown(before: Version, after: Version) -> u64 {
+    after.get() - before.get()
+}

@@ -1,0 +1,56 @@
+use std::collections::BTreeMap;
+
+use shared::error::BackendError;
+use shared::event::StreamAfter;
+use shared::id::AccountId;
+use shared::index::{BalanceIndex, Generation};
+use shared::store::EventStore;
+
+use crate::fold::Folding;
+
+/// How many events of one stream are read at once.
+const REFILL_EVENTS: usize = 1_000;
+
+/// What the index knows of these accounts, ready to be folded on.
+pub(crate) async fn load_foldings<I: BalanceIndex>(
+    index: &I,
+    generation: Generation,
+    accounts: &[AccountId],
+) -> Result<BTreeMap<AccountId, Folding>, BackendError> {
+    let loaded = index.load(generation, accounts).await?;
+    let foldings = accounts.iter().zip(loaded).map(|(account, loaded)| {
+        let folding = match loaded.parked {
+            Some(_) => Folding::parked(*account, loaded.balance),
+            None => Folding::new(*account, loaded.balance),
+        };
+        (*account, folding)
+    });
+    Ok(foldings.collect())
+}
+
+/// Folds everything the store holds behind where the accounts stand.
+pub(crate) async fn refill<S: EventStore>(
+    store: &S,
+    foldings: &mut BTreeMap<AccountId, Folding>,
+) -> Result<(), BackendError> {
+    let mut open: Vec<AccountId> =
+        foldings.iter().filter(|(_, f)| !f.is_stuck()).map(|(account, _)| *account).collect();
+    while !open.is_empty() {
+        let place = |account: &AccountId| StreamAfter { stream: *account, after: foldings[account].version() };
+        let questions: Vec<StreamAfter> = open.iter().map(place).collect();
+        let answers = store.read_streams(&questions, REFILL_EVENTS).await?;
+        open.clear();
+        for (question, answer) in questions.iter().zip(answers) {
+            let Some(folding) = foldings.get_mut(&question.stream) else { continue };
+            for recorded in &answer {
+                folding.take(recorded);
+            }
+            let read: u64 = answer.iter().map(|recorded| u64::from(recorded.events.count)).sum();
+            let may_have_more = read >= REFILL_EVENTS as u64 && folding.version() > question.after;
+            if may_have_more && !folding.is_stuck() {
+                open.push(question.stream);
+            }
+        }
+    }
+    Ok(())
+}

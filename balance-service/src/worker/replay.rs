@@ -1,0 +1,129 @@
+//! Filling a generation from the store: a sorted scan of the partition's streams, each folded to its end before it is
+//! written, so that a replay costs one document for an account and not one for an event.
+//!
+//! The checkpoint names the last stream that is completely written. A crash repeats at most what was read since.
+
+use shared::backends::Backends;
+use shared::coordinate::Version;
+use shared::error::BackendError;
+use shared::event::{Recorded, StreamAfter};
+use shared::id::AccountId;
+use shared::index::{Phase, Projected};
+use shared::store::{EventStore, ScanPage};
+use tokio_util::sync::CancellationToken;
+use tracing::info;
+
+use super::begin::Plan;
+use super::{Stopped, Worker};
+use crate::fold::{Folding, Taken};
+use crate::pages::PAGE_ACCOUNTS;
+
+/// How many events are read from the store at once: two such pages are in memory, one being read, one being written.
+const SCAN_EVENTS: usize = 8_192;
+
+impl<B: Backends> Worker<B> {
+    /// Replays the partition, and is live behind the end of the log that was noted before.
+    pub(super) async fn replay(&self, plan: Plan, shutdown: &CancellationToken) -> Result<(), Stopped> {
+        let Plan { incarnation, offset, after, done, total } = plan;
+        let total = match total {
+            Some(total) => total,
+            None => self.count_events().await?,
+        };
+        let checkpoint = |phase| self.checkpoint(incarnation.clone(), offset, phase);
+        // The first thing written under a new epoch: from here on a worker of a lower epoch is refused.
+        self.note(checkpoint(Phase::Replaying { after, done, total })).await?;
+        info!(generation = %self.generation, partition = %self.partition, done, total, "worker replays the store");
+        let store = self.backends.store();
+        let mut streams = Streams { open: None, complete: after, done };
+        let mut page = store.scan(self.slots, after.map(rest_of), SCAN_EVENTS).await?;
+        loop {
+            let ScanPage { records, next } = page;
+            let mut projected = self.fold_page(&mut streams, &records, next.is_none())?;
+            projected.checkpoint =
+                Some(checkpoint(Phase::Replaying { after: streams.complete, done: streams.done, total }));
+            let Some(next) = next else {
+                self.write(projected).await?;
+                break;
+            };
+            let (written, read) = tokio::join!(self.write(projected), store.scan(self.slots, Some(next), SCAN_EVENTS));
+            written?;
+            page = read?;
+            if shutdown.is_cancelled() {
+                return Ok(());
+            }
+        }
+        self.note(checkpoint(Phase::Live { replayed: streams.done })).await?;
+        info!(generation = %self.generation, partition = %self.partition, events = streams.done, "worker has replayed");
+        Ok(())
+    }
+
+    async fn count_events(&self) -> Result<u64, BackendError> {
+        let mut events = 0;
+        let mut after: Option<AccountId> = None;
+        loop {
+            let heads = self.backends.store().heads(self.slots, after, PAGE_ACCOUNTS).await?;
+            events += heads.iter().map(|(_, version)| version.get()).sum::<u64>();
+            if heads.len() < PAGE_ACCOUNTS {
+                return Ok(events);
+            }
+            after = heads.last().map(|(account, _)| *account);
+        }
+    }
+
+    fn fold_page(&self, streams: &mut Streams, records: &[Recorded], last: bool) -> Result<Projected, BackendError> {
+        let mut finished = Vec::new();
+        for recorded in records {
+            finished.extend(streams.take(recorded)?);
+        }
+        if last {
+            finished.extend(streams.close());
+        }
+        let now = self.clock.now();
+        metrics::counter!("balance_events_replayed_total")
+            .increment(records.iter().map(|recorded| u64::from(recorded.events.count)).sum());
+        Ok(Projected {
+            parked: finished.iter().filter_map(|folding| folding.to_parked(now)).collect(),
+            balances: finished.into_iter().filter_map(Folding::into_changed).collect(),
+            checkpoint: None,
+        })
+    }
+}
+
+/// The place behind everything of a stream, also behind what it grew by since.
+fn rest_of(complete: StreamAfter) -> StreamAfter {
+    StreamAfter { after: Version::MAX, ..complete }
+}
+
+/// The streams of a scan as they pass by: one is open, those before it are complete.
+struct Streams {
+    open: Option<(Folding, StreamAfter)>,
+    complete: Option<StreamAfter>,
+    done: u64,
+}
+
+impl Streams {
+    /// Takes the next write of the scan and answers the stream that it closes.
+    fn take(&mut self, recorded: &Recorded) -> Result<Option<Folding>, BackendError> {
+        let closed = match &self.open {
+            Some((_, place)) if place.stream == recorded.stream => None,
+            Some(_) | None => self.close(),
+        };
+        let (folding, place) = self.open.get_or_insert_with(|| {
+            let place = StreamAfter { stream: recorded.stream, after: Version::EMPTY };
+            (Folding::new(recorded.stream, None), place)
+        });
+        if folding.take(recorded) == Taken::Gap {
+            let hole = format!("stream {} has a hole before {}", recorded.stream, recorded.first_version);
+            return Err(BackendError::broken("scan", hole));
+        }
+        place.after = recorded.last_version();
+        Ok(closed)
+    }
+
+    fn close(&mut self) -> Option<Folding> {
+        let (folding, place) = self.open.take()?;
+        self.done += place.after.get();
+        self.complete = Some(place);
+        Some(folding)
+    }
+}

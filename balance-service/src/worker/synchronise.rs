@@ -1,0 +1,83 @@
+//! Bringing an existing generation up to date with the store: compare heads, fill what is behind.
+
+use shared::backends::Backends;
+use shared::id::AccountId;
+use shared::index::{Balance, Phase, Projected};
+use shared::log::Extent;
+use tracing::{info, warn};
+
+use super::refill::{load_foldings, refill};
+use super::{Stopped, Worker, WorkerError};
+use crate::fold::Folding;
+use crate::pages::{IndexVersions, Pairs, StoreHeads};
+
+/// How many accounts are filled in one write.
+const ACCOUNTS_AT_ONCE: usize = 500;
+
+/// What a comparison of heads has found and mended.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+struct Healed {
+    /// Accounts that were behind and are not any more.
+    accounts: u64,
+    /// Accounts whose document has a version the store has not.
+    ahead: u64,
+}
+
+impl<B: Backends> Worker<B> {
+    /// Fills everything that is behind, then is live at the noted end of the log.
+    pub(super) async fn synchronise(&self, noted: &Extent, replayed: u64) -> Result<(), Stopped> {
+        let healed = heal(self).await?;
+        self.note(self.checkpoint(noted.incarnation.clone(), noted.last, Phase::Live { replayed })).await?;
+        info!(generation = %self.generation, partition = %self.partition, accounts = healed.accounts,
+            "worker is synchronised with the store");
+        metrics::counter!("balance_synchronised_accounts_total").increment(healed.accounts);
+        metrics::counter!("balance_ahead_of_store_total").increment(healed.ahead);
+        Ok(())
+    }
+}
+
+/// Compares the heads of all streams of the partition with the documents and fills those that are behind.
+async fn heal<B: Backends>(worker: &Worker<B>) -> Result<Healed, WorkerError> {
+    let mut pairs = compare(worker);
+    let mut healed = Healed::default();
+    let mut chunk = Vec::new();
+    loop {
+        let pair = pairs.next().await?;
+        let done = pair.is_none();
+        match pair {
+            Some(pair) if pair.right > pair.left => {
+                warn!(account = %pair.account, index = %pair.right, store = %pair.left, "document is ahead of the store");
+                healed.ahead += 1;
+            }
+            Some(pair) if pair.left > pair.right => chunk.push(pair.account),
+            Some(_) | None => {}
+        }
+        if chunk.len() == ACCOUNTS_AT_ONCE || (done && !chunk.is_empty()) {
+            healed.accounts += fill(worker, &chunk).await?;
+            chunk.clear();
+        }
+        if done {
+            return Ok(healed);
+        }
+    }
+}
+
+/// The heads of the partition's streams beside the versions of its documents.
+pub(crate) fn compare<B: Backends>(worker: &Worker<B>) -> Pairs<StoreHeads<'_, B::Store>, IndexVersions<'_, B::Index>> {
+    Pairs::new(
+        StoreHeads::new(worker.backends.store(), worker.slots),
+        IndexVersions::new(worker.backends.index(), worker.generation, worker.slots),
+    )
+}
+
+/// Folds everything the store holds of these accounts and writes what is new; answers how many documents that were.
+pub(crate) async fn fill<B: Backends>(worker: &Worker<B>, accounts: &[AccountId]) -> Result<u64, WorkerError> {
+    let mut foldings = load_foldings(worker.backends.index(), worker.generation, accounts).await?;
+    refill(worker.backends.store(), &mut foldings).await?;
+    let now = worker.clock.now();
+    let parked = foldings.values().filter_map(|folding| folding.to_parked(now)).collect();
+    let balances: Vec<Balance> = foldings.into_values().filter_map(Folding::into_changed).collect();
+    let filled = balances.len() as u64;
+    worker.write(Projected { balances, parked, checkpoint: None }).await?;
+    Ok(filled)
+}

@@ -1,0 +1,52 @@
+use std::time::Duration;
+
+use shared::backends::Backends;
+use shared::id::AccountId;
+use shared::index::{ApplyError, BalanceIndex, Parked, Projected};
+use shared::retry::Backoff;
+use tracing::{debug, warn};
+
+use super::{Worker, WorkerError, refused};
+
+/// How often a worker asks whether a generation is still sealed: a seal lasts as long as a switch.
+const SEALED_PAUSE: Duration = Duration::from_millis(10);
+
+impl<B: Backends> Worker<B> {
+    /// Writes a batch, waiting out what passes. Writing the same again is harmless, so an unknown outcome is repeated.
+    pub(super) async fn write(&self, mut projected: Projected) -> Result<(), WorkerError> {
+        let mut backoff = Backoff::default();
+        for parked in &projected.parked {
+            warn!(generation = %self.generation, partition = %self.partition, account = %parked.account,
+                at = %parked.at, reason = parked.reason, "account parked");
+            metrics::counter!("balance_parked_total").increment(1);
+        }
+        loop {
+            match self.backends.index().apply(self.generation, projected.clone()).await {
+                Ok(applied) => {
+                    metrics::counter!("balance_documents_written_total").increment(applied.written as u64);
+                    metrics::counter!("balance_documents_stale_total").increment(applied.stale as u64);
+                    self.visibility.seen(projected.balances.iter().map(|balance| balance.id));
+                    return Ok(());
+                }
+                Err(ApplyError::Sealed(_)) => tokio::time::sleep(SEALED_PAUSE).await,
+                Err(ApplyError::Refused { account, reason }) => self.park_refused(&mut projected, account, &reason),
+                Err(ApplyError::Backend(failure)) => {
+                    debug!(partition = %self.partition, %failure, "index write failed, trying again");
+                    backoff.wait(failure).await?;
+                }
+                Err(error @ (ApplyError::Fenced { .. } | ApplyError::Gone(_))) => return Err(refused(error)),
+            }
+        }
+    }
+
+    /// A document that the index will never take is as poisonous as an event that cannot be folded.
+    fn park_refused(&self, projected: &mut Projected, account: AccountId, reason: &str) {
+        warn!(generation = %self.generation, partition = %self.partition, %account, reason, "account parked");
+        metrics::counter!("balance_parked_total").increment(1);
+        let since = self.clock.now();
+        for balance in projected.balances.extract_if(.., |balance| balance.id == account) {
+            let parked = Parked { account, at: balance.version, reason: reason.to_owned(), since };
+            projected.parked.push(parked);
+        }
+    }
+}

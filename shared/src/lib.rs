@@ -20,5 +20,6 @@ pub mod money;
 pub mod owner;
 pub mod partition;
 pub mod retry;
+pub mod sqlite;
 pub mod store;
 pub mod supervise;

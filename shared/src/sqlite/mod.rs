@@ -5,3 +5,124 @@
 //! Q3  A write that fails in itself changes nothing and spoils no other write of its transaction.
 //! Q4  A file that is damaged, foreign or from a newer release is refused with a message that says so; nothing in it
 //!     is changed.
+//! Q5  A read sees one committed state, and in it every write that was answered before the read began.
+//! Q6  A data folder belongs to one process at a time, until that closes its files or dies; another one is refused.
+//!
+//! How Q3 costs nothing on the good path: a transaction first runs its writes one behind the other. Only when one of
+//! them fails is it rolled back as a whole and run a second time, each write in a savepoint of its own. That is why a
+//! write is an `FnMut`: it may be called twice, and starts each time from a state without its own traces.
+//!
+//! A file appears whole: it is made beside its place and renamed into it, so a crash leaves no half-made file, and what
+//! stands in the place without our mark was put there by somebody else.
+
+mod check;
+mod failure;
+mod folder;
+mod open;
+mod reader;
+mod turn;
+mod writer;
+
+use std::sync::Arc;
+
+use rusqlite::Connection;
+use tokio::sync::watch;
+
+use crate::error::BackendError;
+pub use folder::{DataFolder, OpenError};
+use reader::Readers;
+use writer::Writer;
+
+/// What a commit is good for when the machine loses power.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Durability {
+    /// Every transaction is fsynced before its writes are answered.
+    Full,
+    /// The death of the process loses nothing; that of the machine may lose the last transactions, never their order.
+    /// For what can be built again from the store.
+    Normal,
+}
+
+/// What a file is and holds.
+#[derive(Clone, Copy, Debug)]
+pub struct FileSpec {
+    /// Its name in the data folder.
+    pub file_name: &'static str,
+    /// The mark in the file's header (`application_id`) by which a file of ours is told from a foreign one; not zero.
+    pub application_id: i32,
+    /// The steps that made the schema, at least one: the nth leads from schema version n − 1 to n. Never changed once
+    /// released, only added to; a file of an older release takes the steps it lacks when it is opened.
+    pub schema: &'static [&'static str],
+    /// What a commit is good for.
+    pub durability: Durability,
+}
+
+/// An open file. Clones share it; when the last is dropped, what was written is moved from the write-ahead log into the
+/// file, the writer thread ends and the folder can be opened by another process. That drop blocks for as long.
+#[derive(Clone)]
+pub struct Database {
+    // Dropped in this order: readers first, so that the writer's last checkpoint finds the file for itself, and the
+    // lock on the folder last.
+    readers: Readers,
+    writer: Arc<Writer>,
+    _folder: DataFolder,
+}
+
+impl Database {
+    /// Opens a file, or makes it.
+    ///
+    /// # Errors
+    /// [`OpenError`] by law Q4; its text names the file and the way out.
+    pub fn open(folder: &DataFolder, spec: FileSpec) -> Result<Self, OpenError> {
+        let file = folder.path().join(spec.file_name);
+        let connection = open::open(&file, &spec)?;
+        let failed = |source| OpenError::Folder { path: file.clone(), source };
+        let writer = Arc::new(Writer::start(connection, spec.file_name).map_err(failed)?);
+        Ok(Self { readers: Readers::of(file), writer, _folder: folder.clone() })
+    }
+
+    /// Runs a write in the next transaction and answers when that is committed (laws Q1 to Q3).
+    ///
+    /// The closure may be called twice, and blocks every other write meanwhile. An `Err` undoes all it did. A refusal
+    /// that is no failure belongs into `T`: what such a closure wrote before is kept.
+    ///
+    /// Dropping the future before it is done does not take the write back.
+    ///
+    /// # Errors
+    /// With an unknown effect when the transaction's commit failed; with no effect for any other failure.
+    pub async fn write<T: Send + 'static>(
+        &self,
+        operation: &'static str,
+        run: impl FnMut(&Connection) -> rusqlite::Result<T> + Send + 'static,
+    ) -> Result<T, BackendError> {
+        self.writer.write(operation, run).await
+    }
+
+    /// Runs a read on a connection of its own (law Q5).
+    ///
+    /// # Errors
+    /// Always with no effect.
+    pub async fn read<T: Send + 'static>(
+        &self,
+        operation: &'static str,
+        run: impl FnOnce(&Connection) -> rusqlite::Result<T> + Send + 'static,
+    ) -> Result<T, BackendError> {
+        self.readers.read(operation, run).await
+    }
+
+    /// How many transactions were committed since the file was opened; changes after each of them, so that a feed can
+    /// wait for news. Closed when the writer thread has ended.
+    #[must_use]
+    pub fn commits(&self) -> watch::Receiver<u64> {
+        self.writer.commits()
+    }
+}
+
+impl std::fmt::Debug for Database {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_tuple("Database").field(&self.readers.file()).finish()
+    }
+}
+
+#[cfg(test)]
+mod tests;

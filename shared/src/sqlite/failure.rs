@@ -1,0 +1,33 @@
+//! What SQLite's errors mean to a caller.
+
+use rusqlite::{Error, ErrorCode};
+
+use crate::error::{BackendError, Effect, Retry};
+
+/// A failure after which nothing of the operation is left.
+pub(super) fn not_done(operation: &'static str, error: Error) -> BackendError {
+    BackendError { operation, effect: Effect::None, retry: retry(&error), source: Box::new(error) }
+}
+
+/// Waiting helps against a full disk or a busy file, not against a damaged file or a mistake in a statement.
+fn retry(error: &Error) -> Retry {
+    let passing = matches!(
+        error.sqlite_error_code(),
+        Some(
+            ErrorCode::DatabaseBusy
+                | ErrorCode::DatabaseLocked
+                | ErrorCode::DiskFull
+                | ErrorCode::SystemIoFailure
+                | ErrorCode::OutOfMemory
+                | ErrorCode::CannotOpen
+                | ErrorCode::OperationInterrupted
+                | ErrorCode::OperationAborted
+        )
+    );
+    if passing { Retry::Later } else { Retry::Never }
+}
+
+/// Whether SQLite says that the file itself is bad.
+pub(super) fn is_damage(error: &Error) -> bool {
+    matches!(error.sqlite_error_code(), Some(ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase))
+}

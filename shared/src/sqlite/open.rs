@@ -1,0 +1,111 @@
+//! Makes and opens files, and sets up connections.
+
+use std::fs::File;
+use std::io::{self, ErrorKind};
+use std::path::Path;
+use std::time::Duration;
+
+use rusqlite::{Connection, OpenFlags};
+
+use super::check::{beside, check};
+use super::{Durability, FileSpec, OpenError};
+
+/// Small pages, because a commit of a single event touches a page here and there and the log takes each page whole.
+const PAGE_BYTES: u32 = 4_096;
+/// How many pages the write-ahead log may gather before they are moved into the file: 16 MiB, so that pages that are
+/// written again and again are moved once.
+const CHECKPOINT_PAGES: u32 = 4_096;
+/// To what the write-ahead log is cut back after a burst.
+const LOG_BYTES_KEPT: u32 = 64 << 20;
+/// How much of a file is read through the page cache of the operating system without being copied.
+const MAPPED_BYTES: i64 = 4 << 30;
+/// Page cache of the writer, in KiB: the inner pages of large trees and the leaves that are written now.
+const WRITER_CACHE_KIB: i32 = 65_536;
+/// Page cache of a reader, in KiB: little, since it reads mapped pages.
+const READER_CACHE_KIB: i32 = 4_096;
+/// How long a connection waits for somebody who opened the file by hand.
+const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
+/// More than the statements any backend has.
+const STATEMENTS_CACHED: usize = 64;
+
+/// The connection that writes; the file is made first if there is none.
+pub(super) fn open(file: &Path, spec: &FileSpec) -> Result<Connection, OpenError> {
+    let told = |source| OpenError::Sqlite { path: file.to_path_buf(), source };
+    if !check(file, spec)? {
+        make(file, spec)?;
+    }
+    let connection = Connection::open_with_flags(file, flags(OpenFlags::SQLITE_OPEN_READ_WRITE)).map_err(told)?;
+    set_up(&connection, WRITER_CACHE_KIB).map_err(told)?;
+    let synchronous = match spec.durability {
+        Durability::Full => "FULL",
+        Durability::Normal => "NORMAL",
+    };
+    connection.pragma_update(None, "synchronous", synchronous).map_err(told)?;
+    connection.pragma_update(None, "wal_autocheckpoint", CHECKPOINT_PAGES).map_err(told)?;
+    connection.pragma_update(None, "journal_size_limit", LOG_BYTES_KEPT).map_err(told)?;
+    take_steps(&connection, spec).map_err(told)?;
+    Ok(connection)
+}
+
+/// A connection that reads.
+pub(super) fn open_reader(file: &Path) -> rusqlite::Result<Connection> {
+    let connection = Connection::open_with_flags(file, flags(OpenFlags::SQLITE_OPEN_READ_ONLY))?;
+    set_up(&connection, READER_CACHE_KIB)?;
+    Ok(connection)
+}
+
+fn flags(access: OpenFlags) -> OpenFlags {
+    access | OpenFlags::SQLITE_OPEN_NO_MUTEX
+}
+
+fn set_up(connection: &Connection, cache_kib: i32) -> rusqlite::Result<()> {
+    connection.busy_timeout(BUSY_TIMEOUT)?;
+    connection.set_prepared_statement_cache_capacity(STATEMENTS_CACHED);
+    connection.pragma_update(None, "mmap_size", MAPPED_BYTES)?;
+    // SQLite takes a positive number for pages and a negative one for KiB.
+    connection.pragma_update(None, "cache_size", -cache_kib)?;
+    connection.pragma_update(None, "temp_store", "MEMORY")?;
+    connection.pragma_update(None, "trusted_schema", false)
+}
+
+/// Makes the file beside its place, whole and on disk, and moves it there.
+fn make(file: &Path, spec: &FileSpec) -> Result<(), OpenError> {
+    let unfinished = beside(file, ".new");
+    let told = |source| OpenError::Sqlite { path: unfinished.clone(), source };
+    let failed = |source| OpenError::Folder { path: file.to_path_buf(), source };
+    for suffix in ["", "-journal", "-wal", "-shm"] {
+        remove_if_there(&beside(&unfinished, suffix)).map_err(failed)?;
+    }
+    let access = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_CREATE;
+    let connection = Connection::open_with_flags(&unfinished, flags(access)).map_err(told)?;
+    connection.pragma_update(None, "page_size", PAGE_BYTES).map_err(told)?;
+    connection.pragma_update(None, "synchronous", "FULL").map_err(told)?;
+    connection.pragma_update(None, "application_id", spec.application_id).map_err(told)?;
+    take_steps(&connection, spec).map_err(told)?;
+    connection.pragma_update(None, "journal_mode", "WAL").map_err(told)?;
+    connection.close().map_err(|(_, source)| told(source))?;
+    std::fs::rename(&unfinished, file).map_err(failed)?;
+    let folder = file.parent().unwrap_or_else(|| Path::new("."));
+    File::open(folder).and_then(|folder| folder.sync_all()).map_err(failed)
+}
+
+fn remove_if_there(file: &Path) -> io::Result<()> {
+    match std::fs::remove_file(file) {
+        Err(error) if error.kind() != ErrorKind::NotFound => Err(error),
+        Ok(()) | Err(_) => Ok(()),
+    }
+}
+
+/// Takes the steps of the schema that the file lacks, all or none.
+fn take_steps(connection: &Connection, spec: &FileSpec) -> rusqlite::Result<()> {
+    let taken: usize = connection.pragma_query_value(None, "user_version", |row| row.get(0))?;
+    if taken == spec.schema.len() {
+        return Ok(());
+    }
+    let steps = connection.unchecked_transaction()?;
+    for step in &spec.schema[taken..] {
+        steps.execute_batch(step)?;
+    }
+    steps.pragma_update(None, "user_version", spec.schema.len())?;
+    steps.commit()
+}

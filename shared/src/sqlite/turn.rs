@@ -1,0 +1,135 @@
+//! One transaction of the writer thread and the writes that ride in it.
+
+use std::any::Any;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+
+use rusqlite::Connection;
+use tokio::sync::oneshot;
+use tracing::error;
+
+use super::failure::not_done;
+use crate::error::BackendError;
+
+/// A write that waits for its turn, whatever it answers.
+pub(super) trait Waiting: Send {
+    /// Runs it, remembers what came out, and says whether it went well.
+    fn run(&mut self, connection: &Connection) -> bool;
+    /// Answers the caller, who may be gone.
+    fn answer(self: Box<Self>, ending: &Ending);
+}
+
+/// How a transaction ended for all of its writes.
+pub(super) enum Ending {
+    /// It is durable; a write that failed in itself is not in it.
+    Committed,
+    /// Nothing of it is left.
+    NotDone(String),
+    /// It may be there when the file is opened again.
+    Unknown(String),
+}
+
+impl Ending {
+    pub(super) const fn is_committed(&self) -> bool {
+        matches!(self, Self::Committed)
+    }
+}
+
+/// Runs the writes in one transaction.
+pub(super) fn take_turn(connection: &Connection, writes: &mut [Box<dyn Waiting>]) -> Ending {
+    match try_turn(connection, writes) {
+        Ok(ending) => ending,
+        Err(error) => {
+            roll_back(connection);
+            error!(%error, "transaction given up");
+            Ending::NotDone(error.to_string())
+        }
+    }
+}
+
+/// An error means that the transaction was never told to commit.
+fn try_turn(connection: &Connection, writes: &mut [Box<dyn Waiting>]) -> rusqlite::Result<Ending> {
+    connection.execute_batch("BEGIN IMMEDIATE")?;
+    if !writes.iter_mut().all(|write| write.run(connection)) {
+        roll_back(connection);
+        connection.execute_batch("BEGIN IMMEDIATE")?;
+        run_apart(connection, writes)?;
+    }
+    if connection.is_autocommit() {
+        return Ok(Ending::NotDone("SQLite rolled the transaction back".to_owned()));
+    }
+    match connection.execute_batch("COMMIT") {
+        Ok(()) => Ok(Ending::Committed),
+        Err(error) => {
+            // Pages of it may have reached the disk before it failed, so undoing it here proves nothing.
+            roll_back(connection);
+            error!(%error, "commit failed");
+            Ok(Ending::Unknown(error.to_string()))
+        }
+    }
+}
+
+fn run_apart(connection: &Connection, writes: &mut [Box<dyn Waiting>]) -> rusqlite::Result<()> {
+    for write in writes {
+        connection.execute_batch("SAVEPOINT one_write")?;
+        if !write.run(connection) {
+            connection.execute_batch("ROLLBACK TO one_write")?;
+        }
+        connection.execute_batch("RELEASE one_write")?;
+    }
+    Ok(())
+}
+
+fn roll_back(connection: &Connection) {
+    // Some errors make SQLite roll back by itself.
+    if !connection.is_autocommit()
+        && let Err(error) = connection.execute_batch("ROLLBACK")
+    {
+        error!(%error, "rollback failed");
+    }
+}
+
+/// A write of a certain kind with the way back to its caller.
+pub(super) struct Pending<T, F> {
+    operation: &'static str,
+    run: F,
+    outcome: Result<T, BackendError>,
+    answer: oneshot::Sender<Result<T, BackendError>>,
+}
+
+impl<T, F> Pending<T, F> {
+    pub(super) fn new(operation: &'static str, run: F, answer: oneshot::Sender<Result<T, BackendError>>) -> Self {
+        Self { operation, run, outcome: Err(BackendError::not_done(operation, "it was not run")), answer }
+    }
+}
+
+impl<T, F> Waiting for Pending<T, F>
+where
+    T: Send,
+    F: FnMut(&Connection) -> rusqlite::Result<T> + Send,
+{
+    fn run(&mut self, connection: &Connection) -> bool {
+        // A panic is a failure of this write alone: its traces in the file are undone like those of an error.
+        self.outcome = match catch_unwind(AssertUnwindSafe(|| (self.run)(connection))) {
+            Ok(ran) => ran.map_err(|error| not_done(self.operation, error)),
+            Err(panic) => {
+                let reason = words(&*panic);
+                error!(operation = self.operation, reason, "write panicked");
+                Err(BackendError::broken(self.operation, format!("it panicked: {reason}")))
+            }
+        };
+        self.outcome.is_ok()
+    }
+
+    fn answer(self: Box<Self>, ending: &Ending) {
+        let answer = match ending {
+            Ending::Committed => self.outcome,
+            Ending::NotDone(reason) => Err(BackendError::not_done(self.operation, reason.clone())),
+            Ending::Unknown(reason) => Err(BackendError::unknown(self.operation, reason.clone())),
+        };
+        drop(self.answer.send(answer));
+    }
+}
+
+fn words(panic: &(dyn Any + Send)) -> &str {
+    panic.downcast_ref::<&str>().copied().or_else(|| panic.downcast_ref::<String>().map(String::as_str)).unwrap_or("?")
+}

@@ -1,0 +1,82 @@
+use std::io;
+use std::thread::{Builder, JoinHandle};
+
+use rusqlite::Connection;
+use tokio::sync::{mpsc, oneshot, watch};
+use tracing::{error, warn};
+
+use super::turn::{Pending, Waiting, take_turn};
+use crate::error::BackendError;
+
+/// How many writes share a transaction at most: enough to make the fsync a small part of its cost, few enough to keep
+/// the first of them from waiting long for the last.
+const WRITES_PER_TRANSACTION_MAX: usize = 512;
+/// How many writes wait for their turn before callers have to wait: two more turns.
+const WRITES_WAITING_MAX: usize = 1_024;
+
+/// The thread that writes to a file, and the way to it. Ends, after all that waits, when this is dropped.
+pub(super) struct Writer {
+    queue: Option<mpsc::Sender<Box<dyn Waiting>>>,
+    commits: watch::Receiver<u64>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl Writer {
+    pub(super) fn start(connection: Connection, file_name: &'static str) -> io::Result<Self> {
+        let (queue, waiting) = mpsc::channel(WRITES_WAITING_MAX);
+        let (news, commits) = watch::channel(0);
+        let thread = Builder::new().name(format!("write {file_name}")).spawn(move || {
+            write_all(&connection, waiting, &news);
+            close(connection, file_name);
+        })?;
+        Ok(Self { queue: Some(queue), commits, thread: Some(thread) })
+    }
+
+    pub(super) async fn write<T: Send + 'static>(
+        &self,
+        operation: &'static str,
+        run: impl FnMut(&Connection) -> rusqlite::Result<T> + Send + 'static,
+    ) -> Result<T, BackendError> {
+        let (answer, answered) = oneshot::channel();
+        let queue = self.queue.as_ref().expect("the queue is only taken away by drop");
+        if queue.send(Box::new(Pending::new(operation, run, answer))).await.is_err() {
+            return Err(BackendError::broken(operation, "the writer thread has ended"));
+        }
+        answered.await.unwrap_or_else(|_| Err(BackendError::unknown(operation, "the writer thread ended meanwhile")))
+    }
+
+    pub(super) fn commits(&self) -> watch::Receiver<u64> {
+        self.commits.clone()
+    }
+}
+
+impl Drop for Writer {
+    fn drop(&mut self) {
+        self.queue = None;
+        if self.thread.take().is_some_and(|thread| thread.join().is_err()) {
+            error!("a writer thread panicked");
+        }
+    }
+}
+
+fn write_all(connection: &Connection, mut queue: mpsc::Receiver<Box<dyn Waiting>>, news: &watch::Sender<u64>) {
+    let mut turn = Vec::with_capacity(WRITES_PER_TRANSACTION_MAX);
+    while queue.blocking_recv_many(&mut turn, WRITES_PER_TRANSACTION_MAX) > 0 {
+        let ending = take_turn(connection, &mut turn);
+        if ending.is_committed() {
+            news.send_modify(|commits| *commits += 1);
+        }
+        for write in turn.drain(..) {
+            write.answer(&ending);
+        }
+    }
+}
+
+/// Leaves one plain file without a write-ahead log.
+fn close(connection: Connection, file_name: &str) {
+    let moved = connection.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(()));
+    let closed = connection.close().map_err(|(_, error)| error);
+    if let Err(error) = moved.and(closed) {
+        warn!(file = file_name, %error, "file not closed cleanly, its write-ahead log stays beside it");
+    }
+}

@@ -20,6 +20,7 @@
 //! compare-and-set: the forwarder's checkpoint, the partition map, rebuild jobs).
 
 mod commit;
+mod embedded;
 mod register;
 mod snapshot;
 
@@ -28,6 +29,7 @@ use std::future::Future;
 pub use commit::{
     AppendError, Appended, Commit, IdempotencyKey, KEY_CHARS_MAX, KeyError, KeyedRequest, StoredCommit, StreamWrite,
 };
+pub use embedded::{EmbeddedFeed, EmbeddedStore};
 pub use register::{Register, Registers, WriteError};
 pub use snapshot::{Snapshot, Snapshots};
 

@@ -1,0 +1,67 @@
+use std::time::Duration;
+
+use tokio::sync::watch;
+use tokio::time::timeout;
+
+use super::read;
+use crate::coordinate::Position;
+use crate::error::BackendError;
+use crate::sqlite::Database;
+use crate::store::{ChangeFeed, FeedBatch, FeedEntry, FeedError};
+
+/// How long a feed without news waits before it says that it is alive.
+const IDLE_MAX: Duration = Duration::from_secs(1);
+
+/// Reads on when the writer thread has committed; between commits it costs nothing.
+pub struct EmbeddedFeed {
+    database: Database,
+    commits: watch::Receiver<u64>,
+    reached: Position,
+}
+
+impl EmbeddedFeed {
+    pub(super) async fn open(database: Database, after: Position) -> Result<Self, FeedError> {
+        // A position behind the last write comes from another store, or from before an old copy was put back.
+        let known = match number(&after) {
+            Some(number) => number <= database.read("feed", read::last_position).await?,
+            None => false,
+        };
+        if !known {
+            return Err(FeedError::Lost(after));
+        }
+        Ok(Self { commits: database.commits(), database, reached: after })
+    }
+}
+
+impl ChangeFeed for EmbeddedFeed {
+    async fn next_batch(&mut self, limit: usize) -> Result<FeedBatch, FeedError> {
+        let after = number(&self.reached).expect("a feed starts at a position of this store and only moves to others");
+        loop {
+            // Marked as seen before the read, so that a commit during the read wakes the wait below.
+            self.commits.mark_unchanged();
+            let rows = self.database.read("next_batch", move |connection| read::fed(connection, after, limit)).await?;
+            let entries: Vec<FeedEntry> = rows
+                .into_iter()
+                .map(|(position, recorded)| FeedEntry { position: Position::Number(position), recorded })
+                .collect();
+            if let Some(last) = entries.last() {
+                self.reached = last.position.clone();
+                return Ok(FeedBatch { entries, reached: self.reached.clone() });
+            }
+            match timeout(IDLE_MAX, self.commits.changed()).await {
+                Ok(Ok(())) => {}
+                Ok(Err(_)) => return Err(BackendError::broken("next_batch", "the writer thread has ended").into()),
+                Err(_) => return Ok(FeedBatch { entries, reached: self.reached.clone() }),
+            }
+        }
+    }
+}
+
+/// The number of a position that this kind of store made.
+fn number(position: &Position) -> Option<u64> {
+    match position {
+        Position::Start => Some(0),
+        Position::Number(number) => Some(*number),
+        Position::Token(_) => None,
+    }
+}

@@ -20,6 +20,8 @@
 //! compare-and-set: the forwarder's checkpoint, the partition map, rebuild jobs).
 
 mod commit;
+#[cfg(any(test, feature = "contract"))]
+pub mod contract;
 mod embedded;
 mod register;
 mod snapshot;

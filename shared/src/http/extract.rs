@@ -1,0 +1,141 @@
+//! Body, path and headers: taken as meant, or refused with the place that is wrong (law H2).
+
+use std::fmt::Display;
+use std::str::FromStr;
+use std::time::Duration;
+
+use axum::body::Body;
+use axum::extract::{FromRequest, FromRequestParts, RawPathParams, Request};
+use axum::http::request::Parts;
+use axum::http::{HeaderMap, header};
+use bytes::Bytes;
+use http_body_util::{BodyExt, LengthLimitError, Limited};
+use serde::de::DeserializeOwned;
+
+use super::{Limits, Problem, Reason};
+
+/// The longest text of an error about a field, in characters: errors quote input.
+const MESSAGE_CHARS_MAX: usize = 200;
+
+/// A body of JSON that is exactly a `T`.
+///
+/// `T` must derive with `#[serde(deny_unknown_fields)]`; repeated fields are refused in any case.
+#[derive(Clone, Copy, Debug)]
+pub struct JsonBody<T>(pub T);
+
+impl<T: DeserializeOwned, S: Send + Sync> FromRequest<S> for JsonBody<T> {
+    type Rejection = Problem;
+
+    async fn from_request(request: Request, _: &S) -> Result<Self, Problem> {
+        require_json(request.headers())?;
+        let limits = request.extensions().get::<Limits>().copied().unwrap_or_default();
+        parse(&read(request.into_body(), limits.body_bytes, limits.body).await?).map(Self)
+    }
+}
+
+fn require_json(headers: &HeaderMap) -> Result<(), Problem> {
+    let mut types = headers.get_all(header::CONTENT_TYPE).iter();
+    let (Some(only), None) = (types.next(), types.next()) else {
+        return Err(Problem::new(Reason::UnsupportedMediaType));
+    };
+    let mut parts = only.to_str().unwrap_or_default().split(';').map(str::trim);
+    let is_json = parts.next().is_some_and(|essence| essence.eq_ignore_ascii_case("application/json"))
+        && parts.all(|parameter| {
+            parameter.is_empty()
+                || parameter.eq_ignore_ascii_case("charset=utf-8")
+                || parameter.eq_ignore_ascii_case("charset=\"utf-8\"")
+        });
+    if is_json { Ok(()) } else { Err(Problem::new(Reason::UnsupportedMediaType)) }
+}
+
+async fn read(body: Body, bytes_max: usize, time: Duration) -> Result<Bytes, Problem> {
+    let collected = tokio::time::timeout(time, Limited::new(body, bytes_max).collect()).await;
+    match collected {
+        Ok(Ok(body)) => Ok(body.to_bytes()),
+        Ok(Err(failure)) if failure.is::<LengthLimitError>() => Err(too_large(bytes_max)),
+        Ok(Err(_)) => Err(Problem::invalid("", "the body broke off")),
+        Err(_) => Err(Problem::new(Reason::BodyTooSlow).detail(format!("a body may take {} s", time.as_secs_f32()))),
+    }
+}
+
+pub(super) fn too_large(bytes_max: usize) -> Problem {
+    Problem::new(Reason::BodyTooLarge).detail(format!("a body may have {bytes_max} bytes"))
+}
+
+fn parse<T: DeserializeOwned>(json: &[u8]) -> Result<T, Problem> {
+    if json.is_empty() {
+        return Err(Problem::invalid("", "a JSON body is needed"));
+    }
+    let mut reader = serde_json::Deserializer::from_slice(json);
+    let value = serde_path_to_error::deserialize(&mut reader).map_err(|failure| {
+        let path = failure.path().to_string();
+        let inner = failure.into_inner();
+        let (field, message) = match inner.classify() {
+            serde_json::error::Category::Data => (path, without_place(&inner.to_string())),
+            serde_json::error::Category::Io
+            | serde_json::error::Category::Syntax
+            | serde_json::error::Category::Eof => (String::new(), format!("not JSON: {inner}")),
+        };
+        invalid_field(&field, &message)
+    })?;
+    reader.end().map_err(|failure| Problem::invalid("", format!("not JSON: {failure}")))?;
+    Ok(value)
+}
+
+/// Line and column say nothing beside the field's path.
+fn without_place(message: &str) -> String {
+    message.rsplit_once(" at line ").map_or(message, |(text, _)| text).to_owned()
+}
+
+/// An error of serde as a refusal: bounded, and under the field's name where serde only says it in the text.
+pub(super) fn invalid_field(path: &str, message: &str) -> Problem {
+    let message: String = message.chars().take(MESSAGE_CHARS_MAX).collect();
+    let named = ["unknown field `", "missing field `", "duplicate field `"]
+        .iter()
+        .find_map(|start| message.strip_prefix(start)?.split_once('`'))
+        .map(|(name, _)| name);
+    let field = match (path, named) {
+        ("." | "", name) => name.unwrap_or_default().to_owned(),
+        (path, Some(name)) if path != name && !path.ends_with(&format!(".{name}")) => format!("{path}.{name}"),
+        (path, _) => path.to_owned(),
+    };
+    Problem::invalid(field.chars().take(MESSAGE_CHARS_MAX).collect::<String>(), message)
+}
+
+/// The `{id}` of a path.
+#[derive(Clone, Copy, Debug)]
+pub struct PathId<T>(pub T);
+
+impl<T, S> FromRequestParts<S> for PathId<T>
+where
+    T: FromStr<Err: Display> + Send,
+    S: Send + Sync,
+{
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Problem> {
+        let params = RawPathParams::from_request_parts(parts, state)
+            .await
+            .map_err(|_| Problem::invalid("id", "must be a UUID such as 0198c1a2-7f00-7000-8000-000000000001"))?;
+        let text = params.iter().find(|(name, _)| *name == "id").map(|(_, text)| text).unwrap_or_default();
+        let id = text
+            .parse()
+            .map_err(|_| Problem::invalid("id", "must be a UUID such as 0198c1a2-7f00-7000-8000-000000000001"))?;
+        Ok(Self(id))
+    }
+}
+
+/// The one value of a header that may be absent.
+///
+/// # Errors
+/// A header that is repeated or not visible ASCII is refused under its name.
+pub fn header<'a>(headers: &'a HeaderMap, name: &'static str) -> Result<Option<&'a str>, Problem> {
+    let mut values = headers.get_all(name).iter();
+    match (values.next(), values.next()) {
+        (None, _) => Ok(None),
+        (Some(_), Some(_)) => Err(Problem::invalid(name, "must be given once")),
+        (Some(only), None) => {
+            only.to_str().map(Some).map_err(|_| Problem::invalid(name, "must be visible ASCII characters"))
+        }
+    }
+}

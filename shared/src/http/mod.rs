@@ -1,0 +1,28 @@
+//! The HTTP edge both services share: what is refused, how a refusal looks, and how a server starts and stops.
+//!
+//! H1  Every refusal is a [`Problem`] whose code and status come from one table, [`Reason`].
+//! H2  Input is taken as meant or refused: an unknown or repeated field, parameter or header is never ignored.
+//! H3  Nothing a client does or leaves undone holds a connection, a buffer or a task without a bound ([`Limits`]).
+//! H4  A panic in a handler costs one request, never the server.
+//! H5  At shutdown a request that was begun is answered, within [`Limits::drain`].
+//!
+//! [`guarded`] gives a router H1 and H4 and the time limit, and belongs round every router, also in tests;
+//! [`serve`] adds what needs a socket.
+
+mod extract;
+mod guard;
+mod health;
+mod limits;
+mod problem;
+mod query;
+mod reason;
+mod serve;
+
+pub use extract::{JsonBody, PathId, header};
+pub use guard::{TimeAllowance, guarded};
+pub use health::{Dependency, operational_routes};
+pub use limits::Limits;
+pub use problem::{FieldError, PROBLEM_JSON, Problem, ProblemBody};
+pub use query::QueryParams;
+pub use reason::Reason;
+pub use serve::serve;

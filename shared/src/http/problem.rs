@@ -1,0 +1,171 @@
+use std::borrow::Cow;
+use std::time::Duration;
+
+use axum::Json;
+use axum::http::{HeaderValue, header};
+use axum::response::{IntoResponse, Response};
+use serde::Serialize;
+use serde_json::{Map, Value};
+use utoipa::ToSchema;
+
+use super::Reason;
+use crate::error::{BackendError, Effect, Retry};
+
+/// The media type of every refusal.
+pub const PROBLEM_JSON: &str = "application/problem+json";
+
+/// How long a client is asked to wait when the backend did not say.
+const RETRY_AFTER_DEFAULT: Duration = Duration::from_secs(1);
+
+/// A refusal as it goes over the wire (RFC 9457). Its cause goes to the log, never into it.
+///
+/// ```
+/// use shared::http::{Problem, Reason};
+/// let problem = Problem::new(Reason::InsufficientFunds).detail("50 are there, 80 are needed");
+/// assert_eq!(problem.status().as_u16(), 422);
+/// ```
+#[derive(Clone, Debug, PartialEq)]
+pub struct Problem {
+    reason: Reason,
+    detail: Cow<'static, str>,
+    errors: Vec<FieldError>,
+    retry_after: Option<Duration>,
+    members: Map<String, Value>,
+}
+
+/// What is wrong with one field, parameter or header.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, ToSchema)]
+pub struct FieldError {
+    /// Its path, such as `from` or `lines[2].money`; empty for the whole.
+    pub field: String,
+    /// What is wrong, for a human.
+    pub message: String,
+}
+
+/// The members of a refusal; also its schema.
+#[derive(Clone, Debug, Serialize, ToSchema)]
+#[schema(as = Problem)]
+pub struct ProblemBody {
+    /// Names the kind of problem: `/problems/` and the code.
+    #[serde(rename = "type")]
+    pub kind: String,
+    /// The kind of problem for a human.
+    pub title: &'static str,
+    /// The status, again.
+    pub status: u16,
+    /// This occurrence for a human.
+    pub detail: Cow<'static, str>,
+    /// The stable word to branch on.
+    pub code: &'static str,
+    /// What is wrong where.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub errors: Vec<FieldError>,
+    /// What belongs to this kind of problem alone.
+    #[serde(flatten)]
+    #[schema(value_type = std::collections::HashMap<String, Value>)]
+    pub members: Map<String, Value>,
+}
+
+impl Problem {
+    /// A refusal for this reason; what the client may retry says when.
+    #[must_use]
+    pub fn new(reason: Reason) -> Self {
+        let retry_after =
+            (reason.status() == axum::http::StatusCode::SERVICE_UNAVAILABLE).then_some(RETRY_AFTER_DEFAULT);
+        Self { reason, detail: reason.title().into(), errors: Vec::new(), retry_after, members: Map::new() }
+    }
+
+    /// A refusal of one field, parameter or header.
+    #[must_use]
+    pub fn invalid(field: impl Into<String>, message: impl Into<String>) -> Self {
+        Self::new(Reason::ValidationFailed).error(field, message)
+    }
+
+    /// Tells this occurrence, for a human. No personal data.
+    #[must_use]
+    pub fn detail(mut self, detail: impl Into<Cow<'static, str>>) -> Self {
+        self.detail = detail.into();
+        self
+    }
+
+    /// Adds what is wrong with one field, parameter or header. The first one is also the detail, unless that was told.
+    #[must_use]
+    pub fn error(mut self, field: impl Into<String>, message: impl Into<String>) -> Self {
+        let (field, message) = (field.into(), message.into());
+        if self.errors.is_empty() && self.detail == self.reason.title() {
+            self.detail = if field.is_empty() { message.clone() } else { format!("{field}: {message}") }.into();
+        }
+        self.errors.push(FieldError { field, message });
+        self
+    }
+
+    /// Asks the client to wait this long; rounded up to whole seconds.
+    #[must_use]
+    pub fn retry_after(mut self, wait: Duration) -> Self {
+        self.retry_after = Some(wait);
+        self
+    }
+
+    /// Adds a member of its own, such as the version the view has. The standard members cannot be replaced.
+    #[must_use]
+    pub fn member(mut self, name: &'static str, value: impl Into<Value>) -> Self {
+        debug_assert!(!["type", "title", "status", "detail", "code", "errors"].contains(&name), "{name} is standard");
+        self.members.insert(name.into(), value.into());
+        self
+    }
+
+    /// Why.
+    #[must_use]
+    pub const fn reason(&self) -> Reason {
+        self.reason
+    }
+
+    /// The status of the answer.
+    #[must_use]
+    pub const fn status(&self) -> axum::http::StatusCode {
+        self.reason.status()
+    }
+}
+
+/// A backend that failed is 503: the client learns whether it may have happened and when to ask again, the log learns
+/// why.
+impl From<BackendError> for Problem {
+    fn from(failure: BackendError) -> Self {
+        tracing::warn!(operation = failure.operation, effect = ?failure.effect, cause = %failure.source, "backend failed");
+        let reason = match failure.effect {
+            Effect::None => Reason::Unavailable,
+            Effect::Unknown => Reason::OutcomeUnknown,
+        };
+        match failure.retry {
+            Retry::After(wait) => Self::new(reason).retry_after(wait),
+            Retry::Later | Retry::Never => Self::new(reason),
+        }
+    }
+}
+
+impl IntoResponse for Problem {
+    fn into_response(self) -> Response {
+        let status = self.status();
+        let body = ProblemBody {
+            kind: format!("/problems/{}", self.reason.code()),
+            title: self.reason.title(),
+            status: status.as_u16(),
+            detail: self.detail,
+            code: self.reason.code(),
+            errors: self.errors,
+            members: self.members,
+        };
+        let mut response = (status, Json(body)).into_response();
+        let headers = response.headers_mut();
+        headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(PROBLEM_JSON));
+        if let Some(wait) = self.retry_after {
+            headers.insert(header::RETRY_AFTER, HeaderValue::from(whole_seconds(wait)));
+        }
+        response
+    }
+}
+
+/// Rounded up, and at least one: zero would mean at once.
+fn whole_seconds(wait: Duration) -> u64 {
+    (wait.as_secs() + u64::from(wait.subsec_nanos() > 0)).max(1)
+}

@@ -1,0 +1,109 @@
+use axum::http::StatusCode;
+
+macro_rules! reasons {
+    ($($(#[$doc:meta])* $name:ident = $status:ident, $code:literal, $title:literal;)*) => {
+        /// Why a request is refused: the one table from reason to status, code and title.
+        ///
+        /// A code is part of the contract: clients branch on it, so it never changes its meaning.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+        pub enum Reason {
+            $($(#[$doc])* $name,)*
+        }
+
+        impl Reason {
+            /// Every reason.
+            pub const ALL: &[Self] = &[$(Self::$name),*];
+
+            /// The status of the answer.
+            #[must_use]
+            pub const fn status(self) -> StatusCode {
+                match self { $(Self::$name => StatusCode::$status,)* }
+            }
+
+            /// The stable word a client branches on.
+            #[must_use]
+            pub const fn code(self) -> &'static str {
+                match self { $(Self::$name => $code,)* }
+            }
+
+            /// The same for a human, without the particulars.
+            #[must_use]
+            pub const fn title(self) -> &'static str {
+                match self { $(Self::$name => $title,)* }
+            }
+        }
+    };
+}
+
+reasons! {
+    /// Syntax, type, range, an unknown or repeated field.
+    ValidationFailed = BAD_REQUEST, "validation_failed", "The request is malformed";
+    /// A body that is not JSON by its own account.
+    UnsupportedMediaType = UNSUPPORTED_MEDIA_TYPE, "unsupported_media_type", "The body must be application/json";
+    /// A body above [`Limits::body_bytes`](super::Limits::body_bytes).
+    BodyTooLarge = PAYLOAD_TOO_LARGE, "body_too_large", "The body is too large";
+    /// A body that did not arrive in time.
+    BodyTooSlow = REQUEST_TIMEOUT, "body_too_slow", "The body did not arrive in time";
+    /// No such route.
+    RouteNotFound = NOT_FOUND, "route_not_found", "There is nothing at this path";
+    /// A route that has other methods.
+    MethodNotAllowed = METHOD_NOT_ALLOWED, "method_not_allowed", "The path does not take this method";
+
+    /// No such account.
+    AccountNotFound = NOT_FOUND, "account_not_found", "There is no such account";
+    /// No such transaction.
+    TransactionNotFound = NOT_FOUND, "transaction_not_found", "There is no such transaction";
+    /// The account and its overdraft do not cover the amount.
+    InsufficientFunds = UNPROCESSABLE_ENTITY, "insufficient_funds", "The account does not hold enough money";
+    /// Nothing moves on a closed account.
+    AccountClosed = UNPROCESSABLE_ENTITY, "account_closed", "The account is closed";
+    /// An account with money on it, or a debt, stays open.
+    BalanceNotZero = UNPROCESSABLE_ENTITY, "balance_not_zero", "The balance is not zero";
+    /// Both sides of a transfer are the same account, or both are the outside world.
+    SameAccount = UNPROCESSABLE_ENTITY, "same_account", "Both sides are the same account";
+    /// The two sides keep different currencies.
+    CurrencyMismatch = UNPROCESSABLE_ENTITY, "currency_mismatch", "The accounts keep different currencies";
+    /// The balance would leave the range of money.
+    BalanceOutOfRange = UNPROCESSABLE_ENTITY, "balance_out_of_range", "The balance would be too large";
+    /// The same key came with another request.
+    IdempotencyKeyReused = UNPROCESSABLE_ENTITY, "idempotency_key_reused", "The key belongs to another request";
+    /// `If-Match` names another version than the account has.
+    VersionConflict = PRECONDITION_FAILED, "version_conflict", "The account has another version";
+
+    /// The view does not have the version asked for yet.
+    NotYetVisible = GATEWAY_TIMEOUT, "not_yet_visible", "The view has not reached this version yet";
+    /// The account is not parked.
+    NotParked = NOT_FOUND, "not_parked", "The account is not parked";
+    /// There never was a rebuild.
+    NoRebuild = NOT_FOUND, "no_rebuild", "There is no rebuild";
+    /// One rebuild at a time.
+    RebuildRunning = CONFLICT, "rebuild_running", "A rebuild is running";
+    /// The rebuild is past the point where it can be cancelled.
+    RebuildNotCancellable = CONFLICT, "rebuild_not_cancellable", "The rebuild cannot be cancelled";
+    /// No previous generation is kept.
+    NothingToRollBack = CONFLICT, "nothing_to_roll_back", "No previous generation is kept";
+
+    /// More work waits than is taken in; it did not happen.
+    Overloaded = SERVICE_UNAVAILABLE, "overloaded", "Too much work is waiting";
+    /// A backend does not answer; it did not happen.
+    Unavailable = SERVICE_UNAVAILABLE, "unavailable", "The service cannot answer now";
+    /// It may have happened: the retry with the same idempotency key tells.
+    OutcomeUnknown = SERVICE_UNAVAILABLE, "outcome_unknown", "It is not known whether the request took effect";
+    /// A fault in the program.
+    Internal = INTERNAL_SERVER_ERROR, "internal", "Something is wrong on our side";
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::collections::BTreeSet;
+
+    #[test]
+    fn every_reason_has_a_code_of_its_own_and_a_status_that_refuses() {
+        let codes: BTreeSet<_> = Reason::ALL.iter().map(|reason| reason.code()).collect();
+        assert_eq!(codes.len(), Reason::ALL.len());
+        for reason in Reason::ALL {
+            assert!(reason.status().is_client_error() || reason.status().is_server_error(), "{reason:?}");
+        }
+    }
+}

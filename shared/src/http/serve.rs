@@ -1,0 +1,135 @@
+//! From a listening socket to answered requests, and back to nothing.
+//!
+//! The accept loop is our own: hyper cuts off a header that never ends only when it is given a timer, and it can be
+//! told here how many connections there may be, and for how long they may linger at shutdown.
+
+use std::io;
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::Router;
+use axum::body::Body;
+use hyper::server::conn::http1;
+use hyper_util::rt::{TokioIo, TokioTimer};
+use hyper_util::service::TowerToHyperService;
+use metrics::gauge;
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
+use tower::ServiceExt;
+use tracing::{debug, info, warn};
+
+use super::{Limits, guarded};
+use crate::telemetry::metric::HTTP_CONNECTIONS;
+
+/// The largest header of a request, in bytes; also the read buffer of a connection.
+const HEADER_BYTES_MAX: usize = 16 * 1024;
+
+/// How long to wait when there is no file descriptor for a new connection: one has to be closed first.
+const ACCEPT_AGAIN_AFTER: Duration = Duration::from_millis(50);
+
+/// Answers requests until `shutdown` is cancelled, then until those that were begun are answered or
+/// [`Limits::drain`] has passed. The router is guarded here.
+///
+/// # Errors
+/// None while it serves: a connection that cannot be accepted is waited out. When the listener's address cannot be told.
+pub async fn serve(
+    service: &'static str,
+    router: Router,
+    listener: TcpListener,
+    limits: Limits,
+    shutdown: CancellationToken,
+) -> io::Result<()> {
+    let server = Server { service, router: guarded(router, service, limits), limits, shutdown: shutdown.clone() };
+    let places = Arc::new(Semaphore::new(limits.connections));
+    let mut connections = JoinSet::new();
+    let open = gauge!(HTTP_CONNECTIONS.name, "service" => service);
+    info!(service, address = %listener.local_addr()?, "listening");
+    loop {
+        let accepted = tokio::select! {
+            biased;
+            () = shutdown.cancelled() => break,
+            Some(ended) = connections.join_next() => {
+                report(service, ended);
+                open.decrement(1.0);
+                continue;
+            }
+            accepted = accept(&listener, &places) => accepted,
+        };
+        match accepted {
+            Ok((stream, place)) => {
+                connections.spawn(server.clone().connection(stream, place));
+                open.increment(1.0);
+            }
+            Err(failure) => {
+                warn!(service, cause = %failure, "connection not accepted");
+                tokio::time::sleep(ACCEPT_AGAIN_AFTER).await;
+            }
+        }
+    }
+    drop(listener);
+    drain(service, connections, limits.drain).await;
+    Ok(())
+}
+
+/// A connection, once there is a place for it: who finds none waits in the kernel's queue.
+async fn accept(listener: &TcpListener, places: &Arc<Semaphore>) -> io::Result<(TcpStream, OwnedSemaphorePermit)> {
+    let place = Arc::clone(places).acquire_owned().await.map_err(io::Error::other)?;
+    let (stream, _) = listener.accept().await?;
+    // An answer is one write: nothing is gained by waiting for more.
+    stream.set_nodelay(true)?;
+    Ok((stream, place))
+}
+
+async fn drain(service: &'static str, mut connections: JoinSet<()>, bound: Duration) {
+    let begun = connections.len();
+    let all_ended = async {
+        while let Some(ended) = connections.join_next().await {
+            report(service, ended);
+        }
+    };
+    if tokio::time::timeout(bound, all_ended).await.is_err() {
+        warn!(service, connections = connections.len(), "connections cut off at shutdown");
+        connections.shutdown().await;
+    }
+    info!(service, connections = begun, "drained");
+}
+
+fn report(service: &'static str, ended: Result<(), tokio::task::JoinError>) {
+    if let Err(failure) = ended {
+        warn!(service, cause = %failure, "connection task failed");
+    }
+}
+
+#[derive(Clone)]
+struct Server {
+    service: &'static str,
+    router: Router,
+    limits: Limits,
+    shutdown: CancellationToken,
+}
+
+impl Server {
+    async fn connection(self, stream: TcpStream, _place: OwnedSemaphorePermit) {
+        let handler = self.router.map_request(|request: hyper::Request<_>| request.map(Body::new));
+        let mut connection = std::pin::pin!(
+            http1::Builder::new()
+                .timer(TokioTimer::new())
+                .header_read_timeout(self.limits.header)
+                .max_buf_size(HEADER_BYTES_MAX)
+                .serve_connection(TokioIo::new(stream), TowerToHyperService::new(handler))
+        );
+        let ended = tokio::select! {
+            biased;
+            ended = connection.as_mut() => ended,
+            () = self.shutdown.cancelled() => {
+                connection.as_mut().graceful_shutdown();
+                connection.await
+            }
+        };
+        if let Err(failure) = ended {
+            debug!(service = self.service, cause = %failure, "connection broke off");
+        }
+    }
+}

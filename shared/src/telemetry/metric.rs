@@ -1,0 +1,91 @@
+//! Every metric of the bank, once: name, kind, meaning, labels.
+//!
+//! Use them by their constants, as in `counter!(COMMANDS.name, "kind" => "deposit", "result" => "done")`. Labels take
+//! few values that are known beforehand: never an id, a path or a name.
+
+/// How a metric moves.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// Only up.
+    Counter,
+    /// Up and down.
+    Gauge,
+    /// A distribution, in seconds.
+    Seconds,
+    /// A distribution of sizes.
+    Sizes,
+}
+
+/// One metric.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Metric {
+    /// Its name, as in `/metrics`.
+    pub name: &'static str,
+    /// How it moves.
+    pub kind: Kind,
+    /// What it counts, and its labels.
+    pub help: &'static str,
+}
+
+macro_rules! metrics {
+    ($($constant:ident = $kind:ident $name:literal $help:literal;)*) => {
+        $(#[doc = $help] pub const $constant: Metric = Metric { name: $name, kind: Kind::$kind, help: $help };)*
+
+        /// All of them.
+        pub const METRICS: &[Metric] = &[$($constant),*];
+    };
+}
+
+metrics! {
+    HTTP_REQUESTS = Counter "http_requests_total" "Requests, by service, method, route pattern and status.";
+    HTTP_REQUEST_SECONDS = Seconds "http_request_duration_seconds" "Time to the start of the answer, by service and route pattern.";
+    HTTP_CONNECTIONS = Gauge "http_connections" "Open connections, by service.";
+
+    COMMANDS = Counter "bank_commands_total" "Commands, by kind and result (done, replayed, or the code of the refusal).";
+    COMMAND_BATCH = Sizes "bank_command_batch_size" "Commands a writer decided and appended at once.";
+    APPEND_SECONDS = Seconds "bank_append_duration_seconds" "Time of one append to the event store.";
+    APPEND_CONFLICTS = Counter "bank_append_conflicts_total" "Commits that lost against another writer and were decided again.";
+
+    FORWARDED_EVENTS = Counter "bank_forwarded_events_total" "Events the forwarder published, by partition.";
+    FORWARDER_POSITION_SECONDS = Gauge "bank_forwarder_position_seconds" "When the last commit the forwarder published was made, as Unix time.";
+    FORWARDER_REWINDS = Counter "bank_forwarder_rewinds_total" "Times the forwarder began again at an earlier position.";
+    FORWARDER_LEADING = Gauge "bank_forwarder_leading" "Whether this process holds the forwarder's lease (1 or 0).";
+
+    LAG_EVENTS = Gauge "bank_lag_events" "Events of a partition that are not folded yet, by partition and generation.";
+    LAG_SECONDS = Gauge "bank_lag_seconds" "Age of the oldest event of a partition that is not folded yet, by partition and generation.";
+    FOLDED_EVENTS = Counter "bank_folded_events_total" "Events folded, by partition.";
+    SKIPPED_EVENTS = Counter "bank_skipped_events_total" "Events that were folded already, by partition.";
+    INDEX_WRITES = Counter "bank_index_writes_total" "Documents written to the index.";
+    INDEX_STALE = Counter "bank_index_stale_total" "Documents the index skipped, since it had an equal or higher version.";
+    INDEX_APPLY_SECONDS = Seconds "bank_index_apply_duration_seconds" "Time of one batch written to the index.";
+    VISIBLE_SECONDS = Seconds "bank_visible_duration_seconds" "From the time of an event to its being in the index.";
+    GAPS_REFILLED = Counter "bank_gaps_refilled_total" "Gaps in a stream that a worker refilled from the store, by partition.";
+    ACCOUNTS_HEALED = Counter "bank_accounts_healed_total" "Accounts whose lost tail the comparison with the store found, by partition.";
+    ACCOUNTS_PARKED = Counter "bank_accounts_parked_total" "Accounts that were parked, by partition.";
+    PARKED = Gauge "bank_parked_accounts" "Accounts that are parked in the active generation.";
+    LEASES_HELD = Gauge "bank_leases_held" "Partitions this process holds the lease of.";
+    LEASES_LOST = Counter "bank_leases_lost_total" "Leases that ended before they were given back.";
+
+    REBUILDS = Counter "bank_rebuilds_total" "Rebuilds that ended, by result (done, failed, cancelled).";
+    REBUILD_EVENTS = Counter "bank_rebuild_events_total" "Events a rebuild replayed from the store.";
+    REBUILD_RUNNING = Gauge "bank_rebuild_running" "Whether a rebuild is running (1 or 0).";
+
+    TASK_RESTARTS = Counter "bank_task_restarts_total" "Tasks that failed and were started again, by task.";
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::collections::BTreeSet;
+
+    #[test]
+    fn names_are_unique_and_say_how_they_move() {
+        let names: BTreeSet<_> = METRICS.iter().map(|metric| metric.name).collect();
+        assert_eq!(names.len(), METRICS.len());
+        for Metric { name, kind, .. } in METRICS {
+            assert!(name.bytes().all(|byte| byte.is_ascii_lowercase() || byte == b'_'), "{name}");
+            assert_eq!(name.ends_with("_total"), *kind == Kind::Counter, "{name}");
+            assert_eq!(name.ends_with("_duration_seconds"), *kind == Kind::Seconds, "{name}");
+        }
+    }
+}

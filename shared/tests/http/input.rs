@@ -1,0 +1,135 @@
+//! Bodies, paths and queries are taken as meant, or refused at the place that is wrong.
+
+use tokio::io::AsyncWriteExt;
+use tokio::net::TcpStream;
+
+use crate::client::{ask, exchange, post_json, read_answer};
+use crate::server::{PATIENT, SHORT, with_server};
+
+const POST_JSON: &str = "POST /order HTTP/1.1\r\nhost: x\r\ncontent-type: application/json\r\n";
+
+#[tokio::test]
+async fn a_body_above_the_limit_is_refused_declared_or_not() {
+    with_server(PATIENT, async |server| {
+        let declared = format!("{POST_JSON}content-length: 10000000\r\n\r\n");
+        assert_eq!(exchange(server.address, declared).await.code(), "body_too_large");
+
+        let mut endless = TcpStream::connect(server.address).await.unwrap();
+        endless.write_all(format!("{POST_JSON}transfer-encoding: chunked\r\n\r\n").as_bytes()).await.unwrap();
+        let chunk = format!("400\r\n{}\r\n", " ".repeat(0x400));
+        for _ in 0..=64 {
+            endless.write_all(chunk.as_bytes()).await.unwrap();
+        }
+        assert_eq!(read_answer(&mut endless).await.code(), "body_too_large");
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_body_of_just_the_limit_is_read() {
+    with_server(PATIENT, async |server| {
+        let order = br#"{"money":5}"#;
+        let padded = [order.as_slice(), &vec![b' '; PATIENT.body_bytes - order.len()]].concat();
+        assert_eq!(post_json(server.address, &padded).await.body, "5 0");
+        assert_eq!(post_json(server.address, &[padded.as_slice(), b" "].concat()).await.status, 413);
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_body_that_does_not_come_is_given_up() {
+    with_server(SHORT, async |server| {
+        let begun = format!("{POST_JSON}content-length: 50\r\n\r\n{{");
+        assert_eq!(exchange(server.address, begun).await.code(), "body_too_slow");
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_body_is_taken_as_meant_or_refused_under_its_field() {
+    with_server(PATIENT, async |server| {
+        assert_eq!(post_json(server.address, br#"{"money":5,"lines":[1]}"#).await.body, "5 1");
+        for (body, field) in [
+            (r#"{"money":5,"color":"red"}"#, "color"),
+            (r#"{"money":5,"money":6}"#, "money"),
+            (r#"{"lines":[]}"#, "money"),
+            (r#"{"money":"5"}"#, "money"),
+            (r#"{"money":-5}"#, "money"),
+            (r#"{"money":5.5}"#, "money"),
+            (r#"{"money":5,"lines":[1,2,300]}"#, "lines[2]"),
+            (r#"{"money":5} x"#, ""),
+            (r#"{"money":5"#, ""),
+            ("7", ""),
+            ("null", ""),
+            ("", ""),
+            ("\u{0}", ""),
+        ] {
+            let answer = post_json(server.address, body.as_bytes()).await;
+            assert_eq!((answer.status, answer.code().as_str()), (400, "validation_failed"), "{body}");
+            assert_eq!(answer.field(), field, "{body}: {}", answer.body);
+        }
+        assert_eq!(post_json(server.address, &b"[".repeat(60_000)).await.status, 400);
+        assert_eq!(post_json(server.address, b"{\"money\":\"\xff\"}").await.status, 400);
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn only_json_is_taken_for_json() {
+    with_server(PATIENT, async |server| {
+        for (header, status) in [
+            ("content-type: application/json\r\n", 200),
+            ("content-type: Application/JSON; charset=UTF-8\r\n", 200),
+            ("content-type: text/plain\r\n", 415),
+            ("content-type: application/json; charset=latin1\r\n", 415),
+            ("content-type: application/json\r\ncontent-type: text/plain\r\n", 415),
+            ("content-type: \u{fc}\r\n", 415),
+            ("", 415),
+        ] {
+            let request = format!(
+                "POST /order HTTP/1.1\r\nhost: x\r\nconnection: close\r\n{header}content-length: 11\r\n\r\n{{\"money\":5}}"
+            );
+            assert_eq!(exchange(server.address, request).await.status, status, "{header}");
+        }
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn an_id_in_a_path_has_one_spelling() {
+    with_server(PATIENT, async |server| {
+        let id = "0198c1a2-7f00-7000-8000-000000000001";
+        assert_eq!(ask(server.address, "GET", &format!("/accounts/{id}")).await.body, id);
+        for path in ["/accounts/7", "/accounts/%ff", "/accounts/0198c1a27f0070008000000000000001", "/accounts/%00"] {
+            let answer = ask(server.address, "GET", path).await;
+            assert_eq!((answer.status, answer.field().as_str()), (400, "id"), "{path}");
+        }
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_query_is_taken_as_meant_or_refused_under_its_parameter() {
+    with_server(PATIENT, async |server| {
+        let found = ask(server.address, "GET", "/list?owner=Z%C3%B6e+B%26&limit=7").await;
+        assert_eq!(found.body, r#"Some("Zöe B&") Some(7)"#);
+        for (query, field) in [
+            ("limit=7&limit=8", "limit"),
+            ("limit=7&color=red", "color"),
+            ("limit=70000", "limit"),
+            ("limit=-1", "limit"),
+            ("limit=+1", "limit"),
+            ("limit=", "limit"),
+            ("limit", "limit"),
+            ("limit=1e1", "limit"),
+            ("owner=%ff", "owner"),
+            ("owner=%4", "owner"),
+            ("owner=%zz", "owner"),
+            ("%ff=1", ""),
+        ] {
+            let answer = ask(server.address, "GET", &format!("/list?{query}")).await;
+            assert_eq!((answer.status, answer.field().as_str()), (400, field), "{query}: {}", answer.body);
+        }
+    })
+    .await;
+}

@@ -9,6 +9,7 @@
 
 pub mod backends;
 pub mod clock;
+pub mod config;
 pub mod coordinate;
 pub mod error;
 pub mod event;

@@ -1,6 +1,8 @@
-//! What the bank tells about itself: numbers by [`metric`], read at `/metrics`.
+//! What the bank tells about itself: words in logs, numbers by [`metric`] at `/metrics`. Neither holds personal data.
 
+mod logs;
 pub mod metric;
 mod recorder;
 
+pub use logs::{LogError, LogFilter, LogFilterError, init_logs};
 pub use recorder::{MetricsError, MetricsReader, install_metrics};

@@ -70,8 +70,8 @@ pub(crate) async fn with_server<F: Future<Output = ()>>(limits: Limits, test: im
         test(fixture).await;
         shutdown.cancel();
     };
-    let (served, ()) = tokio::time::timeout(GENEROUS * 2, async { tokio::join!(server, test) }).await.unwrap();
-    served.unwrap();
+    let (ended, ()) = tokio::time::timeout(GENEROUS * 2, async { tokio::join!(server, test) }).await.unwrap();
+    ended.unwrap();
 }
 
 fn router(begun: Arc<Notify>, release: Arc<Notify>) -> Router {

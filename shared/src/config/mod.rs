@@ -1,0 +1,244 @@
+//! Settings: every one is a flag and an environment variable of the same name, the same in every binary.
+//!
+//! A setting that is wrong stops the process before it begins, with a sentence that says what would be right. Nothing
+//! is read from the environment anywhere else.
+
+mod backend;
+mod namespace;
+
+use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4};
+use std::path::PathBuf;
+use std::time::Duration;
+
+use backend::UrlOf;
+pub use backend::{BackendUrl, BackendUrlError};
+use clap::{Args, ValueEnum};
+pub use namespace::{Namespace, NamespaceError};
+
+use crate::money::Currency;
+use crate::partition::SLOTS;
+use crate::telemetry::LogFilter;
+
+/// Every setting of the bank. Flatten it into the arguments of a binary.
+#[derive(Args, Clone, Debug)]
+pub struct Settings {
+    /// Where the data is.
+    #[command(flatten)]
+    pub backends: BackendSettings,
+    /// Who can ask.
+    #[command(flatten)]
+    pub services: ServiceSettings,
+    /// How events become balances.
+    #[command(flatten)]
+    pub pipeline: PipelineSettings,
+    /// What is told.
+    #[command(flatten)]
+    pub logs: LogSettings,
+}
+
+/// Where the data is.
+#[derive(Args, Clone, Debug)]
+#[command(next_help_heading = "Backends")]
+pub struct BackendSettings {
+    /// The event store, which is the only truth: `embedded:`, or `mongodb://…` in a build with servers
+    #[arg(long, env = "BANK_STORE_URL", value_name = "URL", default_value = "embedded:",
+          value_parser = UrlOf::STORE, hide_env_values = true)]
+    pub store_url: BackendUrl,
+
+    /// The bus between forwarder and workers: `embedded:`, or `nats://…` in a build with servers
+    #[arg(long, env = "BANK_LOG_URL", value_name = "URL", default_value = "embedded:",
+          value_parser = UrlOf::LOG, hide_env_values = true)]
+    pub log_url: BackendUrl,
+
+    /// The leases of partitions: `embedded:`, or `redis://…` in a build with servers
+    #[arg(long, env = "BANK_LEASE_URL", value_name = "URL", default_value = "embedded:",
+          value_parser = UrlOf::LEASE, hide_env_values = true)]
+    pub lease_url: BackendUrl,
+
+    /// The projection people query: `embedded:`, or `http(s)://…` of Elasticsearch in a build with servers
+    #[arg(long, env = "BANK_INDEX_URL", value_name = "URL", default_value = "embedded:",
+          value_parser = UrlOf::INDEX, hide_env_values = true)]
+    pub index_url: BackendUrl,
+
+    /// The folder of the embedded backends; it is made when it is missing
+    #[arg(long, env = "BANK_DATA", value_name = "FOLDER", default_value = "./data")]
+    pub data: PathBuf,
+
+    /// Sets several banks on the same servers apart: prefix of databases, streams and keys
+    #[arg(long, env = "BANK_NAMESPACE", value_name = "NAME", default_value = Namespace::DEFAULT)]
+    pub namespace: Namespace,
+}
+
+/// Who can ask.
+#[derive(Args, Clone, Debug)]
+#[command(next_help_heading = "Services")]
+pub struct ServiceSettings {
+    /// Where the account service listens (commands); in a container 0.0.0.0:8000
+    #[arg(long, env = "BANK_ACCOUNT_ADDR", value_name = "ADDRESS", default_value_t = local(8_000))]
+    pub account_addr: SocketAddr,
+
+    /// Where the balance service listens (queries and rebuilds); in a container 0.0.0.0:8030
+    #[arg(long, env = "BANK_BALANCE_ADDR", value_name = "ADDRESS", default_value_t = local(8_030))]
+    pub balance_addr: SocketAddr,
+
+    /// The currency of an account that is opened without one, by ISO 4217
+    #[arg(long, env = "BANK_CURRENCY", value_name = "CODE", default_value = "EUR")]
+    pub currency: Currency,
+}
+
+/// How events become balances.
+#[derive(Args, Clone, Debug)]
+#[command(next_help_heading = "Pipeline")]
+pub struct PipelineSettings {
+    /// How many partitions `balance.1`, `balance.2`, … there are; fixed when a bank is first started
+    #[arg(long, env = "BANK_PARTITIONS", value_name = "COUNT", default_value_t = 8,
+          value_parser = clap::value_parser!(u16).range(1..=i64::from(SLOTS)))]
+    pub partitions: u16,
+
+    /// How long a lease lives without renewal, in milliseconds: what a partition waits when its worker dies
+    #[arg(long, env = "BANK_LEASE_TTL_MS", value_name = "MILLISECONDS", default_value_t = 5_000,
+          value_parser = clap::value_parser!(u64).range(LEASE_TTL_MS_MIN..=LEASE_TTL_MS_MAX))]
+    pub lease_ttl_ms: u64,
+
+    /// How often a worker compares the ends of its streams with the store, in seconds; 0 switches it off
+    #[arg(long, env = "BANK_RECONCILE_SECS", value_name = "SECONDS", default_value_t = 30)]
+    pub reconcile_secs: u32,
+
+    /// How long events stay on the bus, in seconds; whoever is further behind reads the store
+    #[arg(long, env = "BANK_LOG_WINDOW_SECS", value_name = "SECONDS", default_value_t = 86_400,
+          value_parser = clap::value_parser!(u32).range(1..))]
+    pub log_window_secs: u32,
+
+    /// How long a rebuild keeps the previous generation for a rollback, in seconds
+    #[arg(long, env = "BANK_KEEP_PREVIOUS_SECS", value_name = "SECONDS", default_value_t = 3_600)]
+    pub keep_previous_secs: u32,
+}
+
+/// A lease that lives shorter is lost to every pause of the machine.
+const LEASE_TTL_MS_MIN: u64 = 500;
+
+/// A partition whose worker died waits this long at most.
+const LEASE_TTL_MS_MAX: u64 = 600_000;
+
+/// What is told.
+#[derive(Args, Clone, Debug)]
+#[command(next_help_heading = "Logs")]
+pub struct LogSettings {
+    /// What is logged: a level, or levels by part such as `info,forwarder=debug`
+    #[arg(long, env = "BANK_LOG", value_name = "FILTER", default_value = "info")]
+    pub log: LogFilter,
+
+    /// How it is written [default: text on a terminal, json otherwise]
+    #[arg(long, env = "BANK_LOG_FORMAT", value_name = "FORMAT")]
+    pub log_format: Option<LogFormat>,
+}
+
+/// How logs are written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum LogFormat {
+    /// Lines for eyes.
+    Text,
+    /// One JSON object a line, for machines.
+    Json,
+}
+
+impl PipelineSettings {
+    /// How long a lease lives without renewal.
+    #[must_use]
+    pub const fn lease_ttl(&self) -> Duration {
+        Duration::from_millis(self.lease_ttl_ms)
+    }
+
+    /// How often workers compare with the store; nothing when they do not.
+    #[must_use]
+    pub const fn reconcile_every(&self) -> Option<Duration> {
+        match self.reconcile_secs {
+            0 => None,
+            seconds => Some(Duration::from_secs(seconds as u64)),
+        }
+    }
+
+    /// How long events stay on the bus.
+    #[must_use]
+    pub const fn log_window(&self) -> Duration {
+        Duration::from_secs(self.log_window_secs as u64)
+    }
+
+    /// How long a rebuild keeps the previous generation.
+    #[must_use]
+    pub const fn keep_previous(&self) -> Duration {
+        Duration::from_secs(self.keep_previous_secs as u64)
+    }
+}
+
+const fn local(port: u16) -> SocketAddr {
+    SocketAddr::V4(SocketAddrV4::new(Ipv4Addr::LOCALHOST, port))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::{CommandFactory, Parser};
+
+    #[derive(Debug, Parser)]
+    struct Bank {
+        #[command(flatten)]
+        settings: Settings,
+    }
+
+    fn parse(arguments: &[&str]) -> Result<Settings, String> {
+        let arguments = [&["bank"], arguments].concat();
+        Bank::try_parse_from(arguments).map(|bank| bank.settings).map_err(|refusal| refusal.to_string())
+    }
+
+    #[test]
+    fn the_settings_are_well_formed() {
+        Bank::command().debug_assert();
+    }
+
+    #[test]
+    fn every_setting_is_a_flag_with_a_variable_of_its_name_and_a_text() {
+        for argument in Bank::command().get_arguments().filter(|argument| argument.get_id() != "help") {
+            let flag = argument.get_long().unwrap();
+            let variable = argument.get_env().unwrap().to_str().unwrap();
+            assert_eq!(variable, format!("BANK_{}", flag.replace('-', "_").to_uppercase()));
+            assert!(argument.get_help().is_some() && argument.get_help_heading().is_some(), "{flag}");
+        }
+    }
+
+    #[test]
+    fn without_a_word_the_bank_is_embedded_and_local() {
+        let settings = parse(&[]).unwrap();
+        assert_eq!(settings.backends.store_url, BackendUrl::Embedded);
+        assert_eq!(settings.services.account_addr.to_string(), "127.0.0.1:8000");
+        assert_eq!(settings.services.balance_addr.to_string(), "127.0.0.1:8030");
+        assert_eq!(settings.pipeline.partitions, 8);
+        assert_eq!(settings.pipeline.lease_ttl(), Duration::from_secs(5));
+        assert_eq!(settings.logs.log_format, None);
+    }
+
+    #[test]
+    fn reconciliation_is_off_at_zero() {
+        assert_eq!(parse(&["--reconcile-secs", "0"]).unwrap().pipeline.reconcile_every(), None);
+        let every = parse(&["--reconcile-secs", "7"]).unwrap().pipeline.reconcile_every();
+        assert_eq!(every, Some(Duration::from_secs(7)));
+    }
+
+    #[test]
+    fn what_is_wrong_is_refused_with_what_would_be_right() {
+        for (arguments, lesson) in [
+            (["--partitions", "0"], "1..=1024"),
+            (["--partitions", "1025"], "1..=1024"),
+            (["--lease-ttl-ms", "10"], "500..=600000"),
+            (["--currency", "euro"], "ISO 4217"),
+            (["--namespace", "Big Bank"], "lowercase"),
+            (["--log-format", "xml"], "text, json"),
+            (["--log", "info,forwarder=loud"], "info,forwarder=debug"),
+            (["--store-url", "mongodb://user:secret@db"], "--features servers"),
+            (["--store-url", "postgres://db"], "embedded: or mongodb://"),
+        ] {
+            let refusal = parse(&arguments).unwrap_err();
+            assert!(refusal.contains(lesson) && !refusal.contains("secret"), "{refusal}");
+        }
+    }
+}

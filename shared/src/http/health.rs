@@ -1,25 +1,29 @@
 //! The routes an operator and his machines ask: is it alive, is it ready, how is it doing, what can it do.
 
-use std::future::Future;
+use std::fmt;
+use std::sync::Arc;
 use std::time::Duration;
 
+use axum::extract::{RawPathParams, State};
 use axum::http::header::CONTENT_TYPE;
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use axum::{Json, Router};
 use bytes::Bytes;
+use futures::future::BoxFuture;
 use serde::Serialize;
 use serde_json::json;
-use utoipa::openapi::OpenApi;
+use utoipa::ToSchema;
+use utoipa_axum::router::OpenApiRouter;
 
-use super::{PathId, Problem, Reason};
+use super::{Problem, ProblemBody, Reason, described};
 use crate::telemetry::MetricsReader;
 
 /// How long the dependencies may take to answer before the service counts as not ready.
 const READY_WITHIN: Duration = Duration::from_secs(2);
 
 /// Whether one thing a service cannot work without answers.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, ToSchema)]
 pub struct Dependency {
     /// Its role, such as `store`.
     pub name: &'static str,
@@ -27,28 +31,61 @@ pub struct Dependency {
     pub ready: bool,
 }
 
-/// `/healthz`, `/readyz`, `/metrics`, `/openapi.json` and the explanation of every problem's type.
-///
-/// `dependencies` asks each of them. `metrics` may be absent in a test; `/metrics` is empty then.
-///
-/// # Panics
-/// If the description is not JSON, which no description of utoipa is.
-pub fn operational_routes<F, A>(dependencies: F, metrics: Option<MetricsReader>, description: &OpenApi) -> Router
-where
-    F: Fn() -> A + Clone + Send + Sync + 'static,
-    A: Future<Output = Vec<Dependency>> + Send + 'static,
-{
-    let description = Bytes::from(serde_json::to_vec(description).expect("a description is plain JSON"));
-    Router::new()
-        .route("/healthz", get(|| async { Json(json!({ "alive": true })) }))
-        .route("/readyz", get(move || ready(dependencies())))
-        .route("/metrics", get(move || async move { prometheus(metrics.as_ref()) }))
-        .route("/openapi.json", get(move || async move { ([(CONTENT_TYPE, "application/json")], description) }))
-        .route("/problems/{id}", get(explain))
+/// What the operational routes ask.
+#[derive(Clone)]
+pub struct Operations {
+    dependencies: Arc<dyn Fn() -> BoxFuture<'static, Vec<Dependency>> + Send + Sync>,
+    metrics: Option<MetricsReader>,
 }
 
-async fn ready(dependencies: impl Future<Output = Vec<Dependency>>) -> Result<Response, Problem> {
-    let Ok(dependencies) = tokio::time::timeout(READY_WITHIN, dependencies).await else {
+impl Operations {
+    /// `dependencies` asks each dependency. Without `metrics`, as in most tests, `/metrics` is empty.
+    pub fn new<F, A>(dependencies: F, metrics: Option<MetricsReader>) -> Self
+    where
+        F: Fn() -> A + Send + Sync + 'static,
+        A: Future<Output = Vec<Dependency>> + Send + 'static,
+    {
+        Self { dependencies: Arc::new(move || Box::pin(dependencies())), metrics }
+    }
+}
+
+impl fmt::Debug for Operations {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Operations")
+    }
+}
+
+/// Adds `/healthz`, `/readyz`, `/metrics`, `/problems/{code}` to the routes of a service, and `/openapi.json` that
+/// describes them all.
+///
+/// # Panics
+/// If the description cannot be written as JSON, which holds nothing that could not.
+pub fn with_operations(service: OpenApiRouter, operations: Operations) -> Router {
+    let operational = OpenApiRouter::default()
+        .routes(described(__path_alive, alive))
+        .routes(described(__path_ready, ready))
+        .routes(described(__path_prometheus, prometheus))
+        .routes(described(__path_explain, explain))
+        .with_state(operations);
+    let (router, description) = service.merge(operational).split_for_parts();
+    let description = Bytes::from(serde_json::to_vec(&description).expect("a description is plain data"));
+    router.route("/openapi.json", get(async || ([(CONTENT_TYPE, "application/json")], description)))
+}
+
+/// The process is alive.
+#[utoipa::path(get, path = "/healthz", tag = "operation", responses((status = 200, description = "It is alive")))]
+async fn alive() -> Response {
+    Json(json!({ "alive": true })).into_response()
+}
+
+/// The service and everything it needs can answer.
+#[utoipa::path(get, path = "/readyz", tag = "operation", responses(
+    (status = 200, description = "Every dependency answers"),
+    (status = 503, description = "One does not", body = ProblemBody, content_type = "application/problem+json"),
+))]
+async fn ready(State(operations): State<Operations>) -> Result<Response, Problem> {
+    let asked = (operations.dependencies)();
+    let Ok(dependencies) = tokio::time::timeout(READY_WITHIN, asked).await else {
         return Err(Problem::new(Reason::Unavailable).detail("the dependencies do not answer"));
     };
     let body = json!(dependencies);
@@ -59,18 +96,30 @@ async fn ready(dependencies: impl Future<Output = Vec<Dependency>>) -> Result<Re
     }
 }
 
-fn prometheus(metrics: Option<&MetricsReader>) -> Response {
-    let text = metrics.map(MetricsReader::render).unwrap_or_default();
+/// The metrics of the process for Prometheus.
+#[utoipa::path(get, path = "/metrics", tag = "operation", responses(
+    (status = 200, description = "All metrics", body = String, content_type = "text/plain"),
+))]
+async fn prometheus(State(operations): State<Operations>) -> Response {
+    let text = operations.metrics.as_ref().map(MetricsReader::render).unwrap_or_default();
     ([(CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")], text).into_response()
 }
 
 /// What the type of a problem means: the type is a path, and the path answers.
-async fn explain(PathId(code): PathId<String>) -> Result<Response, Problem> {
-    let Some(reason) = Reason::ALL.iter().find(|reason| reason.code() == code) else {
+#[utoipa::path(get, path = "/problems/{code}", tag = "operation",
+    params(("code" = String, Path, description = "The code of a problem")),
+    responses(
+        (status = 200, description = "What it means"),
+        (status = 404, description = "No problem has this code", body = ProblemBody, content_type = "application/problem+json"),
+    ),
+)]
+async fn explain(path: RawPathParams) -> Result<Response, Problem> {
+    let code = path.iter().find(|(name, _)| *name == "code").map(|(_, code)| code);
+    let Some(reason) = Reason::ALL.iter().find(|reason| Some(reason.code()) == code) else {
         return Err(Problem::new(Reason::RouteNotFound));
     };
     let body = json!({
-        "type": format!("/problems/{}", reason.code()),
+        "type": reason.type_uri(),
         "title": reason.title(),
         "status": reason.status().as_u16(),
         "code": reason.code(),

@@ -9,6 +9,9 @@
 //! [`guarded`] gives a router H1 and H4 and the time limit, and belongs round every router, also in tests;
 //! [`serve`] adds what needs a socket.
 
+#[cfg(any(test, feature = "contract"))]
+pub mod contract;
+mod described;
 mod extract;
 mod guard;
 mod health;
@@ -18,9 +21,10 @@ mod query;
 mod reason;
 mod serve;
 
+pub use described::{described, described_at};
 pub use extract::{JsonBody, PathId, header};
 pub use guard::{TimeAllowance, guarded};
-pub use health::{Dependency, operational_routes};
+pub use health::{Dependency, Operations, with_operations};
 pub use limits::Limits;
 pub use problem::{FieldError, PROBLEM_JSON, Problem, ProblemBody};
 pub use query::QueryParams;

@@ -147,7 +147,7 @@ impl IntoResponse for Problem {
     fn into_response(self) -> Response {
         let status = self.status();
         let body = ProblemBody {
-            kind: format!("/problems/{}", self.reason.code()),
+            kind: self.reason.type_uri(),
             title: self.reason.title(),
             status: status.as_u16(),
             detail: self.detail,

@@ -26,6 +26,12 @@ macro_rules! reasons {
                 match self { $(Self::$name => $code,)* }
             }
 
+            /// Names the kind of problem, as a path that answers.
+            #[must_use]
+            pub fn type_uri(self) -> String {
+                format!("/problems/{}", self.code())
+            }
+
             /// The same for a human, without the particulars.
             #[must_use]
             pub const fn title(self) -> &'static str {

@@ -1,0 +1,45 @@
+//! Routes and their description from one source, so that neither can be without the other.
+
+use axum::handler::Handler;
+use axum::routing::{MethodFilter, MethodRouter, on};
+use utoipa::__dev::SchemaReferences;
+use utoipa::Path;
+use utoipa::openapi::path::Paths;
+use utoipa_axum::PathItemExt;
+use utoipa_axum::router::UtoipaMethodRouter;
+
+/// A handler at the path and methods its `#[utoipa::path]` says, for `OpenApiRouter::routes`.
+///
+/// The macro `routes!` of utoipa-axum does the same, except for generic handlers. The attribute on a handler `list`
+/// makes a type `__path_list`; a value of it is the first argument.
+pub fn described<P, H, T, S>(description: P, handler: H) -> UtoipaMethodRouter<S>
+where
+    P: Path + SchemaReferences,
+    H: Handler<T, S>,
+    T: 'static,
+    S: Clone + Send + Sync + 'static,
+{
+    described_at(&P::path(), description, handler)
+}
+
+/// The same at another path: a second spelling of a route that has one.
+pub fn described_at<P, H, T, S>(path: &str, _: P, handler: H) -> UtoipaMethodRouter<S>
+where
+    P: Path + SchemaReferences,
+    H: Handler<T, S>,
+    T: 'static,
+    S: Clone + Send + Sync + 'static,
+{
+    let mut schemas = Vec::new();
+    P::schemas(&mut schemas);
+    let mut operation = P::operation();
+    if path != P::path() {
+        // Two operations must not have one id.
+        operation.operation_id = None;
+    }
+    let mut paths = Paths::new();
+    paths.add_path_operation(path, P::methods(), operation);
+    let methods = P::methods().iter().map(PathItemExt::to_method_filter).reduce(MethodFilter::or);
+    let router = methods.map_or_else(MethodRouter::new, |methods| on(methods, handler));
+    (schemas, paths, router)
+}

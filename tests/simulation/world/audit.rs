@@ -1,0 +1,178 @@
+//! The judge of every effect. It keeps every account at every version by its own fold and remembers what readers saw.
+//!
+//! The laws it knows, by the names of the design: I2 no event and no commit twice, I3 versions without a hole or a twin,
+//! I4 money is conserved by every commit, I5 no balance below its limit, I6 a document at version k is the fold of
+//! events 1 ..= k, I7 what readers see of an account never goes back, X1 no checkpoint ahead of its documents.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use shared::coordinate::Version;
+use shared::event::{AccountEvent, NewEvent, codec};
+use shared::id::{AccountId, CommitId, EventId};
+use shared::index::Balance;
+use shared::store::Commit;
+
+use super::fold::{Account, tell};
+
+/// What the judge remembers.
+#[derive(Debug, Default)]
+pub(crate) struct Audit {
+    accounts: BTreeMap<AccountId, Vec<Account>>,
+    /// The first version of an account that cannot be folded.
+    poisoned: BTreeMap<AccountId, Version>,
+    events: BTreeSet<EventId>,
+    commits: BTreeSet<CommitId>,
+    /// The highest version that queries could see of an account.
+    seen: BTreeMap<AccountId, Version>,
+    /// What came in from outside, less what went out.
+    outside: i128,
+    violation: Option<String>,
+}
+
+impl Audit {
+    /// The first law that was broken, if one was.
+    pub(crate) fn violation(&self) -> Option<&str> {
+        self.violation.as_deref()
+    }
+
+    /// A law was broken; only the first one counts.
+    pub(crate) fn violate(&mut self, law: &str, what: impl FnOnce() -> String) {
+        if self.violation.is_none() {
+            self.violation = Some(format!("{law}: {}", what()));
+        }
+    }
+
+    /// The store takes a commit.
+    pub(crate) fn commit(&mut self, commit: &Commit) {
+        if !self.commits.insert(commit.id) {
+            self.violate("I2 a commit takes effect once", || commit.id.to_string());
+        }
+        let mut transferred = BTreeMap::new();
+        for write in &commit.writes {
+            let Ok(events) = codec::decode(&write.events) else {
+                self.poisoned.entry(write.stream).or_insert_with(|| write.expected.next());
+                continue;
+            };
+            for (place, new) in (1..).zip(&events) {
+                self.event(write.stream, write.expected.plus(place), new);
+                self.weigh(&new.event, &mut transferred);
+            }
+        }
+        for (transaction, net) in transferred {
+            if net != 0 {
+                self.violate("I4 a transfer nets to zero", || format!("{transaction} leaves {net}"));
+            }
+        }
+    }
+
+    fn event(&mut self, stream: AccountId, version: Version, new: &NewEvent) {
+        if !self.events.insert(new.id) {
+            self.violate("I2 an event id is used once", || new.id.to_string());
+        }
+        if self.poisoned.contains_key(&stream) {
+            return;
+        }
+        let versions = self.accounts.entry(stream).or_default();
+        if versions.len() as u64 != version.before().get() {
+            let known = versions.len();
+            self.violate("I3 versions have no hole and no twin", || format!("{stream} {version} after {known}"));
+            return;
+        }
+        match tell(stream, versions.last(), new) {
+            Ok(next) => versions.push(next),
+            Err(wrong) => self.violate("I5 events are lawful", || format!("{stream} {version}: {wrong}")),
+        }
+    }
+
+    fn weigh(&mut self, event: &AccountEvent, transferred: &mut BTreeMap<CommitId, i128>) {
+        match event {
+            AccountEvent::AccountOpened { opening, .. } => self.outside += i128::from(opening.get()),
+            AccountEvent::MoneyDeposited { amount, .. } => self.outside += i128::from(amount.get()),
+            AccountEvent::MoneyWithdrawn { amount, .. } => self.outside -= i128::from(amount.get()),
+            AccountEvent::TransferSent { transaction, amount, .. } => {
+                *transferred.entry(*transaction).or_default() -= i128::from(amount.get());
+            }
+            AccountEvent::TransferReceived { transaction, amount, .. } => {
+                *transferred.entry(*transaction).or_default() += i128::from(amount.get());
+            }
+            AccountEvent::OwnerRenamed { .. } | AccountEvent::AccountClosed {} => {}
+        }
+    }
+
+    /// A document is written into some generation.
+    pub(crate) fn document(&mut self, document: &Balance) {
+        let Balance { id, version, .. } = document;
+        let fold = version
+            .get()
+            .checked_sub(1)
+            .and_then(|index| self.accounts.get(id)?.get(usize::try_from(index).ok()?))
+            .map(|account| &account.document);
+        if fold == Some(document) {
+            return;
+        }
+        let expected = fold.map_or_else(|| "nothing".to_owned(), describe);
+        self.violate("I6 a document is the fold of its version", || {
+            format!("{id}: written {}, the store says {expected}", describe(document))
+        });
+    }
+
+    /// Queries see a document.
+    pub(crate) fn visible(&mut self, account: AccountId, version: Version) {
+        let seen = self.seen.entry(account).or_default();
+        if version < *seen {
+            let seen = *seen;
+            self.violate("I7 what readers see never goes back", || format!("{account} fell from {seen} to {version}"));
+        } else {
+            *seen = version;
+        }
+    }
+
+    /// Queries see another generation, all of whose documents are these.
+    pub(crate) fn promoted(&mut self, version_of: impl Fn(AccountId) -> Option<Version>) {
+        let fell = self.seen.iter().find(|&(account, seen)| version_of(*account).is_none_or(|version| version < *seen));
+        if let Some((account, seen)) = fell {
+            let (account, seen) = (*account, *seen);
+            let now = version_of(account);
+            self.violate("I7 a promotion hides nothing", || format!("{account} fell from {seen} to {now:?}"));
+        }
+    }
+
+    /// Somebody deleted what readers could see of an account.
+    pub(crate) fn deleted(&mut self, account: AccountId) {
+        self.seen.remove(&account);
+    }
+
+    /// Somebody deleted everything that readers could see.
+    pub(crate) fn deleted_all(&mut self) {
+        self.seen.clear();
+    }
+
+    /// The last document an account can have, and the version that cannot be folded, if there is one.
+    pub(crate) fn last(&self, account: AccountId) -> (Option<&Balance>, Option<Version>) {
+        let document = self.accounts.get(&account).and_then(|versions| versions.last());
+        (document.map(|account| &account.document), self.poisoned.get(&account).copied())
+    }
+
+    /// Every account that has an event which can be folded.
+    pub(crate) fn accounts(&self) -> impl Iterator<Item = AccountId> {
+        self.accounts.keys().copied()
+    }
+
+    /// Whether a commit took effect.
+    pub(crate) fn has(&self, commit: CommitId) -> bool {
+        self.commits.contains(&commit)
+    }
+
+    /// What came in from outside, less what went out, and what is on all accounts together: equal when no money was made
+    /// or lost. A poisoned account hides what happened behind its poison, so a run with one is not weighed.
+    pub(crate) fn sums(&self) -> Option<(i128, i128)> {
+        let inside = self.accounts.values().filter_map(|versions| versions.last());
+        let inside = inside.map(|account| i128::from(account.document.balance.get())).sum();
+        self.poisoned.is_empty().then_some((self.outside, inside))
+    }
+}
+
+fn describe(document: &Balance) -> String {
+    let Balance { version, balance, status, event_id, updated_at, .. } = document;
+    format!("{version} with {balance} {} by {event_id} at {updated_at}", status.as_str())
+}

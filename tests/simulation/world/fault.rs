@@ -1,0 +1,154 @@
+//! What can go wrong, and how often it does in one run.
+//!
+//! Each run draws a subset of the faults and a rate for each of them, and a quarter of the runs none: faults that always
+//! come together hide each other, and a run without any shows what the plain path needs.
+
+use std::time::Duration;
+
+use super::random::Random;
+
+/// Something that goes wrong in the world.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[repr(usize)]
+pub(crate) enum Fault {
+    /// A call fails and had no effect.
+    ErrorBefore,
+    /// A call takes effect and its answer is lost.
+    ErrorAfter,
+    /// A call takes much longer than a lease lives, before or after its effect.
+    Late,
+    /// A driver repeats a call that had taken effect; the second answer is the one that is seen.
+    Twice,
+    /// A call that has several steps stops between two of them.
+    Cut,
+    /// A batch has fewer members than it could have.
+    Short,
+    /// A process ends without running a destructor; what it had sent may still arrive.
+    Crash,
+    /// A process stands still for longer than a lease lives, then goes on.
+    Freeze,
+    /// A process's wall clock is hours away from the others'.
+    Skew,
+    /// All leases, and all that is known of their epochs, are lost.
+    LeasesFlushed,
+    /// A lease ends before its time.
+    LeaseExpired,
+    /// A partition loses its end, and offsets are given again.
+    TailLost,
+    /// A partition is emptied and lives another life.
+    LogEmptied,
+    /// A partition is trimmed under its readers.
+    LogTrimmed,
+    /// A partition takes nothing more for a while.
+    LogFull,
+    /// The store no longer knows older feed positions.
+    FeedLost,
+    /// A feed yields again what was before its position.
+    FeedRepeats,
+    /// Snapshots are lost.
+    SnapshotsLost,
+    /// Somebody writes an event that no release knows yet.
+    Poison,
+    /// Somebody deletes documents by hand.
+    DocumentsDeleted,
+    /// Somebody deletes the active generation by hand.
+    GenerationDeleted,
+}
+
+impl Fault {
+    /// Every fault, with the name under which it is counted.
+    pub(crate) const ALL: [(Self, &'static str); 21] = [
+        (Self::ErrorBefore, "fault: error before"),
+        (Self::ErrorAfter, "fault: error after"),
+        (Self::Late, "fault: late"),
+        (Self::Twice, "fault: twice"),
+        (Self::Cut, "fault: cut"),
+        (Self::Short, "fault: short"),
+        (Self::Crash, "fault: crash"),
+        (Self::Freeze, "fault: freeze"),
+        (Self::Skew, "fault: skew"),
+        (Self::LeasesFlushed, "fault: leases flushed"),
+        (Self::LeaseExpired, "fault: lease expired"),
+        (Self::TailLost, "fault: tail lost"),
+        (Self::LogEmptied, "fault: log emptied"),
+        (Self::LogTrimmed, "fault: log trimmed"),
+        (Self::LogFull, "fault: log full"),
+        (Self::FeedLost, "fault: feed lost"),
+        (Self::FeedRepeats, "fault: feed repeats"),
+        (Self::SnapshotsLost, "fault: snapshots lost"),
+        (Self::Poison, "fault: poison"),
+        (Self::DocumentsDeleted, "fault: documents deleted"),
+        (Self::GenerationDeleted, "fault: generation deleted"),
+    ];
+
+    /// The name under which the fault is counted.
+    pub(crate) const fn name(self) -> &'static str {
+        Self::ALL[self as usize].1
+    }
+
+    /// Whether only the comparison of heads can find what the fault did.
+    pub(crate) const fn needs_heads(self) -> bool {
+        matches!(self, Self::TailLost | Self::DocumentsDeleted)
+    }
+}
+
+/// The rates a fault can have, in per mille of the occasions it has.
+const RATES: [u64; 4] = [0, 10, 50, 150];
+
+/// How often each fault strikes in one run, and how long calls take.
+#[derive(Clone, Debug)]
+pub(crate) struct Faults {
+    rates: [u64; Fault::ALL.len()],
+    latency_max_ms: u64,
+}
+
+impl Faults {
+    /// A world in which nothing goes wrong and nothing takes time.
+    pub(crate) const fn none() -> Self {
+        Self { rates: [0; Fault::ALL.len()], latency_max_ms: 0 }
+    }
+
+    /// The faults of one run.
+    pub(crate) fn draw(random: &mut Random) -> Self {
+        let latency_max_ms = random.pick(&[0, 2, 10, 40]);
+        let mut faults = Self { latency_max_ms, ..Self::none() };
+        if random.chance(250) {
+            return faults;
+        }
+        for rate in &mut faults.rates {
+            *rate = random.pick(&RATES);
+        }
+        faults
+    }
+
+    /// How often a fault strikes, in per mille of its occasions.
+    pub(crate) const fn rate(&self, fault: Fault) -> u64 {
+        self.rates[fault as usize]
+    }
+
+    /// Rules a fault out.
+    pub(crate) const fn exclude(&mut self, fault: Fault) {
+        self.rates[fault as usize] = 0;
+    }
+
+    /// From now on nothing goes wrong any more; calls still take their time.
+    pub(crate) const fn heal(&mut self) {
+        self.rates = [0; Fault::ALL.len()];
+    }
+
+    /// The faults of this run with their rates, for the report of a failure.
+    pub(crate) fn describe(&self) -> String {
+        let mut text = format!("latency up to {} ms", self.latency_max_ms);
+        for (fault, name) in Fault::ALL {
+            if self.rate(fault) > 0 {
+                text.push_str(&format!(", {} {}‰", name.trim_start_matches("fault: "), self.rate(fault)));
+            }
+        }
+        text
+    }
+
+    /// How long one leg of a call takes; often no time at all.
+    pub(crate) const fn leg(&self, random: &mut Random) -> Duration {
+        Duration::from_millis(random.below(self.latency_max_ms + 1))
+    }
+}

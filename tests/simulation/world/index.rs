@@ -1,0 +1,422 @@
+//! The simulated balance index. Like Elasticsearch it has no transaction: a batch of documents may be written in part,
+//! and its checkpoint not at all.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use shared::coordinate::{Offset, Version};
+use shared::error::BackendError;
+use shared::id::AccountId;
+use shared::index::{
+    Applied, ApplyError, Balance, BalanceIndex, BalancePage, BalanceQuery, Checkpoint, Generation, Generations, Loaded,
+    Parked, Phase, Projected, PromoteError, QueryError,
+};
+use shared::log::Incarnation;
+use shared::partition::{Partition, Slot, SlotRange};
+
+use super::fault::Fault;
+use super::process::Line;
+use super::search::search;
+use super::trace::CHAOS;
+use super::{State, World, short};
+
+/// All generations.
+#[derive(Debug, Default)]
+pub(crate) struct IndexState {
+    generations: BTreeMap<Generation, Contents>,
+    active: Option<Generation>,
+    last: u32,
+}
+
+/// What one generation holds.
+#[derive(Debug, Default)]
+pub(crate) struct Contents {
+    documents: BTreeMap<AccountId, Balance>,
+    parked: BTreeMap<AccountId, Parked>,
+    checkpoints: BTreeMap<Partition, Checkpoint>,
+    sealed: bool,
+    /// Documents that were deleted by hand, so that no checkpoint can answer for them.
+    deleted: BTreeSet<AccountId>,
+    /// How far the records of a partition were compared with the documents.
+    judged: BTreeMap<Partition, (Incarnation, Offset)>,
+}
+
+impl Contents {
+    /// The documents, in the order of their accounts.
+    pub(crate) const fn documents(&self) -> &BTreeMap<AccountId, Balance> {
+        &self.documents
+    }
+
+    /// The parked accounts.
+    pub(crate) const fn parked(&self) -> &BTreeMap<AccountId, Parked> {
+        &self.parked
+    }
+
+    fn version(&self, account: AccountId) -> Option<Version> {
+        self.documents.get(&account).map(|document| document.version)
+    }
+
+    fn covers(&self, account: AccountId, version: Version) -> bool {
+        self.version(account).is_some_and(|have| version <= have)
+            || self.parked.get(&account).is_some_and(|parked| parked.at <= version)
+            || self.deleted.contains(&account)
+    }
+
+    fn fence(&self, projected: &Projected) -> Result<(), ApplyError> {
+        let Some(checkpoint) = &projected.checkpoint else { return Ok(()) };
+        match self.checkpoints.get(&checkpoint.partition) {
+            Some(stored) if checkpoint.epoch < stored.epoch => Err(ApplyError::Fenced { current: stored.epoch }),
+            Some(_) | None => Ok(()),
+        }
+    }
+}
+
+impl IndexState {
+    /// The generation that answers queries.
+    pub(crate) fn active(&self) -> Option<(Generation, &Contents)> {
+        let active = self.active?;
+        Some((active, self.generations.get(&active)?))
+    }
+
+    fn writable(&mut self, generation: Generation) -> Result<&mut Contents, ApplyError> {
+        let contents = self.generations.get_mut(&generation).ok_or(ApplyError::Gone(generation))?;
+        if contents.sealed { Err(ApplyError::Sealed(generation)) } else { Ok(contents) }
+    }
+
+    fn contents(&self, generation: Generation, verb: &'static str) -> Result<&Contents, BackendError> {
+        let missing = || BackendError::not_done(verb, format!("generation {generation} does not exist"));
+        self.generations.get(&generation).ok_or_else(missing)
+    }
+
+    fn answering(&self) -> Result<&Contents, QueryError> {
+        self.active().map(|(_, contents)| contents).ok_or(QueryError::NoGeneration)
+    }
+}
+
+/// One batch on its way into a generation, a step at a time.
+struct Writing {
+    process: usize,
+    generation: Generation,
+    projected: Projected,
+    applied: Applied,
+}
+
+impl Writing {
+    /// Half of the documents, the other half, the parked accounts, the checkpoint.
+    fn step(&mut self, state: &mut State, step: u32) -> Result<bool, ApplyError> {
+        if step == 0 {
+            self.applied = Applied::default();
+            state.index.writable(self.generation)?.fence(&self.projected)?;
+        }
+        let half = self.projected.balances.len().div_ceil(2);
+        match step {
+            0 => self.documents(state, 0..half)?,
+            1 => self.documents(state, half..self.projected.balances.len())?,
+            2 => self.park(state)?,
+            _ => self.move_checkpoint(state)?,
+        }
+        Ok(step >= 3 || (step == 1 && self.projected.parked.is_empty() && self.projected.checkpoint.is_none()))
+    }
+
+    fn documents(&mut self, state: &mut State, range: std::ops::Range<usize>) -> Result<(), ApplyError> {
+        let is_active = state.index.active == Some(self.generation);
+        for document in &self.projected.balances[range] {
+            let contents = state.index.writable(self.generation)?;
+            if contents.version(document.id).is_some_and(|have| document.version <= have) {
+                self.applied.stale += 1;
+                state.trace.count("apply: stale document");
+                continue;
+            }
+            contents.documents.insert(document.id, document.clone());
+            self.applied.written += 1;
+            state.audit.document(document);
+            if is_active {
+                state.audit.visible(document.id, document.version);
+            }
+            state.note(self.process, "document written", short(document.id), document.version.get());
+        }
+        Ok(())
+    }
+
+    fn park(&mut self, state: &mut State) -> Result<(), ApplyError> {
+        for parked in &self.projected.parked {
+            let contents = state.index.writable(self.generation)?;
+            contents.parked.entry(parked.account).or_insert_with(|| parked.clone());
+            state.note(self.process, "account parked", short(parked.account), parked.at.get());
+        }
+        Ok(())
+    }
+
+    fn move_checkpoint(&mut self, state: &mut State) -> Result<(), ApplyError> {
+        let Some(checkpoint) = &self.projected.checkpoint else { return Ok(()) };
+        let contents = state.index.writable(self.generation)?;
+        contents.fence(&self.projected)?;
+        contents.checkpoints.insert(checkpoint.partition, checkpoint.clone());
+        judge(state, self.generation, checkpoint);
+        state.note(self.process, "checkpoint moved", u64::from(checkpoint.partition.get()), checkpoint.offset.get());
+        Ok(())
+    }
+}
+
+/// Law X1: what a live checkpoint stands for is in the generation.
+fn judge(state: &mut State, generation: Generation, checkpoint: &Checkpoint) {
+    let Checkpoint { partition, incarnation, offset, phase, .. } = checkpoint;
+    let State { log, index, audit, .. } = state;
+    let Some(contents) = index.generations.get_mut(&generation) else { return };
+    if !matches!(phase, Phase::Live) {
+        return;
+    }
+    let judged = contents.judged.get(partition).filter(|(life, _)| life == incarnation);
+    let after = judged.map_or(Offset::START, |(_, offset)| *offset);
+    for recorded in log.held(*partition, incarnation, after, *offset) {
+        let (stream, version) = (recorded.stream, recorded.last_version());
+        if !contents.covers(stream, version) {
+            let have = contents.version(stream);
+            audit.violate("X1 a checkpoint is never ahead", || {
+                format!("{partition} {offset} of {generation} stands for {stream} {version}, the index has {have:?}")
+            });
+        }
+    }
+    contents.judged.insert(*partition, (incarnation.clone(), after.max(*offset)));
+}
+
+/// The index as one process sees it.
+#[derive(Clone)]
+pub(crate) struct WorldIndex(Line);
+
+impl WorldIndex {
+    pub(super) const fn new(line: Line) -> Self {
+        Self(line)
+    }
+
+    async fn set_sealed(&self, verb: &'static str, generation: Generation, sealed: bool) -> Result<(), BackendError> {
+        let process = self.0.process;
+        let set = move |state: &mut State, _: u32| {
+            if let Some(contents) = state.index.generations.get_mut(&generation) {
+                contents.sealed = sealed;
+            }
+            state.note(process, verb, u64::from(generation.0), 0);
+            Some(())
+        };
+        self.0.change(verb, set).await
+    }
+}
+
+fn refusal(state: &mut State, error: &ApplyError) {
+    state.trace.count(match error {
+        ApplyError::Fenced { .. } => "apply: fenced",
+        ApplyError::Sealed(_) => "apply: sealed",
+        ApplyError::Gone(_) => "apply: gone",
+        ApplyError::Refused { .. } => "apply: refused",
+        ApplyError::Backend(_) => "apply: failed",
+    });
+}
+
+impl BalanceIndex for WorldIndex {
+    async fn generations(&self) -> Result<Generations, BackendError> {
+        let list = |state: &mut State| Generations {
+            active: state.index.active,
+            all: state.index.generations.keys().copied().collect(),
+        };
+        self.0.ask("index.generations", list).await
+    }
+
+    async fn create(&self) -> Result<Generation, BackendError> {
+        let process = self.0.process;
+        let create = move |state: &mut State, _: u32| {
+            state.index.last += 1;
+            let generation = Generation(state.index.last);
+            state.index.generations.insert(generation, Contents::default());
+            state.note(process, "generation created", u64::from(generation.0), 0);
+            Some(generation)
+        };
+        self.0.change("index.create", create).await
+    }
+
+    async fn promote(&self, generation: Generation, expected: Option<Generation>) -> Result<(), PromoteError> {
+        let process = self.0.process;
+        let promote = move |state: &mut State, _: u32| {
+            if state.index.active != expected {
+                state.trace.count("promote: moved");
+                return Some(Err(PromoteError::Moved(state.index.active)));
+            }
+            let State { index, audit, .. } = state;
+            let Some(contents) = index.generations.get(&generation) else {
+                return Some(Err(PromoteError::Gone(generation)));
+            };
+            audit.promoted(|account| contents.version(account));
+            for document in contents.documents.values() {
+                audit.visible(document.id, document.version);
+            }
+            index.active = Some(generation);
+            state.note(process, "generation promoted", u64::from(generation.0), 0);
+            Some(Ok(()))
+        };
+        self.0.change("index.promote", promote).await?
+    }
+
+    async fn seal(&self, generation: Generation) -> Result<(), BackendError> {
+        self.set_sealed("index.seal", generation, true).await
+    }
+
+    async fn unseal(&self, generation: Generation) -> Result<(), BackendError> {
+        self.set_sealed("index.unseal", generation, false).await
+    }
+
+    async fn discard(&self, generation: Generation) -> Result<(), BackendError> {
+        let process = self.0.process;
+        let discard = move |state: &mut State, _: u32| {
+            if state.index.active != Some(generation) && state.index.generations.remove(&generation).is_some() {
+                state.note(process, "generation discarded", u64::from(generation.0), 0);
+            }
+            Some(())
+        };
+        self.0.change("index.discard", discard).await
+    }
+
+    async fn apply(&self, generation: Generation, projected: Projected) -> Result<Applied, ApplyError> {
+        let mut writing = Writing { process: self.0.process, generation, projected, applied: Applied::default() };
+        let apply = move |state: &mut State, step: u32| match writing.step(state, step) {
+            Ok(false) => None,
+            Ok(true) => Some(Ok(writing.applied)),
+            Err(error) => {
+                refusal(state, &error);
+                Some(Err(error))
+            }
+        };
+        self.0.change("index.apply", apply).await?
+    }
+
+    async fn repair(&self, generation: Generation, balances: Vec<Balance>) -> Result<(), ApplyError> {
+        let process = self.0.process;
+        let repair = move |state: &mut State, _: u32| {
+            let contents = match state.index.writable(generation) {
+                Ok(contents) => contents,
+                Err(error) => return Some(Err(error)),
+            };
+            contents.documents.extend(balances.iter().map(|document| (document.id, document.clone())));
+            for document in &balances {
+                state.audit.document(document);
+                if state.index.active == Some(generation) {
+                    state.audit.visible(document.id, document.version);
+                }
+                state.note(process, "document repaired", short(document.id), document.version.get());
+            }
+            Some(Ok(()))
+        };
+        self.0.change("index.repair", repair).await?
+    }
+
+    async fn unpark(&self, generation: Generation, accounts: &[AccountId]) -> Result<(), ApplyError> {
+        let (process, accounts) = (self.0.process, accounts.to_vec());
+        let unpark = move |state: &mut State, _: u32| {
+            for account in &accounts {
+                match state.index.writable(generation) {
+                    Ok(contents) => contents.parked.remove(account),
+                    Err(error) => return Some(Err(error)),
+                };
+                state.note(process, "account moves on", short(*account), 0);
+            }
+            Some(Ok(()))
+        };
+        self.0.change("index.unpark", unpark).await?
+    }
+
+    async fn checkpoint(
+        &self,
+        generation: Generation,
+        partition: Partition,
+    ) -> Result<Option<Checkpoint>, BackendError> {
+        let verb = "index.checkpoint";
+        let find = |state: &mut State| {
+            state.index.contents(generation, verb).map(|contents| contents.checkpoints.get(&partition).cloned())
+        };
+        self.0.ask(verb, find).await?
+    }
+
+    async fn load(&self, generation: Generation, accounts: &[AccountId]) -> Result<Vec<Loaded>, BackendError> {
+        let load = |state: &mut State| {
+            let contents = state.index.contents(generation, "index.load")?;
+            let one = |account: &AccountId| Loaded {
+                balance: contents.documents.get(account).cloned(),
+                parked: contents.parked.get(account).cloned(),
+            };
+            Ok(accounts.iter().map(one).collect())
+        };
+        self.0.ask("index.load", load).await?
+    }
+
+    async fn versions(
+        &self,
+        generation: Generation,
+        slots: SlotRange,
+        after: Option<AccountId>,
+        limit: usize,
+    ) -> Result<Vec<(AccountId, Version)>, BackendError> {
+        let list = |state: &mut State| {
+            let contents = state.index.contents(generation, "index.versions")?;
+            let place = |account: AccountId| (Slot::of(&account), account);
+            let behind = after.map(place);
+            let mut all: Vec<_> = contents
+                .documents
+                .values()
+                .map(|document| (place(document.id), document.version))
+                .filter(|(at, _)| slots.contains(at.0) && Some(*at) > behind)
+                .collect();
+            all.sort_unstable();
+            Ok(all.into_iter().take(limit).map(|((_, account), version)| (account, version)).collect())
+        };
+        self.0.ask("index.versions", list).await?
+    }
+
+    async fn parked(
+        &self,
+        generation: Generation,
+        slots: SlotRange,
+        after: Option<AccountId>,
+        limit: usize,
+    ) -> Result<Vec<Parked>, BackendError> {
+        let list = |state: &mut State| {
+            let contents = state.index.contents(generation, "index.parked")?;
+            let all = contents.parked.values();
+            let mine = all.filter(|one| slots.contains(Slot::of(&one.account)) && Some(one.account) > after);
+            Ok(mine.take(limit).cloned().collect())
+        };
+        self.0.ask("index.parked", list).await?
+    }
+
+    async fn get(&self, account: AccountId) -> Result<Option<Balance>, QueryError> {
+        let get = |state: &mut State| Ok(state.index.answering()?.documents.get(&account).cloned());
+        self.0.ask("index.get", get).await?
+    }
+
+    async fn search(&self, query: &BalanceQuery) -> Result<BalancePage, QueryError> {
+        let find = |state: &mut State| search(&state.index.answering()?.documents, query);
+        self.0.ask("index.search", find).await?
+    }
+}
+
+impl World {
+    /// Somebody deletes one document of the active generation.
+    pub(crate) fn delete_document(&self) {
+        self.with(|state| {
+            let State { index, audit, random, .. } = state;
+            let Some(contents) = index.active.and_then(|active| index.generations.get_mut(&active)) else { return };
+            let which = random.index(contents.documents.len().max(1));
+            let Some(account) = contents.documents.keys().nth(which).copied() else { return };
+            contents.documents.remove(&account);
+            contents.deleted.insert(account);
+            audit.deleted(account);
+            state.note(CHAOS, Fault::DocumentsDeleted.name(), short(account), 0);
+        });
+    }
+
+    /// Somebody deletes the active generation.
+    pub(crate) fn delete_generation(&self) {
+        self.with(|state| {
+            let Some(active) = state.index.active.take() else { return };
+            state.index.generations.remove(&active);
+            state.audit.deleted_all();
+            state.note(CHAOS, Fault::GenerationDeleted.name(), u64::from(active.0), 0);
+        });
+    }
+}

@@ -1,0 +1,235 @@
+//! Processes, and the line between one process and the world: the gate through which every port call goes.
+//!
+//! A call is a request on its way, an effect, and an answer on its way. A caller that stops waiting does not call its
+//! request back: it may arrive all the same, and so may what a process sent before it crashed. A crashed process never
+//! gets an answer again, and nothing it asks later leaves it, so no destructor can make a crash kinder than it is.
+
+use std::future::pending;
+use std::time::Duration;
+
+use shared::clock::{Clock, Timestamp};
+use shared::error::BackendError;
+use tokio::sync::oneshot;
+use tokio::time::{Instant, sleep, sleep_until};
+
+use super::fault::Fault;
+use super::random::Random;
+use super::{State, World};
+
+/// The wall time at which every run begins: 2023-11-14T22:13:20Z.
+const WALL_START_MICROS: i64 = 1_700_000_000_000_000;
+
+/// How late a late leg is at most; longer than any lease of a run and any time limit of a call.
+const LATE_MS_MAX: u64 = 20_000;
+
+/// What the world knows of a process.
+#[derive(Debug)]
+pub(crate) struct Life {
+    pub(super) name: String,
+    crashed: bool,
+    frozen_until: Option<Instant>,
+    skew_micros: i64,
+}
+
+impl Life {
+    pub(super) const fn new(name: String, skew_micros: i64) -> Self {
+        Self { name, crashed: false, frozen_until: None, skew_micros }
+    }
+}
+
+/// One process's connection to the world.
+#[derive(Clone)]
+pub(crate) struct Line {
+    pub(super) world: World,
+    pub(super) process: usize,
+}
+
+/// What is going to happen to one call.
+struct Plan {
+    request: Duration,
+    answer: Duration,
+    fails_before: bool,
+    fails_after: bool,
+    twice: bool,
+    /// The request arrives although nobody waits for it any more.
+    stubborn: bool,
+    /// After how many steps it stops, if it has so many.
+    cut_after: Option<u32>,
+}
+
+impl Plan {
+    fn draw(state: &mut State) -> Self {
+        let late = state.strikes(Fault::Late);
+        let State { random, faults, .. } = state;
+        let (mut request, mut answer) = (faults.leg(random), faults.leg(random));
+        if late {
+            let delay = Duration::from_millis(random.below(LATE_MS_MAX));
+            if random.chance(500) { request += delay } else { answer += delay }
+        }
+        let stubborn = random.chance(500);
+        let cut_after = state.strikes(Fault::Cut).then(|| 1 + u32::try_from(state.random.below(3)).unwrap_or(0));
+        Self {
+            request,
+            answer,
+            stubborn,
+            cut_after,
+            fails_before: state.strikes(Fault::ErrorBefore),
+            fails_after: state.strikes(Fault::ErrorAfter),
+            twice: state.strikes(Fault::Twice),
+        }
+    }
+}
+
+impl Line {
+    /// Asks something that changes nothing.
+    pub(super) async fn ask<T, F>(&self, verb: &'static str, answer: F) -> Result<T, BackendError>
+    where
+        F: FnOnce(&mut State) -> T,
+    {
+        self.alive().await;
+        let plan = self.world.with(Plan::draw);
+        pass(plan.request).await;
+        let answered = self.world.with(|state| {
+            state.trace.count(verb);
+            answer(state)
+        });
+        pass(plan.answer).await;
+        self.alive().await;
+        if plan.fails_before || plan.fails_after { Err(BackendError::not_done(verb, FAULT)) } else { Ok(answered) }
+    }
+
+    /// Asks for a change. `step` is called with 0, 1, 2, … until it has an answer; a call may stop between two steps.
+    pub(super) async fn change<T, F>(&self, verb: &'static str, step: F) -> Result<T, BackendError>
+    where
+        T: Send + 'static,
+        F: FnMut(&mut State, u32) -> Option<T> + Send + 'static,
+    {
+        self.alive().await;
+        let plan = self.world.with(Plan::draw);
+        if plan.fails_before {
+            pass(plan.request + plan.answer).await;
+            self.alive().await;
+            return Err(BackendError::not_done(verb, FAULT));
+        }
+        let (answer, fails_after) = (plan.answer, plan.fails_after);
+        let arrived = if plan.request.is_zero() {
+            self.world.with(|state| carry_out(state, verb, &plan, step))
+        } else {
+            self.send(verb, plan, step).await
+        };
+        pass(answer).await;
+        self.alive().await;
+        match arrived {
+            Some(answered) if !fails_after => Ok(answered),
+            _ => Err(BackendError::unknown(verb, FAULT)),
+        }
+    }
+
+    /// Lets a request travel by itself, so that it can arrive after its sender stopped waiting.
+    async fn send<T, F>(&self, verb: &'static str, plan: Plan, step: F) -> Option<T>
+    where
+        T: Send + 'static,
+        F: FnMut(&mut State, u32) -> Option<T> + Send + 'static,
+    {
+        let (answers, answered) = oneshot::channel();
+        let line = self.clone();
+        #[expect(clippy::disallowed_methods, reason = "the network is no task of a service")]
+        tokio::spawn(async move {
+            sleep(plan.request).await;
+            let outcome = line.world.with(|state| {
+                let abandoned = answers.is_closed() || state.lives[line.process].crashed;
+                if abandoned && !plan.stubborn {
+                    return None;
+                }
+                if abandoned {
+                    state.note(line.process, "request arrives late", 0, 0);
+                }
+                carry_out(state, verb, &plan, step)
+            });
+            // Nobody may be waiting any more, which is the point.
+            drop(answers.send(outcome));
+        });
+        answered.await.ok().flatten()
+    }
+
+    /// Returns while the process runs; waits while it is frozen, and for ever when it has crashed.
+    pub(crate) async fn alive(&self) {
+        loop {
+            let thaw = self.world.with(|state| {
+                let life = &state.lives[self.process];
+                if life.crashed { Err(()) } else { Ok(life.frozen_until.filter(|until| *until > Instant::now())) }
+            });
+            match thaw {
+                Ok(None) => return,
+                Ok(Some(until)) => sleep_until(until).await,
+                Err(()) => pending().await,
+            }
+        }
+    }
+
+    /// The process's wall clock.
+    pub(crate) fn clock(&self) -> Clock {
+        let skew = self.world.with(|state| state.lives[self.process].skew_micros);
+        let start = self.world.start();
+        Clock::of(move || Timestamp::from_micros(wall(start) + skew))
+    }
+}
+
+/// Microseconds since 1970 by the world's own clock.
+pub(super) fn wall(start: Instant) -> i64 {
+    WALL_START_MICROS + i64::try_from(start.elapsed().as_micros()).unwrap_or(0)
+}
+
+const FAULT: &str = "the simulated network";
+
+async fn pass(leg: Duration) {
+    if !leg.is_zero() {
+        sleep(leg).await;
+    }
+}
+
+fn carry_out<T>(
+    state: &mut State,
+    verb: &'static str,
+    plan: &Plan,
+    mut step: impl FnMut(&mut State, u32) -> Option<T>,
+) -> Option<T> {
+    state.trace.count(verb);
+    let mut answered = None;
+    for _ in 0..=u8::from(plan.twice) {
+        for number in 0.. {
+            if plan.cut_after == Some(number) {
+                return None;
+            }
+            answered = step(state, number);
+            if answered.is_some() {
+                break;
+            }
+        }
+    }
+    answered
+}
+
+impl World {
+    /// Ends a process between two instructions.
+    pub(crate) fn crash(&self, process: usize) {
+        self.with(|state| {
+            state.lives[process].crashed = true;
+            state.note(process, Fault::Crash.name(), 0, 0);
+        });
+    }
+
+    /// Stops a process for a while.
+    pub(crate) fn freeze(&self, process: usize, pause: Duration) {
+        self.with(|state| {
+            state.lives[process].frozen_until = Some(Instant::now() + pause);
+            state.note(process, Fault::Freeze.name(), 0, u64::try_from(pause.as_millis()).unwrap_or(0));
+        });
+    }
+}
+
+/// How far a skewed clock is off, in microseconds.
+pub(super) fn skew(random: &mut Random) -> i64 {
+    const DAY_MICROS: u64 = 86_400_000_000;
+    i64::try_from(random.below(2 * DAY_MICROS)).unwrap_or(0) - i64::try_from(DAY_MICROS).unwrap_or(0)
+}

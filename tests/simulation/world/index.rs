@@ -8,7 +8,7 @@ use shared::error::BackendError;
 use shared::id::AccountId;
 use shared::index::{
     Applied, ApplyError, Balance, BalanceIndex, BalancePage, BalanceQuery, Checkpoint, Generation, Generations, Loaded,
-    Parked, Phase, Projected, PromoteError, QueryError,
+    Parked, Phase, Projected, PromoteError, QueryError, Seal,
 };
 use shared::log::Incarnation;
 use shared::partition::{Partition, Slot, SlotRange};
@@ -33,7 +33,7 @@ pub(crate) struct Contents {
     documents: BTreeMap<AccountId, Balance>,
     parked: BTreeMap<AccountId, Parked>,
     checkpoints: BTreeMap<Partition, Checkpoint>,
-    sealed: bool,
+    sealed: Option<Seal>,
     /// Documents that were deleted by hand, so that no checkpoint can answer for them.
     deleted: BTreeSet<AccountId>,
     /// How far the records of a partition were compared with the documents.
@@ -77,9 +77,13 @@ impl IndexState {
         Some((active, self.generations.get(&active)?))
     }
 
+    fn sealed(&self) -> impl Iterator<Item = (Generation, Seal)> {
+        self.generations.iter().filter_map(|(generation, contents)| Some((*generation, contents.sealed?)))
+    }
+
     fn writable(&mut self, generation: Generation) -> Result<&mut Contents, ApplyError> {
         let contents = self.generations.get_mut(&generation).ok_or(ApplyError::Gone(generation))?;
-        if contents.sealed { Err(ApplyError::Sealed(generation)) } else { Ok(contents) }
+        if contents.sealed.is_some() { Err(ApplyError::Sealed(generation)) } else { Ok(contents) }
     }
 
     fn contents(&self, generation: Generation, verb: &'static str) -> Result<&Contents, BackendError> {
@@ -187,18 +191,6 @@ impl WorldIndex {
     pub(super) const fn new(line: Line) -> Self {
         Self(line)
     }
-
-    async fn set_sealed(&self, verb: &'static str, generation: Generation, sealed: bool) -> Result<(), BackendError> {
-        let process = self.0.process;
-        let set = move |state: &mut State, _: u32| {
-            if let Some(contents) = state.index.generations.get_mut(&generation) {
-                contents.sealed = sealed;
-            }
-            state.note(process, verb, u64::from(generation.0), 0);
-            Some(())
-        };
-        self.0.change(verb, set).await
-    }
 }
 
 fn refusal(state: &mut State, error: &ApplyError) {
@@ -216,6 +208,7 @@ impl BalanceIndex for WorldIndex {
         let list = |state: &mut State| Generations {
             active: state.index.active,
             all: state.index.generations.keys().copied().collect(),
+            sealed: state.index.sealed().collect(),
         };
         self.0.ask("index.generations", list).await
     }
@@ -254,12 +247,32 @@ impl BalanceIndex for WorldIndex {
         self.0.change("index.promote", promote).await?
     }
 
-    async fn seal(&self, generation: Generation) -> Result<(), BackendError> {
-        self.set_sealed("index.seal", generation, true).await
+    async fn seal(&self, generation: Generation, seal: Seal) -> Result<(), ApplyError> {
+        let process = self.0.process;
+        let close = move |state: &mut State, _: u32| {
+            let Some(contents) = state.index.generations.get_mut(&generation) else {
+                return Some(Err(ApplyError::Gone(generation)));
+            };
+            if *contents.sealed.get_or_insert(seal) != seal {
+                return Some(Err(ApplyError::Sealed(generation)));
+            }
+            state.note(process, "generation sealed", u64::from(generation.0), 0);
+            Some(Ok(()))
+        };
+        self.0.change("index.seal", close).await?
     }
 
-    async fn unseal(&self, generation: Generation) -> Result<(), BackendError> {
-        self.set_sealed("index.unseal", generation, false).await
+    async fn unseal(&self, generation: Generation, seal: Seal) -> Result<(), BackendError> {
+        let process = self.0.process;
+        let open = move |state: &mut State, _: u32| {
+            let contents = state.index.generations.get_mut(&generation);
+            if let Some(contents) = contents.filter(|contents| contents.sealed == Some(seal)) {
+                contents.sealed = None;
+                state.note(process, "generation unsealed", u64::from(generation.0), 0);
+            }
+            Some(())
+        };
+        self.0.change("index.unseal", open).await
     }
 
     async fn discard(&self, generation: Generation) -> Result<(), BackendError> {
@@ -293,8 +306,10 @@ impl BalanceIndex for WorldIndex {
                 Ok(contents) => contents,
                 Err(error) => return Some(Err(error)),
             };
-            contents.documents.extend(balances.iter().map(|document| (document.id, document.clone())));
-            for document in &balances {
+            let newer = |document: &&Balance| contents.version(document.id).is_some_and(|have| document.version < have);
+            let wanted: Vec<_> = balances.iter().filter(|document| !newer(document)).cloned().collect();
+            contents.documents.extend(wanted.iter().map(|document| (document.id, document.clone())));
+            for document in &wanted {
                 state.audit.document(document);
                 if state.index.active == Some(generation) {
                     state.audit.visible(document.id, document.version);

@@ -18,9 +18,15 @@ pub(super) fn search(
         .values()
         .filter(|document| matches(document, query))
         .map(|document| (Place::of(query.sort, document), document))
-        .filter(|(place, _)| behind.as_ref().is_none_or(|behind| place.is_behind(behind, query.sort)))
         .collect();
-    found.sort_by(|(a, _), (b, _)| if a.is_behind(b, query.sort) { std::cmp::Ordering::Greater } else { a.rest(b) });
+    found.sort_unstable_by(|(a, _), (b, _)| a.cmp(b));
+    let descends = matches!(query.sort, Sort::OwnerDescending | Sort::BalanceDescending);
+    if descends {
+        found.reverse();
+    }
+    if let Some(behind) = behind {
+        found.retain(|(place, _)| if descends { *place < behind } else { behind < *place });
+    }
     let more = found.len() > query.limit;
     found.truncate(query.limit);
     let next = found.last().filter(|_| more).map(|(place, _)| place.cursor(query.sort));
@@ -34,8 +40,8 @@ fn matches(document: &Balance, query: &BalanceQuery) -> bool {
         && query.status.is_none_or(|status| status == document.status)
 }
 
-/// Where a document stands in an order.
-#[derive(Clone, Debug, PartialEq, Eq)]
+/// Where a document stands in an ascending order; what does not matter in it is left empty.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 struct Place {
     owner: String,
     balance: i64,
@@ -49,20 +55,6 @@ impl Place {
             Sort::Balance | Sort::BalanceDescending => (String::new(), document.balance.get()),
         };
         Self { owner, balance, account: document.id }
-    }
-
-    /// Ids ascend in every order.
-    fn is_behind(&self, other: &Self, sort: Sort) -> bool {
-        let (mine, theirs) = ((&self.owner, self.balance), (&other.owner, other.balance));
-        let values = match sort {
-            Sort::Owner | Sort::Balance => mine.cmp(&theirs),
-            Sort::OwnerDescending | Sort::BalanceDescending => theirs.cmp(&mine),
-        };
-        values.then(self.account.cmp(&other.account)).is_gt()
-    }
-
-    fn rest(&self, other: &Self) -> std::cmp::Ordering {
-        if self == other { std::cmp::Ordering::Equal } else { std::cmp::Ordering::Less }
     }
 
     fn cursor(&self, sort: Sort) -> Cursor {

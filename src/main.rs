@@ -1,1 +1,3 @@
+//! The bank.
+
 fn main() {}

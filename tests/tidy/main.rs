@@ -1,0 +1,68 @@
+//! The habits of this code that a compiler cannot check.
+//!
+//! T1  A file has at most 400 lines of at most 120 characters: the second noun in it wants a file of its own.
+//! T2  A word that the glossary replaces stands in no identifier and no comment.
+//! T3  A service depends on `shared` alone; every member takes the workspace's lints.
+//! T4  `lib.rs` is a table of contents. Every source file is part of the build.
+//! T5  Pure code has no clock, no runtime and nothing asynchronous.
+//! T6  No path of somebody's machine, no unfinished business, no link into nothing.
+//!
+//! Every rule is a function from texts to faults, so that its test can plant the fault it must find.
+
+mod document;
+mod manifest;
+mod shape;
+mod source;
+mod words;
+
+use std::fmt;
+use std::path::Path;
+
+use source::Source;
+
+/// Something untidy, and what to do about it.
+#[derive(Debug, PartialEq, Eq)]
+struct Fault {
+    path: String,
+    line: usize,
+    what: String,
+}
+
+impl fmt::Display for Fault {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}:{}: {}", self.path, self.line, self.what)
+    }
+}
+
+fn root() -> &'static Path {
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+}
+
+#[track_caller]
+fn assert_tidy(faults: &[Fault]) {
+    let list: Vec<String> = faults.iter().map(ToString::to_string).collect();
+    assert!(faults.is_empty(), "{} faults:\n{}", list.len(), list.join("\n"));
+}
+
+#[test]
+fn sources_keep_their_shape() {
+    assert_tidy(&shape::faults(&Source::all_under(root())));
+}
+
+#[test]
+fn sources_use_the_words_of_the_glossary() {
+    let glossary = std::fs::read_to_string(root().join("docs/GLOSSARY.md")).unwrap();
+    let banned = words::banned_by(&glossary);
+    assert!(banned.len() >= 10, "the glossary's table was not understood");
+    assert_tidy(&words::faults(&Source::all_under(root()), &banned));
+}
+
+#[test]
+fn dependencies_point_in_one_direction() {
+    assert_tidy(&manifest::faults(&manifest::members()));
+}
+
+#[test]
+fn documents_hold_together() {
+    assert_tidy(&document::faults(&Source::all_under(root()), &|path| root().join(path).exists()));
+}

@@ -29,11 +29,15 @@ impl Source {
     }
 
     pub(crate) fn is_rust(&self) -> bool {
-        self.path.ends_with(".rs")
+        self.extension() == "rs"
     }
 
     pub(crate) fn is_document(&self) -> bool {
-        self.path.ends_with(".md")
+        self.extension() == "md"
+    }
+
+    fn extension(&self) -> &str {
+        self.name().rsplit_once('.').map_or("", |(_, extension)| extension)
     }
 
     /// The file's name without folders.

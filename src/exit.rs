@@ -1,0 +1,39 @@
+//! The exit codes, which scripts may rely on.
+
+use std::process::ExitCode;
+
+/// How the process ends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Exit {
+    /// As asked.
+    Done = 0,
+    /// Something broke; the text on stderr says what.
+    Failure = 1,
+    /// The command line or a setting is wrong; clap uses the same number.
+    Usage = 2,
+    /// Another process works on the data folder.
+    DataInUse = 3,
+    /// The file to import is not what it should be; nothing was sent.
+    BadFile = 4,
+    /// The import is done, but the bank refused some lines.
+    LinesRejected = 5,
+    /// The import is done, but some accounts hold something else than the file says.
+    BalancesDiffer = 6,
+}
+
+/// The codes as `--help` shows them.
+pub(crate) const EXIT_CODES: &str = "\
+Exit codes:
+  0  done
+  1  failure: the last line on stderr says why
+  2  the command line or a setting is wrong
+  3  another process works on the data folder
+  4  import: the file is not what it should be; nothing was sent
+  5  import: the bank refused some lines, the report lists them
+  6  import: an account holds something else than the file says";
+
+impl From<Exit> for ExitCode {
+    fn from(exit: Exit) -> Self {
+        Self::from(exit as u8)
+    }
+}

@@ -1,0 +1,237 @@
+//! The account service as an HTTP client sees it: a request is repeated until it has an answer that decides something.
+
+use std::time::Duration;
+
+use reqwest::StatusCode;
+use reqwest::header::RETRY_AFTER;
+use serde::Deserialize;
+use serde_json::Value;
+use shared::id::AccountId;
+use tokio::time::Instant;
+
+/// How long one request may take before its outcome counts as unknown.
+const REQUEST_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// How long a request is repeated before the import gives up: a bank that restarts is back sooner.
+const RETRY_FOR: Duration = Duration::from_mins(1);
+
+/// The first delay before a request is repeated; it doubles up to [`DELAY_MAX`].
+const DELAY_MIN: Duration = Duration::from_millis(50);
+
+/// The longest delay before a request is repeated.
+const DELAY_MAX: Duration = Duration::from_secs(2);
+
+/// What the bank did with a request.
+pub(crate) enum Outcome<T> {
+    /// It took effect, now or at an earlier run.
+    Done {
+        /// The answer.
+        body: T,
+        /// Whether an earlier request with the same key had done it.
+        is_repeat: bool,
+    },
+    /// It was refused and left nothing behind.
+    Rejected(Rejection),
+}
+
+/// Why a request was refused.
+#[derive(Clone, Debug, Deserialize, PartialEq, Eq)]
+pub(crate) struct Rejection {
+    /// Stable and machine readable, such as `insufficient_funds`.
+    #[serde(default)]
+    pub(crate) code: String,
+    /// For people.
+    #[serde(default)]
+    pub(crate) detail: String,
+}
+
+/// Why a request has no answer.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum ClientError {
+    /// The bank was away, or busy, for too long.
+    #[error("{url} gave no answer for {} s: {reason}; run the import again to go on where it stopped", RETRY_FOR.as_secs())]
+    Away {
+        /// What was asked.
+        url: String,
+        /// The last failure.
+        reason: String,
+    },
+    /// The answer is not one of this API.
+    #[error("{url} gave an answer that is not the bank's: {reason}")]
+    Strange {
+        /// What was asked.
+        url: String,
+        /// What is wrong with it.
+        reason: String,
+    },
+}
+
+/// An account as the account service shows it.
+#[derive(Deserialize)]
+pub(crate) struct Account {
+    /// Minor units.
+    pub(crate) balance: i64,
+}
+
+/// Sends requests over kept connections.
+pub(crate) struct Client {
+    http: reqwest::Client,
+    base: String,
+}
+
+impl Client {
+    /// A client of the account service at `base`, with a connection for each of `parallel` requests.
+    pub(crate) fn new(base: String, parallel: usize) -> reqwest::Result<Self> {
+        let http =
+            reqwest::Client::builder().no_proxy().timeout(REQUEST_TIMEOUT).pool_max_idle_per_host(parallel).build()?;
+        Ok(Self { http, base })
+    }
+
+    /// Opens an account.
+    pub(crate) async fn open(&self, key: &str, body: &Value) -> Result<Outcome<AccountId>, ClientError> {
+        self.post("/accounts", key, body).await
+    }
+
+    /// Carries out a transaction.
+    pub(crate) async fn transact(&self, key: &str, body: &Value) -> Result<Outcome<Value>, ClientError> {
+        self.post("/transactions", key, body).await
+    }
+
+    /// Reads an account.
+    pub(crate) async fn account(&self, id: AccountId) -> Result<Account, ClientError> {
+        let url = format!("{}/accounts/{id}", self.base);
+        match self.send(&url, || self.http.get(&url)).await? {
+            Outcome::Done { body, .. } => Ok(body),
+            Outcome::Rejected(rejection) => Err(ClientError::Strange { url, reason: rejection.detail }),
+        }
+    }
+
+    async fn post<T: for<'de> Deserialize<'de>>(
+        &self,
+        path: &str,
+        key: &str,
+        body: &Value,
+    ) -> Result<Outcome<T>, ClientError> {
+        let url = format!("{}{path}", self.base);
+        self.send(&url, || self.http.post(&url).header("idempotency-key", key).json(body)).await
+    }
+
+    async fn send<T: for<'de> Deserialize<'de>>(
+        &self,
+        url: &str,
+        request: impl Fn() -> reqwest::RequestBuilder,
+    ) -> Result<Outcome<T>, ClientError> {
+        let give_up = Instant::now() + RETRY_FOR;
+        let mut delay = DELAY_MIN;
+        loop {
+            let reason = match attempt(url, request()).await {
+                Attempt::Decided(outcome) => return outcome,
+                Attempt::Undecided(reason) => reason,
+            };
+            if Instant::now() + delay > give_up {
+                return Err(ClientError::Away { url: url.to_owned(), reason: reason.text });
+            }
+            tokio::time::sleep(delay.max(reason.asked_to_wait)).await;
+            delay = (delay * 2).min(DELAY_MAX);
+        }
+    }
+}
+
+enum Attempt<T> {
+    Decided(Result<Outcome<T>, ClientError>),
+    Undecided(Undecided),
+}
+
+/// Nobody knows whether it happened, or the bank asks for patience; the key makes a repeat harmless.
+struct Undecided {
+    text: String,
+    asked_to_wait: Duration,
+}
+
+async fn attempt<T: for<'de> Deserialize<'de>>(url: &str, request: reqwest::RequestBuilder) -> Attempt<T> {
+    let undecided = |text: String, asked_to_wait| Attempt::Undecided(Undecided { text, asked_to_wait });
+    let answer = match request.send().await {
+        Ok(answer) => answer,
+        Err(error) => return undecided(root_of(&error), Duration::ZERO),
+    };
+    let status = answer.status();
+    if status.is_server_error() || matches!(status, StatusCode::CONFLICT | StatusCode::TOO_MANY_REQUESTS) {
+        let asked = answer.headers().get(RETRY_AFTER).and_then(|value| value.to_str().ok()?.parse().ok());
+        let asked = asked.map_or(Duration::ZERO, Duration::from_secs).min(DELAY_MAX);
+        return undecided(format!("status {status}"), asked);
+    }
+    let is_repeat = answer.headers().contains_key("idempotent-replayed");
+    let bytes = match answer.bytes().await {
+        Ok(bytes) => bytes,
+        Err(error) => return undecided(root_of(&error), Duration::ZERO),
+    };
+    let outcome = if status.is_success() {
+        serde_json::from_slice(&bytes).map(|body| Outcome::Done { body, is_repeat })
+    } else {
+        serde_json::from_slice(&bytes).map(Outcome::Rejected)
+    };
+    Attempt::Decided(
+        outcome
+            .map_err(|error| ClientError::Strange { url: url.to_owned(), reason: format!("status {status}, {error}") }),
+    )
+}
+
+/// The innermost cause, which is the one that says something.
+fn root_of(error: &reqwest::Error) -> String {
+    let mut cause: &dyn std::error::Error = error;
+    while let Some(inner) = cause.source() {
+        cause = inner;
+    }
+    cause.to_string()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+    use std::sync::atomic::{AtomicUsize, Ordering};
+
+    use axum::Router;
+    use axum::routing::post;
+    use serde_json::json;
+    use tokio::net::TcpListener;
+
+    use super::*;
+
+    /// A bank that gives these answers one after the other, and then the last one again.
+    async fn scripted(answers: &'static [(u16, &'static str)]) -> Client {
+        let asked = Arc::new(AtomicUsize::new(0));
+        let answer = move || async move {
+            let turn = asked.fetch_add(1, Ordering::Relaxed).min(answers.len() - 1);
+            (StatusCode::from_u16(answers[turn].0).unwrap(), [("idempotent-replayed", "true")], answers[turn].1)
+        };
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let base = format!("http://{}", listener.local_addr().unwrap());
+        #[expect(clippy::disallowed_methods, reason = "the server lives as long as the test")]
+        tokio::spawn(axum::serve(listener, Router::new().route("/transactions", post(answer))).into_future());
+        Client::new(base, 1).unwrap()
+    }
+
+    #[tokio::test]
+    async fn a_request_is_repeated_until_its_fate_is_known() {
+        let client = scripted(&[(503, "{}"), (500, "oops"), (409, "{}"), (201, "\"t\"")]).await;
+        let outcome = client.transact("key", &json!({})).await.unwrap();
+        assert!(matches!(outcome, Outcome::Done { is_repeat: true, .. }));
+    }
+
+    #[tokio::test]
+    async fn a_refusal_is_an_outcome_and_not_repeated() {
+        const PROBLEM: &str = r#"{"type":"x","code":"insufficient_funds","detail":"holds 3","status":422}"#;
+        let client = scripted(&[(422, PROBLEM), (201, "\"t\"")]).await;
+        match client.transact("key", &json!({})).await.unwrap() {
+            Outcome::Rejected(rejection) => assert_eq!(rejection.code, "insufficient_funds"),
+            Outcome::Done { .. } => panic!("the refusal was not the last word"),
+        }
+    }
+
+    #[tokio::test]
+    async fn an_answer_of_somebody_else_is_a_failure_that_says_so() {
+        let client = scripted(&[(200, "<html>")]).await;
+        let failure = client.transact("key", &json!({})).await.err().unwrap();
+        assert!(failure.to_string().contains("not the bank's"), "{failure}");
+    }
+}

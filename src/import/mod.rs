@@ -1,0 +1,126 @@
+//! `bank import`: plays a file of transactions through the HTTP API, as any client would.
+//!
+//! I1  Nothing is sent before the whole file has been read and understood.
+//! I2  The lines of an account are played in the file's order; many accounts are played side by side.
+//! I3  Every request carries an idempotency key made of the import's name and an id of the file. So an import that was
+//!     interrupted is resumed by starting it again, one that is done changes nothing, and no state is kept outside the
+//!     bank. A line that was rejected leaves no trace there, so it is asked again.
+//! I4  At the end each account's balance is compared with the sum of its accepted lines.
+
+mod client;
+mod player;
+mod reader;
+mod report;
+
+use std::fs::File;
+use std::io::{self, IsTerminal, Read};
+use std::path::{Path, PathBuf};
+use std::time::Instant;
+
+use clap::Args;
+use flate2::read::MultiGzDecoder;
+use indicatif::{ProgressBar, ProgressStyle};
+use shared::money::Money;
+
+use crate::exit::Exit;
+use client::Client;
+use player::Player;
+use reader::{ReadError, Statement};
+
+/// The longest name of an import: with the ids of the file it must fit into an idempotency key of 255 characters.
+const NAME_CHARS_MAX: usize = 100;
+
+/// How many accounts are played at the same time unless the user says otherwise: enough to fill the commits of a disk
+/// that takes a millisecond to keep its promise.
+const PARALLEL_DEFAULT: u16 = 64;
+
+/// How many accounts may be played at the same time: each holds a connection.
+const PARALLEL_MAX: i64 = 1_024;
+
+const FILE_HELP: &str = "CSV file, plain or .gz, with the columns transaction_id, account_id, date, direction \
+    (credit or debit), kind, amount_cents: one line a transaction, in the order in which they happened";
+
+/// What to import, and where to.
+#[derive(Args, Debug)]
+pub(crate) struct ImportArgs {
+    #[arg(help = FILE_HELP)]
+    file: PathBuf,
+
+    /// The account service
+    #[arg(long, default_value = "http://127.0.0.1:8000", value_parser = base_url)]
+    url: String,
+
+    /// How far below zero each account may go, in cents
+    #[arg(long, default_value = "0", value_name = "CENTS", value_parser = money)]
+    overdraft_limit: Money,
+
+    /// Currency of the accounts (ISO 4217); the bank's default if absent
+    #[arg(long)]
+    currency: Option<String>,
+
+    /// Name of this import, part of every idempotency key; the file's name if absent
+    #[arg(long)]
+    name: Option<String>,
+
+    /// How many accounts are played at the same time
+    #[arg(long, default_value_t = PARALLEL_DEFAULT, value_parser = clap::value_parser!(u16).range(1..=PARALLEL_MAX))]
+    parallel: u16,
+}
+
+fn money(text: &str) -> Result<Money, String> {
+    let cents = text.parse().map_err(|error| format!("{error}"))?;
+    Money::new(cents).map_err(|error| error.to_string())
+}
+
+fn base_url(text: &str) -> Result<String, String> {
+    let url: reqwest::Url = text.parse().map_err(|error| format!("{error}"))?;
+    if url.scheme() != "http" || url.host().is_none() {
+        return Err("must be http://host:port".to_owned());
+    }
+    Ok(text.trim_end_matches('/').to_owned())
+}
+
+/// Reads, plays, compares, reports.
+pub(crate) async fn run(args: ImportArgs) -> anyhow::Result<Exit> {
+    let name = match args.name {
+        Some(name) => name,
+        None => args.file.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default(),
+    };
+    if name.is_empty() || name.len() > NAME_CHARS_MAX || !name.bytes().all(|byte| byte.is_ascii_graphic()) {
+        eprintln!("bank: an import's name has 1 to {NAME_CHARS_MAX} visible ASCII characters: give one with --name");
+        return Ok(Exit::Usage);
+    }
+    let statements = match read(&args.file) {
+        Ok(statements) => statements,
+        Err(error) => {
+            eprintln!("bank: {}: {error}", args.file.display());
+            return Ok(Exit::BadFile);
+        }
+    };
+    let progress = progress_bar(statements.iter().map(|statement| statement.lines.len()).sum());
+    let client = Client::new(args.url, usize::from(args.parallel))?;
+    let player = Player::new(client, name, args.overdraft_limit, args.currency, progress.clone());
+    let started = Instant::now();
+    let ended = player.play(statements, usize::from(args.parallel)).await;
+    progress.finish_and_clear();
+    let summary = ended?;
+    print!("{}", report::render(&summary, started.elapsed()));
+    Ok(summary.exit())
+}
+
+fn read(path: &Path) -> Result<Vec<Statement>, ReadError> {
+    let file = io::BufReader::new(File::open(path)?);
+    let is_packed = path.extension().is_some_and(|extension| extension.eq_ignore_ascii_case("gz"));
+    let text: Box<dyn Read> = if is_packed { Box::new(MultiGzDecoder::new(file)) } else { Box::new(file) };
+    reader::read(text)
+}
+
+/// Drawn on a terminal only.
+fn progress_bar(lines: usize) -> ProgressBar {
+    if !io::stderr().is_terminal() {
+        return ProgressBar::hidden();
+    }
+    let style = ProgressStyle::with_template("{bar:40} {human_pos}/{human_len} lines, {per_sec}, {eta} left")
+        .expect("the template is well formed");
+    ProgressBar::new(lines as u64).with_style(style)
+}

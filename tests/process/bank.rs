@@ -1,0 +1,81 @@
+//! A `bank` process on a folder of its own and on ports that were free.
+
+use std::path::{Path, PathBuf};
+use std::process::{ExitStatus, Stdio};
+use std::time::Duration;
+
+use tokio::io::{AsyncBufReadExt, BufReader, Lines};
+use tokio::process::{Child, ChildStdout, Command};
+use tokio::time::timeout;
+
+/// The program under test.
+pub(crate) const BANK: &str = env!("CARGO_BIN_EXE_bank");
+
+/// How long anything may take before the test fails instead of hanging; far beyond what a slow machine needs.
+pub(crate) const PATIENCE: Duration = Duration::from_mins(2);
+
+/// A running bank. Dropping it kills it.
+pub(crate) struct Bank {
+    process: Child,
+    /// Kept open: a process that writes into a closed pipe fails.
+    _stdout: Lines<BufReader<ChildStdout>>,
+    data: PathBuf,
+    account_address: String,
+    balance_address: String,
+}
+
+impl Bank {
+    /// Starts a bank on a folder and waits until it says where it listens.
+    pub(crate) async fn start(data: &Path) -> Self {
+        Self::start_at(data, "127.0.0.1:0", "127.0.0.1:0").await
+    }
+
+    async fn start_at(data: &Path, account_address: &str, balance_address: &str) -> Self {
+        let mut process = Command::new(BANK)
+            .env("BANK_DATA", data)
+            .env("BANK_ACCOUNT_ADDR", account_address)
+            .env("BANK_BALANCE_ADDR", balance_address)
+            .env("BANK_LOG", "warn")
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .kill_on_drop(true)
+            .spawn()
+            .expect("the program was built with this test");
+        let mut lines = BufReader::new(process.stdout.take().expect("stdout is piped")).lines();
+        let addresses = timeout(PATIENCE, async {
+            let mut addresses = Vec::new();
+            while addresses.len() < 2 {
+                let line = lines.next_line().await.expect("stdout is text").expect("the bank starts");
+                addresses.extend(line.split("http://").nth(1).map(|address| address.trim().to_owned()));
+            }
+            addresses
+        });
+        let addresses = addresses.await.expect("the bank starts in time");
+        let [account_address, balance_address] = addresses.try_into().expect("there are two");
+        Self { process, _stdout: lines, data: data.to_owned(), account_address, balance_address }
+    }
+
+    /// `kill -9`, and a new process on the same folder and ports.
+    pub(crate) async fn kill_and_restart(&mut self) {
+        self.process.kill().await.expect("the process can be killed");
+        *self = Self::start_at(&self.data, &self.account_address, &self.balance_address).await;
+    }
+
+    /// Asks the process to end, and waits for it.
+    pub(crate) async fn stop(mut self) -> ExitStatus {
+        let pid = self.process.id().expect("the process runs");
+        let asked = Command::new("sh").args(["-c", &format!("kill -TERM {pid}")]).status().await;
+        assert!(asked.expect("there is a shell").success());
+        timeout(PATIENCE, self.process.wait()).await.expect("the bank ends in time").expect("its status is known")
+    }
+
+    /// A URL of the account service.
+    pub(crate) fn account_url(&self, path: &str) -> String {
+        format!("http://{}{path}", self.account_address)
+    }
+
+    /// A URL of the balance service.
+    pub(crate) fn balance_url(&self, path: &str) -> String {
+        format!("http://{}{path}", self.balance_address)
+    }
+}

@@ -1,0 +1,143 @@
+//! `bank import` against a real bank: every balance, in both services, is what the file adds up to.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::process::{Output, Stdio};
+
+use serde_json::Value;
+use tokio::process::Command;
+
+use crate::bank::{BANK, Bank, PATIENCE};
+
+/// How far below zero the accounts of the file go for a while, and a little more.
+const OVERDRAFT_LIMIT: &str = "10000";
+
+fn data_file() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/data/branch-2024.csv")
+}
+
+fn import(bank: &Bank, file: &Path, arguments: &[&str]) -> Command {
+    let mut command = Command::new(BANK);
+    command.arg("import").arg(file).args(["--url", &bank.account_url("")]).args(arguments);
+    command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).kill_on_drop(true);
+    command
+}
+
+fn text_of(output: &Output) -> String {
+    [&*output.stdout, &*output.stderr].map(String::from_utf8_lossy).concat()
+}
+
+/// How many lines each account of the file has, and what they add up to; read without any code of the product.
+fn expected() -> BTreeMap<String, (u64, i64)> {
+    let text = std::fs::read_to_string(data_file()).unwrap();
+    let mut accounts = BTreeMap::new();
+    for line in text.lines().skip(1) {
+        let columns: Vec<&str> = line.split(',').collect();
+        let amount: i64 = columns[5].parse().unwrap();
+        let (lines, sum) = accounts.entry(format!("account {}", columns[1])).or_insert((0, 0));
+        *lines += 1;
+        *sum += if columns[3] == "credit" { amount } else { -amount };
+    }
+    accounts
+}
+
+async fn get(url: &str) -> Value {
+    let http = reqwest::Client::builder().no_proxy().timeout(PATIENCE).build().unwrap();
+    http.get(url).send().await.unwrap().error_for_status().unwrap().json().await.unwrap()
+}
+
+/// Both services hold each account of the file once, with all its lines and nothing else.
+async fn assert_imported(bank: &Bank) {
+    let expected = expected();
+    let mut found = BTreeMap::new();
+    let listed = loop {
+        // The list answers what the projection has; wait until every account is there, by the accounts' own versions.
+        let listed = get(&bank.balance_url("/balance?limit=1000")).await;
+        if listed.as_array().unwrap().len() >= expected.len() {
+            break listed;
+        }
+        tokio::task::yield_now().await;
+    };
+    for account in listed.as_array().unwrap() {
+        let id = account["id"].as_str().unwrap();
+        let stored = get(&bank.account_url(&format!("/accounts/{id}"))).await;
+        let url = format!("/balance/{id}?min_version={}&wait_ms=30000", stored["version"]);
+        let shown = get(&bank.balance_url(&url)).await;
+        assert_eq!((&shown["balance"], &shown["version"]), (&stored["balance"], &stored["version"]), "{id}");
+        let owner = stored["owner"].as_str().unwrap().to_owned();
+        // The first event opened the account.
+        let content = (stored["version"].as_u64().unwrap() - 1, stored["balance"].as_i64().unwrap());
+        assert_eq!(found.insert(owner, content), None, "an account of the file was opened twice");
+    }
+    assert_eq!(found, expected);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_imported_file_is_there_to_the_cent_and_a_second_import_changes_nothing() {
+    let folder = tempfile::tempdir().unwrap();
+    let bank = Bank::start(folder.path()).await;
+    let options = ["--overdraft-limit", OVERDRAFT_LIMIT];
+
+    let first = import(&bank, &data_file(), &options).output().await.unwrap();
+    assert!(first.status.success(), "{}", text_of(&first));
+    assert!(text_of(&first).contains("23 opened") && text_of(&first).contains("420 played"), "{}", text_of(&first));
+    assert_imported(&bank).await;
+
+    let second = import(&bank, &data_file(), &options).output().await.unwrap();
+    assert!(second.status.success(), "{}", text_of(&second));
+    assert!(text_of(&second).contains("420 already there"), "{}", text_of(&second));
+    assert_imported(&bank).await;
+
+    let other = import(&bank, &data_file(), &["--overdraft-limit", "5"]).output().await.unwrap();
+    assert_eq!(other.status.code(), Some(1), "{}", text_of(&other));
+    assert!(text_of(&other).contains("another overdraft limit"), "{}", text_of(&other));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_import_outlives_kills_of_the_bank() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut bank = Bank::start(folder.path()).await;
+    // One account at a time, so that the kills find it at work.
+    let options = ["--overdraft-limit", OVERDRAFT_LIMIT, "--parallel", "1"];
+    let running = import(&bank, &data_file(), &options).spawn().unwrap();
+    for accounts in [1, 3, 6] {
+        while get(&bank.balance_url("/balance?limit=1000")).await.as_array().unwrap().len() < accounts {
+            tokio::task::yield_now().await;
+        }
+        bank.kill_and_restart().await;
+    }
+    let output = running.wait_with_output().await.unwrap();
+    assert!(output.status.success(), "{}", text_of(&output));
+    assert_imported(&bank).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn rejected_lines_are_listed_and_the_rest_is_played() {
+    let folder = tempfile::tempdir().unwrap();
+    let bank = Bank::start(folder.path()).await;
+    let file = folder.path().join("two.csv");
+    let header = "transaction_id,account_id,date,direction,kind,amount_cents";
+    std::fs::write(&file, format!("{header}\n1,7,2024-01-01,credit,cash,100\n2,7,2024-01-02,debit,cash,101\n"))
+        .unwrap();
+    let output = import(&bank, &file, &[]).output().await.unwrap();
+    assert_eq!(output.status.code(), Some(5), "{}", text_of(&output));
+    assert!(
+        text_of(&output).contains("rejected as insufficient_funds: 1\n  line 3, transaction 2: "),
+        "{}",
+        text_of(&output)
+    );
+    assert!(text_of(&output).contains("balances      all as the file says"), "{}", text_of(&output));
+}
+
+#[tokio::test]
+async fn a_bad_file_is_refused_with_its_line_before_anything_is_sent() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("bad.csv");
+    std::fs::write(&file, "transaction_id,account_id,date,direction,kind,amount_cents\n1,7,x,credit,cash,1.5\n")
+        .unwrap();
+    // Nobody listens there: an import that sent something would fail otherwise.
+    let output =
+        Command::new(BANK).arg("import").arg(&file).args(["--url", "http://127.0.0.1:9"]).output().await.unwrap();
+    assert_eq!(output.status.code(), Some(4));
+    assert!(text_of(&output).contains("line 2: amount_cents must be a whole number of cents"), "{}", text_of(&output));
+}

@@ -1,0 +1,8 @@
+//! The real process, as a user meets it: started, asked over HTTP, killed, started again.
+
+#![expect(clippy::unwrap_used, reason = "a test may")]
+
+mod bank;
+mod import;
+mod kill;
+mod readme;

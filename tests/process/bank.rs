@@ -46,7 +46,8 @@ impl Bank {
             let mut addresses = Vec::new();
             while addresses.len() < 2 {
                 let line = lines.next_line().await.expect("stdout is text").expect("the bank starts");
-                addresses.extend(line.split("http://").nth(1).map(|address| address.trim().to_owned()));
+                let behind = line.split("http://").nth(1).unwrap_or_default();
+                addresses.extend(behind.split_whitespace().next().map(str::to_owned));
             }
             addresses
         });

@@ -64,13 +64,12 @@ async fn the_session_in_the_readme_works_as_printed() {
     assert!(steps.len() >= 8, "the session was not found");
 
     // `cargo run --release -- …` is the program that was built with this test.
-    let mut script = format!("cargo() {{ shift 3; '{BANK}' \"$@\"; }}\n");
+    let mut script = format!("cargo() {{ shift 3; '{BANK}' \"$@\" --url {}; }}\n", bank.account_url(""));
     for step in &steps {
         script += &step.command;
         script += "\nprintf '\\036'\n";
     }
     let script = script
-        .replace("http://127.0.0.1:8000", &bank.account_url(""))
         .replace("localhost:8000", bank.account_url("").trim_start_matches("http://"))
         .replace("localhost:8030", bank.balance_url("").trim_start_matches("http://"));
     let mut shell = Command::new("bash");

@@ -6,3 +6,4 @@ mod bank;
 mod import;
 mod kill;
 mod readme;
+mod serve;

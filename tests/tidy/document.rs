@@ -1,4 +1,4 @@
-//! T6 for documents: one title each, and every link inside the project leads somewhere.
+//! H6 for documents: one title each, and every link inside the project leads somewhere.
 
 use crate::Fault;
 use crate::source::Source;

@@ -1,4 +1,4 @@
-//! T3: who may know whom.
+//! H3: who may know whom.
 
 use std::process::Command;
 

@@ -1,4 +1,4 @@
-//! T1, T4, T5 and T6 for sources: size, tables of contents, purity, unfinished business.
+//! H1, H4, H5 and H6 for sources: size, tables of contents, purity, unfinished business.
 
 use crate::Fault;
 use crate::source::{Source, identifiers, split};

@@ -9,10 +9,12 @@ use std::collections::BTreeMap;
 use std::convert::Infallible;
 use std::time::Duration;
 
+use metrics::counter;
 use shared::backends::Backends;
 use shared::coordinate::Version;
 use shared::id::AccountId;
 use shared::index::{BalanceIndex, Phase};
+use shared::telemetry::metric::ACCOUNTS_HEALED;
 use tracing::{debug, warn};
 
 use crate::worker::{Worker, WorkerError, compare, fill};
@@ -33,7 +35,7 @@ pub(crate) async fn keep_reconciling<B: Backends>(worker: &Worker<B>, every: Opt
             Ok(healed) => {
                 warn!(generation = %worker.generation, partition = %worker.partition, healed,
                     "documents had missed events that the log has lost");
-                metrics::counter!("balance_healed_total").increment(healed);
+                counter!(ACCOUNTS_HEALED.name, "partition" => worker.partition.to_string()).increment(healed);
             }
             Err(failure) => debug!(partition = %worker.partition, %failure, "heads not compared, trying again later"),
         }

@@ -4,10 +4,12 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use futures::future::try_join_all;
+use metrics::gauge;
 use shared::error::BackendError;
 use shared::log::PartitionLog;
 use shared::partition::{Partition, PartitionMap};
 use shared::store::{ChangeFeed, FeedBatch, FeedEntry, FeedError, Store};
+use shared::telemetry::metric::FORWARDER_POSITION_SECONDS;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tracing::info;
@@ -79,6 +81,7 @@ async fn publish_batch<L: PartitionLog>(
     mut progress: Progress,
     batch: FeedBatch,
 ) -> Result<Progress, BackendError> {
+    let newest = batch.entries.last().map(|entry| entry.recorded.time);
     let routed = route(partitions, batch.entries);
     let publishing = routed.iter().map(|(partition, entries)| {
         let end = progress.ends.get(partition).cloned().expect("resuming noted an end for every partition");
@@ -88,6 +91,10 @@ async fn publish_batch<L: PartitionLog>(
         progress.ends.insert(partition, end);
     }
     progress.position = batch.reached;
+    if let Some(newest) = newest {
+        #[expect(clippy::cast_precision_loss, reason = "a gauge is a float; microseconds of this era fit its 53 bits")]
+        gauge!(FORWARDER_POSITION_SECONDS.name).set(newest.as_micros() as f64 / 1e6);
+    }
     Ok(progress)
 }
 

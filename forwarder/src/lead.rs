@@ -1,5 +1,6 @@
 //! One forwarder at a time.
 
+use metrics::gauge;
 use shared::clock::Clock;
 use shared::coordinate::Epoch;
 use shared::error::BackendError;
@@ -7,6 +8,7 @@ use shared::lease::{Ended, LeaseName, LeaseStore, RENEWALS_PER_TTL, act_while_he
 use shared::log::PartitionLog;
 use shared::store::{FeedError, Store, WriteError};
 use shared::supervise::{OnFailure, Supervisor, TaskFailure};
+use shared::telemetry::metric::FORWARDER_LEADING;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, info};
@@ -62,8 +64,11 @@ async fn compete<S: Store, L: PartitionLog, E: LeaseStore>(
         let asked = Instant::now();
         if let Some(lease) = leases.acquire(&name, &config.holder, config.lease_ttl, Epoch::NONE).await? {
             info!(epoch = %lease.epoch(), "forwarder leads");
+            gauge!(FORWARDER_LEADING.name).set(1);
             let work = lead(&config, &store, &log, &clock, &shutdown);
-            match act_while_held(&leases, lease, asked, config.lease_ttl, work).await {
+            let ended = act_while_held(&leases, lease, asked, config.lease_ttl, work).await;
+            gauge!(FORWARDER_LEADING.name).set(0);
+            match ended {
                 Ended::Done(result) => result?,
                 Ended::Lost => debug!("forwarder competes again"),
             }

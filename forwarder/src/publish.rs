@@ -4,12 +4,14 @@
 //! an earlier publish took effect though its answer was lost; publishing behind that is a harmless repeat. It ends
 //! *earlier*: records are lost, the partition is renewed. It lives *another life*: somebody renewed it already.
 
+use metrics::counter;
 use shared::coordinate::Offset;
 use shared::error::BackendError;
 use shared::log::{Extent, PartitionLog, PublishError};
 use shared::partition::Partition;
 use shared::retry::Backoff;
 use shared::store::FeedEntry;
+use shared::telemetry::metric::{FORWARDED_EVENTS, LOG_FULL_WAITS, PARTITIONS_RENEWED};
 use tracing::{debug, warn};
 
 use crate::checkpoint::End;
@@ -38,11 +40,11 @@ impl<'a, L: PartitionLog> Publisher<'a, L> {
         loop {
             let published = self.log.publish(self.partition, &self.end.incarnation, self.end.last, entries).await;
             match published {
-                Ok(last) => return Ok((self.partition, self.ended_at(last, entries.len()))),
+                Ok(last) => return Ok((self.partition, self.ended_at(last, entries))),
                 Err(PublishError::Conflict(extent)) => self.adopt(extent).await?,
                 Err(PublishError::Full { after }) => {
                     warn!(partition = %self.partition, "the partition is full, waiting for the workers");
-                    metrics::counter!("forwarder_full_waits_total").increment(1);
+                    counter!(LOG_FULL_WAITS.name, "partition" => self.partition.to_string()).increment(1);
                     tokio::time::sleep(after).await;
                 }
                 Err(PublishError::Backend(failure)) => {
@@ -53,8 +55,9 @@ impl<'a, L: PartitionLog> Publisher<'a, L> {
         }
     }
 
-    fn ended_at(self, last: Offset, entries: usize) -> End {
-        metrics::counter!("forwarder_published_total").increment(entries as u64);
+    fn ended_at(self, last: Offset, entries: &[FeedEntry]) -> End {
+        let events = entries.iter().map(|entry| u64::from(entry.recorded.events.count)).sum();
+        counter!(FORWARDED_EVENTS.name, "partition" => self.partition.to_string()).increment(events);
         End { incarnation: self.end.incarnation, last }
     }
 
@@ -74,6 +77,6 @@ pub(crate) async fn renew<L: PartitionLog>(
 ) -> Result<Extent, BackendError> {
     let renewed = log.renew(partition, &extent.incarnation).await?;
     warn!(%partition, incarnation = %renewed.incarnation, "partition renewed, its readers will synchronise");
-    metrics::counter!("forwarder_renewals_total").increment(1);
+    counter!(PARTITIONS_RENEWED.name, "partition" => partition.to_string()).increment(1);
     Ok(renewed)
 }

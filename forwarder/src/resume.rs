@@ -8,11 +8,13 @@
 
 use std::collections::BTreeMap;
 
+use metrics::counter;
 use shared::coordinate::Position;
 use shared::error::BackendError;
 use shared::log::{Extent, PartitionLog};
 use shared::partition::{Partition, PartitionMap};
 use shared::store::{EventStore, FeedError, Store};
+use shared::telemetry::metric::FORWARDER_POSITIONS_LOST;
 use tracing::{info, warn};
 
 use crate::checkpoint::{Checkpoint, End, Progress};
@@ -42,7 +44,7 @@ pub(crate) async fn resume<S: Store, L: PartitionLog>(
             }
             Err(FeedError::Lost(position)) => {
                 warn!(%position, "the store no longer knows the forwarder's position, readers will synchronise");
-                metrics::counter!("forwarder_positions_lost_total").increment(1);
+                counter!(FORWARDER_POSITIONS_LOST.name).increment(1);
             }
             Err(FeedError::Backend(failure)) => return Err(failure.into()),
         }

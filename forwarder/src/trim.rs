@@ -5,12 +5,14 @@
 
 use std::convert::Infallible;
 
+use metrics::counter;
 use shared::clock::Clock;
 use shared::coordinate::Offset;
 use shared::error::BackendError;
 use shared::log::floor::{Floor, read_floors};
 use shared::log::{Extent, PartitionLog};
 use shared::store::Registers;
+use shared::telemetry::metric::LOG_TRIMMED;
 use tracing::{debug, info};
 
 use crate::ForwarderConfig;
@@ -48,7 +50,7 @@ async fn trim<R: Registers, L: PartitionLog>(
             trimmed += log.trim(partition, through, before).await?;
         }
     }
-    metrics::counter!("forwarder_trimmed_total").increment(trimmed);
+    counter!(LOG_TRIMMED.name).increment(trimmed);
     Ok(trimmed)
 }
 

@@ -7,10 +7,13 @@ use std::fmt::Display;
 use std::future::Future;
 use std::time::Duration;
 
+use metrics::counter;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::AbortOnDropHandle;
 use tracing::{error, info, warn};
+
+use crate::telemetry::metric::TASK_RESTARTS;
 
 /// The first delay before a failed task is started again; it doubles up to [`RESTART_DELAY_MAX`].
 pub const RESTART_DELAY_MIN: Duration = Duration::from_millis(100);
@@ -111,6 +114,7 @@ where
         if started.elapsed() >= STEADY_AFTER {
             delay = RESTART_DELAY_MIN;
         }
+        counter!(TASK_RESTARTS.name, "task" => name.clone()).increment(1);
         warn!(task = name, reason, delay_ms = delay.as_millis(), "task failed, starting it again");
         tokio::select! {
             biased;

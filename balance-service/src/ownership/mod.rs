@@ -8,6 +8,7 @@ mod share;
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use metrics::gauge;
 use shared::backends::Backends;
 use shared::clock::Clock;
 use shared::coordinate::Epoch;
@@ -15,10 +16,11 @@ use shared::error::BackendError;
 use shared::index::BalanceIndex;
 use shared::lease::{Ended, Holder, LeaseName, LeaseStore, RENEWALS_PER_TTL, act_while_held};
 use shared::partition::Partition;
+use shared::telemetry::metric::LEASES_HELD;
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
-use tracing::{error, info, warn};
+use tracing::{debug, error, info, warn};
 
 use crate::BalanceConfig;
 use crate::roster::Roster;
@@ -62,27 +64,24 @@ pub(crate) async fn own_share<B: Backends>(
         };
         // A member whose own lease is lost gives up its partitions too: dropping the work aborts all owners.
         let work = ownership.keep_share(&shutdown);
-        if let Ended::Done(result) = act_while_held(leases, lease, asked, ttl, work).await {
-            result?;
+        match act_while_held(leases, lease, asked, ttl, work).await {
+            Ended::Done(()) => info!("all partitions given back"),
+            Ended::Lost => warn!("this process is a member no more, beginning again"),
         }
     }
     Ok(())
 }
 
 impl<B: Backends> Ownership<B> {
-    async fn keep_share(&self, shutdown: &CancellationToken) -> Result<(), BackendError> {
+    async fn keep_share(&self, shutdown: &CancellationToken) {
         let mut owned = Owned::default();
         let pause = self.config.lease_ttl / RENEWALS_PER_TTL;
         while !shutdown.is_cancelled() {
-            let moves = self.look(&owned).await?;
-            for partition in moves.release {
-                info!(%partition, "giving a partition back for a fair share");
-                owned.tokens.get(&partition).inspect(|token| token.cancel());
+            // What fails here is tried again in a moment; partitions that are owned already go on meanwhile.
+            if let Err(failure) = self.rebalance(&mut owned, shutdown).await {
+                debug!(%failure, "shares not looked at, trying again");
             }
-            for partition in moves.acquire {
-                self.acquire(&mut owned, partition, shutdown).await?;
-            }
-            metrics::gauge!("balance_partitions_owned").set(u32::try_from(owned.tokens.len()).unwrap_or(u32::MAX));
+            gauge!(LEASES_HELD.name).set(u32::try_from(owned.tokens.len()).unwrap_or(u32::MAX));
             tokio::select! {
                 biased;
                 () = shutdown.cancelled() => {}
@@ -96,6 +95,17 @@ impl<B: Backends> Ownership<B> {
             token.cancel();
         }
         while owned.tasks.join_next().await.is_some() {}
+    }
+
+    async fn rebalance(&self, owned: &mut Owned, shutdown: &CancellationToken) -> Result<(), BackendError> {
+        let moves = self.look(owned).await?;
+        for partition in moves.release {
+            info!(%partition, "giving a partition back for a fair share");
+            owned.tokens.get(&partition).inspect(|token| token.cancel());
+        }
+        for partition in moves.acquire {
+            self.acquire(owned, partition, shutdown).await?;
+        }
         Ok(())
     }
 

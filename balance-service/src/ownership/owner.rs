@@ -10,7 +10,7 @@ use shared::partition::Partition;
 use shared::supervise::{RESTART_DELAY_MAX, RESTART_DELAY_MIN};
 use tokio::task::{AbortHandle, Id, JoinError, JoinSet};
 use tokio_util::sync::CancellationToken;
-use tracing::{error, warn};
+use tracing::{debug, error, warn};
 
 use super::Ownership;
 use crate::reconcile::keep_reconciling;
@@ -148,6 +148,12 @@ async fn keep_working<B: Backends>(
         match ended {
             Ok(()) => return Ok(()),
             Err(WorkerError::Fenced { current }) => return Err(current),
+            Err(WorkerError::Gone(generation)) => {
+                // The roster will say so in a moment, and then this task is dropped.
+                debug!(%generation, partition = %worker.partition, "generation is gone, worker waits for its end");
+                shutdown.cancelled().await;
+                return Ok(());
+            }
             Err(failure) => {
                 warn!(generation = %worker.generation, partition = %worker.partition, %failure,
                     delay_ms = delay.as_millis(), "worker failed, starting it again");

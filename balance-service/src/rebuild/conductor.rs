@@ -12,6 +12,7 @@
 use std::convert::Infallible;
 use std::time::Duration;
 
+use metrics::{counter, gauge};
 use shared::backends::Backends;
 use shared::clock::{Clock, Timestamp};
 use shared::coordinate::Epoch;
@@ -22,6 +23,7 @@ use shared::lease::{Ended, LeaseName, LeaseStore, act_while_held};
 use shared::log::PartitionLog;
 use shared::log::floor::remove_floors;
 use shared::store::WriteError;
+use shared::telemetry::metric::{REBUILD_RUNNING, REBUILDS};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tracing::{error, info, warn};
@@ -99,6 +101,8 @@ impl<B: Backends> Conductor<B> {
         loop {
             let file = JobFile::load(self.backends.store()).await?;
             let generations = self.backends.index().generations().await?;
+            let running = file.job.as_ref().is_some_and(|job| job.state.is_running());
+            gauge!(REBUILD_RUNNING.name).set(u8::from(running));
             let pause = match file.job.clone().filter(|job| job.state.is_running()) {
                 Some(job) => self.step(file, job, &generations).await?,
                 None => self.rest(file, &generations).await?,
@@ -210,6 +214,7 @@ impl<B: Backends> Conductor<B> {
         let keep = job.previous.map(|_| now.plus(self.config.keep_previous));
         let done = Job { keep_previous_until: keep, ..job.finished(JobState::Done, now) };
         info!(job = %done.job, %generation, "rebuild done, the new generation answers");
+        counter!(REBUILDS.name, "result" => "done").increment(1);
         file.save(self.backends.store(), done).await?;
         self.nudge.all();
         Ok(Duration::ZERO)
@@ -217,6 +222,7 @@ impl<B: Backends> Conductor<B> {
 
     async fn give_up(&self, file: JobFile, job: Job, reason: String) -> Result<Duration, StepError> {
         error!(job = %job.job, reason, "rebuild failed, the queries are unchanged");
+        counter!(REBUILDS.name, "result" => "failed").increment(1);
         let failed = given_up(job, JobState::Failed, Some(reason), self.clock.now());
         file.save(self.backends.store(), failed).await?;
         self.nudge.all();

@@ -24,6 +24,7 @@ mod job;
 mod status;
 mod switch;
 
+use metrics::counter;
 use shared::backends::Backends;
 use shared::clock::Clock;
 use shared::error::BackendError;
@@ -31,6 +32,7 @@ use shared::id::Ids;
 use shared::index::{BalanceIndex, Checkpoint, Generation, Phase};
 use shared::partition::{Partition, PartitionMap};
 use shared::store::WriteError;
+use shared::telemetry::metric::REBUILDS;
 use tracing::info;
 
 pub(crate) use conductor::{Conductor, conduct};
@@ -103,6 +105,7 @@ impl<B: Backends> Rebuilds<B> {
             match file.save(self.backends.store(), cancelled.clone()).await {
                 Ok(_) => {
                     info!(job = %cancelled.job, "rebuild cancelled");
+                    counter!(REBUILDS.name, "result" => "cancelled").increment(1);
                     conductor::discard_leftovers(&self.backends, &cancelled).await?;
                     self.nudge.all();
                     return self.describe(cancelled).await.map_err(Into::into);

@@ -2,11 +2,14 @@
 
 use std::time::Duration;
 
+use metrics::{gauge, histogram};
 use shared::backends::Backends;
+use shared::clock::Timestamp;
 use shared::coordinate::Offset;
 use shared::index::{Checkpoint, Phase};
 use shared::log::floor::{Floor, write_floor};
 use shared::log::{PartitionLog, PartitionReader, ReadError, Record};
+use shared::telemetry::metric::{LAG_EVENTS, LAG_SECONDS, VISIBLE_SECONDS};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, info};
@@ -40,6 +43,7 @@ impl<B: Backends> Worker<B> {
         let mut report = Report::new();
         let mut batch = Vec::new();
         loop {
+            report.newest = batch.last().map(|record: &Record| record.recorded.time).or(report.newest);
             let (projected, read) = tokio::join!(
                 self.project_batch(&mut cache, batch, checkpoint.clone()),
                 next_batch(&mut reader, shutdown)
@@ -59,11 +63,13 @@ impl<B: Backends> Worker<B> {
     ) -> Result<Checkpoint, WorkerError> {
         let Some(last) = batch.last() else { return Ok(checkpoint) };
         checkpoint.offset = last.offset;
-        if let Some(oldest) = batch.first() {
-            let age = oldest.recorded.time.until(self.clock.now());
-            metrics::histogram!("balance_event_age_seconds").record(age.as_secs_f64());
-        }
+        let committed: Vec<Timestamp> = batch.iter().map(|record| record.recorded.time).collect();
         self.project(cache, batch, checkpoint.clone()).await?;
+        let now = self.clock.now();
+        let visible = histogram!(VISIBLE_SECONDS.name);
+        for time in committed {
+            visible.record(time.until(now));
+        }
         Ok(checkpoint)
     }
 
@@ -71,7 +77,7 @@ impl<B: Backends> Worker<B> {
     async fn report(&self, report: &mut Report, checkpoint: &Checkpoint) {
         if report.lag_at.elapsed() >= LAG_EVERY {
             report.lag_at = Instant::now();
-            self.report_lag(checkpoint).await;
+            self.report_lag(report, checkpoint).await;
         }
         if report.floor != Some(checkpoint.offset) && report.floor_at.elapsed() >= FLOOR_EVERY {
             report.floor_at = Instant::now();
@@ -87,13 +93,15 @@ impl<B: Backends> Worker<B> {
         }
     }
 
-    async fn report_lag(&self, checkpoint: &Checkpoint) {
+    async fn report_lag(&self, report: &Report, checkpoint: &Checkpoint) {
         debug_assert!(matches!(checkpoint.phase, Phase::Live { .. }), "only a live worker lags behind the log");
         let Ok(extent) = self.backends.log().extent(self.partition).await else { return };
         let behind = extent.last.get().saturating_sub(checkpoint.offset.get());
         let labels = [("partition", self.partition.to_string()), ("generation", self.generation.to_string())];
-        #[expect(clippy::cast_precision_loss, reason = "a gauge is a float; lags beyond 2^52 records do not occur")]
-        metrics::gauge!("balance_lag_records", &labels).set(behind as f64);
+        #[expect(clippy::cast_precision_loss, reason = "a gauge is a float; lags beyond 2^52 writes do not occur")]
+        gauge!(LAG_EVENTS.name, &labels).set(behind as f64);
+        let age = report.newest.filter(|_| behind > 0).map_or(Duration::ZERO, |time| time.until(self.clock.now()));
+        gauge!(LAG_SECONDS.name, &labels).set(age);
     }
 }
 
@@ -102,11 +110,12 @@ struct Report {
     lag_at: Instant,
     floor_at: Instant,
     floor: Option<Offset>,
+    newest: Option<Timestamp>,
 }
 
 impl Report {
     fn new() -> Self {
-        Self { lag_at: Instant::now(), floor_at: Instant::now(), floor: None }
+        Self { lag_at: Instant::now(), floor_at: Instant::now(), floor: None, newest: None }
     }
 }
 

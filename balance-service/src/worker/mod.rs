@@ -96,7 +96,6 @@ impl<B: Backends> Worker<B> {
                 Err(Stopped::Moved(extent)) => {
                     warn!(generation = %self.generation, partition = %self.partition, ?extent,
                         "the log does not continue from the checkpoint, synchronising with the store");
-                    metrics::counter!("balance_log_moves_total").increment(1);
                 }
                 Err(Stopped::Failed(failure)) => return Err(failure),
             }

@@ -4,12 +4,13 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::num::NonZeroUsize;
 
 use lru::LruCache;
+use metrics::counter;
 use shared::backends::Backends;
-use shared::coordinate::Version;
 use shared::event::Recorded;
 use shared::id::AccountId;
 use shared::index::{Balance, Checkpoint, Projected};
 use shared::log::Record;
+use shared::telemetry::metric::{FOLDED_EVENTS, GAPS_REFILLED};
 
 use super::refill::{load_foldings, refill};
 use super::{Worker, WorkerError};
@@ -39,10 +40,13 @@ impl<B: Backends> Worker<B> {
     ) -> Result<(), WorkerError> {
         let groups = by_account(records);
         let mut foldings = self.load(cache, groups.keys().copied()).await?;
+        let before = events_folded(&foldings);
         let gaps = take_all(&mut foldings, &groups);
         if !gaps.is_empty() {
             self.fill_gaps(&mut foldings, &groups, gaps).await?;
         }
+        counter!(FOLDED_EVENTS.name, "partition" => self.partition.to_string())
+            .increment(events_folded(&foldings) - before);
         let now = self.clock.now();
         let parked: Vec<_> = foldings.values().filter_map(|folding| folding.to_parked(now)).collect();
         let stuck: Vec<AccountId> =
@@ -84,7 +88,7 @@ impl<B: Backends> Worker<B> {
         groups: &BTreeMap<AccountId, Vec<Recorded>>,
         gaps: BTreeSet<AccountId>,
     ) -> Result<(), WorkerError> {
-        metrics::counter!("balance_gaps_filled_total").increment(gaps.len() as u64);
+        counter!(GAPS_REFILLED.name, "partition" => self.partition.to_string()).increment(gaps.len() as u64);
         let mut behind: BTreeMap<AccountId, Folding> =
             gaps.iter().filter_map(|account| foldings.remove_entry(account)).collect();
         refill(self.backends.store(), &mut behind).await?;
@@ -114,19 +118,15 @@ fn take_all(
     groups: &BTreeMap<AccountId, Vec<Recorded>>,
 ) -> BTreeSet<AccountId> {
     let mut gaps = BTreeSet::new();
-    let mut folded = 0;
     for (account, records) in groups {
         let folding = foldings.entry(*account).or_insert_with(|| Folding::new(*account, None));
-        let before = folding.version();
         if records.iter().any(|recorded| folding.take(recorded) == Taken::Gap) {
             gaps.insert(*account);
         }
-        folded += grown(before, folding.version());
     }
-    metrics::counter!("balance_events_folded_total").increment(folded);
     gaps
 }
 
-const fn grown(before: Version, after: Version) -> u64 {
-    after.get() - before.get()
+fn events_folded(foldings: &BTreeMap<AccountId, Folding>) -> u64 {
+    foldings.values().map(|folding| folding.version().get()).sum()
 }

@@ -3,6 +3,7 @@
 //!
 //! The checkpoint names the last stream that is completely written. A crash repeats at most what was read since.
 
+use metrics::counter;
 use shared::backends::Backends;
 use shared::coordinate::Version;
 use shared::error::BackendError;
@@ -10,6 +11,7 @@ use shared::event::{Recorded, StreamAfter};
 use shared::id::AccountId;
 use shared::index::{Phase, Projected};
 use shared::store::{EventStore, ScanPage};
+use shared::telemetry::metric::REBUILD_EVENTS;
 use tokio_util::sync::CancellationToken;
 use tracing::info;
 
@@ -79,8 +81,7 @@ impl<B: Backends> Worker<B> {
             finished.extend(streams.close());
         }
         let now = self.clock.now();
-        metrics::counter!("balance_events_replayed_total")
-            .increment(records.iter().map(|recorded| u64::from(recorded.events.count)).sum());
+        counter!(REBUILD_EVENTS.name).increment(records.iter().map(|recorded| u64::from(recorded.events.count)).sum());
         Ok(Projected {
             parked: finished.iter().filter_map(|folding| folding.to_parked(now)).collect(),
             balances: finished.into_iter().filter_map(Folding::into_changed).collect(),

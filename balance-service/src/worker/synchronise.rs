@@ -1,9 +1,11 @@
 //! Bringing an existing generation up to date with the store: compare heads, fill what is behind.
 
+use metrics::counter;
 use shared::backends::Backends;
 use shared::id::AccountId;
 use shared::index::{Balance, Phase, Projected};
 use shared::log::Extent;
+use shared::telemetry::metric::{AHEAD_OF_STORE, SYNCHRONISED};
 use tracing::{info, warn};
 
 use super::refill::{load_foldings, refill};
@@ -30,8 +32,8 @@ impl<B: Backends> Worker<B> {
         self.note(self.checkpoint(noted.incarnation.clone(), noted.last, Phase::Live { replayed })).await?;
         info!(generation = %self.generation, partition = %self.partition, accounts = healed.accounts,
             "worker is synchronised with the store");
-        metrics::counter!("balance_synchronised_accounts_total").increment(healed.accounts);
-        metrics::counter!("balance_ahead_of_store_total").increment(healed.ahead);
+        counter!(SYNCHRONISED.name, "partition" => self.partition.to_string()).increment(1);
+        counter!(AHEAD_OF_STORE.name, "partition" => self.partition.to_string()).increment(healed.ahead);
         Ok(())
     }
 }

@@ -1,9 +1,12 @@
 use std::time::Duration;
 
+use metrics::{counter, histogram};
 use shared::backends::Backends;
 use shared::id::AccountId;
 use shared::index::{ApplyError, BalanceIndex, Parked, Projected};
 use shared::retry::Backoff;
+use shared::telemetry::metric::{ACCOUNTS_PARKED, INDEX_APPLY_SECONDS, INDEX_STALE, INDEX_WRITES};
+use tokio::time::Instant;
 use tracing::{debug, warn};
 
 use super::{Worker, WorkerError, refused};
@@ -18,13 +21,16 @@ impl<B: Backends> Worker<B> {
         for parked in &projected.parked {
             warn!(generation = %self.generation, partition = %self.partition, account = %parked.account,
                 at = %parked.at, reason = parked.reason, "account parked");
-            metrics::counter!("balance_parked_total").increment(1);
         }
         loop {
+            let started = Instant::now();
             match self.backends.index().apply(self.generation, projected.clone()).await {
                 Ok(applied) => {
-                    metrics::counter!("balance_documents_written_total").increment(applied.written as u64);
-                    metrics::counter!("balance_documents_stale_total").increment(applied.stale as u64);
+                    histogram!(INDEX_APPLY_SECONDS.name).record(started.elapsed());
+                    counter!(INDEX_WRITES.name).increment(applied.written as u64);
+                    counter!(INDEX_STALE.name).increment(applied.stale as u64);
+                    counter!(ACCOUNTS_PARKED.name, "partition" => self.partition.to_string())
+                        .increment(projected.parked.len() as u64);
                     self.visibility.seen(projected.balances.iter().map(|balance| balance.id));
                     return Ok(());
                 }
@@ -42,7 +48,6 @@ impl<B: Backends> Worker<B> {
     /// A document that the index will never take is as poisonous as an event that cannot be folded.
     fn park_refused(&self, projected: &mut Projected, account: AccountId, reason: &str) {
         warn!(generation = %self.generation, partition = %self.partition, %account, reason, "account parked");
-        metrics::counter!("balance_parked_total").increment(1);
         let since = self.clock.now();
         for balance in projected.balances.extract_if(.., |balance| balance.id == account) {
             let parked = Parked { account, at: balance.version, reason: reason.to_owned(), since };

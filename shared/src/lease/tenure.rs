@@ -9,10 +9,12 @@
 
 use std::time::Duration;
 
+use metrics::counter;
 use tokio::time::Instant;
 use tracing::{debug, warn};
 
 use super::{Lease, LeaseStore, RenewError};
+use crate::telemetry::metric::LEASES_LOST;
 
 /// How often a lease is renewed within its time to live.
 pub const RENEWALS_PER_TTL: u32 = 3;
@@ -40,6 +42,7 @@ pub async fn act_while_held<L: LeaseStore, T>(
         result = work => Some(result),
     };
     let Some(result) = outcome else {
+        counter!(LEASES_LOST.name).increment(1);
         warn!(lease = %lease.name(), epoch = %lease.epoch(), "lease lost");
         return Ended::Lost;
     };

@@ -48,21 +48,24 @@ metrics! {
 
     FORWARDED_EVENTS = Counter "bank_forwarded_events_total" "Events the forwarder published, by partition.";
     FORWARDER_POSITION_SECONDS = Gauge "bank_forwarder_position_seconds" "When the last commit the forwarder published was made, as Unix time.";
-    FORWARDER_REWINDS = Counter "bank_forwarder_rewinds_total" "Times the forwarder began again at an earlier position.";
+    FORWARDER_POSITIONS_LOST = Counter "bank_forwarder_positions_lost_total" "Times the store no longer knew the forwarder's position.";
+    PARTITIONS_RENEWED = Counter "bank_partitions_renewed_total" "Partitions that were renewed because the log may have lost writes, by partition.";
+    LOG_TRIMMED = Counter "bank_log_trimmed_total" "Writes the log forgot because nobody needs them.";
+    LOG_FULL_WAITS = Counter "bank_log_full_waits_total" "Times the forwarder waited because a partition was full, by partition.";
     FORWARDER_LEADING = Gauge "bank_forwarder_leading" "Whether this process holds the forwarder's lease (1 or 0).";
 
-    LAG_EVENTS = Gauge "bank_lag_events" "Events of a partition that are not folded yet, by partition and generation.";
-    LAG_SECONDS = Gauge "bank_lag_seconds" "Age of the oldest event of a partition that is not folded yet, by partition and generation.";
+    LAG_EVENTS = Gauge "bank_lag_events" "Writes of a partition, each of one or more events, that are not folded yet, by partition and generation.";
+    LAG_SECONDS = Gauge "bank_lag_seconds" "How long ago the last folded event of a partition that lags was committed, by partition and generation; 0 for one that does not lag.";
     FOLDED_EVENTS = Counter "bank_folded_events_total" "Events folded, by partition.";
-    SKIPPED_EVENTS = Counter "bank_skipped_events_total" "Events that were folded already, by partition.";
     INDEX_WRITES = Counter "bank_index_writes_total" "Documents written to the index.";
     INDEX_STALE = Counter "bank_index_stale_total" "Documents the index skipped, since it had an equal or higher version.";
     INDEX_APPLY_SECONDS = Seconds "bank_index_apply_duration_seconds" "Time of one batch written to the index.";
     VISIBLE_SECONDS = Seconds "bank_visible_duration_seconds" "From the time of an event to its being in the index.";
     GAPS_REFILLED = Counter "bank_gaps_refilled_total" "Gaps in a stream that a worker refilled from the store, by partition.";
+    SYNCHRONISED = Counter "bank_synchronised_total" "Times a worker brought its partition up to date from the store, by partition.";
+    AHEAD_OF_STORE = Counter "bank_ahead_of_store_total" "Documents with a version the store has not, by partition: the store was set back.";
     ACCOUNTS_HEALED = Counter "bank_accounts_healed_total" "Accounts whose lost tail the comparison with the store found, by partition.";
     ACCOUNTS_PARKED = Counter "bank_accounts_parked_total" "Accounts that were parked, by partition.";
-    PARKED = Gauge "bank_parked_accounts" "Accounts that are parked in the active generation.";
     LEASES_HELD = Gauge "bank_leases_held" "Partitions this process holds the lease of.";
     LEASES_LOST = Counter "bank_leases_lost_total" "Leases that ended before they were given back.";
 

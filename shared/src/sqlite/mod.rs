@@ -18,6 +18,7 @@
 mod check;
 mod failure;
 mod folder;
+mod log_check;
 mod open;
 mod reader;
 mod turn;

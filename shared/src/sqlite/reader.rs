@@ -18,12 +18,12 @@ pub(super) struct Readers(Arc<Pool>);
 struct Pool {
     file: PathBuf,
     idle: Mutex<Vec<Connection>>,
-    turns: Semaphore,
+    turns: Arc<Semaphore>,
 }
 
 impl Readers {
     pub(super) fn of(file: PathBuf) -> Self {
-        Self(Arc::new(Pool { file, idle: Mutex::default(), turns: Semaphore::new(READERS_MAX) }))
+        Self(Arc::new(Pool { file, idle: Mutex::default(), turns: Arc::new(Semaphore::new(READERS_MAX)) }))
     }
 
     pub(super) fn file(&self) -> &Path {
@@ -35,9 +35,14 @@ impl Readers {
         operation: &'static str,
         run: impl FnOnce(&Connection) -> rusqlite::Result<T> + Send + 'static,
     ) -> Result<T, BackendError> {
-        let _turn = self.0.turns.acquire().await.expect("the semaphore is never closed");
+        let turn = Arc::clone(&self.0.turns).acquire_owned().await.expect("the semaphore is never closed");
         let pool = Arc::clone(&self.0);
-        match tokio::task::spawn_blocking(move || pool.read(run)).await {
+        // The turn goes along: a read whose caller has gone still runs, and still counts.
+        let read = move || {
+            let _turn = turn;
+            pool.read(run)
+        };
+        match tokio::task::spawn_blocking(read).await {
             Ok(read) => read.map_err(|error| not_done(operation, error)),
             Err(panicked) => Err(BackendError::broken(operation, panicked)),
         }

@@ -209,6 +209,29 @@ async fn a_damaged_file_is_refused() {
 }
 
 #[tokio::test]
+async fn a_log_that_lost_a_transaction_is_refused_and_one_that_was_cut_off_is_not() {
+    let dir = TempDir::new().unwrap();
+    let database = opened(&dir);
+    for n in 0..20 {
+        note(&database, &n.to_string()).await.unwrap();
+    }
+    let killed = TempDir::new().unwrap();
+    fs::copy(dir.path().join("notes.db"), killed.path().join("notes.db")).unwrap();
+    let log = fs::read(dir.path().join("notes.db-wal")).unwrap();
+    let frame = 24 + 4_096;
+    assert_eq!(log.len() % frame, 32, "a header and whole frames");
+    let put = |log: &[u8]| fs::write(killed.path().join("notes.db-wal"), log).unwrap();
+    for scratch in [20, 32 + 9, 32 + 5 * frame + 1_000, log.len() - 5 * frame] {
+        let mut scratched = log.clone();
+        scratched[scratch] ^= 1;
+        put(&scratched);
+        assert!(matches!(refused(&killed), OpenError::Damaged { .. }), "byte {scratch}");
+    }
+    put(&log[..log.len() - 100]);
+    assert_eq!(notes(&opened(&killed)).await.len(), 19, "the last write was never acknowledged");
+}
+
+#[tokio::test]
 async fn a_newer_file_is_refused_and_an_older_one_takes_the_steps_it_lacks() {
     const NEWER: FileSpec = FileSpec { schema: &[NOTES.schema[0], "ALTER TABLE note ADD COLUMN colour TEXT"], ..NOTES };
     let dir = TempDir::new().unwrap();

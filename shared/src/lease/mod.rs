@@ -11,12 +11,16 @@
 //! A holder counts its own deadline from the moment *before* it asked, on its own monotonic clock, so it always believes
 //! to have the lease for a shorter time than the backend does.
 
+#[cfg(any(test, feature = "contract"))]
+pub mod contract;
+mod embedded;
 mod tenure;
 
 use std::fmt;
 use std::future::Future;
 use std::time::Duration;
 
+pub use embedded::EmbeddedLeases;
 use serde::{Deserialize, Serialize};
 pub use tenure::{Ended, RENEWALS_PER_TTL, act_while_held};
 

@@ -11,12 +11,16 @@
 //! L4  A reader yields every record after its place exactly in offset order, or says that it cannot; it never skips.
 //! L5  A renewed partition is empty and has an incarnation it never had before.
 
+#[cfg(any(test, feature = "contract"))]
+pub mod contract;
+mod embedded;
 pub mod floor;
 
 use std::fmt;
 use std::future::Future;
 use std::time::Duration;
 
+pub use embedded::{EmbeddedLog, EmbeddedReader, LogOpenError};
 use serde::{Deserialize, Serialize};
 
 use crate::clock::Timestamp;

@@ -1,0 +1,221 @@
+//! The log in one SQLite file of the data folder, `log.db`, for a bank that runs without servers.
+//!
+//! The death of the process loses nothing of it. The death of the machine may lose the newest transactions, because they
+//! are not fsynced ([`Durability::Normal`]): whatever stands here stands in the store as well, which is, and an fsync
+//! for each batch would only buy the same thing twice. Why such a loss is an ordinary event: a log that is opened for
+//! the first time since the machine started begins another life of every partition (law L5). So no offset can come to
+//! name another record than before (law L1), whoever had an older place is told that it moved (law L4), and what is
+//! missing is read from the store. The same happens to a copy that is put back on another machine.
+//!
+//! Offsets have no gap (law L1) because a publish reads and moves the end of its partition in one transaction, and one
+//! thread writes one transaction after the other. A read sees one committed state, so it finds the extent and the
+//! records that belong to it (law L4).
+
+mod file;
+mod reader;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::watch;
+use tracing::info;
+
+use super::{Extent, Incarnation, PartitionLog, PublishError, ReadError};
+use crate::clock::{Clock, Timestamp};
+use crate::coordinate::Offset;
+use crate::error::BackendError;
+use crate::event::Recorded;
+use crate::id::Ids;
+use crate::partition::{Partition, PartitionMap};
+use crate::sqlite::{DataFolder, Database, Durability, FileSpec, OpenError};
+use crate::store::FeedEntry;
+use file::Published;
+pub use reader::EmbeddedReader;
+
+const LOG: FileSpec = FileSpec {
+    file_name: "log.db",
+    // "BNK" and the number of the file.
+    application_id: 0x424E_4B02,
+    schema: &[include_str!("schema_1.sql")],
+    durability: Durability::Normal,
+};
+
+/// How many records a partition holds at most. Some gigabytes in each: enough for a long stop of the workers, and an
+/// end before the disk is full.
+const RECORDS_MAX: u64 = 10_000_000;
+
+/// How long a publisher leaves a full partition alone.
+const FULL_WAIT: Duration = Duration::from_secs(1);
+
+/// How many records are deleted in one transaction, so that trimming does not keep publishers waiting.
+const TRIMMED_AT_ONCE: u64 = 5_000;
+
+/// Where Linux names the start of the machine. Where there is no such file, every start of the process counts as one.
+const MACHINE_START_FILE: &str = "/proc/sys/kernel/random/boot_id";
+
+/// Why a log was not opened.
+#[derive(Debug, thiserror::Error)]
+pub enum LogOpenError {
+    /// The file cannot be used; it was left as it is.
+    #[error(transparent)]
+    File(#[from] OpenError),
+    /// Another number of partitions would find the records of many accounts in the wrong place.
+    #[error(
+        "{file} was made with {stored} partitions, not {asked}: start with {stored}, or stop the bank and delete \
+         {file} to begin with {asked}; nothing is lost, the log is filled again from the store"
+    )]
+    Partitions {
+        /// The file.
+        file: String,
+        /// How many it was made with.
+        stored: u16,
+        /// How many were asked for.
+        asked: u16,
+    },
+    /// The file failed after it was opened.
+    #[error(transparent)]
+    Backend(#[from] BackendError),
+}
+
+/// The log of an embedded bank. Clones share it; the last one that is dropped closes the file, and waits for that.
+#[derive(Clone, Debug)]
+pub struct EmbeddedLog {
+    database: Database,
+    partitions: PartitionMap,
+    clock: Clock,
+    ids: Ids,
+    news: News,
+}
+
+impl EmbeddedLog {
+    /// Opens the log of a data folder, or makes an empty one. `clock` dates what is published, `ids` names lives.
+    ///
+    /// # Errors
+    /// [`LogOpenError`] says what stands in the way and how to get past it.
+    pub async fn open(
+        folder: &DataFolder,
+        partitions: PartitionMap,
+        clock: Clock,
+        ids: Ids,
+    ) -> Result<Self, LogOpenError> {
+        let machine_start = match std::fs::read_to_string(MACHINE_START_FILE) {
+            Ok(id) => id.trim().to_owned(),
+            Err(_) => ids.commit().to_string(),
+        };
+        let database = Database::open(folder, LOG)?;
+        let (asked, lives) = (partitions.partitions(), lives(&ids, partitions));
+        let start = move |connection: &_| file::start(connection, asked, &machine_start, &lives);
+        match database.write("open", start).await? {
+            file::Started::Known => {}
+            file::Started::Renewed => info!(partitions = asked, "log begins another life of every partition"),
+            file::Started::Differs(stored) => {
+                let file = folder.path().join(LOG.file_name).display().to_string();
+                return Err(LogOpenError::Partitions { file, stored, asked });
+            }
+        }
+        Ok(Self { database, partitions, clock, ids, news: News::of(partitions) })
+    }
+
+    fn place_of(&self, operation: &'static str, partition: Partition) -> Result<usize, BackendError> {
+        if (1..=self.partitions.partitions()).contains(&partition.get()) {
+            Ok(usize::from(partition.get() - 1))
+        } else {
+            Err(BackendError::broken(operation, format!("the log has no partition {partition}")))
+        }
+    }
+}
+
+fn lives(ids: &Ids, partitions: PartitionMap) -> Vec<(Partition, Incarnation)> {
+    partitions.all().map(|partition| (partition, life(ids))).collect()
+}
+
+/// A random name that no partition ever had.
+fn life(ids: &Ids) -> Incarnation {
+    Incarnation(ids.commit().to_string().into())
+}
+
+impl PartitionLog for EmbeddedLog {
+    type Reader = EmbeddedReader;
+
+    async fn extent(&self, partition: Partition) -> Result<Extent, BackendError> {
+        self.place_of("extent", partition)?;
+        self.database.read("extent", move |connection| file::extent(connection, partition)).await
+    }
+
+    async fn publish(
+        &self,
+        partition: Partition,
+        incarnation: &Incarnation,
+        after: Offset,
+        batch: &[FeedEntry],
+    ) -> Result<Offset, PublishError> {
+        let place = self.place_of("publish", partition)?;
+        // Told when this call ends, however it ends: also a publish that nobody waits for any more may have happened.
+        let _told = Told { news: &self.news, place };
+        // The events are shared, not copied.
+        let batch: Vec<Recorded> = batch.iter().map(|entry| entry.recorded.clone()).collect();
+        let (incarnation, now) = (incarnation.clone(), self.clock.now());
+        let publish =
+            move |connection: &_| file::publish(connection, partition, &incarnation, after, &batch, now, RECORDS_MAX);
+        match self.database.write("publish", publish).await? {
+            Published::Behind(last) => Ok(last),
+            Published::Conflict(extent) => Err(PublishError::Conflict(extent)),
+            Published::Full => Err(PublishError::Full { after: FULL_WAIT }),
+        }
+    }
+
+    async fn reader(
+        &self,
+        partition: Partition,
+        incarnation: &Incarnation,
+        after: Offset,
+    ) -> Result<EmbeddedReader, ReadError> {
+        let place = self.place_of("reader", partition)?;
+        let news = self.news.0[place].subscribe();
+        EmbeddedReader::open(self.database.clone(), news, partition, incarnation.clone(), after).await
+    }
+
+    async fn trim(&self, partition: Partition, through: Offset, before: Timestamp) -> Result<u64, BackendError> {
+        self.place_of("trim", partition)?;
+        let mut forgotten = 0;
+        loop {
+            let trim = move |connection: &_| file::trim(connection, partition, through, before, TRIMMED_AT_ONCE);
+            let now = self.database.write("trim", trim).await?;
+            forgotten += now;
+            if now < TRIMMED_AT_ONCE {
+                return Ok(forgotten);
+            }
+        }
+    }
+
+    async fn renew(&self, partition: Partition, incarnation: &Incarnation) -> Result<Extent, BackendError> {
+        let place = self.place_of("renew", partition)?;
+        let _told = Told { news: &self.news, place };
+        let (expected, next) = (incarnation.clone(), life(&self.ids));
+        self.database.write("renew", move |connection| file::renew(connection, partition, &expected, &next)).await
+    }
+}
+
+/// Wakes the readers of a partition; one channel each, so that they do not wake for their neighbours.
+#[derive(Clone, Debug)]
+struct News(Arc<[watch::Sender<()>]>);
+
+impl News {
+    fn of(partitions: PartitionMap) -> Self {
+        Self(partitions.all().map(|_| watch::Sender::new(())).collect())
+    }
+}
+
+struct Told<'a> {
+    news: &'a News,
+    place: usize,
+}
+
+impl Drop for Told<'_> {
+    fn drop(&mut self) {
+        self.news.0[self.place].send_replace(());
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -13,12 +13,16 @@
 
 mod balance;
 mod checkpoint;
+#[cfg(any(test, feature = "contract"))]
+pub mod contract;
+mod embedded;
 mod query;
 
 use std::future::Future;
 
 pub use balance::{AccountStatus, Balance};
 pub use checkpoint::{Checkpoint, Phase};
+pub use embedded::EmbeddedIndex;
 pub use query::{BalancePage, BalanceQuery, Cursor, PAGE_DEFAULT, PAGE_MAX, Sort};
 use serde::{Deserialize, Serialize};
 

@@ -1,0 +1,189 @@
+//! The index in one SQLite file of the data folder, `index.db`, for a bank that runs without servers.
+//!
+//! Each generation has a table of its own, so that discarding one is dropping a table. Its rows are clustered by
+//! (slot, account): a replay, which comes in that order, fills it from left to right, and the verifier reads it so.
+//!
+//! A write is one transaction with everything in it: seal and epoch are looked at, documents, parked accounts and the
+//! checkpoint are written (laws X1, X3, X5, X6). Nothing is fsynced ([`Durability::Normal`]), because the store can fill
+//! the index again. Law X1 holds after a power loss too: what is lost then is a number of whole transactions from the
+//! end, so a checkpoint is lost with the balances it stands for. A generation that was made just before may be lost as
+//! well and its number come again; whoever could have written to it died with the machine.
+//!
+//! Lists need two more trees, by owner and by balance. They are built when a generation is promoted, sorted and in one
+//! go, which costs a third of keeping them up to date while a replay fills the table. The build happens in the promoting
+//! transaction: queries go on meanwhile and see the old generation, workers wait.
+
+mod cursor;
+mod generation;
+mod read;
+mod row;
+mod search;
+mod write;
+
+use rusqlite::Connection;
+
+use super::{
+    Applied, ApplyError, Balance, BalanceIndex, BalancePage, BalanceQuery, Checkpoint, Generation, Generations, Loaded,
+    Parked, Projected, PromoteError, QueryError, Seal,
+};
+use crate::coordinate::Version;
+use crate::error::BackendError;
+use crate::id::AccountId;
+use crate::partition::{Partition, Slot, SlotRange};
+use crate::sqlite::{DataFolder, Database, Durability, FileSpec, OpenError};
+
+const INDEX: FileSpec = FileSpec {
+    file_name: "index.db",
+    // "BNK" and the number of the file.
+    application_id: 0x424E_4B04,
+    schema: &[include_str!("schema_1.sql")],
+    durability: Durability::Normal,
+};
+
+/// The index of an embedded bank. Clones share it; the last one that is dropped closes the file, and waits for that.
+#[derive(Clone, Debug)]
+pub struct EmbeddedIndex {
+    database: Database,
+}
+
+impl EmbeddedIndex {
+    /// Opens the index of a data folder, or makes an empty one.
+    ///
+    /// # Errors
+    /// [`OpenError`] for a file that is damaged, foreign or from a newer release; it was left as it is.
+    pub fn open(folder: &DataFolder) -> Result<Self, OpenError> {
+        Ok(Self { database: Database::open(folder, INDEX)? })
+    }
+
+    /// A write to a generation that is neither sealed nor gone.
+    async fn write_to<T: Send + 'static>(
+        &self,
+        operation: &'static str,
+        generation: Generation,
+        mut run: impl FnMut(&Connection) -> rusqlite::Result<Result<T, ApplyError>> + Send + 'static,
+    ) -> Result<T, ApplyError> {
+        let checked = move |connection: &Connection| match generation::refusal(connection, generation)? {
+            Some(refusal) => Ok(Err(refusal)),
+            None => run(connection),
+        };
+        self.database.write(operation, checked).await?
+    }
+}
+
+impl BalanceIndex for EmbeddedIndex {
+    async fn generations(&self) -> Result<Generations, BackendError> {
+        self.database.read("generations", generation::all).await
+    }
+
+    async fn create(&self) -> Result<Generation, BackendError> {
+        self.database.write("create", generation::create).await
+    }
+
+    async fn promote(&self, generation: Generation, expected: Option<Generation>) -> Result<(), PromoteError> {
+        self.database.write("promote", move |connection| generation::promote(connection, generation, expected)).await?
+    }
+
+    async fn seal(&self, generation: Generation, seal: Seal) -> Result<(), ApplyError> {
+        self.database.write("seal", move |connection| generation::seal(connection, generation, seal)).await?
+    }
+
+    async fn unseal(&self, generation: Generation, seal: Seal) -> Result<(), BackendError> {
+        self.database.write("unseal", move |connection| generation::unseal(connection, generation, seal)).await
+    }
+
+    async fn discard(&self, generation: Generation) -> Result<(), BackendError> {
+        self.database.write("discard", move |connection| generation::discard(connection, generation)).await
+    }
+
+    async fn apply(&self, generation: Generation, projected: Projected) -> Result<Applied, ApplyError> {
+        let Projected { balances, parked, checkpoint } = projected;
+        let balances = placed(balances);
+        let apply = move |connection: &Connection| {
+            let Some(checkpoint) = &checkpoint else {
+                return write::apply(connection, generation, &balances, &parked).map(Ok);
+            };
+            if let Some(current) = write::higher_epoch(connection, generation, checkpoint)? {
+                return Ok(Err(ApplyError::Fenced { current }));
+            }
+            let applied = write::apply(connection, generation, &balances, &parked)?;
+            write::checkpoint(connection, generation, checkpoint)?;
+            Ok(Ok(applied))
+        };
+        self.write_to("apply", generation, apply).await
+    }
+
+    async fn repair(&self, generation: Generation, balances: Vec<Balance>) -> Result<(), ApplyError> {
+        let balances = placed(balances);
+        let repair = move |connection: &Connection| write::repair(connection, generation, &balances).map(Ok);
+        self.write_to("repair", generation, repair).await
+    }
+
+    async fn unpark(&self, generation: Generation, accounts: &[AccountId]) -> Result<(), ApplyError> {
+        let accounts = accounts.to_vec();
+        let unpark = move |connection: &Connection| write::unpark(connection, generation, &accounts).map(Ok);
+        self.write_to("unpark", generation, unpark).await
+    }
+
+    async fn checkpoint(
+        &self,
+        generation: Generation,
+        partition: Partition,
+    ) -> Result<Option<Checkpoint>, BackendError> {
+        self.database.read("checkpoint", move |connection| read::checkpoint(connection, generation, partition)).await
+    }
+
+    async fn load(&self, generation: Generation, accounts: &[AccountId]) -> Result<Vec<Loaded>, BackendError> {
+        let accounts = accounts.to_vec();
+        self.database.read("load", move |connection| read::load(connection, generation, &accounts)).await
+    }
+
+    async fn versions(
+        &self,
+        generation: Generation,
+        slots: SlotRange,
+        after: Option<AccountId>,
+        limit: usize,
+    ) -> Result<Vec<(AccountId, Version)>, BackendError> {
+        let versions = move |connection: &Connection| read::versions(connection, generation, slots, after, limit);
+        self.database.read("versions", versions).await
+    }
+
+    async fn parked(
+        &self,
+        generation: Generation,
+        slots: SlotRange,
+        after: Option<AccountId>,
+        limit: usize,
+    ) -> Result<Vec<Parked>, BackendError> {
+        let parked = move |connection: &Connection| read::parked(connection, generation, slots, after, limit);
+        self.database.read("parked", parked).await
+    }
+
+    async fn get(&self, account: AccountId) -> Result<Option<Balance>, QueryError> {
+        let get = move |connection: &Connection| match generation::active(connection)? {
+            Some(active) => read::document(connection, active, &account).map(Some),
+            None => Ok(None),
+        };
+        self.database.read("get", get).await?.ok_or(QueryError::NoGeneration)
+    }
+
+    async fn search(&self, query: &BalanceQuery) -> Result<BalancePage, QueryError> {
+        let place = query.cursor.as_ref().map(|cursor| cursor::read(cursor, query.sort)).transpose()?;
+        let query = query.clone();
+        let search = move |connection: &Connection| match generation::active(connection)? {
+            Some(active) => search::page(connection, active, &query, place.as_ref()).map(Some),
+            None => Ok(None),
+        };
+        self.database.read("search", search).await?.ok_or(QueryError::NoGeneration)
+    }
+}
+
+/// The documents with their slots, in the order of the table, so that neighbours are written one after the other.
+fn placed(balances: Vec<Balance>) -> Vec<(Slot, Balance)> {
+    let mut placed: Vec<_> = balances.into_iter().map(|balance| (Slot::of(&balance.id), balance)).collect();
+    placed.sort_unstable_by_key(|(slot, balance)| (*slot, balance.id));
+    placed
+}
+
+#[cfg(test)]
+mod tests;

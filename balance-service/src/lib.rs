@@ -7,6 +7,7 @@
 
 mod config;
 pub mod fold;
+pub mod http;
 mod ownership;
 mod pages;
 pub mod parking;

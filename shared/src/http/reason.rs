@@ -80,6 +80,8 @@ reasons! {
     NotYetVisible = GATEWAY_TIMEOUT, "not_yet_visible", "The view has not reached this version yet";
     /// The account is not parked.
     NotParked = NOT_FOUND, "not_parked", "The account is not parked";
+    /// Its next event can still not be folded.
+    StillParked = CONFLICT, "still_parked", "The account cannot move on";
     /// There never was a rebuild.
     NoRebuild = NOT_FOUND, "no_rebuild", "There is no rebuild";
     /// One rebuild at a time.

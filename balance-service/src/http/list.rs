@@ -1,0 +1,201 @@
+//! Lists: filters, order, pages.
+
+use std::fmt::Write;
+
+use axum::Json;
+use axum::extract::State;
+use axum::http::header::LINK;
+use axum::http::{HeaderMap, Uri};
+use serde::{Deserialize, Deserializer};
+use shared::backends::Backends;
+use shared::http::{Problem, ProblemBody, QueryParams, Reason};
+use shared::index::{AccountStatus, BalanceIndex, BalanceQuery, Cursor, PAGE_DEFAULT, PAGE_MAX, Sort};
+use shared::money::Money;
+use shared::owner::Owner;
+use utoipa::IntoParams;
+
+use super::{BalanceApi, BalanceView, refused};
+
+/// Filters, order and page of a list. Filters combine.
+#[derive(Debug, Deserialize, IntoParams)]
+#[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
+pub(super) struct ListParams {
+    /// Exactly this owner.
+    #[param(value_type = Option<String>, example = "Paulo")]
+    owner: Option<Owner>,
+    /// Above this balance, in minor units.
+    #[param(value_type = Option<i64>)]
+    balance_gt: Option<Money>,
+    /// Below this balance, in minor units.
+    #[param(value_type = Option<i64>)]
+    balance_lt: Option<Money>,
+    /// `OPEN` or `CLOSED`.
+    #[param(value_type = Option<String>)]
+    status: Option<AccountStatus>,
+    /// `owner`, `-owner`, `balance` or `-balance`; the id breaks ties.
+    #[param(value_type = Option<String>, example = "-balance")]
+    sort: Option<SortParam>,
+    /// How many documents at most: 1 to 1000, 100 when nothing is said.
+    #[param(value_type = Option<u16>, minimum = 1, maximum = 1_000)]
+    limit: Option<Limit>,
+    /// Behind this place, as given by the `Link` of the page before.
+    cursor: Option<String>,
+}
+
+#[derive(Clone, Copy, Debug, Deserialize)]
+enum SortParam {
+    #[serde(rename = "owner")]
+    Owner,
+    #[serde(rename = "-owner")]
+    OwnerDescending,
+    #[serde(rename = "balance")]
+    Balance,
+    #[serde(rename = "-balance")]
+    BalanceDescending,
+}
+
+impl SortParam {
+    const fn name(self) -> &'static str {
+        match self {
+            Self::Owner => "owner",
+            Self::OwnerDescending => "-owner",
+            Self::Balance => "balance",
+            Self::BalanceDescending => "-balance",
+        }
+    }
+
+    const fn order(self) -> Sort {
+        match self {
+            Self::Owner => Sort::Owner,
+            Self::OwnerDescending => Sort::OwnerDescending,
+            Self::Balance => Sort::Balance,
+            Self::BalanceDescending => Sort::BalanceDescending,
+        }
+    }
+}
+
+/// 1 ..= [`PAGE_MAX`].
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Limit(usize);
+
+impl Default for Limit {
+    fn default() -> Self {
+        Self(PAGE_DEFAULT)
+    }
+}
+
+impl Limit {
+    pub(super) const fn get(self) -> usize {
+        self.0
+    }
+}
+
+impl<'de> Deserialize<'de> for Limit {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let limit = u64::deserialize(deserializer)?;
+        match usize::try_from(limit) {
+            Ok(limit) if (1..=PAGE_MAX).contains(&limit) => Ok(Self(limit)),
+            _ => Err(serde::de::Error::custom(format_args!("must be 1 to {PAGE_MAX}"))),
+        }
+    }
+}
+
+impl ListParams {
+    fn query(&self) -> BalanceQuery {
+        BalanceQuery {
+            owner: self.owner.clone(),
+            balance_gt: self.balance_gt,
+            balance_lt: self.balance_lt,
+            status: self.status,
+            sort: self.sort.map(SortParam::order).unwrap_or_default(),
+            limit: self.limit.unwrap_or_default().get(),
+            cursor: self.cursor.clone().map(Cursor),
+        }
+    }
+
+    /// The same question, behind another place.
+    fn next_query(&self, cursor: &Cursor) -> String {
+        let mut query = String::new();
+        let mut add = |name: &str, value: Option<String>| {
+            if let Some(value) = value {
+                let separator = if query.is_empty() { '?' } else { '&' };
+                query.push(separator);
+                query.push_str(name);
+                query.push('=');
+                encode(&value, &mut query);
+            }
+        };
+        add("owner", self.owner.as_ref().map(|owner| owner.as_str().to_owned()));
+        add("balance_gt", self.balance_gt.map(|balance| balance.to_string()));
+        add("balance_lt", self.balance_lt.map(|balance| balance.to_string()));
+        add("status", self.status.map(|status| status.as_str().to_owned()));
+        add("sort", self.sort.map(|sort| sort.name().to_owned()));
+        add("limit", self.limit.map(|limit| limit.get().to_string()));
+        add("cursor", Some(cursor.0.clone()));
+        query
+    }
+}
+
+/// Percent-encodes everything that is not unreserved in a URL.
+fn encode(text: &str, into: &mut String) {
+    for byte in text.bytes() {
+        if byte.is_ascii_alphanumeric() || b"-._~".contains(&byte) {
+            into.push(char::from(byte));
+        } else {
+            // Writing to a string cannot fail.
+            write!(into, "%{byte:02X}").unwrap_or_default();
+        }
+    }
+}
+
+/// `Link: <…>; rel="next"` for the page behind this one.
+pub(super) fn next_link(path: &str, query: &str) -> Result<HeaderMap, Problem> {
+    let mut headers = HeaderMap::new();
+    let link = format!("<{path}{query}>; rel=\"next\"");
+    headers.insert(LINK, link.parse().map_err(|_| Problem::new(Reason::Internal))?);
+    Ok(headers)
+}
+
+/// All balances, ordered by owner unless asked otherwise, page by page.
+#[utoipa::path(get, path = "/balance", tag = "balances", params(ListParams), responses(
+    (status = 200, description = "A page; `Link` with `rel=\"next\"` leads to the next one", body = Vec<BalanceView>,
+     headers(("Link" = String, description = "The next page, if there is one"))),
+    (status = 400, description = "A parameter is wrong", body = ProblemBody, content_type = "application/problem+json"),
+    (status = 503, description = "The projection is being built, or the index does not answer", body = ProblemBody,
+     content_type = "application/problem+json"),
+))]
+pub(super) async fn list<B: Backends>(
+    State(api): State<BalanceApi<B>>,
+    uri: Uri,
+    QueryParams(params): QueryParams<ListParams>,
+) -> Result<(HeaderMap, Json<Vec<BalanceView>>), Problem> {
+    let page = api.backends.index().search(&params.query()).await.map_err(refused)?;
+    let headers = match &page.next {
+        Some(cursor) => next_link(uri.path(), &params.next_query(cursor))?,
+        None => HeaderMap::new(),
+    };
+    Ok((headers, Json(page.balances.into_iter().map(BalanceView::from).collect())))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_link_asks_the_same_question_again() {
+        let params = ListParams {
+            owner: Owner::new("Zö & B").ok(),
+            balance_gt: Money::new(-5).ok(),
+            balance_lt: None,
+            status: Some(AccountStatus::Open),
+            sort: Some(SortParam::BalanceDescending),
+            limit: Some(Limit(7)),
+            cursor: Some("before".to_owned()),
+        };
+        assert_eq!(
+            params.next_query(&Cursor("a/b".to_owned())),
+            "?owner=Z%C3%B6%20%26%20B&balance_gt=-5&status=OPEN&sort=-balance&limit=7&cursor=a%2Fb"
+        );
+    }
+}

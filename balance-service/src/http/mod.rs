@@ -1,0 +1,84 @@
+//! What people and operators ask of the projection.
+//!
+//! Q1  An answer comes from the active generation, or says that there is none (503).
+//! Q2  A document is the fold of a prefix of its account's events. With `min_version` it is never an older one: the
+//!     answer waits as long as it was asked to, and then says how far the view is (504).
+//! Q3  A list shows what the index shows: a change may take until the next refresh of the index to be in it.
+//! Q4  What a request may take is bounded: documents of a page, time of a wait, length of a query.
+
+mod list;
+mod one;
+mod parked;
+mod ready;
+mod rebuild;
+mod view;
+
+use axum::Router;
+use shared::backends::Backends;
+use shared::clock::Clock;
+use shared::http::{Operations, Problem, Reason, described, described_at, with_operations};
+use shared::index::QueryError;
+use shared::telemetry::MetricsReader;
+use tokio_util::sync::CancellationToken;
+use utoipa::OpenApi;
+use utoipa_axum::router::OpenApiRouter;
+
+pub use view::{BalanceView, ParkedView, PartitionView, RebuildView};
+
+use crate::Visibility;
+use crate::rebuild::Rebuilds;
+
+#[derive(OpenApi)]
+#[openapi(info(
+    title = "Balance service",
+    description = "Balances as a view of the event store: queries, rebuilds, accounts that stand still. \
+                   Money is an integer in minor units; every refusal is application/problem+json.",
+))]
+struct Description;
+
+/// What the routes ask. Cheap to clone.
+#[derive(Clone, Debug)]
+pub struct BalanceApi<B> {
+    /// Where the balances are.
+    pub backends: B,
+    /// The requests about rebuilds.
+    pub rebuilds: Rebuilds<B>,
+    /// Wakes those who wait for a version.
+    pub visibility: Visibility,
+    /// The time of day.
+    pub clock: Clock,
+    /// Ends the streams, which would hold up a shutdown.
+    pub shutdown: CancellationToken,
+}
+
+impl<B: Backends> BalanceApi<B> {
+    /// Every route of the service, for [`shared::http::serve`].
+    pub fn router(self, metrics: Option<MetricsReader>) -> Router {
+        let backends = self.backends.clone();
+        let operations = Operations::new(move || ready::dependencies(backends.clone()), metrics);
+        let routes = OpenApiRouter::with_openapi(Description::openapi())
+            .routes(described(list::__path_list, list::list::<B>))
+            .routes(described_at("/", list::__path_list, list::list::<B>))
+            .routes(described_at("/balance/", list::__path_list, list::list::<B>))
+            .routes(described(one::__path_one, one::one::<B>))
+            .routes(described(parked::__path_parked, parked::parked::<B>))
+            .routes(described(parked::__path_retry, parked::retry::<B>))
+            .routes(described(rebuild::__path_start, rebuild::start::<B>))
+            .routes(described(rebuild::__path_start_by_get, rebuild::start_by_get::<B>))
+            .routes(described_at("/rebuild/balance", rebuild::__path_start_by_get, rebuild::start_by_get::<B>))
+            .routes(described(rebuild::__path_status, rebuild::status::<B>))
+            .routes(described(rebuild::__path_cancel, rebuild::cancel::<B>))
+            .routes(described(rebuild::__path_rollback, rebuild::rollback::<B>))
+            .with_state(self);
+        with_operations(routes, operations)
+    }
+}
+
+/// Why a query has no answer, for the client.
+fn refused(failure: QueryError) -> Problem {
+    match failure {
+        QueryError::NoGeneration => Problem::new(Reason::Unavailable).detail("the projection is being built"),
+        QueryError::BadCursor => Problem::invalid("cursor", failure.to_string()),
+        QueryError::Backend(failure) => failure.into(),
+    }
+}

@@ -1,0 +1,122 @@
+//! One balance, at once or as soon as it has the version its reader knows of.
+
+use std::time::Duration;
+
+use axum::Json;
+use axum::extract::State;
+use serde::{Deserialize, Deserializer};
+use shared::backends::Backends;
+use shared::coordinate::Version;
+use shared::http::{PathId, Problem, ProblemBody, QueryParams, Reason, TimeAllowance};
+use shared::id::AccountId;
+use shared::index::{Balance, BalanceIndex};
+use tokio::time::Instant;
+use utoipa::IntoParams;
+
+use super::{BalanceApi, BalanceView, refused};
+
+/// The longest wait a client may ask for.
+const WAIT_MAX: Duration = Duration::from_secs(30);
+
+/// The first pause between two looks, in case another process writes the document. Most are written within milliseconds.
+const LOOK_AGAIN_MIN: Duration = Duration::from_millis(2);
+
+/// The longest pause between two looks: what a wait may take longer than it had to.
+const LOOK_AGAIN_MAX: Duration = Duration::from_millis(50);
+
+/// What the reader knows of, and how long he waits for it.
+#[derive(Debug, Deserialize, IntoParams)]
+#[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
+pub(super) struct WaitParams {
+    /// Answer with this version or a later one.
+    #[param(value_type = Option<u64>)]
+    min_version: Option<Version>,
+    /// Wait so long for it, in milliseconds: at most 30000, not at all when nothing is said.
+    #[param(value_type = Option<u64>, maximum = 30_000)]
+    wait_ms: Option<Wait>,
+}
+
+#[derive(Clone, Copy, Debug, Default)]
+struct Wait(Duration);
+
+impl<'de> Deserialize<'de> for Wait {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let wait = Duration::from_millis(u64::deserialize(deserializer)?);
+        if wait <= WAIT_MAX {
+            Ok(Self(wait))
+        } else {
+            Err(serde::de::Error::custom(format_args!("must be at most {}", WAIT_MAX.as_millis())))
+        }
+    }
+}
+
+/// The balance of one account. With `min_version` never an older one.
+#[utoipa::path(get, path = "/balance/{id}", tag = "balances",
+    params(("id" = Uuid, Path, description = "The account"), WaitParams),
+    responses(
+        (status = 200, description = "The balance", body = BalanceView),
+        (status = 400, description = "The id or a parameter is wrong", body = ProblemBody,
+         content_type = "application/problem+json"),
+        (status = 404, description = "No such account", body = ProblemBody, content_type = "application/problem+json"),
+        (status = 503, description = "The projection is being built, or the index does not answer", body = ProblemBody,
+         content_type = "application/problem+json"),
+        (status = 504, description = "The view has not reached the version; `version` is the one it has", body = ProblemBody,
+         content_type = "application/problem+json"),
+    ),
+)]
+pub(super) async fn one<B: Backends>(
+    State(api): State<BalanceApi<B>>,
+    PathId(account): PathId<AccountId>,
+    QueryParams(params): QueryParams<WaitParams>,
+    time: TimeAllowance,
+) -> Result<Json<BalanceView>, Problem> {
+    let found = match (params.min_version, params.wait_ms) {
+        (None, Some(_)) => return Err(Problem::invalid("wait_ms", "needs min_version")),
+        (None, None) => api.backends.index().get(account).await.map_err(refused)?,
+        (Some(version), wait) => {
+            let wait = wait.unwrap_or_default().0;
+            time.extend(wait);
+            Some(api.at_least(account, version, wait).await?).flatten()
+        }
+    };
+    let found = found.ok_or_else(|| Problem::new(Reason::AccountNotFound))?;
+    Ok(Json(found.into()))
+}
+
+impl<B: Backends> BalanceApi<B> {
+    /// The document at this version or a later one. Nothing only if every version was good enough and there is none.
+    async fn at_least(&self, account: AccountId, min: Version, wait: Duration) -> Result<Option<Balance>, Problem> {
+        let deadline = Instant::now() + wait;
+        let mut pause = LOOK_AGAIN_MIN;
+        let watch = self.visibility.watch(account);
+        loop {
+            // Registered before the look, so that a write between look and wait is not missed.
+            let mut written = std::pin::pin!(watch.written());
+            written.as_mut().enable();
+            let last_look = Instant::now() >= deadline;
+            let found = self.backends.index().get(account).await.map_err(refused)?;
+            let version = found.as_ref().map_or(Version::EMPTY, |balance| balance.version);
+            if version >= min {
+                return Ok(found);
+            }
+            if last_look {
+                return Err(not_yet(min, version));
+            }
+            let next = deadline.min(Instant::now() + pause);
+            tokio::select! {
+                biased;
+                () = written => {}
+                () = tokio::time::sleep_until(next) => {}
+            }
+            pause = (pause * 2).min(LOOK_AGAIN_MAX);
+        }
+    }
+}
+
+fn not_yet(min: Version, version: Version) -> Problem {
+    Problem::new(Reason::NotYetVisible)
+        .detail(format!("the view has version {}, asked for was {}", version.get(), min.get()))
+        .member("version", version.get())
+        .member("min_version", min.get())
+}

@@ -1,0 +1,94 @@
+//! Accounts that do not move on, and how an operator lets one try again.
+
+use axum::Json;
+use axum::extract::State;
+use axum::http::{HeaderMap, Uri};
+use serde::Deserialize;
+use shared::backends::Backends;
+use shared::http::{PathId, Problem, ProblemBody, QueryParams, Reason};
+use shared::id::AccountId;
+use shared::index::ApplyError;
+use tracing::warn;
+use utoipa::IntoParams;
+
+use super::list::{Limit, next_link};
+use super::{BalanceApi, BalanceView, ParkedView, refused};
+use crate::parking::{self, ParkingError};
+
+/// A page of parked accounts.
+#[derive(Debug, Deserialize, IntoParams)]
+#[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
+pub(super) struct ParkedParams {
+    /// How many accounts at most: 1 to 1000, 100 when nothing is said.
+    #[param(value_type = Option<u16>, minimum = 1, maximum = 1_000)]
+    limit: Option<Limit>,
+    /// Behind this account.
+    #[param(value_type = Option<Uuid>)]
+    cursor: Option<AccountId>,
+}
+
+/// The parked accounts of the active generation, page by page.
+#[utoipa::path(get, path = "/balance/parked", tag = "parked", params(ParkedParams), responses(
+    (status = 200, description = "A page; `Link` with `rel=\"next\"` leads to the next one", body = Vec<ParkedView>),
+    (status = 400, description = "A parameter is wrong", body = ProblemBody, content_type = "application/problem+json"),
+    (status = 503, description = "The projection is being built, or the index does not answer", body = ProblemBody,
+     content_type = "application/problem+json"),
+))]
+pub(super) async fn parked<B: Backends>(
+    State(api): State<BalanceApi<B>>,
+    uri: Uri,
+    QueryParams(params): QueryParams<ParkedParams>,
+) -> Result<(HeaderMap, Json<Vec<ParkedView>>), Problem> {
+    let limit = params.limit.unwrap_or_default().get();
+    let parked = parking::parked(&api.backends, params.cursor, limit).await.map_err(stays_parked)?;
+    let headers = match parked.last() {
+        Some(last) if parked.len() == limit => {
+            next_link(uri.path(), &format!("?limit={limit}&cursor={}", last.account))?
+        }
+        _ => HeaderMap::new(),
+    };
+    Ok((headers, Json(parked.into_iter().map(ParkedView::from).collect())))
+}
+
+/// Folds a parked account again from its first event, and lets it go if that works.
+#[utoipa::path(post, path = "/balance/parked/{id}/retry", tag = "parked",
+    params(("id" = Uuid, Path, description = "The account")),
+    responses(
+        (status = 200, description = "It moves on; its balance now", body = BalanceView),
+        (status = 400, description = "The id is wrong", body = ProblemBody, content_type = "application/problem+json"),
+        (status = 404, description = "It is not parked", body = ProblemBody, content_type = "application/problem+json"),
+        (status = 409, description = "It stays parked: `parked` says why", body = ProblemBody,
+         content_type = "application/problem+json"),
+        (status = 503, description = "A backend does not answer, or the queries are just being turned", body = ProblemBody,
+         content_type = "application/problem+json"),
+    ),
+)]
+pub(super) async fn retry<B: Backends>(
+    State(api): State<BalanceApi<B>>,
+    PathId(account): PathId<AccountId>,
+) -> Result<Json<BalanceView>, Problem> {
+    let balance = parking::retry(&api.backends, &api.clock, account).await.map_err(stays_parked)?;
+    Ok(Json(balance.into()))
+}
+
+fn stays_parked(refusal: ParkingError) -> Problem {
+    match refusal {
+        ParkingError::NotParked => Problem::new(Reason::NotParked),
+        ParkingError::StillPoison(parked) => {
+            let parked = serde_json::to_value(ParkedView::from(parked)).unwrap_or_default();
+            Problem::new(Reason::StillParked).member("parked", parked)
+        }
+        ParkingError::Query(failure) => refused(failure),
+        ParkingError::Backend(failure) | ParkingError::Apply(ApplyError::Backend(failure)) => failure.into(),
+        ParkingError::Apply(
+            refusal @ (ApplyError::Sealed(_)
+            | ApplyError::Gone(_)
+            | ApplyError::Fenced { .. }
+            | ApplyError::Refused { .. }),
+        ) => {
+            warn!(%refusal, "parked account not let go");
+            Problem::new(Reason::Unavailable).detail("the queries are just being turned")
+        }
+    }
+}

@@ -1,0 +1,154 @@
+//! Rebuilds: start one, watch it, cancel it, go back.
+
+use std::convert::Infallible;
+use std::time::Duration;
+
+use axum::Json;
+use axum::extract::State;
+use axum::http::header::{ACCEPT, CACHE_CONTROL, LOCATION};
+use axum::http::{HeaderMap, HeaderName, Method, StatusCode};
+use axum::response::sse::{Event, KeepAlive, Sse};
+use axum::response::{IntoResponse, Response};
+use futures::stream::{self, Stream};
+use shared::backends::Backends;
+use shared::http::{Problem, ProblemBody, Reason};
+
+use super::{BalanceApi, RebuildView};
+use crate::rebuild::RebuildRefusal;
+
+/// How often a watched job is looked at.
+const LOOK_EVERY: Duration = Duration::from_millis(500);
+
+/// Where a job is watched.
+const STATUS_PATH: &str = "/balance/rebuild/status";
+
+type Started = (StatusCode, [(HeaderName, &'static str); 2], Json<RebuildView>);
+
+fn started(status: impl Into<RebuildView>) -> Started {
+    // Starting by GET is an old habit of clients; a cache must not answer it.
+    (StatusCode::ACCEPTED, [(LOCATION, STATUS_PATH), (CACHE_CONTROL, "no-store")], Json(status.into()))
+}
+
+/// Starts a rebuild of all balances from the event store, beside the running projection.
+#[utoipa::path(post, path = "/balance/rebuild", tag = "rebuild", responses(
+    (status = 202, description = "It has begun; `Location` tells where to watch it", body = RebuildView),
+    (status = 409, description = "One is running; it is in `running`", body = ProblemBody,
+     content_type = "application/problem+json"),
+    (status = 503, description = "A backend does not answer", body = ProblemBody, content_type = "application/problem+json"),
+))]
+pub(super) async fn start<B: Backends>(State(api): State<BalanceApi<B>>) -> Result<Started, Problem> {
+    api.rebuilds.start().await.map(started).map_err(refused)
+}
+
+/// The same for clients that start it by GET.
+#[utoipa::path(get, path = "/balance/rebuild", tag = "rebuild", responses(
+    (status = 202, description = "It has begun; `Location` tells where to watch it", body = RebuildView),
+    (status = 409, description = "One is running; it is in `running`", body = ProblemBody,
+     content_type = "application/problem+json"),
+    (status = 503, description = "A backend does not answer", body = ProblemBody, content_type = "application/problem+json"),
+))]
+pub(super) async fn start_by_get<B: Backends>(
+    method: Method,
+    State(api): State<BalanceApi<B>>,
+) -> Result<Started, Problem> {
+    // A GET route answers HEAD as well, and whoever sends that wants nothing to happen.
+    if method == Method::HEAD {
+        return Err(Problem::new(Reason::MethodNotAllowed));
+    }
+    api.rebuilds.start().await.map(started).map_err(refused)
+}
+
+/// The running or last job. As `text/event-stream`, an event for each step until it is over.
+#[utoipa::path(get, path = "/balance/rebuild/status", tag = "rebuild", responses(
+    (status = 200, description = "The job", content((RebuildView = "application/json"), (String = "text/event-stream"))),
+    (status = 404, description = "There never was one", body = ProblemBody, content_type = "application/problem+json"),
+    (status = 503, description = "A backend does not answer", body = ProblemBody, content_type = "application/problem+json"),
+))]
+pub(super) async fn status<B: Backends>(
+    State(api): State<BalanceApi<B>>,
+    headers: HeaderMap,
+) -> Result<Response, Problem> {
+    let status = api.rebuilds.status().await?.ok_or_else(|| Problem::new(Reason::NoRebuild))?;
+    if wants_events(&headers) {
+        return Ok(Sse::new(events(api)).keep_alive(KeepAlive::default()).into_response());
+    }
+    Ok(([(CACHE_CONTROL, "no-store")], Json(RebuildView::from(status))).into_response())
+}
+
+/// Cancels the running job, unless it is switching already. Nothing of it stays behind.
+#[utoipa::path(delete, path = "/balance/rebuild", tag = "rebuild", responses(
+    (status = 200, description = "It is cancelled", body = RebuildView),
+    (status = 404, description = "None is running", body = ProblemBody, content_type = "application/problem+json"),
+    (status = 409, description = "It is too late", body = ProblemBody, content_type = "application/problem+json"),
+    (status = 503, description = "A backend does not answer", body = ProblemBody, content_type = "application/problem+json"),
+))]
+pub(super) async fn cancel<B: Backends>(State(api): State<BalanceApi<B>>) -> Result<Json<RebuildView>, Problem> {
+    api.rebuilds.cancel().await.map(|status| Json(status.into())).map_err(refused)
+}
+
+/// Turns the queries back to the previous generation, while it is kept.
+#[utoipa::path(post, path = "/balance/rebuild/rollback", tag = "rebuild", responses(
+    (status = 202, description = "It has begun; `Location` tells where to watch it", body = RebuildView),
+    (status = 409, description = "None is kept, or a job is running", body = ProblemBody,
+     content_type = "application/problem+json"),
+    (status = 503, description = "A backend does not answer", body = ProblemBody, content_type = "application/problem+json"),
+))]
+pub(super) async fn rollback<B: Backends>(State(api): State<BalanceApi<B>>) -> Result<Started, Problem> {
+    api.rebuilds.rollback().await.map(started).map_err(refused)
+}
+
+fn refused(refusal: RebuildRefusal) -> Problem {
+    match refusal {
+        RebuildRefusal::Running(status) => {
+            let running = serde_json::to_value(RebuildView::from(*status)).unwrap_or_default();
+            Problem::new(Reason::RebuildRunning).member("running", running)
+        }
+        RebuildRefusal::NothingToCancel => Problem::new(Reason::NoRebuild).detail("no rebuild is running"),
+        RebuildRefusal::TooLate(_) => Problem::new(Reason::RebuildNotCancellable).detail(refusal.to_string()),
+        RebuildRefusal::NoPrevious => Problem::new(Reason::NothingToRollBack),
+        RebuildRefusal::Backend(failure) => failure.into(),
+    }
+}
+
+fn wants_events(headers: &HeaderMap) -> bool {
+    let mut kinds =
+        headers.get_all(ACCEPT).iter().filter_map(|value| value.to_str().ok()).flat_map(|kinds| kinds.split(','));
+    kinds.any(|kind| kind.split(';').next().is_some_and(|kind| kind.trim() == "text/event-stream"))
+}
+
+/// What a stream has told last.
+#[derive(Default)]
+struct Told {
+    text: String,
+    over: bool,
+}
+
+/// The job whenever it has changed, until it is over, a backend fails, or the service stops. A client that wants to go on
+/// asks again.
+fn events<B: Backends>(api: BalanceApi<B>) -> impl Stream<Item = Result<Event, Infallible>> {
+    stream::unfold((api, Told::default()), |(api, told)| async move {
+        let told = api.next_change(told).await?;
+        let event = Event::default().event("status").data(&told.text);
+        Some((Ok(event), (api, told)))
+    })
+}
+
+impl<B: Backends> BalanceApi<B> {
+    async fn next_change(&self, told: Told) -> Option<Told> {
+        if told.over {
+            return None;
+        }
+        loop {
+            let status = RebuildView::from(self.rebuilds.status().await.ok()??);
+            let text = serde_json::to_string(&status).ok()?;
+            if text != told.text {
+                return Some(Told { text, over: !status.state.is_running() });
+            }
+            tokio::select! {
+                biased;
+                () = self.shutdown.cancelled() => return None,
+                () = tokio::time::sleep(LOOK_EVERY) => {}
+            }
+        }
+    }
+}

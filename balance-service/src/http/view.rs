@@ -1,0 +1,155 @@
+use serde::Serialize;
+use shared::clock::Timestamp;
+use shared::coordinate::Version;
+use shared::id::AccountId;
+use shared::index::{AccountStatus, Balance, Generation, Parked};
+use shared::money::{Currency, Money};
+use shared::owner::Owner;
+use shared::partition::Partition;
+use utoipa::ToSchema;
+
+use crate::rebuild::{JobId, JobState, PartitionProgress, Purpose, RebuildStatus};
+use crate::verify::Verification;
+
+/// The balance of one account.
+#[derive(Clone, Debug, Serialize, ToSchema)]
+#[schema(as = Balance)]
+pub struct BalanceView {
+    /// The account.
+    #[schema(value_type = Uuid)]
+    pub id: AccountId,
+    /// Whose it is.
+    #[schema(value_type = String, example = "Paulo")]
+    pub owner: Owner,
+    /// What is on it, in minor units.
+    #[schema(value_type = i64, example = 12_050)]
+    pub balance: Money,
+    /// `OPEN` or `CLOSED`.
+    #[schema(value_type = String, example = "OPEN")]
+    pub status: AccountStatus,
+    /// How many events are in it.
+    #[schema(value_type = u64, example = 3)]
+    pub version: Version,
+    /// The one currency of the account, by ISO 4217.
+    #[schema(value_type = String, example = "EUR")]
+    pub currency: Currency,
+    /// When it was opened.
+    #[schema(value_type = String, format = DateTime)]
+    pub opened_at: Timestamp,
+    /// When its last event happened.
+    #[schema(value_type = String, format = DateTime)]
+    pub updated_at: Timestamp,
+}
+
+impl From<Balance> for BalanceView {
+    fn from(document: Balance) -> Self {
+        let Balance { id, event_id: _, owner, status, currency, balance, version, opened_at, updated_at } = document;
+        Self { id, owner, balance, status, version, currency, opened_at, updated_at }
+    }
+}
+
+/// An account that does not move on, since its next event cannot be folded.
+#[derive(Clone, Debug, Serialize, ToSchema)]
+#[schema(as = Parked)]
+pub struct ParkedView {
+    /// The account.
+    #[schema(value_type = Uuid)]
+    pub id: AccountId,
+    /// The first version that is not in its balance.
+    #[schema(value_type = u64)]
+    pub at: Version,
+    /// Why.
+    pub reason: String,
+    /// Since when.
+    #[schema(value_type = String, format = DateTime)]
+    pub since: Timestamp,
+}
+
+impl From<Parked> for ParkedView {
+    fn from(Parked { account, at, reason, since }: Parked) -> Self {
+        Self { id: account, at, reason, since }
+    }
+}
+
+/// A rebuild or a rollback, and how far it is.
+#[derive(Clone, Debug, Serialize, ToSchema)]
+#[schema(as = Rebuild)]
+pub struct RebuildView {
+    /// Its name.
+    #[schema(value_type = Uuid)]
+    pub job: JobId,
+    /// `rebuild`, `restore` (there was no projection) or `rollback`.
+    #[schema(value_type = String, example = "rebuild")]
+    pub purpose: Purpose,
+    /// `replaying`, `catching_up`, `verifying`, `switching`, `done`, `failed` or `cancelled`.
+    #[schema(value_type = String, example = "replaying")]
+    pub state: JobState,
+    /// The generation that is to answer the queries; nothing before it was made.
+    #[schema(value_type = Option<u32>)]
+    pub generation: Option<Generation>,
+    /// The generation that answered them when the job began.
+    #[schema(value_type = Option<u32>)]
+    pub previous: Option<Generation>,
+    /// When it was asked for.
+    #[schema(value_type = String, format = DateTime)]
+    pub started_at: Timestamp,
+    /// When it was over.
+    #[schema(value_type = Option<String>, format = DateTime)]
+    pub finished_at: Option<Timestamp>,
+    /// Until when a rollback is possible.
+    #[schema(value_type = Option<String>, format = DateTime)]
+    pub keep_previous_until: Option<Timestamp>,
+    /// How far each partition has come.
+    pub partitions: Vec<PartitionView>,
+    /// Events replayed per second since the job began; nothing while none was.
+    pub events_per_second: Option<u64>,
+    /// Seconds until the replay is done at this rate; nothing when unknown or done.
+    pub eta_seconds: Option<u64>,
+    /// The result of comparing the new generation with the store: how many documents were compared, how many are wrong
+    /// in which way, and the first findings.
+    #[schema(value_type = Option<Object>)]
+    pub verification: Option<Verification>,
+    /// Why it failed.
+    pub failure: Option<String>,
+}
+
+/// How far one partition of the new generation has come.
+#[derive(Clone, Debug, Serialize, ToSchema)]
+#[schema(as = RebuildPartition)]
+pub struct PartitionView {
+    /// The partition, from 1.
+    #[schema(value_type = u16)]
+    pub partition: Partition,
+    /// `waiting`, `replaying` or `live`.
+    pub state: &'static str,
+    /// Events replayed.
+    pub done: u64,
+    /// Events to replay; nothing before they were counted.
+    pub total: Option<u64>,
+}
+
+impl From<RebuildStatus> for RebuildView {
+    fn from(RebuildStatus { job, partitions, events_per_second, eta_seconds }: RebuildStatus) -> Self {
+        Self {
+            job: job.job,
+            purpose: job.purpose,
+            state: job.state,
+            generation: job.generation,
+            previous: job.previous,
+            started_at: job.started_at,
+            finished_at: job.finished_at,
+            keep_previous_until: job.keep_previous_until,
+            partitions: partitions.into_iter().map(PartitionView::from).collect(),
+            events_per_second,
+            eta_seconds,
+            verification: job.verification,
+            failure: job.failure,
+        }
+    }
+}
+
+impl From<PartitionProgress> for PartitionView {
+    fn from(PartitionProgress { partition, state, done, total }: PartitionProgress) -> Self {
+        Self { partition, state, done, total }
+    }
+}

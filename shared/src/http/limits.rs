@@ -10,6 +10,8 @@ pub struct Limits {
     /// From the end of the header to the start of the answer. A handler that waits on purpose asks for more with
     /// [`TimeAllowance`](super::TimeAllowance).
     pub request: Duration,
+    /// How long a client may take nothing of its answer.
+    pub stall: Duration,
     /// Bytes of a body.
     pub body_bytes: usize,
     /// Connections at a time; further ones wait in the kernel's queue.
@@ -25,6 +27,7 @@ impl Default for Limits {
             // Shorter than `request`, so that a slow client is told that it was slow, and not that we were.
             body: Duration::from_secs(5),
             request: Duration::from_secs(10),
+            stall: Duration::from_secs(10),
             // Far above any command; the store takes events up to the same size.
             body_bytes: 64 * 1024,
             // Each costs some kilobytes and a file descriptor.

@@ -20,6 +20,7 @@ mod problem;
 mod query;
 mod reason;
 mod serve;
+mod stall;
 
 pub use described::{described, described_at};
 pub use extract::{JsonBody, PathId, header};

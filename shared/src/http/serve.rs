@@ -1,7 +1,8 @@
 //! From a listening socket to answered requests, and back to nothing.
 //!
 //! The accept loop is our own: hyper cuts off a header that never ends only when it is given a timer, and it can be
-//! told here how many connections there may be, and for how long they may linger at shutdown.
+//! told here how many connections there may be, for how long a client may not take its answer, and for how long a
+//! connection may linger at shutdown.
 
 use std::io;
 use std::sync::Arc;
@@ -20,6 +21,7 @@ use tokio_util::sync::CancellationToken;
 use tower::ServiceExt;
 use tracing::{debug, info, warn};
 
+use super::stall::Unstalled;
 use super::{Limits, guarded};
 use crate::telemetry::metric::HTTP_CONNECTIONS;
 
@@ -118,7 +120,10 @@ impl Server {
                 .timer(TokioTimer::new())
                 .header_read_timeout(self.limits.header)
                 .max_buf_size(HEADER_BYTES_MAX)
-                .serve_connection(TokioIo::new(stream), TowerToHyperService::new(handler))
+                .serve_connection(
+                    TokioIo::new(Unstalled::new(stream, self.limits.stall)),
+                    TowerToHyperService::new(handler)
+                )
         );
         let ended = tokio::select! {
             biased;

@@ -113,3 +113,14 @@ async fn a_connection_beyond_the_limit_waits_for_its_turn() {
     })
     .await;
 }
+
+#[tokio::test]
+async fn a_client_that_does_not_take_its_answer_does_not_keep_its_place() {
+    with_server(Limits { connections: 1, ..SHORT }, async |server| {
+        let mut idle = TcpStream::connect(server.address).await.unwrap();
+        idle.write_all(b"GET /large HTTP/1.1\r\nhost: x\r\n\r\n").await.unwrap();
+        assert_eq!(ask(server.address, "GET", "/list").await.status, 200);
+        drop(idle);
+    })
+    .await;
+}

@@ -4,4 +4,5 @@
 mod client;
 mod input;
 mod lifetime;
+mod operation;
 mod server;

@@ -21,6 +21,7 @@ pub(crate) const SHORT: Limits = Limits {
     header: Duration::from_millis(300),
     body: Duration::from_millis(300),
     request: Duration::from_millis(600),
+    stall: Duration::from_millis(300),
     body_bytes: 64 * 1024,
     connections: 16,
     drain: Duration::from_secs(20),
@@ -28,7 +29,7 @@ pub(crate) const SHORT: Limits = Limits {
 
 /// Limits no test meets.
 pub(crate) const PATIENT: Limits =
-    Limits { header: GENEROUS, body: GENEROUS, request: GENEROUS, drain: GENEROUS, ..SHORT };
+    Limits { header: GENEROUS, body: GENEROUS, request: GENEROUS, stall: GENEROUS, drain: GENEROUS, ..SHORT };
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -88,6 +89,7 @@ fn router(begun: Arc<Notify>, release: Arc<Notify>) -> Router {
         .route("/stuck", get(std::future::pending::<()>).post(std::future::pending::<()>))
         .route("/patient", get(wait_on_purpose))
         .route("/held", get(held))
+        .route("/large", get(async || "x".repeat(64 * 1024 * 1024)))
 }
 
 async fn order(JsonBody(order): JsonBody<Order>) -> String {

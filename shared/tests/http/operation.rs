@@ -1,0 +1,78 @@
+//! The routes an operator asks.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use axum::Router;
+use axum::body::Body;
+use axum::http::{Request, StatusCode};
+use http_body_util::BodyExt;
+use serde_json::{Value, json};
+use shared::http::{Dependency, Limits, Operations, Reason, guarded, with_operations};
+use shared::telemetry::install_metrics;
+use tower::ServiceExt;
+use utoipa_axum::router::OpenApiRouter;
+
+fn service(store_answers: Arc<AtomicBool>) -> Router {
+    let dependencies = move || {
+        let ready = store_answers.load(Ordering::Relaxed);
+        async move { vec![Dependency { name: "store", ready }, Dependency { name: "index", ready: true }] }
+    };
+    let metrics = install_metrics().unwrap();
+    let operations = Operations::new(dependencies, Some(metrics));
+    guarded(with_operations(OpenApiRouter::default(), operations), "test", Limits::default())
+}
+
+async fn get(service: &Router, path: &str) -> (StatusCode, String) {
+    let request = Request::builder().uri(path).body(Body::empty()).unwrap();
+    let response = service.clone().oneshot(request).await.unwrap();
+    let status = response.status();
+    let body = response.into_body().collect().await.unwrap().to_bytes();
+    (status, String::from_utf8(body.to_vec()).unwrap())
+}
+
+#[tokio::test]
+async fn a_service_is_ready_while_everything_it_needs_answers() {
+    let store_answers = Arc::new(AtomicBool::new(true));
+    let service = service(Arc::clone(&store_answers));
+    assert_eq!(get(&service, "/readyz").await.0, StatusCode::OK);
+
+    store_answers.store(false, Ordering::Relaxed);
+    let (status, body) = get(&service, "/readyz").await;
+    let problem: Value = serde_json::from_str(&body).unwrap();
+    assert_eq!(status, StatusCode::SERVICE_UNAVAILABLE);
+    assert_eq!(problem["dependencies"][0], json!({ "name": "store", "ready": false }));
+    assert_eq!(get(&service, "/healthz").await.0, StatusCode::OK);
+}
+
+#[tokio::test]
+async fn requests_are_counted_by_pattern_and_never_by_path() {
+    let service = service(Arc::default());
+    get(&service, "/problems/secret-name").await;
+    get(&service, "/secret-path").await;
+    let (_, metrics) = get(&service, "/metrics").await;
+    assert!(metrics.contains(r#"route="/problems/{code}""#), "{metrics}");
+    assert!(metrics.contains(r#"route="unmatched""#), "{metrics}");
+    assert!(metrics.contains("http_request_duration_seconds_bucket"), "{metrics}");
+    assert!(!metrics.contains("secret"), "{metrics}");
+}
+
+#[tokio::test]
+async fn the_type_of_every_problem_is_a_path_that_explains_it() {
+    let service = service(Arc::default());
+    for reason in Reason::ALL {
+        let (status, body) = get(&service, &reason.type_uri()).await;
+        let explained: Value = serde_json::from_str(&body).unwrap();
+        assert_eq!((status, explained["status"].as_u64()), (StatusCode::OK, Some(reason.status().as_u16().into())));
+    }
+    assert_eq!(get(&service, "/problems/unheard-of").await.0, StatusCode::NOT_FOUND);
+}
+
+#[tokio::test]
+async fn the_description_names_every_operational_route() {
+    let service = service(Arc::default());
+    let description: Value = serde_json::from_str(&get(&service, "/openapi.json").await.1).unwrap();
+    for path in ["/healthz", "/readyz", "/metrics", "/problems/{code}"] {
+        assert!(description["paths"].get(path).is_some(), "{path}");
+    }
+}

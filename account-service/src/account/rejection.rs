@@ -1,0 +1,65 @@
+use shared::id::AccountId;
+
+/// Why the bank says no. Nothing has happened and nothing will.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Rejection {
+    /// No such account was ever opened.
+    #[error("account {account} does not exist")]
+    AccountNotFound {
+        /// The account.
+        account: AccountId,
+    },
+    /// The account is closed for good.
+    #[error("account {account} is closed")]
+    AccountClosed {
+        /// The account.
+        account: AccountId,
+    },
+    /// The id belongs to an account already.
+    #[error("account {account} is open already")]
+    AlreadyOpen {
+        /// The account.
+        account: AccountId,
+    },
+    /// The balance would fall below what the account may be overdrawn.
+    #[error("account {account} does not hold enough money")]
+    InsufficientFunds {
+        /// The account.
+        account: AccountId,
+    },
+    /// Only an account with a balance of zero can be closed.
+    #[error("account {account} cannot be closed while its balance is not zero")]
+    BalanceNotZero {
+        /// The account.
+        account: AccountId,
+    },
+    /// The balance would leave the range of numbers that every JSON reader holds exactly.
+    #[error("the balance of account {account} would exceed the greatest the bank keeps")]
+    BalanceLimitExceeded {
+        /// The account.
+        account: AccountId,
+    },
+    /// A transfer needs two accounts.
+    #[error("a transfer needs two different accounts")]
+    SameAccount,
+    /// The bank does not exchange currencies.
+    #[error("the accounts of a transfer must have the same currency")]
+    CurrencyMismatch,
+}
+
+impl Rejection {
+    /// The stable name of the reason, for machines.
+    #[must_use]
+    pub const fn code(&self) -> &'static str {
+        match self {
+            Self::AccountNotFound { .. } => "account_not_found",
+            Self::AccountClosed { .. } => "account_closed",
+            Self::AlreadyOpen { .. } => "account_already_open",
+            Self::InsufficientFunds { .. } => "insufficient_funds",
+            Self::BalanceNotZero { .. } => "balance_not_zero",
+            Self::BalanceLimitExceeded { .. } => "balance_limit_exceeded",
+            Self::SameAccount => "same_account",
+            Self::CurrencyMismatch => "currency_mismatch",
+        }
+    }
+}

@@ -3,3 +3,4 @@
 //! [`account`] holds the rules and knows no I/O; [`command`] decides commands in batches and appends them.
 
 pub mod account;
+pub mod command;

@@ -1,1 +1,3 @@
+//! The account service as a process of its own.
+
 fn main() {}

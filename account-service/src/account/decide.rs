@@ -42,12 +42,12 @@ pub fn decide<'a>(
             if from == to {
                 return Err(Rejection::SameAccount);
             }
-            let (payer, payee) = (open(*from)?, open(*to)?);
-            if payer.currency != payee.currency {
+            let (payer, receiver) = (open(*from)?, open(*to)?);
+            if payer.currency != receiver.currency {
                 return Err(Rejection::CurrencyMismatch);
             }
             payer.may_pay(*amount)?;
-            payee.may_receive(*amount)?;
+            receiver.may_receive(*amount)?;
             Ok(vec![
                 (*from, AccountEvent::TransferSent { transaction, to: *to, amount: *amount }),
                 (*to, AccountEvent::TransferReceived { transaction, from: *from, amount: *amount }),

@@ -53,9 +53,8 @@ impl Account {
 
     fn opened(stream: AccountId, event: &AccountEvent, time: Timestamp) -> Option<Self> {
         match event {
-            AccountEvent::AccountOpened { currency, overdraft_limit, opening, personal } => (*overdraft_limit
-                >= Money::ZERO)
-                .then(|| Self {
+            AccountEvent::AccountOpened { currency, overdraft_limit, opening, personal } => {
+                (*overdraft_limit >= Money::ZERO).then(|| Self {
                     id: stream,
                     version: Version::EMPTY.next(),
                     owner: personal.owner.clone(),
@@ -65,7 +64,8 @@ impl Account {
                     status: Status::Open,
                     opened_at: time,
                     updated_at: time,
-                }),
+                })
+            }
             AccountEvent::MoneyDeposited { .. }
             | AccountEvent::MoneyWithdrawn { .. }
             | AccountEvent::TransferSent { .. }

@@ -82,7 +82,7 @@ impl Then {
         assert_eq!(self.0, Err(rejection));
     }
 
-    fn then<const N: usize>(self, events: [(AccountId, AccountEvent); N]) {
+    fn then<const N: usize>(self, events: &[(AccountId, AccountEvent); N]) {
         assert_eq!(self.0, Ok(events.to_vec()));
     }
 }
@@ -90,8 +90,8 @@ impl Then {
 #[test]
 fn money_comes_and_goes() {
     let bank = given([open(A, 50, 0, "EUR")]);
-    bank.when(&deposit(30)).then([(A, AccountEvent::MoneyDeposited { transaction: T, amount: amount(30) })]);
-    bank.when(&withdraw(50)).then([(A, AccountEvent::MoneyWithdrawn { transaction: T, amount: amount(50) })]);
+    bank.when(&deposit(30)).then(&[(A, AccountEvent::MoneyDeposited { transaction: T, amount: amount(30) })]);
+    bank.when(&withdraw(50)).then(&[(A, AccountEvent::MoneyWithdrawn { transaction: T, amount: amount(50) })]);
 }
 
 #[test]
@@ -106,7 +106,7 @@ fn no_more_than_balance_and_overdraft_can_be_spent() {
 
 #[test]
 fn a_transfer_is_written_on_both_sides() {
-    given([open(A, 50, 0, "EUR"), open(B, 0, 0, "EUR")]).when(&transfer(A, B, 20)).then([
+    given([open(A, 50, 0, "EUR"), open(B, 0, 0, "EUR")]).when(&transfer(A, B, 20)).then(&[
         (A, AccountEvent::TransferSent { transaction: T, to: B, amount: amount(20) }),
         (B, AccountEvent::TransferReceived { transaction: T, from: A, amount: amount(20) }),
     ]);

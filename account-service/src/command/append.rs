@@ -1,0 +1,75 @@
+//! An append is repeated until each of its commits has a fate, or the time is up.
+//!
+//! Only commits without a fate are appended again, all with their ids, so by law S4 no repeat has a second effect. A
+//! conflict is a fate also after an unknown attempt: if that attempt had taken effect, or still could, the repeat would
+//! have met the commit itself and not a conflict, or the version it wants is taken for good.
+
+use shared::error::{BackendError, Effect, Retry};
+use shared::store::{AppendError, Appended, Commit, EventStore, StoredCommit};
+use tracing::warn;
+
+use super::patience::{Patience, STORE_CALL_TIME_MAX};
+
+/// What became of a commit.
+#[derive(Debug)]
+pub(super) enum Fate {
+    /// It was taken as it was decided.
+    Taken,
+    /// Its id or its key belongs to this commit; nothing was written.
+    Before(Box<StoredCommit>),
+    /// It was decided on an old version; nothing was written.
+    Conflict,
+    /// The store could not take it; nothing was written.
+    NotTaken,
+    /// Nobody knows.
+    Unknown,
+}
+
+/// Appends the commits; the fates stand in their order.
+pub(super) async fn until_known<S: EventStore>(store: &S, commits: &[Commit], patience: &mut Patience) -> Vec<Fate> {
+    // What is true of a commit if nobody ever tells more; replaced when somebody does.
+    let mut fates: Vec<Fate> = commits.iter().map(|_| Fate::NotTaken).collect();
+    let mut open: Vec<usize> = (0..commits.len()).collect();
+    while !open.is_empty() {
+        let answers = append_once(store, open.iter().map(|&index| commits[index].clone()).collect()).await;
+        metrics::counter!("bank_appends_total").increment(1);
+        let mut still_open = Vec::new();
+        let mut retry = Retry::Never;
+        for (&index, answer) in open.iter().zip(answers) {
+            match answer {
+                Ok(Appended::New) => fates[index] = Fate::Taken,
+                Ok(Appended::Before(first)) => fates[index] = Fate::Before(first),
+                Err(AppendError::Conflict { .. }) => fates[index] = Fate::Conflict,
+                Err(AppendError::Backend(failure)) => {
+                    if failure.effect == Effect::Unknown {
+                        fates[index] = Fate::Unknown;
+                    }
+                    if failure.retry != Retry::Never {
+                        retry = failure.retry;
+                        still_open.push(index);
+                    }
+                    warn!(commit = %commits[index].id, %failure, "append failed");
+                }
+            }
+        }
+        open = still_open;
+        if open.is_empty() || !patience.pause(retry).await {
+            break;
+        }
+        metrics::counter!("bank_append_retries_total").increment(1);
+    }
+    patience.reset();
+    fates
+}
+
+async fn append_once<S: EventStore>(store: &S, commits: Vec<Commit>) -> Vec<Result<Appended, AppendError>> {
+    let asked = commits.len();
+    let unknown = |reason: &'static str| {
+        (0..asked).map(|_| Err(BackendError::unknown("append", reason).into())).collect::<Vec<_>>()
+    };
+    match tokio::time::timeout(STORE_CALL_TIME_MAX, store.append(commits)).await {
+        Ok(answers) if answers.len() == asked => answers,
+        Ok(_) => unknown("the store did not answer every commit"),
+        Err(_) => unknown("the store did not answer in time"),
+    }
+}

@@ -1,0 +1,107 @@
+//! What a batch knows of its accounts.
+//!
+//! Each page is a prefix of a stream. It is *certain* when it was read, or proved by an append, since the batch began;
+//! only a certain page may be the ground of a refusal.
+
+use std::collections::BTreeMap;
+
+use shared::coordinate::Version;
+use shared::id::AccountId;
+use tracing::debug;
+
+use super::desk::AccountCache;
+use super::load::Loaded;
+use super::snapshots;
+use crate::account::{Account, Command};
+
+#[derive(Debug, Default)]
+pub(super) struct Books {
+    pages: BTreeMap<AccountId, Page>,
+}
+
+#[derive(Debug)]
+struct Page {
+    known: Option<Account>,
+    /// The version that was known when the batch began, in memory or as a snapshot.
+    from: Version,
+    certain: bool,
+    /// Whether the next round reads on.
+    behind: bool,
+    readable: bool,
+}
+
+impl Books {
+    /// Opens the pages of a command's accounts as far as memory has them.
+    pub(super) fn open(&mut self, command: &Command, cache: &AccountCache) {
+        for account in command.accounts() {
+            self.pages.entry(account).or_insert_with(|| {
+                let known = cache.get(&account);
+                // The id of an account to be opened was made for it: the append proves that nobody else has it.
+                let opens = matches!(command, Command::Open { .. });
+                let from = Account::version_of(known.as_ref());
+                Page { behind: known.is_none() && !opens, known, from, certain: false, readable: true }
+            });
+        }
+    }
+
+    /// The accounts to read on, with what is known of them.
+    pub(super) fn to_load(&self) -> Vec<(AccountId, Option<Account>)> {
+        self.pages.iter().filter(|(_, page)| page.behind).map(|(id, page)| (*id, page.known.clone())).collect()
+    }
+
+    /// Takes in what was read.
+    pub(super) fn update(&mut self, loaded: Vec<Loaded>) {
+        for Loaded { id, account, from } in loaded {
+            let Some(page) = self.pages.get_mut(&id) else { continue };
+            if page.known.is_none() {
+                page.from = from;
+            }
+            page.readable = account.is_ok();
+            page.known = account.unwrap_or_default();
+            page.certain = true;
+            page.behind = false;
+        }
+    }
+
+    pub(super) fn account(&self, id: AccountId) -> Option<&Account> {
+        self.pages.get(&id).and_then(|page| page.known.as_ref())
+    }
+
+    pub(super) fn is_readable(&self, id: AccountId) -> bool {
+        self.pages.get(&id).is_some_and(|page| page.readable)
+    }
+
+    pub(super) fn is_certain(&self, id: AccountId) -> bool {
+        self.pages.get(&id).is_some_and(|page| page.certain)
+    }
+
+    /// An append proved that these accounts are as they are written here.
+    pub(super) fn confirm(&mut self, accounts: Vec<Account>) {
+        for account in accounts {
+            if let Some(page) = self.pages.get_mut(&account.id) {
+                page.known = Some(account);
+                page.certain = true;
+                page.behind = false;
+            }
+        }
+    }
+
+    /// More may have happened to the account than is known: the next round reads on.
+    pub(super) fn doubt(&mut self, id: AccountId) {
+        if let Some(page) = self.pages.get_mut(&id) {
+            page.certain = false;
+            page.behind = true;
+        }
+    }
+
+    /// Keeps what is known for later batches, and asks for the snapshots that are due.
+    pub(super) fn keep(self, cache: &AccountCache, due: &tokio::sync::mpsc::Sender<Account>) {
+        for page in self.pages.into_values().filter(|page| page.readable) {
+            let Some(account) = page.known else { continue };
+            if snapshots::is_due(page.from, account.version) && due.try_send(account.clone()).is_err() {
+                debug!(account = %account.id, "no room for a snapshot now");
+            }
+            cache.insert(account.id, account);
+        }
+    }
+}

@@ -1,0 +1,217 @@
+//! Which waiting commands may be decided now.
+//!
+//! L1  Two unfinished batches never share an account.
+//! L2  The commands of one account leave in the order they came.
+//! L3  Nothing waits while all of its accounts are free and nothing is in front of it.
+//!
+//! A command of an account that is in an unfinished batch queues up for that account, and a transfer for both of its
+//! accounts. It becomes ready when it is at the front for each of them. Nobody waits for ever: the command that came in
+//! first among the waiting is at the front everywhere, and waits only for batches that end.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
+
+use shared::id::AccountId;
+
+/// The accounts of one command: one, or two different ones.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Parties {
+    first: AccountId,
+    second: Option<AccountId>,
+}
+
+impl Parties {
+    pub(super) fn new(first: AccountId, second: Option<AccountId>) -> Self {
+        Self { first, second: second.filter(|second| *second != first) }
+    }
+
+    fn all(self) -> impl Iterator<Item = AccountId> {
+        std::iter::once(self.first).chain(self.second)
+    }
+}
+
+/// What waits, and for which accounts.
+#[derive(Debug)]
+pub(super) struct Claims<T> {
+    next_ticket: u64,
+    ready: Vec<(Parties, T)>,
+    waiting: BTreeMap<u64, (Parties, T)>,
+    /// Only accounts that are in a batch or waited for; looked up, never walked through.
+    accounts: HashMap<AccountId, Claim>,
+}
+
+#[derive(Debug, Default)]
+struct Claim {
+    in_batch: bool,
+    tickets: VecDeque<u64>,
+}
+
+/// Commands that are decided together, and the accounts nobody else may decide on meanwhile.
+#[derive(Debug)]
+pub(super) struct Batch<T> {
+    pub(super) items: Vec<T>,
+    pub(super) accounts: BTreeSet<AccountId>,
+}
+
+impl<T> Claims<T> {
+    pub(super) fn new() -> Self {
+        Self { next_ticket: 0, ready: Vec::new(), waiting: BTreeMap::new(), accounts: HashMap::new() }
+    }
+
+    /// How many commands have not left yet.
+    pub(super) fn len(&self) -> usize {
+        self.ready.len() + self.waiting.len()
+    }
+
+    pub(super) fn admit(&mut self, parties: Parties, item: T) {
+        if parties.all().all(|account| !self.accounts.contains_key(&account)) {
+            self.ready.push((parties, item));
+            return;
+        }
+        let ticket = self.next_ticket;
+        self.next_ticket += 1;
+        for account in parties.all() {
+            self.accounts.entry(account).or_default().tickets.push_back(ticket);
+        }
+        self.waiting.insert(ticket, (parties, item));
+    }
+
+    /// Everything that is ready, and marks its accounts as taken until [`Claims::finished`].
+    pub(super) fn take_batch(&mut self) -> Option<Batch<T>> {
+        if self.ready.is_empty() {
+            return None;
+        }
+        let mut batch = Batch { items: Vec::with_capacity(self.ready.len()), accounts: BTreeSet::new() };
+        for (parties, item) in self.ready.drain(..) {
+            batch.accounts.extend(parties.all());
+            batch.items.push(item);
+        }
+        for account in &batch.accounts {
+            self.accounts.entry(*account).or_default().in_batch = true;
+        }
+        Some(batch)
+    }
+
+    /// The batch with these accounts is done: what waited for them may be ready now.
+    pub(super) fn finished(&mut self, accounts: BTreeSet<AccountId>) {
+        for account in &accounts {
+            if let Some(claim) = self.accounts.get_mut(account) {
+                claim.in_batch = false;
+            }
+        }
+        let mut freed: VecDeque<AccountId> = accounts.into_iter().collect();
+        while let Some(account) = freed.pop_front() {
+            // A transfer that leaves may have been in front of others at its second account.
+            while let Some(second) = self.release_front(account) {
+                freed.extend(second.all().filter(|other| *other != account));
+            }
+        }
+    }
+
+    /// Makes the front of an account's queue ready, if it is at the front everywhere, and says whose fronts moved.
+    fn release_front(&mut self, account: AccountId) -> Option<Parties> {
+        let claim = self.accounts.get(&account).filter(|claim| !claim.in_batch)?;
+        let Some(&ticket) = claim.tickets.front() else {
+            self.accounts.remove(&account);
+            return None;
+        };
+        let parties = self.waiting.get(&ticket)?.0;
+        let at_front = |account: AccountId| {
+            self.accounts.get(&account).is_some_and(|claim| !claim.in_batch && claim.tickets.front() == Some(&ticket))
+        };
+        if !parties.all().all(at_front) {
+            return None;
+        }
+        for account in parties.all() {
+            if let Some(claim) = self.accounts.get_mut(&account) {
+                claim.tickets.pop_front();
+            }
+        }
+        self.ready.extend(self.waiting.remove(&ticket));
+        Some(parties)
+    }
+
+    /// Everything that has not left, in no particular order, for an answer at the end.
+    pub(super) fn into_rest(self) -> impl Iterator<Item = T> {
+        self.ready.into_iter().chain(self.waiting.into_values()).map(|(_, item)| item)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    #[derive(Clone, Copy, Debug)]
+    enum Step {
+        Admit(u8, Option<u8>),
+        Take,
+        Finish(usize),
+    }
+
+    fn step() -> impl Strategy<Value = Step> {
+        prop_oneof![
+            4 => (0..4_u8, proptest::option::of(0..4_u8)).prop_map(|(first, second)| Step::Admit(first, second)),
+            2 => Just(Step::Take),
+            1 => any::<usize>().prop_map(Step::Finish),
+        ]
+    }
+
+    struct Model {
+        claims: Claims<(usize, Parties)>,
+        under_way: Vec<Batch<(usize, Parties)>>,
+        left: Vec<(usize, Parties)>,
+        admitted: usize,
+    }
+
+    impl Model {
+        fn take(&mut self) {
+            let Some(batch) = self.claims.take_batch() else { return };
+            for other in &self.under_way {
+                assert!(other.accounts.is_disjoint(&batch.accounts), "L1");
+            }
+            self.left.extend(&batch.items);
+            self.under_way.push(batch);
+        }
+
+        fn finish(&mut self, which: usize) {
+            if !self.under_way.is_empty() {
+                let batch = self.under_way.remove(which % self.under_way.len());
+                self.claims.finished(batch.accounts);
+            }
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn accounts_are_never_shared_order_is_kept_and_nothing_is_left_behind(
+            steps in proptest::collection::vec(step(), 1..120)
+        ) {
+            let mut model = Model { claims: Claims::new(), under_way: Vec::new(), left: Vec::new(), admitted: 0 };
+            for step in steps {
+                match step {
+                    Step::Admit(first, second) => {
+                        let id = |number| AccountId::from_bytes([number; 16]);
+                        let parties = Parties::new(id(first), second.map(id));
+                        model.claims.admit(parties, (model.admitted, parties));
+                        model.admitted += 1;
+                    }
+                    Step::Take => model.take(),
+                    Step::Finish(which) => model.finish(which),
+                }
+            }
+            while model.claims.len() > 0 || !model.under_way.is_empty() {
+                let before = (model.claims.len(), model.under_way.len());
+                model.take();
+                model.finish(0);
+                prop_assert_ne!(before, (model.claims.len(), model.under_way.len()), "L3");
+            }
+            prop_assert_eq!(model.left.len(), model.admitted);
+            prop_assert!(model.claims.accounts.is_empty(), "claims of idle accounts stay behind");
+            for account in 0..4 {
+                let account = AccountId::from_bytes([account; 16]);
+                let of_account = |(_, parties): &&(usize, Parties)| parties.all().any(|party| party == account);
+                prop_assert!(model.left.iter().filter(of_account).is_sorted_by_key(|(number, _)| *number), "L2");
+            }
+        }
+    }
+}

@@ -1,0 +1,134 @@
+//! Decides a batch in memory, each command on what the ones before it left.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use bytes::Bytes;
+use shared::clock::Timestamp;
+use shared::coordinate::Version;
+use shared::event::{AccountEvent, NewEvent, codec};
+use shared::id::{AccountId, Ids};
+use shared::store::{Commit, IdempotencyKey, StreamWrite};
+
+use super::books::Books;
+use super::job::Pending;
+use super::receipt::AccountAfter;
+use super::{CommandError, Receipt, Request};
+use crate::account::{self, Account, Command, Decided};
+
+/// What the batch says to a command.
+#[derive(Debug)]
+pub(super) enum Verdict {
+    /// Its commit stands at the same place among the commits as this verdict among the accepted ones.
+    Accepted(Accepted),
+    /// The reason, as far as the accounts are known.
+    Refused(CommandError),
+    /// An accepted command in front of it has the same key: what becomes of that one is the answer to both.
+    Postponed,
+}
+
+/// What an accepted command does if its commit is taken.
+#[derive(Debug)]
+pub(super) struct Accepted {
+    pub(super) receipt: Receipt,
+    pub(super) after: Vec<Account>,
+}
+
+/// The verdicts stand in the order of the commands.
+#[derive(Debug)]
+pub(super) struct Decisions {
+    pub(super) verdicts: Vec<Verdict>,
+    pub(super) commits: Vec<Commit>,
+}
+
+pub(super) fn decide_batch(books: &Books, pending: &[Pending], time: Timestamp, ids: &Ids) -> Decisions {
+    let mut draft = Draft { books, time, ids, written: BTreeMap::new() };
+    let mut keys: BTreeSet<&IdempotencyKey> = BTreeSet::new();
+    let mut decisions = Decisions { verdicts: Vec::with_capacity(pending.len()), commits: Vec::new() };
+    for pending in pending {
+        let key = pending.request.key.as_ref().map(|keyed| &keyed.key);
+        let verdict = if key.is_some_and(|key| keys.contains(key)) {
+            Verdict::Postponed
+        } else {
+            match draft.decide(pending) {
+                Ok((accepted, commit)) => {
+                    keys.extend(key);
+                    decisions.commits.push(commit);
+                    Verdict::Accepted(accepted)
+                }
+                Err(error) => Verdict::Refused(error),
+            }
+        };
+        decisions.verdicts.push(verdict);
+    }
+    decisions
+}
+
+/// The accounts as they will be if everything decided so far is taken.
+struct Draft<'a> {
+    books: &'a Books,
+    time: Timestamp,
+    ids: &'a Ids,
+    written: BTreeMap<AccountId, Account>,
+}
+
+impl Draft<'_> {
+    fn account(&self, id: AccountId) -> Option<&Account> {
+        self.written.get(&id).or_else(|| self.books.account(id))
+    }
+
+    fn decide(&mut self, pending: &Pending) -> Result<(Accepted, Commit), CommandError> {
+        let Request { command, key, if_match } = &pending.request;
+        if !command.accounts().all(|account| self.books.is_readable(account)) {
+            return Err(CommandError::Unreadable);
+        }
+        self.check_version(command, *if_match)?;
+        let decided = account::decide(command, pending.commit, |id| self.account(id))?;
+        let (writes, after) = self.write(decided)?;
+        let receipt = receipt_of(command, &after)?;
+        let commit = Commit {
+            id: pending.commit,
+            time: self.time,
+            key: key.clone(),
+            receipt: Bytes::from(serde_json::to_vec(&receipt).expect("a receipt has no maps and so becomes JSON")),
+            writes,
+        };
+        self.written.extend(after.iter().map(|account| (account.id, account.clone())));
+        Ok((Accepted { receipt, after }, commit))
+    }
+
+    fn check_version(&self, command: &Command, if_match: Option<Version>) -> Result<(), CommandError> {
+        let (Some(expected), Some(account)) = (if_match, self.account(command.account())) else { return Ok(()) };
+        if account.version == expected {
+            return Ok(());
+        }
+        Err(CommandError::VersionMismatch { account: account.id, expected, actual: account.version })
+    }
+
+    fn write(&self, decided: Decided) -> Result<(Vec<StreamWrite>, Vec<Account>), CommandError> {
+        let mut writes = Vec::with_capacity(decided.len());
+        let mut after = Vec::with_capacity(decided.len());
+        for (stream, event) in decided {
+            let before = self.account(stream);
+            let expected = Account::version_of(before);
+            after.push(self.evolve(before.cloned(), stream, &event)?);
+            let events = codec::encode(&[NewEvent { id: self.ids.event(), time: self.time, event }]);
+            writes.push(StreamWrite { stream, expected, events });
+        }
+        Ok((writes, after))
+    }
+
+    fn evolve(
+        &self,
+        before: Option<Account>,
+        stream: AccountId,
+        event: &AccountEvent,
+    ) -> Result<Account, CommandError> {
+        Account::evolve(before, stream, event, self.time).map_err(|_| CommandError::Unreadable)
+    }
+}
+
+fn receipt_of(command: &Command, after: &[Account]) -> Result<Receipt, CommandError> {
+    let mut after = after.iter().map(AccountAfter::from);
+    let account = after.next().ok_or(CommandError::Unreadable)?;
+    Ok(Receipt::new(command, account, after.next()))
+}

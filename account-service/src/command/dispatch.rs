@@ -1,0 +1,92 @@
+use std::collections::BTreeSet;
+use std::convert::Infallible;
+use std::panic::AssertUnwindSafe;
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures::FutureExt;
+use futures::StreamExt;
+use futures::stream::FuturesUnordered;
+use shared::id::AccountId;
+use shared::store::Store;
+use tokio::sync::{Mutex, mpsc};
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+use tracing::{error, warn};
+
+use super::CommandError;
+use super::claims::{Batch, Claims, Parties};
+use super::desk::Desk;
+use super::job::{Pending, carry_out};
+
+/// How many commands are taken out of the queue at most, and so how many a batch can hold. A batch of this size is
+/// encoded in a few milliseconds and far below what a store takes in one call.
+const HELD_MAX: usize = 1_024;
+
+/// How long the commands that were taken in may take to be answered once shutdown is asked for: what is under way, and
+/// one more batch of what waited for it.
+const DRAIN_TIME_MAX: Duration = Duration::from_secs(10);
+
+const _: () = assert!(DRAIN_TIME_MAX.as_millis() >= 2 * super::patience::BATCH_TIME_MAX.as_millis());
+
+/// Where commands come in. It outlives a dispatch that failed and is started again.
+pub(super) type Arrivals = Arc<Mutex<mpsc::Receiver<Pending>>>;
+
+/// Hands waiting commands to batches until shutdown, and then answers what was taken in.
+pub(super) async fn dispatch<S: Store>(
+    desk: Arc<Desk<S>>,
+    lanes: usize,
+    arrivals: Arrivals,
+    shutdown: CancellationToken,
+) -> Result<(), Infallible> {
+    let mut arrivals = arrivals.lock().await;
+    let mut claims = Claims::new();
+    let mut under_way = FuturesUnordered::new();
+    let mut arrived = Vec::new();
+    let mut open = true;
+    let mut drained_by: Option<Instant> = None;
+    while open || claims.len() > 0 || !under_way.is_empty() {
+        while under_way.len() < lanes {
+            let Some(batch) = claims.take_batch() else { break };
+            under_way.push(run_batch(&desk, batch));
+        }
+        let room = HELD_MAX - claims.len();
+        tokio::select! {
+            biased;
+            () = shutdown.cancelled(), if drained_by.is_none() => {
+                arrivals.close();
+                drained_by = Some(Instant::now() + DRAIN_TIME_MAX);
+            }
+            Some(accounts) = under_way.next() => claims.finished(accounts),
+            received = arrivals.recv_many(&mut arrived, room), if open && room > 0 => {
+                open = received > 0;
+                for pending in arrived.drain(..) {
+                    let command = &pending.request.command;
+                    claims.admit(Parties::new(command.account(), command.other_account()), pending);
+                }
+            }
+            () = until(drained_by) => {
+                warn!(commands = claims.len(), batches = under_way.len(), "commands were left at shutdown");
+                break;
+            }
+        }
+    }
+    // What never began has no effect; what is under way ends without an answer, and its customers learn just that.
+    claims.into_rest().for_each(|pending| pending.answer(Err(CommandError::Unavailable)));
+    Ok(())
+}
+
+async fn until(deadline: Option<Instant>) {
+    match deadline {
+        Some(deadline) => tokio::time::sleep_until(deadline).await,
+        None => std::future::pending().await,
+    }
+}
+
+/// A batch that panics costs its own commands their answers and nobody else anything.
+async fn run_batch<S: Store>(desk: &Desk<S>, batch: Batch<Pending>) -> BTreeSet<AccountId> {
+    if AssertUnwindSafe(carry_out(desk, batch.items)).catch_unwind().await.is_err() {
+        error!(accounts = batch.accounts.len(), "a batch panicked, its commands have no answer");
+    }
+    batch.accounts
+}

@@ -1,0 +1,246 @@
+//! One batch of commands, from the accounts they concern to their answers.
+//!
+//! A round loads what is not known, decides, appends and settles. What could not be settled for good, because another
+//! process was faster or a refusal stood on an old state, goes into the next round.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use shared::error::BackendError;
+use shared::id::CommitId;
+use shared::store::{Commit, IdempotencyKey, Store, StoredCommit};
+use tokio::sync::oneshot;
+use tracing::{debug, warn};
+
+use super::append::{Fate, until_known};
+use super::books::Books;
+use super::decide::{Accepted, Verdict, decide_batch};
+use super::desk::Desk;
+use super::load::{in_time, load};
+use super::patience::Patience;
+use super::{CommandError, Outcome, Request};
+
+/// How often a command is decided before it gives way to faster processes.
+const ATTEMPTS_MAX: u32 = 16;
+
+/// Rounds without a pause; later ones leave the others room, each a little longer.
+const ATTEMPTS_AT_ONCE: u32 = 2;
+
+/// A command that was taken in and is not answered yet.
+#[derive(Debug)]
+pub(super) struct Pending {
+    pub(super) request: Request,
+    /// The id its commit has in every attempt.
+    pub(super) commit: CommitId,
+    pub(super) attempts: u32,
+    pub(super) answer: oneshot::Sender<Result<Outcome, CommandError>>,
+}
+
+impl Pending {
+    pub(super) fn answer(self, answer: Result<Outcome, CommandError>) {
+        if self.answer.send(answer).is_err() {
+            debug!(commit = %self.commit, "the customer did not wait for the answer");
+        }
+    }
+
+    /// The answer when the key or the id of the request turns out to be taken by this commit.
+    fn answer_stored(self, stored: &StoredCommit) {
+        let same_request = stored.id == self.commit || stored.key == self.request.key;
+        let answer =
+            if same_request { Outcome::stored(stored, stored.id != self.commit) } else { Err(CommandError::KeyReused) };
+        self.answer(answer);
+    }
+}
+
+/// Decides and appends the commands, and answers every one of them.
+pub(super) async fn carry_out<S: Store>(desk: &Desk<S>, batch: Vec<Pending>) {
+    metrics::histogram!("bank_command_batch_size").record(f64::from(u32::try_from(batch.len()).unwrap_or(u32::MAX)));
+    let mut job = Job { desk, books: Books::default(), patience: Patience::new(), taken: BTreeMap::new() };
+    let mut pending = batch;
+    while !pending.is_empty() {
+        pending = job.round(pending).await;
+    }
+    job.books.keep(&desk.cache, &desk.snapshots);
+}
+
+struct Job<'a, S> {
+    desk: &'a Desk<S>,
+    books: Books,
+    patience: Patience,
+    /// The commits that hold the keys of this batch's commands.
+    taken: BTreeMap<IdempotencyKey, StoredCommit>,
+}
+
+/// A command that was refused on certain ground, and why.
+type Refusal = (Pending, CommandError);
+
+impl<S: Store> Job<'_, S> {
+    /// One round; what it returns is to be decided again.
+    async fn round(&mut self, pending: Vec<Pending>) -> Vec<Pending> {
+        for pending in &pending {
+            self.books.open(&pending.request.command, &self.desk.cache);
+        }
+        if let Err(failure) = self.read_on().await {
+            warn!(%failure, commands = pending.len(), "accounts could not be loaded");
+            answer_all(pending, &CommandError::Unavailable);
+            return Vec::new();
+        }
+        let decisions = decide_batch(&self.books, &pending, self.desk.clock.now(), &self.desk.ids);
+        let fates = until_known(&self.desk.store, &decisions.commits, &mut self.patience).await;
+        let mut appended = decisions.commits.into_iter().zip(fates);
+        let (mut again, mut refused) = (Vec::new(), Vec::new());
+        for (pending, verdict) in pending.into_iter().zip(decisions.verdicts) {
+            match verdict {
+                Verdict::Accepted(accepted) => {
+                    let (commit, fate) = appended.next().expect("every accepted command has a commit and a fate");
+                    again.extend(self.settle(pending, accepted, commit, fate));
+                }
+                Verdict::Refused(error) if self.is_certain(&pending) => refused.push((pending, error)),
+                Verdict::Refused(_) => {
+                    self.doubt(&pending);
+                    again.push(pending);
+                }
+                Verdict::Postponed => again.extend(self.answer_alike(pending)),
+            }
+        }
+        self.refuse(refused).await;
+        give_way(again).await
+    }
+
+    async fn read_on(&mut self) -> Result<(), BackendError> {
+        loop {
+            let behind = self.books.to_load();
+            if behind.is_empty() {
+                return Ok(());
+            }
+            match load(&self.desk.store, behind).await {
+                Ok(loaded) => {
+                    self.patience.reset();
+                    self.books.update(loaded);
+                }
+                Err(failure) if self.patience.pause(failure.retry).await => warn!(%failure, "loading again"),
+                Err(failure) => return Err(failure),
+            }
+        }
+    }
+
+    /// Answers a command whose commit was appended, or returns it when it must be decided again.
+    fn settle(&mut self, pending: Pending, accepted: Accepted, commit: Commit, fate: Fate) -> Option<Pending> {
+        if !matches!(fate, Fate::Taken) {
+            self.doubt(&pending);
+        }
+        match fate {
+            Fate::Taken => {
+                let Commit { id, time, key, receipt, .. } = commit;
+                self.books.confirm(accepted.after);
+                self.remember(StoredCommit { id, time, key, receipt });
+                let receipt = accepted.receipt;
+                pending.answer(Ok(Outcome { transaction: id, time, receipt, replayed: false }));
+            }
+            Fate::Before(stored) => {
+                pending.answer_stored(&stored);
+                self.remember(*stored);
+            }
+            Fate::Conflict => {
+                metrics::counter!("bank_append_conflicts_total").increment(1);
+                return Some(pending);
+            }
+            Fate::NotTaken => pending.answer(Err(CommandError::Unavailable)),
+            Fate::Unknown => pending.answer(Err(CommandError::OutcomeUnknown)),
+        }
+        None
+    }
+
+    fn remember(&mut self, stored: StoredCommit) {
+        if let Some(keyed) = &stored.key {
+            self.taken.insert(keyed.key.clone(), stored);
+        }
+    }
+
+    /// Answers a command with what became of the one with the same key, or returns it when that one has no commit.
+    fn answer_alike(&self, pending: Pending) -> Option<Pending> {
+        match pending.request.key.as_ref().and_then(|keyed| self.taken.get(&keyed.key)) {
+            Some(stored) => {
+                pending.answer_stored(stored);
+                None
+            }
+            None => Some(pending),
+        }
+    }
+
+    fn is_certain(&self, pending: &Pending) -> bool {
+        pending.request.command.accounts().all(|account| self.books.is_certain(account))
+    }
+
+    fn doubt(&mut self, pending: &Pending) {
+        for account in pending.request.command.accounts() {
+            self.books.doubt(account);
+        }
+    }
+
+    /// Answers refused commands. One with a key may be the repeat of a request that was taken, and be refused only
+    /// because it was: then the first receipt is the answer.
+    async fn refuse(&mut self, refused: Vec<Refusal>) {
+        let (keyed, plain): (Vec<Refusal>, Vec<Refusal>) =
+            refused.into_iter().partition(|(pending, _)| pending.request.key.is_some());
+        for (pending, error) in plain {
+            pending.answer(Err(error));
+        }
+        if keyed.is_empty() {
+            return;
+        }
+        let keys: Vec<IdempotencyKey> = keyed
+            .iter()
+            .filter_map(|(pending, _)| pending.request.key.as_ref())
+            .map(|keyed| keyed.key.clone())
+            .collect();
+        match self.find_keys(&keys).await {
+            Ok(found) => {
+                for ((pending, error), stored) in keyed.into_iter().zip(found) {
+                    match stored {
+                        Some(stored) => pending.answer_stored(&stored),
+                        None => pending.answer(Err(error)),
+                    }
+                }
+            }
+            Err(failure) => {
+                warn!(%failure, commands = keyed.len(), "keys of refused commands could not be looked up");
+                answer_all(keyed.into_iter().map(|(pending, _)| pending).collect(), &CommandError::Unavailable);
+            }
+        }
+    }
+
+    async fn find_keys(&mut self, keys: &[IdempotencyKey]) -> Result<Vec<Option<StoredCommit>>, BackendError> {
+        loop {
+            match in_time("find_keys", self.desk.store.find_keys(keys)).await {
+                Err(failure) if self.patience.pause(failure.retry).await => warn!(%failure, "looking keys up again"),
+                found => return found,
+            }
+        }
+    }
+}
+
+fn answer_all(pending: Vec<Pending>, error: &CommandError) {
+    for pending in pending {
+        pending.answer(Err(error.clone()));
+    }
+}
+
+/// Counts the attempt, answers those that had their last, and lets the others' competitors pass.
+async fn give_way(again: Vec<Pending>) -> Vec<Pending> {
+    let mut next = Vec::with_capacity(again.len());
+    for mut pending in again {
+        pending.attempts += 1;
+        if pending.attempts < ATTEMPTS_MAX {
+            next.push(pending);
+        } else {
+            pending.answer(Err(CommandError::Conflict));
+        }
+    }
+    if let Some(first) = next.first().filter(|first| first.attempts > ATTEMPTS_AT_ONCE) {
+        // The last byte of a commit's id is random, which is all the luck two equal competitors need.
+        let luck = u32::from(first.commit.as_bytes()[15] % 8);
+        tokio::time::sleep(Duration::from_millis(u64::from(first.attempts + luck))).await;
+    }
+    next
+}

@@ -1,0 +1,50 @@
+use std::time::Duration;
+
+use shared::error::Retry;
+use tokio::time::Instant;
+
+/// How long a batch keeps trying before its commands are answered; well below the time limit of a request, so that the
+/// answer still finds its customer.
+pub(super) const BATCH_TIME_MAX: Duration = Duration::from_secs(5);
+
+/// How long one call of the store may take. A call that hangs is given up early enough for another attempt.
+pub(super) const STORE_CALL_TIME_MAX: Duration = Duration::from_secs(2);
+
+/// The first pause after a failed call; it doubles up to [`PAUSE_MAX`].
+const PAUSE_MIN: Duration = Duration::from_millis(5);
+
+/// The longest pause between two attempts.
+const PAUSE_MAX: Duration = Duration::from_millis(500);
+
+/// What is left of the time in which something is tried again.
+#[derive(Debug)]
+pub(super) struct Patience {
+    deadline: Instant,
+    pause: Duration,
+}
+
+impl Patience {
+    pub(super) fn new() -> Self {
+        Self { deadline: Instant::now() + BATCH_TIME_MAX, pause: PAUSE_MIN }
+    }
+
+    /// Waits before the next attempt, and says whether there is to be one.
+    pub(super) async fn pause(&mut self, retry: Retry) -> bool {
+        let pause = match retry {
+            Retry::Never => return false,
+            Retry::Later => self.pause,
+            Retry::After(asked) => self.pause.max(asked),
+        };
+        if Instant::now() + pause >= self.deadline {
+            return false;
+        }
+        tokio::time::sleep(pause).await;
+        self.pause = (self.pause * 2).min(PAUSE_MAX);
+        true
+    }
+
+    /// A call succeeded: the next failure is a first one again.
+    pub(super) const fn reset(&mut self) {
+        self.pause = PAUSE_MIN;
+    }
+}

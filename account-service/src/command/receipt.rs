@@ -1,0 +1,138 @@
+use serde::{Deserialize, Serialize};
+use shared::clock::Timestamp;
+use shared::coordinate::Version;
+use shared::id::{AccountId, CommitId};
+use shared::money::{Amount, Money};
+use shared::store::StoredCommit;
+
+use super::{CommandError, Outcome};
+use crate::account::{Account, Command, Status};
+
+/// What a command did, kept beside its commit, so that a repeated request gets the same answer for ever.
+///
+/// It holds no personal data, which therefore need not be sought here when it is erased.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "kind", rename_all = "snake_case")]
+pub enum Receipt {
+    /// An account was opened.
+    Opened {
+        /// The new account.
+        account: AccountAfter,
+    },
+    /// Money came in.
+    Deposited {
+        /// Where to.
+        account: AccountAfter,
+        /// How much.
+        amount: Amount,
+    },
+    /// Money went out.
+    Withdrawn {
+        /// Where from.
+        account: AccountAfter,
+        /// How much.
+        amount: Amount,
+    },
+    /// Money moved.
+    Transferred {
+        /// Where from.
+        from: AccountAfter,
+        /// Where to.
+        to: AccountAfter,
+        /// How much.
+        amount: Amount,
+    },
+    /// An account has another owner's name.
+    Renamed {
+        /// The account.
+        account: AccountAfter,
+    },
+    /// An account was closed.
+    Closed {
+        /// The account.
+        account: AccountAfter,
+    },
+}
+
+/// An account as a command left it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct AccountAfter {
+    /// The account.
+    pub id: AccountId,
+    /// What is on it.
+    pub balance: Money,
+    /// How many events it has.
+    pub version: Version,
+    /// Whether it takes commands.
+    pub status: Status,
+}
+
+impl From<&Account> for AccountAfter {
+    fn from(account: &Account) -> Self {
+        Self { id: account.id, balance: account.balance, version: account.version, status: account.status }
+    }
+}
+
+/// A movement of money as the customer sees it; a side that is missing is the world outside the bank.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Transaction {
+    /// Its name.
+    pub id: CommitId,
+    /// Who paid.
+    pub from: Option<AccountId>,
+    /// Who received.
+    pub to: Option<AccountId>,
+    /// How much.
+    pub amount: Amount,
+    /// When it was decided.
+    pub time: Timestamp,
+}
+
+impl Receipt {
+    /// The receipt of a command that left its account, and the other one of a transfer, like this.
+    pub(super) fn new(command: &Command, account: AccountAfter, other: Option<AccountAfter>) -> Self {
+        match command {
+            Command::Open { .. } => Self::Opened { account },
+            Command::Deposit { amount, .. } => Self::Deposited { account, amount: *amount },
+            Command::Withdraw { amount, .. } => Self::Withdrawn { account, amount: *amount },
+            Command::Transfer { amount, .. } => {
+                Self::Transferred { from: account, to: other.unwrap_or(account), amount: *amount }
+            }
+            Command::Rename { .. } => Self::Renamed { account },
+            Command::Close { .. } => Self::Closed { account },
+        }
+    }
+
+    /// The account the command was about; for a transfer the one that paid.
+    #[must_use]
+    pub const fn account(&self) -> &AccountAfter {
+        match self {
+            Self::Opened { account }
+            | Self::Deposited { account, .. }
+            | Self::Withdrawn { account, .. }
+            | Self::Transferred { from: account, .. }
+            | Self::Renamed { account }
+            | Self::Closed { account } => account,
+        }
+    }
+}
+
+impl Outcome {
+    /// What a commit that the store holds did.
+    pub(super) fn stored(stored: &StoredCommit, replayed: bool) -> Result<Self, CommandError> {
+        let receipt = serde_json::from_slice(&stored.receipt).map_err(|_| CommandError::Unreadable)?;
+        Ok(Self { transaction: stored.id, time: stored.time, receipt, replayed })
+    }
+
+    /// The movement of money, unless the command moved none between two places that the customer can name.
+    #[must_use]
+    pub fn movement(&self) -> Option<Transaction> {
+        let (from, to, amount) = match &self.receipt {
+            Receipt::Deposited { account, amount } => (None, Some(account.id), *amount),
+            Receipt::Withdrawn { account, amount } => (Some(account.id), None, *amount),
+            Receipt::Transferred { from, to, amount } => (Some(from.id), Some(to.id), *amount),
+            Receipt::Opened { .. } | Receipt::Renamed { .. } | Receipt::Closed { .. } => return None,
+        };
+        Some(Transaction { id: self.transaction, from, to, amount, time: self.time })
+    }
+}

@@ -1,0 +1,49 @@
+//! Snapshots of long streams, taken beside the work: losing one costs time, so nothing ever waits for one.
+
+use bytes::Bytes;
+use shared::coordinate::Version;
+use shared::store::{Snapshot, Snapshots};
+use tokio::sync::mpsc;
+use tokio_util::sync::CancellationToken;
+use tracing::warn;
+
+use crate::account::Account;
+
+/// After how many events of an account its state is kept, so that loading it reads at most about so many.
+const SNAPSHOT_EVERY: u64 = 500;
+
+/// How many accounts may wait for their snapshot; what does not fit is kept the next time.
+pub(super) const SNAPSHOTS_WAITING_MAX: usize = 256;
+
+/// Whether an account that grew from one version to the other is due.
+pub(super) const fn is_due(from: Version, to: Version) -> bool {
+    from.get() / SNAPSHOT_EVERY < to.get() / SNAPSHOT_EVERY
+}
+
+/// Saves the snapshots of the accounts that come in, until shutdown.
+pub(super) async fn keep<S: Snapshots>(
+    store: S,
+    due: &mut mpsc::Receiver<Account>,
+    shutdown: CancellationToken,
+) -> Result<(), std::convert::Infallible> {
+    let mut accounts = Vec::new();
+    loop {
+        let received = tokio::select! {
+            biased;
+            () = shutdown.cancelled() => return Ok(()),
+            received = due.recv_many(&mut accounts, SNAPSHOTS_WAITING_MAX) => received,
+        };
+        if received == 0 {
+            return Ok(());
+        }
+        let snapshots = accounts.drain(..).map(|account| snapshot_of(&account)).collect();
+        if let Err(failure) = super::load::in_time("save_snapshots", store.save_snapshots(snapshots)).await {
+            warn!(%failure, "snapshots were not saved");
+        }
+    }
+}
+
+fn snapshot_of(account: &Account) -> Snapshot {
+    let state = serde_json::to_vec(account).expect("an account has no maps and so always becomes JSON");
+    Snapshot { stream: account.id, version: account.version, schema: Account::SCHEMA, state: Bytes::from(state) }
+}

@@ -1,0 +1,129 @@
+use std::sync::Arc;
+
+use shared::clock::Clock;
+use shared::error::BackendError;
+use shared::id::{AccountId, CommitId, Ids};
+use shared::store::Store;
+use shared::supervise::{OnFailure, Supervisor};
+use tokio::sync::{Mutex, mpsc, oneshot};
+use tokio_util::sync::CancellationToken;
+use tracing::warn;
+
+use super::desk::{Desk, Settings, account_cache};
+use super::dispatch::dispatch;
+use super::job::Pending;
+use super::load::{in_time, load};
+use super::patience::Patience;
+use super::snapshots::{self, SNAPSHOTS_WAITING_MAX};
+use super::{CommandError, Outcome, Request, Transaction};
+use crate::account::Account;
+
+/// How many commands may wait for the dispatch. More would wait longer than customers do; they are told to come back.
+const QUEUE_MAX: usize = 4_096;
+
+/// Takes commands and answers questions about accounts. Cheap to clone; the clones share one queue and one cache.
+#[derive(Debug)]
+pub struct Teller<S> {
+    desk: Arc<Desk<S>>,
+    queue: mpsc::Sender<Pending>,
+}
+
+impl<S> Clone for Teller<S> {
+    fn clone(&self) -> Self {
+        Self { desk: Arc::clone(&self.desk), queue: self.queue.clone() }
+    }
+}
+
+impl<S: Store> Teller<S> {
+    /// A teller whose tasks run under the supervisor until `shutdown`; then what was taken in is answered and nothing
+    /// more is taken.
+    #[must_use]
+    pub fn start(
+        settings: Settings,
+        store: S,
+        clock: Clock,
+        ids: Ids,
+        supervisor: &mut Supervisor,
+        shutdown: &CancellationToken,
+    ) -> Self {
+        let (queue, arrivals) = mpsc::channel(QUEUE_MAX);
+        let (due, snapshots_due) = mpsc::channel(SNAPSHOTS_WAITING_MAX);
+        let cache = account_cache(settings.accounts_cached_max);
+        let desk = Arc::new(Desk { store: store.clone(), clock, ids, cache, snapshots: due });
+        let arrivals = Arc::new(Mutex::new(arrivals));
+        supervisor.spawn("command-dispatch", OnFailure::Restart, {
+            let (desk, shutdown) = (Arc::clone(&desk), shutdown.clone());
+            move || dispatch(Arc::clone(&desk), settings.lanes.max(1), Arc::clone(&arrivals), shutdown.clone())
+        });
+        let snapshots_due = Arc::new(Mutex::new(snapshots_due));
+        supervisor.spawn("account-snapshots", OnFailure::Restart, {
+            let shutdown = shutdown.clone();
+            move || {
+                let (store, due, shutdown) = (store.clone(), Arc::clone(&snapshots_due), shutdown.clone());
+                async move { snapshots::keep(store, &mut *due.lock().await, shutdown).await }
+            }
+        });
+        Self { desk, queue }
+    }
+
+    /// The ids with which new accounts are named.
+    #[must_use]
+    pub fn ids(&self) -> &Ids {
+        &self.desk.ids
+    }
+
+    /// Carries out a command. A call that is dropped does not take the command back.
+    ///
+    /// # Errors
+    /// [`CommandError`] says why there is no outcome, and whether there may be one after all.
+    pub async fn execute(&self, request: Request) -> Result<Outcome, CommandError> {
+        let (answer, answered) = oneshot::channel();
+        let pending = Pending { request, commit: self.desk.ids.commit(), attempts: 0, answer };
+        if self.queue.try_send(pending).is_err() {
+            metrics::counter!("bank_commands_turned_away_total").increment(1);
+            return Err(CommandError::Unavailable);
+        }
+        // No answer comes when the process goes down or a batch panics in the middle of an append.
+        answered.await.unwrap_or(Err(CommandError::OutcomeUnknown))
+    }
+
+    /// The account as the store has it now, or nothing if it was never opened.
+    ///
+    /// # Errors
+    /// [`CommandError::Unavailable`] and [`CommandError::Unreadable`].
+    pub async fn account(&self, id: AccountId) -> Result<Option<Account>, CommandError> {
+        let mut patience = Patience::new();
+        loop {
+            match load(&self.desk.store, vec![(id, self.desk.cache.get(&id))]).await {
+                Ok(loaded) => {
+                    let account = loaded.into_iter().next().map_or(Ok(None), |loaded| loaded.account);
+                    return account.map_err(|_| CommandError::Unreadable);
+                }
+                Err(failure) => be_patient(&mut patience, &failure).await?,
+            }
+        }
+    }
+
+    /// The movement of money with this id, or nothing if there is none.
+    ///
+    /// # Errors
+    /// [`CommandError::Unavailable`] and [`CommandError::Unreadable`].
+    pub async fn transaction(&self, id: CommitId) -> Result<Option<Transaction>, CommandError> {
+        let mut patience = Patience::new();
+        loop {
+            match in_time("find_commits", self.desk.store.find_commits(&[id])).await {
+                Ok(found) => {
+                    let Some(stored) = found.into_iter().next().flatten() else { return Ok(None) };
+                    return Outcome::stored(&stored, false).map(|outcome| outcome.movement());
+                }
+                Err(failure) => be_patient(&mut patience, &failure).await?,
+            }
+        }
+    }
+}
+
+/// Waits before a question is asked again.
+async fn be_patient(patience: &mut Patience, failure: &BackendError) -> Result<(), CommandError> {
+    warn!(%failure, "the store did not answer a question");
+    if patience.pause(failure.retry).await { Ok(()) } else { Err(CommandError::Unavailable) }
+}

@@ -81,7 +81,7 @@ impl Account {
     fn may_receive(&self, amount: Amount) -> Result<(), Rejection> {
         match self.balance.plus(amount) {
             Some(_) => Ok(()),
-            None => Err(Rejection::BalanceLimitExceeded { account: self.id }),
+            None => Err(Rejection::BalanceOutOfRange { account: self.id }),
         }
     }
 

@@ -35,7 +35,7 @@ pub enum Rejection {
     },
     /// The balance would leave the range of numbers that every JSON reader holds exactly.
     #[error("the balance of account {account} would exceed the greatest the bank keeps")]
-    BalanceLimitExceeded {
+    BalanceOutOfRange {
         /// The account.
         account: AccountId,
     },
@@ -57,7 +57,7 @@ impl Rejection {
             Self::AlreadyOpen { .. } => "account_already_open",
             Self::InsufficientFunds { .. } => "insufficient_funds",
             Self::BalanceNotZero { .. } => "balance_not_zero",
-            Self::BalanceLimitExceeded { .. } => "balance_limit_exceeded",
+            Self::BalanceOutOfRange { .. } => "balance_out_of_range",
             Self::SameAccount => "same_account",
             Self::CurrencyMismatch => "currency_mismatch",
         }

@@ -126,7 +126,7 @@ fn a_transfer_needs_two_open_accounts_of_one_currency() {
 
 #[test]
 fn a_balance_stays_within_what_json_holds_exactly() {
-    let full = Rejection::BalanceLimitExceeded { account: A };
+    let full = Rejection::BalanceOutOfRange { account: A };
     given([open(A, MONEY_MAX, 0, "EUR")]).when(&deposit(1)).then_rejected(full);
     given([open(A, MONEY_MAX, 0, "EUR"), open(B, 1, 0, "EUR")]).when(&transfer(B, A, 1)).then_rejected(full);
 }

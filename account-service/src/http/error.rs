@@ -1,0 +1,65 @@
+//! From why a command has no outcome to why a request is refused. The shared [`Reason`] knows the status of each.
+
+use shared::http::{Problem, Reason};
+
+use crate::account::Rejection;
+use crate::command::CommandError;
+
+/// The refusal a customer sees.
+pub(super) fn problem(error: &CommandError) -> Problem {
+    let problem = Problem::new(reason(error)).detail(error.to_string());
+    match error {
+        CommandError::VersionMismatch { actual, .. } => problem.member("version", actual.get()),
+        CommandError::Rejected(_)
+        | CommandError::KeyReused
+        | CommandError::Conflict
+        | CommandError::Unavailable
+        | CommandError::OutcomeUnknown
+        | CommandError::Unreadable => problem,
+    }
+}
+
+const fn reason(error: &CommandError) -> Reason {
+    match error {
+        CommandError::Rejected(rejection) => match rejection {
+            Rejection::AccountNotFound { .. } => Reason::AccountNotFound,
+            Rejection::AccountClosed { .. } => Reason::AccountClosed,
+            Rejection::AlreadyOpen { .. } => Reason::AccountAlreadyOpen,
+            Rejection::InsufficientFunds { .. } => Reason::InsufficientFunds,
+            Rejection::BalanceNotZero { .. } => Reason::BalanceNotZero,
+            Rejection::BalanceOutOfRange { .. } => Reason::BalanceOutOfRange,
+            Rejection::SameAccount => Reason::SameAccount,
+            Rejection::CurrencyMismatch => Reason::CurrencyMismatch,
+        },
+        CommandError::VersionMismatch { .. } => Reason::VersionMismatch,
+        CommandError::KeyReused => Reason::IdempotencyKeyReused,
+        CommandError::Conflict => Reason::VersionConflict,
+        CommandError::Unavailable => Reason::Unavailable,
+        CommandError::OutcomeUnknown => Reason::OutcomeUnknown,
+        CommandError::Unreadable => Reason::Internal,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use shared::id::AccountId;
+
+    #[test]
+    fn a_rejection_has_the_same_code_in_the_rules_and_over_http() {
+        let account = AccountId::from_bytes([1; 16]);
+        let rejections = [
+            Rejection::AccountNotFound { account },
+            Rejection::AccountClosed { account },
+            Rejection::AlreadyOpen { account },
+            Rejection::InsufficientFunds { account },
+            Rejection::BalanceNotZero { account },
+            Rejection::BalanceOutOfRange { account },
+            Rejection::SameAccount,
+            Rejection::CurrencyMismatch,
+        ];
+        for rejection in rejections {
+            assert_eq!(reason(&CommandError::Rejected(rejection)).code(), rejection.code());
+        }
+    }
+}

@@ -1,0 +1,152 @@
+//! Money: in, out, and from one account to another, in both spellings.
+
+use axum::extract::State;
+use axum::http::StatusCode;
+use serde::Serialize;
+use shared::http::{JsonBody, PathId, Problem, ProblemBody, QueryParams, Reason};
+use shared::id::CommitId;
+use shared::store::Store;
+
+use super::SharedEdge;
+use super::answer::{Answer, BalanceAnswer, TransactionAnswer, TransferAnswer};
+use super::body::{MoneyBody, TransactionBody, TransferBody};
+use super::conditions::{Conditions, NoParams};
+use super::error::problem;
+use crate::account::Command;
+use crate::command::{Outcome, Receipt, Request};
+
+/// Bring money into an account.
+#[utoipa::path(
+    post, path = "/deposit", tag = "money", request_body = MoneyBody,
+    params(
+        ("Idempotency-Key" = Option<String>, Header, description = "Makes repeating the request harmless"),
+        ("If-Match" = Option<String>, Header, description = "The version the account must have, in quotation marks"),
+    ),
+    responses(
+        (status = 200, description = "The account afterwards", body = BalanceAnswer),
+        (status = "4XX", description = "Refused, nothing happened", body = ProblemBody, content_type = "application/problem+json"),
+        (status = 503, description = "Not now, or not known yet", body = ProblemBody, content_type = "application/problem+json"),
+    )
+)]
+pub(super) async fn deposit<S: Store>(
+    State(edge): State<SharedEdge<S>>,
+    conditions: Conditions,
+    JsonBody(body): JsonBody<MoneyBody>,
+) -> Result<Answer, Problem> {
+    let command = Command::Deposit { account: body.id, amount: body.money };
+    one_sided(&edge, conditions.request(command, "deposit", &body)).await
+}
+
+/// Take money out of an account.
+#[utoipa::path(
+    post, path = "/withdraw", tag = "money", request_body = MoneyBody,
+    params(
+        ("Idempotency-Key" = Option<String>, Header, description = "Makes repeating the request harmless"),
+        ("If-Match" = Option<String>, Header, description = "The version the account must have, in quotation marks"),
+    ),
+    responses(
+        (status = 200, description = "The account afterwards", body = BalanceAnswer),
+        (status = "4XX", description = "Refused, nothing happened", body = ProblemBody, content_type = "application/problem+json"),
+        (status = 503, description = "Not now, or not known yet", body = ProblemBody, content_type = "application/problem+json"),
+    )
+)]
+pub(super) async fn withdraw<S: Store>(
+    State(edge): State<SharedEdge<S>>,
+    conditions: Conditions,
+    JsonBody(body): JsonBody<MoneyBody>,
+) -> Result<Answer, Problem> {
+    let command = Command::Withdraw { account: body.id, amount: body.money };
+    one_sided(&edge, conditions.request(command, "withdraw", &body)).await
+}
+
+async fn one_sided<S: Store>(edge: &SharedEdge<S>, request: Request) -> Result<Answer, Problem> {
+    let outcome = edge.submit(request).await?;
+    let account = *outcome.receipt.account();
+    Ok(Answer::json(StatusCode::OK, &BalanceAnswer::from(account)).etag(account.version).replayed(outcome.replayed))
+}
+
+/// Move money between two accounts, on both sides or on neither.
+#[utoipa::path(
+    post, path = "/transfer", tag = "money", request_body = TransferBody,
+    params(
+        ("Idempotency-Key" = Option<String>, Header, description = "Makes repeating the request harmless"),
+        ("If-Match" = Option<String>, Header, description = "The version the paying account must have"),
+    ),
+    responses(
+        (status = 201, description = "Both accounts afterwards", body = TransferAnswer),
+        (status = "4XX", description = "Refused, nothing happened", body = ProblemBody, content_type = "application/problem+json"),
+        (status = 503, description = "Not now, or not known yet", body = ProblemBody, content_type = "application/problem+json"),
+    )
+)]
+pub(super) async fn transfer<S: Store>(
+    State(edge): State<SharedEdge<S>>,
+    conditions: Conditions,
+    JsonBody(body): JsonBody<TransferBody>,
+) -> Result<Answer, Problem> {
+    let command = Command::Transfer { from: body.from, to: body.to, amount: body.money };
+    let outcome = edge.submit(conditions.request(command, "transfer", &body)).await?;
+    // A receipt of another kind would stand under another digest; it cannot be the answer to a transfer.
+    let Receipt::Transferred { from, to, .. } = outcome.receipt else { return Err(Problem::new(Reason::Internal)) };
+    Ok(created(&outcome, &TransferAnswer { id: outcome.transaction, from: from.into(), to: to.into() }))
+}
+
+/// Move money; a missing side is the world outside the bank.
+#[utoipa::path(
+    post, path = "/transactions", tag = "money", request_body = TransactionBody,
+    params(
+        ("Idempotency-Key" = Option<String>, Header, description = "Makes repeating the request harmless"),
+        ("If-Match" = Option<String>, Header, description = "The version the paying account, or else the receiving one, must have"),
+        ("Prefer" = Option<String>, Header, description = "`return=representation` for the transaction and not only its id"),
+    ),
+    responses(
+        (status = 201, description = "The transaction's id, or the transaction if that is preferred", body = uuid::Uuid),
+        (status = "4XX", description = "Refused, nothing happened", body = ProblemBody, content_type = "application/problem+json"),
+        (status = 503, description = "Not now, or not known yet", body = ProblemBody, content_type = "application/problem+json"),
+    )
+)]
+pub(super) async fn transact<S: Store>(
+    State(edge): State<SharedEdge<S>>,
+    conditions: Conditions,
+    JsonBody(body): JsonBody<TransactionBody>,
+) -> Result<Answer, Problem> {
+    let amount = body.money;
+    let command = match (body.from, body.to) {
+        (Some(from), Some(to)) => Command::Transfer { from, to, amount },
+        (Some(account), None) => Command::Withdraw { account, amount },
+        (None, Some(account)) => Command::Deposit { account, amount },
+        (None, None) => return Err(Problem::new(Reason::SameAccount).detail("one side must be an account of the bank")),
+    };
+    let representation = conditions.representation;
+    let outcome = edge.submit(conditions.request(command, "transact", &body)).await?;
+    match outcome.movement() {
+        Some(transaction) if representation => Ok(created(&outcome, &TransactionAnswer::from(transaction)).preferred()),
+        Some(_) | None => Ok(created(&outcome, &outcome.transaction)),
+    }
+}
+
+fn created(outcome: &Outcome, body: &impl Serialize) -> Answer {
+    Answer::json(StatusCode::CREATED, body)
+        .location(&format!("/transactions/{}", outcome.transaction))
+        .replayed(outcome.replayed)
+}
+
+/// Look at a transaction.
+#[utoipa::path(
+    get, path = "/transactions/{id}", tag = "money",
+    params(("id" = uuid::Uuid, Path, description = "The transaction")),
+    responses(
+        (status = 200, description = "The transaction", body = TransactionAnswer),
+        (status = "4XX", description = "No such transaction, or no id", body = ProblemBody, content_type = "application/problem+json"),
+        (status = 503, description = "Not now", body = ProblemBody, content_type = "application/problem+json"),
+    )
+)]
+pub(super) async fn show<S: Store>(
+    State(edge): State<SharedEdge<S>>,
+    PathId(id): PathId<CommitId>,
+    QueryParams(NoParams {}): QueryParams<NoParams>,
+) -> Result<Answer, Problem> {
+    let found = edge.teller.transaction(id).await.map_err(|error| problem(&error))?;
+    let transaction = found
+        .ok_or_else(|| Problem::new(Reason::TransactionNotFound).detail(format!("transaction {id} does not exist")))?;
+    Ok(Answer::json(StatusCode::OK, &TransactionAnswer::from(transaction)))
+}

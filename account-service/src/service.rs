@@ -1,0 +1,59 @@
+use shared::clock::Clock;
+use shared::http::{Limits, serve};
+use shared::id::Ids;
+use shared::money::Currency;
+use shared::store::Store;
+use shared::supervise::Supervisor;
+use shared::telemetry::MetricsReader;
+use tokio::net::TcpListener;
+use tokio_util::sync::CancellationToken;
+
+use crate::command::{Settings, Teller};
+use crate::http::router;
+
+/// How an account service is to run.
+#[derive(Clone)]
+pub struct AccountServiceConfig {
+    /// The currency of an account that is opened without one.
+    pub default_currency: Currency,
+    /// How commands are carried out.
+    pub teller: Settings,
+    /// What one client may take of the server.
+    pub limits: Limits,
+    /// What `/metrics` shows; nothing without it.
+    pub metrics: Option<MetricsReader>,
+}
+
+/// Serves until `shutdown`, and then until everything that was begun is answered or its time is up.
+///
+/// # Errors
+/// When the listener does not work, or a task failed that must not.
+pub async fn run<S: Store>(
+    config: AccountServiceConfig,
+    store: S,
+    clock: Clock,
+    ids: Ids,
+    listener: TcpListener,
+    shutdown: CancellationToken,
+) -> Result<(), RunError> {
+    // The tellers go home after the last customer: requests that were begun still need them.
+    let last_customer_left = CancellationToken::new();
+    let mut supervisor = Supervisor::new(last_customer_left.clone());
+    let teller = Teller::start(config.teller, store.clone(), clock, ids, &mut supervisor, &last_customer_left);
+    let router = router(teller, store, config.default_currency, config.metrics);
+    let served = serve("account-service", router, listener, config.limits, shutdown).await;
+    last_customer_left.cancel();
+    supervisor.wait().await?;
+    Ok(served?)
+}
+
+/// Why an account service ended other than by shutdown.
+#[derive(Debug, thiserror::Error)]
+pub enum RunError {
+    /// The listener does not work.
+    #[error("the account service cannot listen: {0}")]
+    Listen(#[from] std::io::Error),
+    /// A task failed that must not.
+    #[error(transparent)]
+    Task(#[from] shared::supervise::TaskFailure),
+}

@@ -4,8 +4,11 @@
 //! conflict is a fate also after an unknown attempt: if that attempt had taken effect, or still could, the repeat would
 //! have met the commit itself and not a conflict, or the version it wants is taken for good.
 
+use metrics::histogram;
 use shared::error::{BackendError, Effect, Retry};
 use shared::store::{AppendError, Appended, Commit, EventStore, StoredCommit};
+use shared::telemetry::metric::APPEND_SECONDS;
+use tokio::time::Instant;
 use tracing::warn;
 
 use super::patience::{Patience, STORE_CALL_TIME_MAX};
@@ -32,7 +35,6 @@ pub(super) async fn until_known<S: EventStore>(store: &S, commits: &[Commit], pa
     let mut open: Vec<usize> = (0..commits.len()).collect();
     while !open.is_empty() {
         let answers = append_once(store, open.iter().map(|&index| commits[index].clone()).collect()).await;
-        metrics::counter!("bank_appends_total").increment(1);
         let mut still_open = Vec::new();
         let mut retry = Retry::Never;
         for (&index, answer) in open.iter().zip(answers) {
@@ -56,7 +58,6 @@ pub(super) async fn until_known<S: EventStore>(store: &S, commits: &[Commit], pa
         if open.is_empty() || !patience.pause(retry).await {
             break;
         }
-        metrics::counter!("bank_append_retries_total").increment(1);
     }
     patience.reset();
     fates
@@ -67,7 +68,10 @@ async fn append_once<S: EventStore>(store: &S, commits: Vec<Commit>) -> Vec<Resu
     let unknown = |reason: &'static str| {
         (0..asked).map(|_| Err(BackendError::unknown("append", reason).into())).collect::<Vec<_>>()
     };
-    match tokio::time::timeout(STORE_CALL_TIME_MAX, store.append(commits)).await {
+    let began = Instant::now();
+    let answered = tokio::time::timeout(STORE_CALL_TIME_MAX, store.append(commits)).await;
+    histogram!(APPEND_SECONDS.name).record(began.elapsed().as_secs_f64());
+    match answered {
         Ok(answers) if answers.len() == asked => answers,
         Ok(_) => unknown("the store did not answer every commit"),
         Err(_) => unknown("the store did not answer in time"),

@@ -6,9 +6,11 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use metrics::{counter, histogram};
 use shared::error::BackendError;
 use shared::id::CommitId;
 use shared::store::{Commit, IdempotencyKey, Store, StoredCommit};
+use shared::telemetry::metric::{APPEND_CONFLICTS, COMMAND_BATCH};
 use tokio::sync::oneshot;
 use tracing::{debug, warn};
 
@@ -54,7 +56,7 @@ impl Pending {
 
 /// Decides and appends the commands, and answers every one of them.
 pub(super) async fn carry_out<S: Store>(desk: &Desk<S>, batch: Vec<Pending>) {
-    metrics::histogram!("bank_command_batch_size").record(f64::from(u32::try_from(batch.len()).unwrap_or(u32::MAX)));
+    histogram!(COMMAND_BATCH.name).record(f64::from(u32::try_from(batch.len()).unwrap_or(u32::MAX)));
     let mut job = Job { desk, books: Books::default(), patience: Patience::new(), taken: BTreeMap::new() };
     let mut pending = batch;
     while !pending.is_empty() {
@@ -142,7 +144,7 @@ impl<S: Store> Job<'_, S> {
                 self.remember(*stored);
             }
             Fate::Conflict => {
-                metrics::counter!("bank_append_conflicts_total").increment(1);
+                counter!(APPEND_CONFLICTS.name).increment(1);
                 return Some(pending);
             }
             Fate::NotTaken => pending.answer(Err(CommandError::Unavailable)),

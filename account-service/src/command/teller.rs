@@ -80,7 +80,6 @@ impl<S: Store> Teller<S> {
         let (answer, answered) = oneshot::channel();
         let pending = Pending { request, commit: self.desk.ids.commit(), attempts: 0, answer };
         if self.queue.try_send(pending).is_err() {
-            metrics::counter!("bank_commands_turned_away_total").increment(1);
             return Err(CommandError::Unavailable);
         }
         // No answer comes when the process goes down or a batch panics in the middle of an append.

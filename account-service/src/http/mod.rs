@@ -11,23 +11,27 @@ mod body;
 mod conditions;
 mod error;
 mod money;
-mod openapi;
 #[cfg(test)]
 mod tests;
 
 use std::sync::Arc;
 
 use axum::Router;
-use axum::routing::{get, post};
 use metrics::counter;
-use shared::http::{Dependency, Problem, operational_routes};
+use shared::http::{Dependency, Operations, Problem, described, described_at, with_operations};
 use shared::money::Currency;
 use shared::store::Store;
 use shared::telemetry::MetricsReader;
 use shared::telemetry::metric::COMMANDS;
+use utoipa::OpenApi;
+use utoipa_axum::router::OpenApiRouter;
 
 use crate::account::Command;
 use crate::command::{Outcome, Request, Teller};
+
+#[derive(OpenApi)]
+#[openapi(info(title = "Account service", description = "Takes commands. Money is a whole number of minor units."))]
+struct Description;
 
 /// What every handler works with.
 struct Edge<S> {
@@ -47,19 +51,20 @@ pub fn router<S: Store>(
     metrics: Option<MetricsReader>,
 ) -> Router {
     let edge = Arc::new(Edge { teller, default_currency });
-    Router::new()
-        .route("/create", post(accounts::open::<S>))
-        .route("/accounts", post(accounts::open::<S>))
-        .route("/{id}", get(accounts::show::<S>))
-        .route("/accounts/{id}", get(accounts::show::<S>).patch(accounts::rename::<S>))
-        .route("/accounts/{id}/close", post(accounts::close::<S>))
-        .route("/deposit", post(money::deposit::<S>))
-        .route("/withdraw", post(money::withdraw::<S>))
-        .route("/transfer", post(money::transfer::<S>))
-        .route("/transactions", post(money::transact::<S>))
-        .route("/transactions/{id}", get(money::show::<S>))
-        .with_state(edge)
-        .merge(operational_routes(move || dependencies(store.clone()), metrics, &openapi::description()))
+    let commands = OpenApiRouter::with_openapi(Description::openapi())
+        .routes(described(accounts::__path_open, accounts::open::<S>))
+        .routes(described_at("/create", accounts::__path_open, accounts::open::<S>))
+        .routes(described(accounts::__path_show, accounts::show::<S>))
+        .routes(described_at("/{id}", accounts::__path_show, accounts::show::<S>))
+        .routes(described(accounts::__path_rename, accounts::rename::<S>))
+        .routes(described(accounts::__path_close, accounts::close::<S>))
+        .routes(described(money::__path_deposit, money::deposit::<S>))
+        .routes(described(money::__path_withdraw, money::withdraw::<S>))
+        .routes(described(money::__path_transfer, money::transfer::<S>))
+        .routes(described(money::__path_transact, money::transact::<S>))
+        .routes(described(money::__path_look_up, money::look_up::<S>))
+        .with_state(edge);
+    with_operations(commands, Operations::new(move || dependencies(store.clone()), metrics))
 }
 
 async fn dependencies<S: Store>(store: S) -> Vec<Dependency> {

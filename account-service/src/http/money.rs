@@ -140,7 +140,7 @@ fn created(outcome: &Outcome, body: &impl Serialize) -> Answer {
         (status = 503, description = "Not now", body = ProblemBody, content_type = "application/problem+json"),
     )
 )]
-pub(super) async fn show<S: Store>(
+pub(super) async fn look_up<S: Store>(
     State(edge): State<SharedEdge<S>>,
     PathId(id): PathId<CommitId>,
     QueryParams(NoParams {}): QueryParams<NoParams>,

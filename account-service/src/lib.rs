@@ -7,6 +7,8 @@ pub mod account;
 pub mod command;
 mod http;
 mod service;
+#[cfg(test)]
+mod testing;
 
 pub use http::router;
 pub use service::{AccountServiceConfig, RunError, run};

@@ -1,0 +1,235 @@
+//! A bank for tests: the embedded store in a folder of its own, with faults on demand.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use bytes::Bytes;
+use sha2::{Digest, Sha256};
+use shared::clock::Clock;
+use shared::coordinate::{Position, Revision, Version};
+use shared::error::BackendError;
+use shared::event::{Recorded, StreamAfter};
+use shared::id::{AccountId, CommitId, Ids};
+use shared::money::Amount;
+use shared::partition::SlotRange;
+use shared::sqlite::DataFolder;
+use shared::store::{
+    AppendError, Appended, Commit, EmbeddedStore, EventStore, FeedError, IdempotencyKey, KeyedRequest, Register,
+    Registers, ScanPage, Snapshot, Snapshots, StoredCommit, WriteError,
+};
+use shared::supervise::Supervisor;
+use tempfile::TempDir;
+use tokio_util::sync::CancellationToken;
+
+use crate::account::Command;
+use crate::command::{CommandError, Outcome, Request, Settings, Teller};
+
+/// A store that counts appends, and fails some of them.
+#[derive(Clone, Debug)]
+pub(crate) struct RoughStore {
+    inner: EmbeddedStore,
+    faults: Arc<Faults>,
+}
+
+#[derive(Debug, Default)]
+struct Faults {
+    appends: AtomicU64,
+    /// So many of the next appends take effect, and then report that nobody knows.
+    silent: AtomicU64,
+    /// So many of the next appends are not done.
+    not_done: AtomicU64,
+    /// So many of the next appends are refused for good.
+    broken: AtomicU64,
+}
+
+fn take_one(count: &AtomicU64) -> bool {
+    count.fetch_update(Ordering::SeqCst, Ordering::SeqCst, |left| left.checked_sub(1)).is_ok()
+}
+
+impl RoughStore {
+    pub(crate) fn appends(&self) -> u64 {
+        self.faults.appends.load(Ordering::SeqCst)
+    }
+
+    pub(crate) fn lose_answers(&self, appends: u64) {
+        self.faults.silent.store(appends, Ordering::SeqCst);
+    }
+
+    pub(crate) fn fail(&self, appends: u64) {
+        self.faults.not_done.store(appends, Ordering::SeqCst);
+    }
+
+    pub(crate) fn break_down(&self, appends: u64) {
+        self.faults.broken.store(appends, Ordering::SeqCst);
+    }
+}
+
+fn failure_for_each(commits: usize, failure: impl Fn() -> BackendError) -> Vec<Result<Appended, AppendError>> {
+    (0..commits).map(|_| Err(failure().into())).collect()
+}
+
+impl EventStore for RoughStore {
+    type Feed = <EmbeddedStore as EventStore>::Feed;
+
+    async fn append(&self, commits: Vec<Commit>) -> Vec<Result<Appended, AppendError>> {
+        self.faults.appends.fetch_add(1, Ordering::SeqCst);
+        let asked = commits.len();
+        if take_one(&self.faults.not_done) {
+            return failure_for_each(asked, || BackendError::not_done("append", "refused by the test"));
+        }
+        if take_one(&self.faults.broken) {
+            return failure_for_each(asked, || BackendError::broken("append", "broken by the test"));
+        }
+        let answers = self.inner.append(commits).await;
+        if take_one(&self.faults.silent) {
+            return failure_for_each(asked, || BackendError::unknown("append", "lost by the test"));
+        }
+        answers
+    }
+
+    async fn read_streams(
+        &self,
+        streams: &[StreamAfter],
+        limit_each: usize,
+    ) -> Result<Vec<Vec<Recorded>>, BackendError> {
+        self.inner.read_streams(streams, limit_each).await
+    }
+
+    async fn find_commits(&self, ids: &[CommitId]) -> Result<Vec<Option<StoredCommit>>, BackendError> {
+        self.inner.find_commits(ids).await
+    }
+
+    async fn find_keys(&self, keys: &[IdempotencyKey]) -> Result<Vec<Option<StoredCommit>>, BackendError> {
+        self.inner.find_keys(keys).await
+    }
+
+    async fn scan(&self, slots: SlotRange, after: Option<StreamAfter>, limit: usize) -> Result<ScanPage, BackendError> {
+        self.inner.scan(slots, after, limit).await
+    }
+
+    async fn heads(
+        &self,
+        slots: SlotRange,
+        after: Option<AccountId>,
+        limit: usize,
+    ) -> Result<Vec<(AccountId, Version)>, BackendError> {
+        self.inner.heads(slots, after, limit).await
+    }
+
+    async fn head(&self) -> Result<Position, BackendError> {
+        self.inner.head().await
+    }
+
+    async fn feed(&self, after: Position) -> Result<Self::Feed, FeedError> {
+        self.inner.feed(after).await
+    }
+}
+
+impl Snapshots for RoughStore {
+    async fn load_snapshots(&self, streams: &[AccountId]) -> Result<Vec<Option<Snapshot>>, BackendError> {
+        self.inner.load_snapshots(streams).await
+    }
+
+    async fn save_snapshots(&self, snapshots: Vec<Snapshot>) -> Result<(), BackendError> {
+        self.inner.save_snapshots(snapshots).await
+    }
+}
+
+impl Registers for RoughStore {
+    async fn read_register(&self, name: &str) -> Result<Option<Register>, BackendError> {
+        self.inner.read_register(name).await
+    }
+
+    async fn write_register(&self, name: &str, expected: Revision, value: Bytes) -> Result<Revision, WriteError> {
+        self.inner.write_register(name, expected, value).await
+    }
+
+    async fn remove_register(&self, name: &str, expected: Revision) -> Result<(), WriteError> {
+        self.inner.remove_register(name, expected).await
+    }
+
+    async fn list_registers(&self, prefix: &str) -> Result<Vec<(String, Register)>, BackendError> {
+        self.inner.list_registers(prefix).await
+    }
+}
+
+/// One process of the bank. The store's folder goes when the bank does.
+pub(crate) struct Bank {
+    pub(crate) store: RoughStore,
+    pub(crate) teller: Teller<RoughStore>,
+    pub(crate) shutdown: CancellationToken,
+    pub(crate) supervisor: Supervisor,
+    folder: Arc<TempDir>,
+}
+
+impl Bank {
+    pub(crate) fn new() -> Self {
+        let folder = TempDir::new().unwrap();
+        let data = DataFolder::open(folder.path()).unwrap();
+        let store = RoughStore { inner: EmbeddedStore::open(&data).unwrap(), faults: Arc::default() };
+        Self::process(store, Arc::new(folder))
+    }
+
+    /// Another process on the same store.
+    pub(crate) fn sibling(&self) -> Self {
+        Self::process(self.store.clone(), Arc::clone(&self.folder))
+    }
+
+    fn process(store: RoughStore, folder: Arc<TempDir>) -> Self {
+        let shutdown = CancellationToken::new();
+        let mut supervisor = Supervisor::new(shutdown.clone());
+        let (clock, ids) = (Clock::system(), Ids::new(Clock::system()));
+        let teller = Teller::start(Settings::default(), store.clone(), clock, ids, &mut supervisor, &shutdown);
+        Self { store, teller, shutdown, supervisor, folder }
+    }
+
+    pub(crate) async fn open(&self, opening: i64) -> AccountId {
+        let account = self.teller.ids().account();
+        let command = Command::Open {
+            account,
+            owner: serde_json::from_str("\"Paulo\"").unwrap(),
+            currency: "EUR".parse().unwrap(),
+            opening: Amount::new(opening).ok(),
+            overdraft_limit: None,
+        };
+        self.execute(command).await.unwrap();
+        account
+    }
+
+    pub(crate) async fn execute(&self, command: Command) -> Result<Outcome, CommandError> {
+        self.teller.execute(Request { command, key: None, if_match: None }).await
+    }
+
+    pub(crate) async fn execute_keyed(&self, key: &str, command: Command) -> Result<Outcome, CommandError> {
+        // A digest that differs when the command does.
+        let request = Sha256::digest(format!("{command:?}")).into();
+        let key = Some(KeyedRequest { key: IdempotencyKey::new(key).unwrap(), request });
+        self.teller.execute(Request { command, key, if_match: None }).await
+    }
+
+    pub(crate) async fn balance(&self, account: AccountId) -> i64 {
+        self.teller.account(account).await.unwrap().expect("the account is open").balance.get()
+    }
+
+    pub(crate) async fn version(&self, account: AccountId) -> Version {
+        self.teller.account(account).await.unwrap().expect("the account is open").version
+    }
+
+    /// How many events the bank holds in all.
+    pub(crate) async fn events(&self) -> u64 {
+        let heads = self.store.heads(SlotRange::ALL, None, 10_000).await.unwrap();
+        heads.iter().map(|(_, version)| version.get()).sum()
+    }
+}
+
+pub(crate) fn deposit(account: AccountId, minor_units: i64) -> Command {
+    Command::Deposit { account, amount: Amount::new(minor_units).unwrap() }
+}
+
+pub(crate) fn withdraw(account: AccountId, minor_units: i64) -> Command {
+    Command::Withdraw { account, amount: Amount::new(minor_units).unwrap() }
+}
+
+pub(crate) fn transfer(from: AccountId, to: AccountId, minor_units: i64) -> Command {
+    Command::Transfer { from, to, amount: Amount::new(minor_units).unwrap() }
+}

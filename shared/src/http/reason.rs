@@ -73,8 +73,12 @@ reasons! {
     BalanceOutOfRange = UNPROCESSABLE_ENTITY, "balance_out_of_range", "The balance would be too large";
     /// The same key came with another request.
     IdempotencyKeyReused = UNPROCESSABLE_ENTITY, "idempotency_key_reused", "The key belongs to another request";
+    /// The id belongs to an account already.
+    AccountAlreadyOpen = UNPROCESSABLE_ENTITY, "account_already_open", "The account is open already";
     /// `If-Match` names another version than the account has.
-    VersionConflict = PRECONDITION_FAILED, "version_conflict", "The account has another version";
+    VersionMismatch = PRECONDITION_FAILED, "version_mismatch", "The account has another version";
+    /// Other commands on the account were faster every time; it did not happen.
+    VersionConflict = CONFLICT, "version_conflict", "Other commands were faster every time";
 
     /// The view does not have the version asked for yet.
     NotYetVisible = GATEWAY_TIMEOUT, "not_yet_visible", "The view has not reached this version yet";

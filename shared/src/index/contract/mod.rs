@@ -10,6 +10,8 @@ mod read;
 mod search;
 mod write;
 
+use std::time::Duration;
+
 use super::{AccountStatus, ApplyError, Balance, BalanceIndex, Checkpoint, Generation, Parked, Phase, Projected, Seal};
 use crate::clock::Timestamp;
 use crate::coordinate::{Epoch, Offset, Version};
@@ -38,7 +40,8 @@ macro_rules! index_contract {
             #[tokio::test $runtime]
             async fn $law() {
                 let (fresh, _kept) = $open.await;
-                $crate::index::contract::$law(fresh).await;
+                let law = Box::pin($crate::index::contract::$law(fresh));
+                tokio::time::timeout($crate::index::contract::PATIENCE, law).await.expect("it comes to an end");
             }
         )+
     };
@@ -85,6 +88,9 @@ macro_rules! index_contract {
         );
     };
 }
+
+/// How long a law may take at most: what waits in vain fails instead of hanging.
+pub const PATIENCE: Duration = Duration::from_mins(2);
 
 /// The account with this number. Numbers and ids sort alike.
 fn account(number: u16) -> AccountId {

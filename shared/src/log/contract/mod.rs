@@ -8,6 +8,8 @@ mod publish;
 mod read;
 mod trim;
 
+use std::time::Duration;
+
 use bytes::Bytes;
 
 use super::{Extent, Incarnation, PartitionLog, PartitionReader, ReadError, Record};
@@ -36,7 +38,8 @@ macro_rules! log_contract {
             #[tokio::test $runtime]
             async fn $law() {
                 let (fresh, _kept) = $open.await;
-                $crate::log::contract::$law(fresh).await;
+                let law = Box::pin($crate::log::contract::$law(fresh));
+                tokio::time::timeout($crate::log::contract::PATIENCE, law).await.expect("it comes to an end");
             }
         )+
     };
@@ -74,6 +77,9 @@ macro_rules! log_contract {
         );
     };
 }
+
+/// How long a law may take at most: what waits in vain fails instead of hanging.
+pub const PATIENCE: Duration = Duration::from_mins(2);
 
 const ONE: Partition = Partition::new(1);
 const TWO: Partition = Partition::new(2);

@@ -204,3 +204,59 @@ pub(super) fn renew(
     connection.execute("DELETE FROM records WHERE place > ?1 AND place <= ?2", params![from, to])?;
     begin(connection, partition, next)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const ONE: Partition = Partition::new(1);
+    const NO_END: u64 = 1_000;
+
+    fn empty() -> (Connection, Incarnation) {
+        let connection = Connection::open_in_memory().unwrap();
+        connection.execute_batch(include_str!("schema_1.sql")).unwrap();
+        let life = Incarnation("first".into());
+        let started = start(&connection, 1, "this start", &[(ONE, life.clone())]).unwrap();
+        assert!(matches!(started, Started::Renewed));
+        (connection, life)
+    }
+
+    fn writes(count: u64) -> Vec<Recorded> {
+        let write = |version| Recorded {
+            stream: AccountId::from_bytes([1; 16]),
+            first_version: Version::new(version),
+            time: Timestamp::EPOCH,
+            events: EncodedEvents { count: 1, json: Bytes::from_static(b"[{}]") },
+        };
+        (1..=count).map(write).collect()
+    }
+
+    /// Publishes behind the end at a time.
+    fn publish_at(connection: &Connection, life: &Incarnation, count: u64, micros: i64, records_max: u64) -> Published {
+        let after = extent(connection, ONE).unwrap().last;
+        publish(connection, ONE, life, after, &writes(count), Timestamp::from_micros(micros), records_max).unwrap()
+    }
+
+    #[test]
+    fn a_full_partition_takes_nothing_until_it_is_trimmed() {
+        let (connection, life) = empty();
+        assert!(matches!(publish_at(&connection, &life, 8, 0, 10), Published::Behind(_)));
+        assert!(matches!(publish_at(&connection, &life, 3, 0, 10), Published::Full));
+        assert_eq!(extent(&connection, ONE).unwrap().last, Offset::new(8));
+        assert_eq!(trim(&connection, ONE, Offset::new(1), Timestamp::from_micros(1), NO_END).unwrap(), 1);
+        assert!(matches!(publish_at(&connection, &life, 3, 0, 10), Published::Behind(last) if last == Offset::new(11)));
+    }
+
+    #[test]
+    fn a_clock_that_was_set_back_makes_no_hole() {
+        let (connection, life) = empty();
+        for micros in [10, 30, 20, 40] {
+            publish_at(&connection, &life, 2, micros, NO_END);
+        }
+        let forgotten = trim(&connection, ONE, Offset::new(8), Timestamp::from_micros(25), NO_END).unwrap();
+        assert_eq!(forgotten, 2, "what lies behind the first young record stays");
+        let rest = read(&connection, ONE, &life, Offset::new(2), 100).unwrap().unwrap();
+        assert_eq!(rest.len(), 6);
+        assert!(read(&connection, ONE, &life, Offset::new(1), 100).unwrap().is_err());
+    }
+}

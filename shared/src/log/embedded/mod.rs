@@ -61,8 +61,8 @@ pub enum LogOpenError {
     File(#[from] OpenError),
     /// Another number of partitions would find the records of many accounts in the wrong place.
     #[error(
-        "{file} was made with {stored} partitions, not {asked}: start with {stored}, or stop the bank and delete \
-         {file} to begin with {asked}; nothing is lost, the log is filled again from the store"
+        "{file} was made with {stored} partitions, not {asked}: start with {stored}, or delete {file}* to begin with \
+         {asked}; nothing is lost by that, the workers read from the store what they still need"
     )]
     Partitions {
         /// The file.

@@ -55,7 +55,13 @@ fn projected(version: u64, epoch: u64) -> Projected {
             reason: "unknown".to_owned(),
             since: Timestamp::EPOCH,
         }],
-        checkpoint: Some(Checkpoint { partition: PARTITION, epoch, incarnation, offset, phase: Phase::Live }),
+        checkpoint: Some(Checkpoint {
+            partition: PARTITION,
+            epoch,
+            incarnation,
+            offset,
+            phase: Phase::Live { replayed: 7 },
+        }),
     }
 }
 

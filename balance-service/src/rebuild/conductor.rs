@@ -191,6 +191,7 @@ impl<B: Backends> Conductor<B> {
     }
 
     async fn prove(&self, file: JobFile, job: Job, generation: Generation) -> Result<Duration, StepError> {
+        self.backends.index().prepare(generation).await?;
         let verification = verify(&self.backends, generation, self.config.partitions).await?;
         let clean = verification.is_clean();
         let checked = verification.checked;

@@ -4,9 +4,10 @@ use std::collections::BTreeSet;
 
 use futures::future::{join, join_all};
 use tokio::task::yield_now;
+use uuid::Uuid;
 
-use super::{account, document, documents, is_gone, of_balances, seal, serving, stored, write};
-use crate::index::{ApplyError, BalanceIndex, BalanceQuery, Generation, Generations, PromoteError, QueryError};
+use super::{SEAL, account, document, documents, is_gone, of_balances, seal, serving, stored, turn, write};
+use crate::index::{ApplyError, BalanceIndex, BalanceQuery, Generation, Generations, PromoteError, QueryError, Seal};
 
 /// What exists when only one generation does, and that is active.
 fn only(active: Generation) -> Generations {
@@ -58,7 +59,7 @@ pub async fn queries_see_the_promoted_generation_alone<I: BalanceIndex>(index: I
 
     write(&index, first, documents([1, 2], 5)).await;
     assert_eq!(index.get(account(2)).await.unwrap(), Some(document(2, 4)));
-    index.promote(first, Some(second)).await.unwrap();
+    turn(&index, Some(second), first).await.unwrap();
     assert_eq!(index.search(&BalanceQuery::default()).await.unwrap().balances, documents([1, 2], 5));
 }
 
@@ -69,8 +70,8 @@ pub async fn a_query_during_a_swap_sees_one_generation<I: BalanceIndex>(index: I
     write(&index, new, documents(1..40, 2)).await;
     let swaps = async {
         for _ in 0..10 {
-            index.promote(new, Some(old)).await.unwrap();
-            index.promote(old, Some(new)).await.unwrap();
+            turn(&index, Some(old), new).await.unwrap();
+            turn(&index, Some(new), old).await.unwrap();
         }
     };
     let queries = async {
@@ -85,13 +86,13 @@ pub async fn a_query_during_a_swap_sees_one_generation<I: BalanceIndex>(index: I
 /// [`BalanceIndex::promote`]
 pub async fn promoting_compares_before_it_sets<I: BalanceIndex>(index: I) {
     let [first, second] = [index.create().await.unwrap(), index.create().await.unwrap()];
-    let refused = index.promote(first, Some(second)).await;
+    let refused = turn(&index, Some(second), first).await;
     assert!(matches!(refused, Err(PromoteError::Moved(None))), "{refused:?}");
     assert_eq!(index.generations().await.unwrap().active, None);
 
     index.promote(first, None).await.unwrap();
     for wrong in [None, Some(second)] {
-        let refused = index.promote(second, wrong).await;
+        let refused = turn(&index, wrong, second).await;
         assert!(matches!(refused, Err(PromoteError::Moved(Some(active))) if active == first), "{refused:?}");
         assert_eq!(index.generations().await.unwrap().active, Some(first));
     }
@@ -102,7 +103,11 @@ pub async fn of_two_concurrent_promotes_one_wins<I: BalanceIndex>(index: I) {
     let mut active = None;
     for _ in 0..8 {
         let [one, other] = [index.create().await.unwrap(), index.create().await.unwrap()];
-        let fates = join(index.promote(one, active), index.promote(other, active)).await;
+        if let Some(active) = active {
+            index.seal(active, SEAL).await.unwrap();
+        }
+        let expected = active.map(|active| (active, SEAL));
+        let fates = join(index.promote(one, expected), index.promote(other, expected)).await;
         let winner = match fates {
             (Ok(()), Err(PromoteError::Moved(Some(now)))) if now == one => one,
             (Err(PromoteError::Moved(Some(now))), Ok(())) if now == other => other,
@@ -113,13 +118,43 @@ pub async fn of_two_concurrent_promotes_one_wins<I: BalanceIndex>(index: I) {
     }
 }
 
+/// [`BalanceIndex::promote`]
+pub async fn promoting_needs_the_callers_own_seal_on_the_active_generation<I: BalanceIndex>(index: I) {
+    let old = serving(&index, documents([1], 1)).await;
+    let new = index.create().await.unwrap();
+    let other = Seal(Uuid::from_u128(8));
+    let unsealed = index.promote(new, Some((old, SEAL))).await;
+    assert!(matches!(unsealed, Err(PromoteError::Moved(Some(active))) if active == old), "{unsealed:?}");
+    index.seal(old, other).await.unwrap();
+    let foreign = index.promote(new, Some((old, SEAL))).await;
+    assert!(matches!(foreign, Err(PromoteError::Moved(Some(active))) if active == old), "{foreign:?}");
+    index.promote(new, Some((old, other))).await.unwrap();
+    assert_eq!(index.generations().await.unwrap().active, Some(new));
+}
+
+/// [`BalanceIndex::prepare`]
+pub async fn preparing_changes_nothing_anyone_sees<I: BalanceIndex>(index: I) {
+    let old = serving(&index, documents([1, 2], 1)).await;
+    let new = index.create().await.unwrap();
+    write(&index, new, documents([1, 2], 2)).await;
+    for _ in 0..2 {
+        index.prepare(new).await.unwrap();
+        assert_eq!(index.search(&BalanceQuery::default()).await.unwrap().balances, documents([1, 2], 1));
+    }
+    write(&index, new, documents([1, 2], 3)).await;
+    turn(&index, Some(old), new).await.unwrap();
+    assert_eq!(index.search(&BalanceQuery::default()).await.unwrap().balances, documents([1, 2], 3));
+    index.discard(old).await.unwrap();
+    assert!(matches!(index.prepare(old).await, Err(ApplyError::Gone(gone)) if gone == old));
+}
+
 /// [`PromoteError::Gone`]
 pub async fn a_generation_that_does_not_exist_is_not_promoted<I: BalanceIndex>(index: I) {
     let active = serving(&index, documents([1], 1)).await;
     let discarded = index.create().await.unwrap();
     index.discard(discarded).await.unwrap();
     for missing in [discarded, Generation(900_000)] {
-        let refused = index.promote(missing, Some(active)).await;
+        let refused = turn(&index, Some(active), missing).await;
         assert!(matches!(refused, Err(PromoteError::Gone(gone)) if gone == missing), "{refused:?}");
     }
     assert_eq!(index.generations().await.unwrap().active, Some(active));

@@ -12,7 +12,10 @@ mod write;
 
 use std::time::Duration;
 
-use super::{AccountStatus, ApplyError, Balance, BalanceIndex, Checkpoint, Generation, Parked, Phase, Projected, Seal};
+use super::{
+    AccountStatus, ApplyError, Balance, BalanceIndex, Checkpoint, Generation, Parked, Phase, Projected, PromoteError,
+    Seal,
+};
 use crate::clock::Timestamp;
 use crate::coordinate::{Epoch, Offset, Version};
 use crate::id::{AccountId, EventId};
@@ -20,6 +23,7 @@ use crate::log::Incarnation;
 use crate::money::Money;
 use crate::owner::Owner;
 use crate::partition::{Partition, Slot};
+use uuid::Uuid;
 
 pub use generation::*;
 pub use read::*;
@@ -67,6 +71,8 @@ macro_rules! index_contract {
             a_query_during_a_swap_sees_one_generation,
             promoting_compares_before_it_sets,
             of_two_concurrent_promotes_one_wins,
+            promoting_needs_the_callers_own_seal_on_the_active_generation,
+            preparing_changes_nothing_anyone_sees,
             a_generation_that_does_not_exist_is_not_promoted,
             a_sealed_generation_takes_no_write_until_it_is_unsealed,
             a_seal_is_lifted_by_its_owner_alone,
@@ -124,7 +130,7 @@ fn checkpoint(partition: u16, epoch: u64, offset: u64) -> Checkpoint {
         epoch: Epoch::new(epoch),
         incarnation: Incarnation("first life".into()),
         offset: Offset::new(offset),
-        phase: Phase::Live,
+        phase: Phase::Live { replayed: 7 },
     }
 }
 
@@ -160,8 +166,27 @@ async fn serving<I: BalanceIndex>(index: &I, balances: Vec<Balance>) -> Generati
     let generation = index.create().await.unwrap();
     write(index, generation, balances).await;
     let active = index.generations().await.unwrap().active;
-    index.promote(generation, active).await.unwrap();
+    turn(index, active, generation).await.unwrap();
     generation
+}
+
+/// The seal these tests switch under.
+const SEAL: Seal = Seal(Uuid::from_u128(7));
+
+/// Turns the queries as a job does: under a seal, which is lifted whatever came of it.
+async fn turn<I: BalanceIndex>(
+    index: &I,
+    from: Option<Generation>,
+    generation: Generation,
+) -> Result<(), PromoteError> {
+    if let Some(from) = from {
+        index.seal(from, SEAL).await.unwrap();
+    }
+    let promoted = index.promote(generation, from.map(|from| (from, SEAL))).await;
+    if let Some(from) = from {
+        index.unseal(from, SEAL).await.unwrap();
+    }
+    promoted
 }
 
 /// The documents a generation has of these accounts.
@@ -178,7 +203,7 @@ async fn is_gone<I: BalanceIndex>(index: &I, generation: Generation) -> bool {
 }
 
 fn seal(number: u128) -> Seal {
-    Seal(uuid::Uuid::from_u128(number))
+    Seal(Uuid::from_u128(number))
 }
 
 /// The place of an account in the order of slots.

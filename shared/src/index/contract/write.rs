@@ -38,7 +38,7 @@ pub async fn a_checkpoint_is_read_as_it_was_written<I: BalanceIndex>(index: I) {
     let phases = [
         Phase::Replaying { after: None, done: 0, total: 1 << 40 },
         Phase::Replaying { after: Some(place), done: 17, total: 18 },
-        Phase::Live,
+        Phase::Live { replayed: 7 },
     ];
     for (number, phase) in (1..).zip(phases) {
         let checkpoint = Checkpoint { phase, ..checkpoint(1, 3, 1 << 40) };

@@ -25,6 +25,7 @@ pub(super) fn all(connection: &Connection) -> rusqlite::Result<Generations> {
 }
 
 /// Whether a generation takes writes.
+#[derive(PartialEq, Eq)]
 enum State {
     Gone,
     Open,
@@ -78,6 +79,13 @@ pub(super) fn create(connection: &Connection) -> rusqlite::Result<Generation> {
     Ok(generation)
 }
 
+pub(super) fn prepare(connection: &Connection, generation: Generation) -> rusqlite::Result<Result<(), ApplyError>> {
+    if !exists(connection, generation)? {
+        return Ok(Err(ApplyError::Gone(generation)));
+    }
+    build_lists(connection, generation).map(Ok)
+}
+
 /// The trees that lists are read from, in the order of [`crate::index::Sort`].
 fn build_lists(connection: &Connection, generation: Generation) -> rusqlite::Result<()> {
     let table = table(generation);
@@ -90,10 +98,14 @@ fn build_lists(connection: &Connection, generation: Generation) -> rusqlite::Res
 pub(super) fn promote(
     connection: &Connection,
     generation: Generation,
-    expected: Option<Generation>,
+    expected: Option<(Generation, Seal)>,
 ) -> rusqlite::Result<Result<(), PromoteError>> {
     let active = active(connection)?;
-    if active != expected {
+    let sealed = match expected {
+        Some((expected, seal)) => state(connection, expected)? == State::Sealed(seal),
+        None => true,
+    };
+    if active != expected.map(|(expected, _)| expected) || !sealed {
         return Ok(Err(PromoteError::Moved(active)));
     }
     if !exists(connection, generation)? {

@@ -9,9 +9,9 @@
 //! end, so a checkpoint is lost with the balances it stands for. A generation that was made just before may be lost as
 //! well and its number come again; whoever could have written to it died with the machine.
 //!
-//! Lists need two more trees, by owner and by balance. They are built when a generation is promoted, sorted and in one
-//! go, which costs a third of keeping them up to date while a replay fills the table. The build happens in the promoting
-//! transaction: queries go on meanwhile and see the old generation, workers wait.
+//! Lists need two more trees, by owner and by balance. They are built when a generation is prepared for promotion, sorted and
+//! in one go, which costs a third of keeping them up to date while a replay fills the table. Queries go on meanwhile and
+//! see the old generation; writes wait.
 
 mod cursor;
 mod generation;
@@ -79,8 +79,12 @@ impl BalanceIndex for EmbeddedIndex {
         self.database.write("create", generation::create).await
     }
 
-    async fn promote(&self, generation: Generation, expected: Option<Generation>) -> Result<(), PromoteError> {
+    async fn promote(&self, generation: Generation, expected: Option<(Generation, Seal)>) -> Result<(), PromoteError> {
         self.database.write("promote", move |connection| generation::promote(connection, generation, expected)).await?
+    }
+
+    async fn prepare(&self, generation: Generation) -> Result<(), ApplyError> {
+        self.database.write("prepare", move |connection| generation::prepare(connection, generation)).await?
     }
 
     async fn seal(&self, generation: Generation, seal: Seal) -> Result<(), ApplyError> {

@@ -1,0 +1,75 @@
+use shared::backends::Backends;
+use shared::clock::Clock;
+use shared::http::{Limits, serve};
+use shared::id::Ids;
+use shared::supervise::TaskFailure;
+use shared::telemetry::MetricsReader;
+use tokio::net::TcpListener;
+use tokio_util::sync::CancellationToken;
+
+use crate::BalanceConfig;
+use crate::http::BalanceApi;
+use crate::project::project;
+use crate::rebuild::Rebuilds;
+use crate::roster::Nudge;
+use crate::visibility::Visibility;
+
+/// Why a balance service ended other than by shutdown.
+#[derive(Debug, thiserror::Error)]
+pub enum RunError {
+    /// The listener does not work.
+    #[error("the balance service cannot listen: {0}")]
+    Listen(#[from] std::io::Error),
+    /// A task failed that must not.
+    #[error(transparent)]
+    Task(#[from] TaskFailure),
+}
+
+/// What a balance service needs beside its backends to answer over HTTP.
+#[derive(Debug)]
+pub struct Edge {
+    /// Where it listens.
+    pub listener: TcpListener,
+    /// What one client may take of the server.
+    pub limits: Limits,
+    /// What `/metrics` shows; nothing without it.
+    pub metrics: Option<MetricsReader>,
+}
+
+/// Projects and answers queries until `shutdown`; then the last queries are answered and the partitions given back.
+///
+/// # Errors
+/// When the listener does not work, or a task failed that must not.
+pub async fn run<B: Backends>(
+    config: BalanceConfig,
+    backends: B,
+    clock: Clock,
+    ids: Ids,
+    edge: Edge,
+    shutdown: CancellationToken,
+) -> Result<(), RunError> {
+    let (nudge, visibility) = (Nudge::default(), Visibility::default());
+    let api = BalanceApi {
+        rebuilds: Rebuilds::new(backends.clone(), config.partitions, clock.clone(), ids.clone(), nudge.clone()),
+        backends: backends.clone(),
+        visibility: visibility.clone(),
+        clock: clock.clone(),
+        shutdown: shutdown.clone(),
+    };
+    // A projection that stops by itself takes the edge with it, and the other way round.
+    let shutdown = shutdown.child_token();
+    let guarded = async {
+        let projected = project(config, backends, clock, ids, nudge, visibility, shutdown.clone()).await;
+        shutdown.cancel();
+        projected
+    };
+    let router = api.router(edge.metrics);
+    let served = async {
+        let served = serve("balance-service", router, edge.listener, edge.limits, shutdown.clone()).await;
+        shutdown.cancel();
+        served
+    };
+    let (projected, served) = tokio::join!(guarded, served);
+    projected?;
+    Ok(served?)
+}

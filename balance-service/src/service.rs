@@ -36,7 +36,7 @@ pub struct Edge {
     pub metrics: Option<MetricsReader>,
 }
 
-/// Projects and answers queries until `shutdown`; then the last queries are answered and the partitions given back.
+/// Projects and answers queries until `shutdown`; then answers the last queries and gives its partitions back.
 ///
 /// # Errors
 /// When the listener does not work, or a task failed that must not.
@@ -56,20 +56,20 @@ pub async fn run<B: Backends>(
         clock: clock.clone(),
         shutdown: shutdown.clone(),
     };
-    // A projection that stops by itself takes the edge with it, and the other way round.
-    let shutdown = shutdown.child_token();
-    let guarded = async {
-        let projected = project(config, backends, clock, ids, nudge, visibility, shutdown.clone()).await;
-        shutdown.cancel();
-        projected
-    };
+    // The view goes on until the last query is answered. A projection that stops by itself takes the edge with it.
+    let (closing, last_query_answered) = (shutdown.child_token(), CancellationToken::new());
     let router = api.router(edge.metrics);
-    let served = async {
-        let served = serve("balance-service", router, edge.listener, edge.limits, shutdown.clone()).await;
-        shutdown.cancel();
+    let serving = async {
+        let served = serve("balance-service", router, edge.listener, edge.limits, closing.clone()).await;
+        last_query_answered.cancel();
         served
     };
-    let (projected, served) = tokio::join!(guarded, served);
+    let projecting = async {
+        let ended = project(config, backends, clock, ids, nudge, visibility, last_query_answered.clone()).await;
+        closing.cancel();
+        ended
+    };
+    let (served, projected) = tokio::join!(serving, projecting);
     projected?;
     Ok(served?)
 }

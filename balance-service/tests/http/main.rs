@@ -1,0 +1,9 @@
+//! The routes of the balance service, asked in process over the embedded backends.
+#![expect(clippy::unwrap_used, reason = "a test may")]
+
+mod description;
+mod fixture;
+mod lists;
+mod parked;
+mod rebuilds;
+mod waits;

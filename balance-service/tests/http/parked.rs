@@ -1,0 +1,68 @@
+use axum::http::{Method, StatusCode};
+use bytes::Bytes;
+use serde_json::json;
+use shared::clock::Timestamp;
+use shared::event::codec::encode;
+use shared::event::{AccountEvent, EncodedEvents, NewEvent, Personal};
+use shared::id::EventId;
+use shared::money::Money;
+use shared::owner::Owner;
+
+use crate::fixture::{Bank, account, balance, parked};
+
+#[tokio::test]
+async fn parked_accounts_are_listed_page_by_page() {
+    let (bank, generation) = Bank::with(Vec::new()).await;
+    bank.park(generation, (1..=5).map(|number| parked(number, 7)).collect()).await;
+    let mut path = Some("/balance/parked?limit=2".to_owned());
+    let mut seen = Vec::new();
+    while let Some(page) = path {
+        assert!(seen.len() < 100, "the pages never end");
+        let list = bank.get(&page).await;
+        seen.extend(list.each("id"));
+        path = list.next();
+    }
+    seen.sort_by_key(ToString::to_string);
+    assert_eq!(seen, (1..=5).map(|number| json!(account(number).to_string())).collect::<Vec<_>>());
+}
+
+#[tokio::test]
+async fn an_account_that_is_not_parked_cannot_be_let_go() {
+    let (bank, _) = Bank::with(vec![balance(1, "Paulo", 500, 3)]).await;
+    for number in [1, 2] {
+        let refusal = bank.ask(Method::POST, &format!("/balance/parked/{}/retry", account(number)), &[]).await;
+        assert_eq!((refusal.status, &refusal.json()["code"]), (StatusCode::NOT_FOUND, &json!("not_parked")));
+    }
+}
+
+#[tokio::test]
+async fn an_account_whose_events_can_be_folded_now_is_let_go() {
+    let (bank, generation) = Bank::with(Vec::new()).await;
+    let opened = AccountEvent::AccountOpened {
+        currency: "EUR".parse().unwrap(),
+        overdraft_limit: Money::ZERO,
+        opening: Money::new(50).unwrap(),
+        personal: Personal { owner: Owner::new("Paulo").unwrap() },
+    };
+    let opened = NewEvent { id: EventId::from_number(1), time: Timestamp::EPOCH, event: opened };
+    bank.commit(1, encode(&[opened])).await;
+    bank.park(generation, vec![parked(1, 1)]).await;
+
+    let retry = format!("/balance/parked/{}/retry", account(1));
+    let let_go = bank.ask(Method::POST, &retry, &[]).await;
+    assert_eq!((let_go.status, &let_go.json()["balance"]), (StatusCode::OK, &json!(50)), "{}", let_go.text);
+    assert_eq!(bank.get(&format!("/balance/{}", account(1))).await.json()["balance"], 50);
+    assert_eq!(bank.get("/balance/parked").await.json(), json!([]));
+}
+
+#[tokio::test]
+async fn an_account_whose_event_still_cannot_be_folded_stays_parked() {
+    let (bank, generation) = Bank::with(Vec::new()).await;
+    bank.commit(1, EncodedEvents { count: 1, json: Bytes::from_static(b"[{}]") }).await;
+    bank.park(generation, vec![parked(1, 1)]).await;
+
+    let refusal = bank.ask(Method::POST, &format!("/balance/parked/{}/retry", account(1)), &[]).await;
+    assert_eq!((refusal.status, &refusal.json()["code"]), (StatusCode::CONFLICT, &json!("still_parked")));
+    assert_eq!(refusal.json()["parked"]["at"], 1);
+    assert_eq!(bank.get("/balance/parked").await.each("id"), [json!(account(1).to_string())]);
+}

@@ -1,0 +1,69 @@
+use axum::http::{Method, StatusCode};
+use serde_json::json;
+
+use crate::fixture::{Bank, balance};
+
+const START: [(Method, &str); 3] =
+    [(Method::POST, "/balance/rebuild"), (Method::GET, "/balance/rebuild"), (Method::GET, "/rebuild/balance")];
+
+#[tokio::test]
+async fn every_spelling_starts_a_rebuild_and_a_second_one_is_told_of_the_first() {
+    for (method, path) in START {
+        let (bank, _) = Bank::with(vec![balance(1, "Paulo", 500, 3)]).await;
+        let started = bank.ask(method, path, &[]).await;
+        assert_eq!(started.status, StatusCode::ACCEPTED, "{}", started.text);
+        assert_eq!(started.json()["state"], "replaying");
+
+        let second = bank.ask(Method::POST, "/balance/rebuild", &[]).await;
+        assert_eq!((second.status, &second.json()["code"]), (StatusCode::CONFLICT, &json!("rebuild_running")));
+        assert_eq!(second.json()["running"]["job"], started.json()["job"]);
+
+        let watched = bank.get(started.headers["location"].to_str().unwrap()).await;
+        assert_eq!(watched.json()["job"], started.json()["job"]);
+    }
+}
+
+#[tokio::test]
+async fn asking_for_the_head_alone_starts_nothing() {
+    let (bank, _) = Bank::with(Vec::new()).await;
+    assert_eq!(bank.ask(Method::HEAD, "/balance/rebuild", &[]).await.status, StatusCode::METHOD_NOT_ALLOWED);
+    let status = bank.get("/balance/rebuild/status").await;
+    assert_eq!((status.status, &status.json()["code"]), (StatusCode::NOT_FOUND, &json!("no_rebuild")));
+}
+
+#[tokio::test]
+async fn a_rebuild_is_cancelled_once() {
+    let (bank, _) = Bank::with(Vec::new()).await;
+    assert_eq!(bank.ask(Method::DELETE, "/balance/rebuild", &[]).await.json()["code"], "no_rebuild");
+    bank.ask(Method::POST, "/balance/rebuild", &[]).await;
+    let cancelled = bank.ask(Method::DELETE, "/balance/rebuild", &[]).await;
+    assert_eq!((cancelled.status, &cancelled.json()["state"]), (StatusCode::OK, &json!("cancelled")));
+    assert_eq!(bank.ask(Method::DELETE, "/balance/rebuild", &[]).await.json()["code"], "no_rebuild");
+}
+
+#[tokio::test]
+async fn there_is_no_going_back_without_a_previous_generation() {
+    let (bank, _) = Bank::with(Vec::new()).await;
+    let refusal = bank.ask(Method::POST, "/balance/rebuild/rollback", &[]).await;
+    assert_eq!((refusal.status, &refusal.json()["code"]), (StatusCode::CONFLICT, &json!("nothing_to_roll_back")));
+}
+
+#[tokio::test]
+async fn a_watched_job_is_streamed_until_it_is_over_or_the_service_stops() {
+    let (bank, _) = Bank::with(Vec::new()).await;
+    bank.ask(Method::POST, "/balance/rebuild", &[]).await;
+    let events = [("accept", "text/html, text/event-stream;q=0.9")];
+    let (watched, cancelled) = tokio::join!(
+        bank.ask(Method::GET, "/balance/rebuild/status", &events),
+        bank.ask(Method::DELETE, "/balance/rebuild", &[]),
+    );
+    assert_eq!(cancelled.status, StatusCode::OK);
+    assert_eq!(watched.headers["content-type"], "text/event-stream");
+    assert!(watched.text.starts_with("event: status\ndata: {"), "{}", watched.text);
+    assert!(watched.text.contains(r#""state":"cancelled""#), "{}", watched.text);
+
+    bank.ask(Method::POST, "/balance/rebuild", &[]).await;
+    let stop = async { bank.shutdown.cancel() };
+    let (watched, ()) = tokio::join!(bank.ask(Method::GET, "/balance/rebuild/status", &events), stop);
+    assert!(watched.text.contains(r#""state":"replaying""#), "{}", watched.text);
+}

@@ -1,0 +1,55 @@
+use axum::http::StatusCode;
+use serde_json::json;
+
+use crate::fixture::{Bank, account, balance};
+
+#[tokio::test]
+async fn one_balance_is_found_by_its_id_or_said_to_be_unknown() {
+    let (bank, _) = Bank::with(vec![balance(1, "Paulo", 500, 3)]).await;
+    assert_eq!(bank.get(&format!("/balance/{}", account(1))).await.json()["balance"], 500);
+    let unknown = bank.get(&format!("/balance/{}", account(2))).await;
+    assert_eq!((unknown.status, &unknown.json()["code"]), (StatusCode::NOT_FOUND, &json!("account_not_found")));
+    assert_eq!(bank.get("/balance/7").await.json()["errors"][0]["field"], "id");
+}
+
+#[tokio::test]
+async fn a_reader_who_knows_of_a_version_is_never_shown_an_older_one() {
+    let (bank, _) = Bank::with(vec![balance(1, "Paulo", 500, 3)]).await;
+    let path = format!("/balance/{}", account(1));
+    assert_eq!(bank.get(&format!("{path}?min_version=3")).await.json()["version"], 3);
+    for query in ["min_version=4", "min_version=4&wait_ms=0", "min_version=4&wait_ms=30"] {
+        let refusal = bank.get(&format!("{path}?{query}")).await;
+        assert_eq!(refusal.status, StatusCode::GATEWAY_TIMEOUT);
+        assert_eq!((&refusal.json()["code"], &refusal.json()["version"]), (&json!("not_yet_visible"), &json!(3)));
+    }
+    let unseen = bank.get(&format!("/balance/{}?min_version=1", account(2))).await;
+    assert_eq!((unseen.status, &unseen.json()["version"]), (StatusCode::GATEWAY_TIMEOUT, &json!(0)));
+}
+
+#[tokio::test]
+async fn a_reader_who_waits_is_answered_as_soon_as_the_version_is_there() {
+    let (bank, generation) = Bank::with(vec![balance(1, "Paulo", 500, 3)]).await;
+    let path = format!("/balance/{}?min_version=5&wait_ms=30000", account(1));
+    let write = async {
+        bank.write(generation, vec![balance(1, "Paulo", 400, 4)]).await;
+        bank.write(generation, vec![balance(1, "Paulo", 300, 6)]).await;
+    };
+    let (answer, ()) = tokio::join!(bank.get(&path), write);
+    assert_eq!((answer.status, &answer.json()["version"]), (StatusCode::OK, &json!(6)));
+}
+
+#[tokio::test]
+async fn a_wait_that_makes_no_sense_is_refused() {
+    let (bank, _) = Bank::with(vec![balance(1, "Paulo", 500, 3)]).await;
+    let path = format!("/balance/{}", account(1));
+    for (query, field) in [
+        ("wait_ms=10", "wait_ms"),
+        ("min_version=4&wait_ms=30001", "wait_ms"),
+        ("min_version=-1", "min_version"),
+        ("min_version=x", "min_version"),
+        ("version=4", "version"),
+    ] {
+        let refusal = bank.get(&format!("{path}?{query}")).await;
+        assert_eq!((refusal.status, &refusal.json()["errors"][0]["field"]), (StatusCode::BAD_REQUEST, &json!(field)));
+    }
+}

@@ -97,11 +97,15 @@ impl Draft<'_> {
     }
 
     fn check_version(&self, command: &Command, if_match: Option<Version>) -> Result<(), CommandError> {
-        let (Some(expected), Some(account)) = (if_match, self.account(command.account())) else { return Ok(()) };
-        if account.version == expected {
+        let Some(expected) = if_match else { return Ok(()) };
+        let account = command.account();
+        let actual = Account::version_of(self.account(account));
+        // A customer who names a version of an account that does not exist learns more from the rules.
+        let rules_tell_more = actual == Version::EMPTY && !matches!(command, Command::Open { .. });
+        if actual == expected || rules_tell_more {
             return Ok(());
         }
-        Err(CommandError::VersionMismatch { account: account.id, expected, actual: account.version })
+        Err(CommandError::VersionMismatch { account, expected, actual })
     }
 
     fn write(&self, decided: Decided) -> Result<(Vec<StreamWrite>, Vec<Account>), CommandError> {

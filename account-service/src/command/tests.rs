@@ -12,7 +12,7 @@ use shared::id::{AccountId, EventId};
 use shared::money::Amount;
 use shared::store::{Commit, EventStore, Snapshots, StreamWrite};
 
-use super::{CommandError, Request};
+use super::{CommandError, Receipt, Request};
 use crate::account::{Command, Rejection, Status};
 use crate::testing::{Bank, deposit, transfer, withdraw};
 
@@ -39,15 +39,10 @@ async fn commands_of_one_account_are_carried_out_in_the_order_they_came() {
         _ => transfer(account, other, 1),
     });
     let outcomes = join_all(commands.map(|command| bank.execute(command))).await;
-    let versions = outcomes.into_iter().map(|outcome| match outcome.unwrap().receipt {
-        super::Receipt::Transferred { from, to, .. } => {
-            if from.id == account {
-                from.version
-            } else {
-                to.version
-            }
-        }
-        receipt => receipt.account().version,
+    let versions = outcomes.into_iter().map(|outcome| {
+        let receipt = outcome.unwrap().receipt;
+        let Receipt::Transferred { from, to, .. } = receipt else { return receipt.account().version };
+        if from.id == account { from.version } else { to.version }
     });
     assert!(versions.is_sorted_by(|earlier, later| earlier < later));
 }

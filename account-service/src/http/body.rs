@@ -35,6 +35,7 @@ pub(super) struct OpenBody {
 #[serde(deny_unknown_fields)]
 pub(super) struct MoneyBody {
     /// The account.
+    #[serde(deserialize_with = "account")]
     #[schema(value_type = uuid::Uuid)]
     pub(super) id: AccountId,
     /// How much, in minor units.
@@ -47,9 +48,11 @@ pub(super) struct MoneyBody {
 #[serde(deny_unknown_fields)]
 pub(super) struct TransferBody {
     /// Who pays.
+    #[serde(deserialize_with = "account")]
     #[schema(value_type = uuid::Uuid)]
     pub(super) from: AccountId,
     /// Who receives.
+    #[serde(deserialize_with = "account")]
     #[schema(value_type = uuid::Uuid)]
     pub(super) to: AccountId,
     /// How much, in minor units.
@@ -96,6 +99,12 @@ fn zero_or_amount<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<A
     }
     let refusal = || D::Error::custom(format!("must be a whole number of minor units from 0 to {MONEY_MAX}"));
     Amount::new(money.get()).map(Some).map_err(|_| refusal())
+}
+
+/// An id in its one spelling, as in a path.
+fn account<'de, D: Deserializer<'de>>(deserializer: D) -> Result<AccountId, D::Error> {
+    let id = Cow::<'de, str>::deserialize(deserializer)?;
+    id.parse().map_err(|_| D::Error::custom("must be the id of an account"))
 }
 
 fn side<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<AccountId>, D::Error> {

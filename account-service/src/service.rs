@@ -57,3 +57,43 @@ pub enum RunError {
     #[error(transparent)]
     Task(#[from] shared::supervise::TaskFailure),
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing::Bank;
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    use tokio::net::TcpStream;
+
+    #[tokio::test]
+    async fn a_service_answers_over_a_socket_and_goes_when_it_is_told_to() {
+        let store = Bank::new();
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let shutdown = CancellationToken::new();
+        let config = AccountServiceConfig {
+            default_currency: "EUR".parse().unwrap(),
+            teller: Settings::default(),
+            limits: Limits::default(),
+            metrics: None,
+        };
+        let clock = Clock::system();
+        let service = run(config, store.store.clone(), clock.clone(), Ids::new(clock), listener, shutdown.clone());
+        let customer = async {
+            let mut stream = TcpStream::connect(address).await.unwrap();
+            let body = r#"{"owner":"Paulo","money":50}"#;
+            let length = body.len();
+            let head = "POST /create HTTP/1.1\r\nHost: bank\r\nContent-Type: application/json\r\nConnection: close";
+            let request = format!("{head}\r\nContent-Length: {length}\r\n\r\n{body}");
+            stream.write_all(request.as_bytes()).await.unwrap();
+            let mut answer = String::new();
+            stream.read_to_string(&mut answer).await.unwrap();
+            shutdown.cancel();
+            answer
+        };
+        let (ended, answer) = tokio::join!(service, customer);
+        ended.unwrap();
+        assert!(answer.starts_with("HTTP/1.1 201 Created\r\n"), "{answer}");
+        assert_eq!(store.events().await, 1);
+    }
+}

@@ -7,7 +7,7 @@ use bytes::Bytes;
 use sha2::{Digest, Sha256};
 use shared::clock::Clock;
 use shared::coordinate::{Position, Revision, Version};
-use shared::error::BackendError;
+use shared::error::{BackendError, Retry};
 use shared::event::{Recorded, StreamAfter};
 use shared::id::{AccountId, CommitId, Ids};
 use shared::money::Amount;
@@ -36,6 +36,8 @@ struct Faults {
     appends: AtomicU64,
     /// So many of the next appends take effect, and then report that nobody knows.
     silent: AtomicU64,
+    /// So many of the next appends take effect, and then report that nobody will ever know.
+    lost: AtomicU64,
     /// So many of the next appends are not done.
     not_done: AtomicU64,
     /// So many of the next appends are refused for good.
@@ -53,6 +55,10 @@ impl RoughStore {
 
     pub(crate) fn lose_answers(&self, appends: u64) {
         self.faults.silent.store(appends, Ordering::SeqCst);
+    }
+
+    pub(crate) fn lose_answers_for_good(&self, appends: u64) {
+        self.faults.lost.store(appends, Ordering::SeqCst);
     }
 
     pub(crate) fn fail(&self, appends: u64) {
@@ -83,6 +89,12 @@ impl EventStore for RoughStore {
         let answers = self.inner.append(commits).await;
         if take_one(&self.faults.silent) {
             return failure_for_each(asked, || BackendError::unknown("append", "lost by the test"));
+        }
+        if take_one(&self.faults.lost) {
+            return failure_for_each(asked, || BackendError {
+                retry: Retry::Never,
+                ..BackendError::unknown("append", "lost by the test")
+            });
         }
         answers
     }

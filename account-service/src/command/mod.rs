@@ -12,7 +12,7 @@
 //! few of which run side by side. A job loads the accounts it does not know, decides its commands one after the other
 //! against the evolving accounts, appends all commits in one call and answers each by its own fate.
 //!
-//! Why it holds: an account is in one job at a time ([`claims`]), so within a process decisions on an account stand in
+//! Why it holds: an account is in one job at a time (`claims.rs`), so within a process decisions on an account stand in
 //! a line, a transfer claims both of its accounts and never collides, and a busy account costs one append for all that
 //! waited for it. Between processes the store's law S2 decides: the slower job is told of the conflict, reads on and
 //! decides again. What a process keeps in memory of an account is a prefix of its stream; it may be old and is never

@@ -92,6 +92,18 @@ async fn an_append_whose_answer_is_lost_has_one_effect_and_is_answered() {
 }
 
 #[tokio::test]
+async fn an_outcome_that_stays_unknown_is_not_called_a_failure_and_its_key_tells_later() {
+    let bank = Bank::new();
+    let account = bank.open(10).await;
+    bank.store.lose_answers_for_good(1);
+    let lost = bank.execute_keyed("lost", withdraw(account, 10)).await;
+    assert_eq!(lost, Err(CommandError::OutcomeUnknown));
+    let told = bank.execute_keyed("lost", withdraw(account, 10)).await.unwrap();
+    assert!(told.replayed);
+    assert_eq!((bank.balance(account).await, bank.version(account).await), (0, Version::new(2)));
+}
+
+#[tokio::test]
 async fn a_store_that_recovers_is_waited_for_and_one_that_is_broken_is_not() {
     let bank = Bank::new();
     let account = bank.open(0).await;

@@ -1,7 +1,7 @@
 //! The account service over HTTP: two generations of clients, one set of commands.
 //!
 //! The verb style (`/create`, `/deposit`) and the resource style (`/accounts`, `/transactions`) are two spellings; both
-//! end in [`Command`](crate::account::Command)s. A handler reads a request into a command, hands it to the
+//! end in [`Command`]s. A handler reads a request into a command, hands it to the
 //! [`Teller`], and renders the receipt. Since the receipt is all it renders, a repeated request is answered with the
 //! same status and body as the first.
 

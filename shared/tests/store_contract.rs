@@ -63,6 +63,24 @@ async fn what_was_acknowledged_is_there_after_a_process_was_killed() {
     }
 }
 
+/// Which only a store that is fsynced with every transaction can tell from a crash.
+#[tokio::test]
+async fn a_log_that_lost_acknowledged_commits_is_refused() {
+    let (store, dir) = empty_store();
+    let ids = Ids::new(Clock::system());
+    for _ in 0..10 {
+        store.append(vec![commit(&ids, ids.account(), 0)]).await.remove(0).unwrap();
+    }
+    let left = tempfile::tempdir().unwrap();
+    fs::copy(dir.path().join("store.db"), left.path().join("store.db")).unwrap();
+    let mut log = fs::read(dir.path().join("store.db-wal")).unwrap();
+    let middle = log.len() / 2;
+    log[middle] ^= 1;
+    fs::write(left.path().join("store.db-wal"), log).unwrap();
+    let refusal = EmbeddedStore::open(&DataFolder::open(left.path()).unwrap()).unwrap_err();
+    assert!(matches!(refusal, OpenError::Damaged { .. }), "{refusal}");
+}
+
 #[tokio::test]
 async fn two_handles_share_one_store() {
     let (store, _dir) = empty_store();

@@ -3,6 +3,7 @@ use std::path::Path;
 
 use futures::future::join_all;
 use tempfile::TempDir;
+use tokio::time::{Duration, timeout};
 
 use super::*;
 use crate::error::{Effect, Retry};
@@ -139,12 +140,25 @@ async fn a_feed_is_told_of_every_commit() {
     let dir = TempDir::new().unwrap();
     let database = opened(&dir);
     let mut commits = database.commits();
-    let (written, told) = tokio::join!(note(&database, "a"), commits.changed());
+    let told = timeout(Duration::from_mins(1), commits.changed());
+    let (written, told) = tokio::join!(note(&database, "a"), told);
     written.unwrap();
-    told.unwrap();
+    told.expect("news within a minute").unwrap();
     drop(database);
     commits.borrow_and_update();
     assert!(commits.changed().await.is_err(), "the end is told as well");
+}
+
+#[tokio::test]
+async fn a_full_file_is_fsynced_with_every_transaction() {
+    let dir = TempDir::new().unwrap();
+    let folder = DataFolder::open(dir.path()).unwrap();
+    for (durability, synchronous) in [(Durability::Full, 2), (Durability::Normal, 1)] {
+        let database = Database::open(&folder, FileSpec { durability, ..NOTES }).unwrap();
+        let set = |c: &Connection| c.pragma_query_value(None, "synchronous", |row| row.get(0));
+        let found: i64 = database.write("synchronous", set).await.unwrap();
+        assert_eq!(found, synchronous);
+    }
 }
 
 #[test]

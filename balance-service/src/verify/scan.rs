@@ -70,43 +70,53 @@ struct Checked {
     document: Loaded,
     folding: Folding,
     head: Version,
-    judged: bool,
+    compared: bool,
+    finding: Option<Finding>,
 }
 
 impl Checked {
     fn new(stream: AccountId, document: Loaded) -> Self {
-        Self { stream, document, folding: Folding::new(stream, None), head: Version::EMPTY, judged: false }
+        Self {
+            stream,
+            document,
+            folding: Folding::new(stream, None),
+            head: Version::EMPTY,
+            compared: false,
+            finding: None,
+        }
     }
 
     /// Folds a write, event by event as far as the document goes, and compares where the versions meet.
     fn take(&mut self, recorded: &Recorded, verification: &mut Verification) {
         self.head = recorded.last_version();
         verification.events += u64::from(recorded.events.count);
-        let Some(document) = self.document.balance.as_ref().filter(|_| !self.judged) else { return };
+        let Some(document) = self.document.balance.as_ref().filter(|_| !self.compared) else { return };
         self.folding.take_until(recorded, document.version);
         if let Some(fold) = self.folding.balance().filter(|fold| fold.version == document.version) {
-            verification.checked += 1;
-            self.judged = true;
-            if let Some(finding) = compare(fold, document) {
-                verification.add(finding);
-            }
+            self.compared = true;
+            self.finding = compare(fold, document);
         }
     }
 }
 
+/// Counts a stream that has passed; one whose document is elsewhere than the head is looked at again.
 fn finish(checked: Option<Checked>, verification: &mut Verification, suspects: &mut Suspects) {
     let Some(checked) = checked else { return };
-    if checked.document.parked.is_some() {
-        verification.parked += 1;
-        return;
-    }
     let reached = checked.document.balance.as_ref().map_or(Version::EMPTY, |balance| balance.version);
-    if reached != checked.head {
+    if let Some(finding) = checked.finding {
+        verification.checked += 1;
+        verification.add(finding);
+    } else if checked.document.parked.is_some() {
+        verification.parked += 1;
+    } else if reached != checked.head {
         suspects.insert(checked.stream, checked.head);
     } else if let Some((at, reason)) = checked.folding.poison() {
         // The document claims events that cannot be folded.
         let detail = format!("event {at} cannot be folded: {reason}");
+        verification.checked += 1;
         verification.add(Finding { account: checked.stream, fault: Fault::Diverged, detail, version: reached });
+    } else {
+        verification.checked += 1;
     }
 }
 

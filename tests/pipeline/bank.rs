@@ -1,0 +1,192 @@
+use std::path::Path;
+use std::time::Duration;
+
+use account_service::account::Command;
+use account_service::command::{Request, Settings, Teller};
+use balance_service::rebuild::{JobState, RebuildStatus, Rebuilds};
+use balance_service::verify::{Verification, verify};
+use balance_service::{BalanceConfig, Nudge, Visibility, project};
+use forwarder::ForwarderConfig;
+use shared::backends::Ports;
+use shared::clock::Clock;
+use shared::id::{AccountId, Ids};
+use shared::index::{Balance, BalanceIndex, EmbeddedIndex, Generation};
+use shared::lease::{EmbeddedLeases, Holder};
+use shared::log::EmbeddedLog;
+use shared::money::Amount;
+use shared::owner::Owner;
+use shared::partition::PartitionMap;
+use shared::sqlite::DataFolder;
+use shared::store::EmbeddedStore;
+use shared::supervise::Supervisor;
+use tokio::task::{AbortHandle, JoinSet};
+use tokio_util::sync::CancellationToken;
+
+pub(crate) type Embedded = Ports<EmbeddedStore, EmbeddedLog, EmbeddedLeases, EmbeddedIndex>;
+
+/// How long anything here may take before it counts as never.
+const PATIENCE: Duration = Duration::from_mins(1);
+
+/// Few, so that each test sees several accounts in a partition and several partitions.
+pub(crate) const PARTITIONS: u16 = 4;
+
+/// A bank in process. Services are started one by one, so that a test can leave some out or kill them.
+pub(crate) struct Bank {
+    pub(crate) ports: Embedded,
+    pub(crate) partitions: PartitionMap,
+    pub(crate) clock: Clock,
+    pub(crate) ids: Ids,
+    pub(crate) teller: Teller<EmbeddedStore>,
+    pub(crate) rebuilds: Rebuilds<Embedded>,
+    nudge: Nudge,
+    tasks: JoinSet<()>,
+    _teller_tasks: Supervisor,
+}
+
+impl Bank {
+    /// Opens the backends and the teller; nothing is forwarded or projected yet.
+    pub(crate) async fn open(folder: &Path) -> Self {
+        let clock = Clock::system();
+        let ids = Ids::new(clock.clone());
+        let partitions = PartitionMap::new(PARTITIONS).unwrap();
+        let folder = DataFolder::open(folder).unwrap();
+        let ports = Ports {
+            store: EmbeddedStore::open(&folder).unwrap(),
+            log: EmbeddedLog::open(&folder, partitions, clock.clone(), ids.clone()).await.unwrap(),
+            leases: EmbeddedLeases::open(&folder).unwrap(),
+            index: EmbeddedIndex::open(&folder).unwrap(),
+        };
+        let open = CancellationToken::new();
+        let mut teller_tasks = Supervisor::new(open.clone());
+        let store = ports.store.clone();
+        let teller = Teller::start(Settings::default(), store, clock.clone(), ids.clone(), &mut teller_tasks, &open);
+        let nudge = Nudge::default();
+        let rebuilds = Rebuilds::new(ports.clone(), partitions, clock.clone(), ids.clone(), nudge.clone());
+        let tasks = JoinSet::new();
+        Self { ports, partitions, clock, ids, teller, rebuilds, nudge, tasks, _teller_tasks: teller_tasks }
+    }
+
+    /// Opens a bank with one forwarder and one balance service, and waits for its view.
+    pub(crate) async fn start(folder: &Path) -> Self {
+        let mut bank = Self::open(folder).await;
+        bank.start_forwarder();
+        bank.start_projection("one");
+        bank.wait_for_view().await;
+        bank
+    }
+
+    pub(crate) fn start_forwarder(&mut self) -> AbortHandle {
+        let config = ForwarderConfig {
+            holder: Holder(self.ids.commit().to_string().into()),
+            partitions: self.partitions,
+            lease_ttl: Duration::from_millis(600),
+            log_window: Duration::from_hours(1),
+            trim_every: Duration::from_secs(1),
+        };
+        let Ports { store, log, leases, index: _ } = self.ports.clone();
+        let run = forwarder::run(config, store, log, leases, self.clock.clone(), CancellationToken::new());
+        self.tasks.spawn(async move { run.await.unwrap() })
+    }
+
+    pub(crate) fn start_projection(&mut self, name: &str) -> AbortHandle {
+        let config = BalanceConfig {
+            holder: Holder(format!("{name}-{}", self.ids.commit()).into()),
+            partitions: self.partitions,
+            lease_ttl: Duration::from_millis(600),
+            reconcile_every: None,
+            keep_previous: Duration::from_hours(1),
+        };
+        let (ports, clock, ids) = (self.ports.clone(), self.clock.clone(), self.ids.clone());
+        let (nudge, visibility) = (self.nudge.clone(), Visibility::default());
+        let run = project(config, ports, clock, ids, nudge, visibility, CancellationToken::new());
+        self.tasks.spawn(async move { run.await.unwrap() })
+    }
+
+    /// Aborts what was started, as a kill would, and waits until the files are closed.
+    pub(crate) async fn kill(self) {
+        let Self { tasks, teller, rebuilds, ports, _teller_tasks: teller_tasks, .. } = self;
+        let mut tasks = tasks;
+        tasks.shutdown().await;
+        drop((teller, rebuilds, teller_tasks));
+        // Tasks that were aborted let their handles go at their next turn.
+        tokio::time::sleep(Duration::from_millis(50)).await;
+        tokio::task::spawn_blocking(move || drop(ports)).await.unwrap();
+    }
+
+    pub(crate) async fn opened(&self, money: i64) -> AccountId {
+        let account = self.ids.account();
+        let open = Command::Open {
+            account,
+            owner: Owner::new("Paulo").unwrap(),
+            currency: "EUR".parse().unwrap(),
+            opening: Amount::new(money).ok(),
+            overdraft_limit: None,
+        };
+        self.execute(open).await;
+        account
+    }
+
+    pub(crate) async fn execute(&self, command: Command) {
+        self.teller.execute(Request { command, key: None, if_match: None }).await.unwrap();
+    }
+
+    pub(crate) async fn deposit(&self, account: AccountId, amount: i64) {
+        self.execute(Command::Deposit { account, amount: Amount::new(amount).unwrap() }).await;
+    }
+
+    pub(crate) async fn wait_for_view(&self) {
+        until("there is a view", async || self.ports.index.generations().await.unwrap().active.is_some()).await;
+    }
+
+    pub(crate) async fn active(&self) -> Generation {
+        self.ports.index.generations().await.unwrap().active.unwrap()
+    }
+
+    pub(crate) async fn visible(&self, account: AccountId) -> Option<Balance> {
+        self.ports.index.get(account).await.ok().flatten()
+    }
+
+    /// Waits until every account is visible as the store has it, and proves it.
+    pub(crate) async fn wait_until_settled(&self, accounts: &[AccountId]) {
+        for account in accounts {
+            let version = self.teller.account(*account).await.unwrap().unwrap().version;
+            until("the view has every event", async || {
+                self.visible(*account).await.is_some_and(|balance| balance.version == version)
+            })
+            .await;
+        }
+        let proof = self.verify().await;
+        assert!(proof.is_clean(), "{proof:?}");
+        assert_eq!(proof.checked, accounts.len() as u64);
+    }
+
+    pub(crate) async fn verify(&self) -> Verification {
+        verify(&self.ports, self.active().await, self.partitions).await.unwrap()
+    }
+
+    pub(crate) async fn wait_for_job(&self) -> RebuildStatus {
+        until("the job is over", async || {
+            let status = self.rebuilds.status().await.unwrap();
+            status.is_some_and(|status| !status.job.state.is_running())
+        })
+        .await;
+        self.rebuilds.status().await.unwrap().unwrap()
+    }
+
+    pub(crate) async fn rebuild(&self) -> RebuildStatus {
+        self.rebuilds.start().await.unwrap();
+        let status = self.wait_for_job().await;
+        assert_eq!(status.job.state, JobState::Done, "{status:?}");
+        status
+    }
+}
+
+/// Waits for a condition, for a generous while.
+pub(crate) async fn until(what: &str, mut holds: impl AsyncFnMut() -> bool) {
+    let waiting = async {
+        while !holds().await {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    };
+    assert!(tokio::time::timeout(PATIENCE, waiting).await.is_ok(), "it never came to pass that {what}");
+}

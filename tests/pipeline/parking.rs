@@ -1,0 +1,84 @@
+use balance_service::parking::{ParkingError, parked, retry};
+use bytes::Bytes;
+use shared::coordinate::Version;
+use shared::event::EncodedEvents;
+use shared::id::AccountId;
+use shared::index::{BalanceIndex, Parked, Projected};
+use shared::store::{Appended, Commit, EventStore, StreamWrite};
+
+use crate::bank::{Bank, until};
+
+/// Appends an event that no release can read.
+async fn poison(bank: &Bank, account: AccountId, expected: Version) {
+    let event = serde_json::json!([{
+        "id": bank.ids.event(), "type": "MoneyMinted", "schema": 9, "time": bank.clock.now(), "data": {}
+    }]);
+    let events = EncodedEvents { count: 1, json: Bytes::from(event.to_string()) };
+    let writes = vec![StreamWrite { stream: account, expected, events }];
+    let commit = Commit { id: bank.ids.commit(), time: bank.clock.now(), key: None, receipt: Bytes::new(), writes };
+    let fate = bank.ports.store.append(vec![commit]).await.pop().unwrap();
+    assert_eq!(fate.unwrap(), Appended::New);
+}
+
+/// Goal: one unreadable event stops its account at the version before it, visibly, and nobody else.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_poison_event_parks_its_account_and_nobody_else() {
+    let folder = tempfile::tempdir().unwrap();
+    let bank = Bank::start(folder.path()).await;
+    let (sick, healthy) = (bank.opened(10).await, bank.opened(20).await);
+    poison(&bank, sick, Version::new(1)).await;
+    // Every partition gets traffic behind the poison.
+    let mut others = vec![healthy];
+    for money in 1..20 {
+        others.push(bank.opened(money).await);
+    }
+    for account in &others {
+        bank.deposit(*account, 5).await;
+        until("the healthy accounts move on", async || {
+            bank.visible(*account).await.is_some_and(|balance| balance.version == Version::new(2))
+        })
+        .await;
+    }
+    until("the sick account is parked", async || !parked(&bank.ports, None, 10).await.unwrap().is_empty()).await;
+    let entries = parked(&bank.ports, None, 10).await.unwrap();
+    assert_eq!(entries.iter().map(|parked| (parked.account, parked.at)).collect::<Vec<_>>(), [(sick, Version::new(2))]);
+    assert!(entries[0].reason.contains("MoneyMinted"), "{}", entries[0].reason);
+    assert_eq!(bank.visible(sick).await.unwrap().version, Version::new(1));
+    let refused = retry(&bank.ports, &bank.clock, sick).await;
+    assert!(matches!(refused, Err(ParkingError::StillPoison(ref parked)) if parked.at == Version::new(2)));
+    assert!(matches!(retry(&bank.ports, &bank.clock, healthy).await, Err(ParkingError::NotParked)));
+    // A rebuild meets the same poison, parks the same account, and is proved all the same.
+    let rebuilt = bank.rebuild().await;
+    assert_eq!(rebuilt.job.verification.unwrap().parked, 1);
+    assert_eq!(bank.visible(sick).await.unwrap().version, Version::new(1));
+}
+
+/// Goal: a parked account that can be folded again is let go by one request, with the events that waited behind it.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_account_that_is_let_go_catches_up_and_moves_on() {
+    let folder = tempfile::tempdir().unwrap();
+    let bank = Bank::start(folder.path()).await;
+    let account = bank.opened(10).await;
+    bank.wait_until_settled(&[account]).await;
+    // As an older release would have left it: parked at an event which this release can read.
+    let parked_entry =
+        Parked { account, at: Version::new(2), reason: "unknown to that release".into(), since: bank.clock.now() };
+    let projected = Projected { parked: vec![parked_entry], ..Projected::default() };
+    bank.ports.index.apply(bank.active().await, projected).await.unwrap();
+    // The worker keeps the balance it wrote in memory, so a new owner is needed to see the entry: restart.
+    bank.kill().await;
+    let bank = Bank::start(folder.path()).await;
+    let marker = bank.opened(1).await;
+    bank.deposit(account, 5).await;
+    bank.deposit(marker, 5).await;
+    until("other accounts move on", async || {
+        bank.visible(marker).await.is_some_and(|balance| balance.version == Version::new(2))
+    })
+    .await;
+    assert_eq!(bank.visible(account).await.unwrap().version, Version::new(1));
+    let let_go = retry(&bank.ports, &bank.clock, account).await.unwrap();
+    assert_eq!(let_go.version, Version::new(2));
+    bank.deposit(account, 5).await;
+    bank.wait_until_settled(&[account, marker]).await;
+    assert!(parked(&bank.ports, None, 10).await.unwrap().is_empty());
+}

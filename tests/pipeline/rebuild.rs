@@ -1,0 +1,132 @@
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use account_service::account::Command;
+use account_service::command::{Request, Teller};
+use balance_service::rebuild::{JobState, Purpose, RebuildRefusal};
+use shared::coordinate::Version;
+use shared::id::AccountId;
+use shared::index::{BalanceIndex, EmbeddedIndex};
+use shared::money::Amount;
+use shared::store::EmbeddedStore;
+use tokio::task::JoinSet;
+
+use crate::bank::{Bank, until};
+
+/// Moves money round and round; answers how often.
+async fn transfer_while(
+    busy: Arc<AtomicBool>,
+    teller: Teller<EmbeddedStore>,
+    accounts: Vec<AccountId>,
+    customer: usize,
+) -> u64 {
+    let mut transfers = 0;
+    for step in 0.. {
+        let (from, to) = ((customer + step) % accounts.len(), (customer + 7 * step + 1) % accounts.len());
+        if !busy.load(Ordering::Relaxed) {
+            break;
+        }
+        if from != to {
+            let command = Command::Transfer { from: accounts[from], to: accounts[to], amount: Amount::new(1).unwrap() };
+            teller.execute(Request { command, key: None, if_match: None }).await.unwrap();
+            transfers += 1;
+        }
+    }
+    transfers
+}
+
+/// Looks at every account again and again and holds the view to law B4; answers how often.
+async fn watch_while(busy: Arc<AtomicBool>, index: EmbeddedIndex, accounts: Vec<AccountId>) -> u64 {
+    let mut seen: BTreeMap<AccountId, Version> = BTreeMap::new();
+    let mut reads = 0;
+    while busy.load(Ordering::Relaxed) {
+        for account in &accounts {
+            let balance = index.get(*account).await.unwrap().expect("a visible account stays visible");
+            let before = seen.insert(*account, balance.version).unwrap_or_default();
+            assert!(balance.version >= before, "{account} went back from {before} to {}", balance.version);
+            reads += 1;
+        }
+    }
+    reads
+}
+
+/// Goal: rebuild twice and roll back while commands run and a reader looks all the time. The reader must never see a
+/// balance go back or vanish, and in the end the view is the fold of the store.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn readers_never_see_a_step_back_while_the_bank_is_rebuilt_and_rolled_back() {
+    let folder = tempfile::tempdir().unwrap();
+    let bank = Bank::start(folder.path()).await;
+    let mut accounts = Vec::new();
+    for _ in 0..40 {
+        accounts.push(bank.opened(1_000_000).await);
+    }
+    bank.wait_until_settled(&accounts).await;
+
+    let busy = Arc::new(AtomicBool::new(true));
+    let mut customers = JoinSet::new();
+    for customer in 0..8 {
+        customers.spawn(transfer_while(Arc::clone(&busy), bank.teller.clone(), accounts.clone(), customer));
+    }
+    let reader = tokio::spawn(watch_while(Arc::clone(&busy), bank.ports.index.clone(), accounts.clone()));
+
+    let first = bank.active().await;
+    let rebuilt = bank.rebuild().await;
+    let second = bank.active().await;
+    assert_ne!(first, second);
+    assert_eq!(rebuilt.job.verification.unwrap().checked, 40);
+    assert!(matches!(bank.rebuilds.cancel().await, Err(RebuildRefusal::NothingToCancel)));
+
+    bank.rebuilds.rollback().await.unwrap();
+    let rolled_back = bank.wait_for_job().await;
+    assert_eq!((rolled_back.job.state, rolled_back.job.purpose), (JobState::Done, Purpose::Rollback));
+    assert_eq!(bank.active().await, first);
+
+    bank.rebuild().await;
+    let generations = bank.ports.index.generations().await.unwrap();
+    assert_eq!(generations.all.len(), 2, "the active and the one kept for a rollback: {generations:?}");
+    assert!(generations.sealed.is_empty());
+
+    busy.store(false, Ordering::Relaxed);
+    let transfers: u64 = customers.join_all().await.into_iter().sum();
+    assert!(transfers > 0 && reader.await.unwrap() > 0);
+    bank.wait_until_settled(&accounts).await;
+    let mut sum = 0;
+    for account in &accounts {
+        sum += bank.visible(*account).await.unwrap().balance.get();
+    }
+    assert_eq!(sum, 40 * 1_000_000);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn there_is_one_job_at_a_time_and_a_cancelled_one_leaves_nothing_behind() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut bank = Bank::open(folder.path()).await;
+    bank.start_forwarder();
+    let projection = bank.start_projection("one");
+    bank.wait_for_view().await;
+    let account = bank.opened(10).await;
+    bank.wait_until_settled(&[account]).await;
+    // Without workers the job waits where it can be cancelled.
+    projection.abort();
+    until("the projection has ended", async || projection.is_finished()).await;
+    let active = bank.active().await;
+    assert!(matches!(bank.rebuilds.rollback().await, Err(RebuildRefusal::NoPrevious)));
+
+    let started = bank.rebuilds.start().await.unwrap();
+    let Err(RebuildRefusal::Running(running)) = bank.rebuilds.start().await else { panic!("two jobs at once") };
+    assert_eq!(running.job.job, started.job.job);
+    let cancelled = bank.rebuilds.cancel().await.unwrap();
+    assert_eq!(cancelled.job.state, JobState::Cancelled);
+
+    bank.start_projection("two");
+    until("only the active generation is left", async || {
+        let generations = bank.ports.index.generations().await.unwrap();
+        generations.all == [active] && generations.active == Some(active)
+    })
+    .await;
+    bank.deposit(account, 5).await;
+    bank.wait_until_settled(&[account]).await;
+    bank.rebuild().await;
+    bank.wait_until_settled(&[account]).await;
+}

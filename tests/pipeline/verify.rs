@@ -1,0 +1,101 @@
+use balance_service::rebuild::{Job, JobFile, JobId, JobState, Purpose};
+use balance_service::verify::Fault;
+use shared::coordinate::Version;
+use shared::id::AccountId;
+use shared::index::{Balance, BalanceIndex, Projected};
+use shared::money::Money;
+use shared::owner::Owner;
+
+use crate::bank::{Bank, until};
+
+async fn write(bank: &Bank, balance: Balance) {
+    let projected = Projected { balances: vec![balance], ..Projected::default() };
+    bank.ports.index.apply(bank.active().await, projected).await.unwrap();
+}
+
+/// Goal: each kind of damage to a document is found, named and counted once, and nothing else is.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn every_kind_of_damage_is_found_and_nothing_else() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut bank = Bank::open(folder.path()).await;
+    bank.start_forwarder();
+    let projection = bank.start_projection("one");
+    bank.wait_for_view().await;
+    let mut accounts = Vec::new();
+    for money in 1..30 {
+        accounts.push(bank.opened(money).await);
+    }
+    bank.wait_until_settled(&accounts).await;
+    // From here on nobody mends anything.
+    projection.abort();
+    until("the projection has ended", async || projection.is_finished()).await;
+
+    let right: Vec<Balance> = vec![
+        bank.visible(accounts[0]).await.unwrap(),
+        bank.visible(accounts[1]).await.unwrap(),
+        bank.visible(accounts[2]).await.unwrap(),
+    ];
+    let generation = bank.active().await;
+    let wrong = Balance { balance: Money::new(31).unwrap(), ..right[0].clone() };
+    let renamed = Balance { owner: Owner::new("Mallory").unwrap(), ..right[1].clone() };
+    bank.ports.index.repair(generation, vec![wrong, renamed]).await.unwrap();
+    write(&bank, Balance { version: Version::new(9), ..right[2].clone() }).await;
+    let orphan = AccountId::from_bytes([7; 16]);
+    write(&bank, Balance { id: orphan, ..right[0].clone() }).await;
+    bank.deposit(accounts[3], 1).await;
+    let missing = bank.opened(5).await;
+
+    let proof = bank.verify().await;
+    let mut found: Vec<(AccountId, Fault)> = proof.findings.iter().map(|f| (f.account, f.fault)).collect();
+    found.sort_unstable();
+    let mut planted = vec![
+        (accounts[0], Fault::Diverged),
+        (accounts[1], Fault::Diverged),
+        (accounts[2], Fault::Ahead),
+        (accounts[3], Fault::Behind),
+        (missing, Fault::Missing),
+        (orphan, Fault::Orphan),
+    ];
+    planted.sort_unstable();
+    assert_eq!(found, planted);
+    let finding = proof.findings.iter().find(|finding| finding.account == accounts[0]).unwrap();
+    assert_eq!(finding.detail, "balance is 31, the store says 1");
+    assert!(!format!("{proof:?}").contains("Mallory"));
+}
+
+/// Goal: one changed field in the new generation blocks the switch; the queries stay as they are.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_generation_that_differs_from_the_store_is_never_switched_to() {
+    let folder = tempfile::tempdir().unwrap();
+    let bank = Bank::start(folder.path()).await;
+    let account = bank.opened(10).await;
+    bank.wait_until_settled(&[account]).await;
+    let right = bank.visible(account).await.unwrap();
+    let active = bank.active().await;
+    bank.kill().await;
+
+    let mut bank = Bank::open(folder.path()).await;
+    let damaged = bank.ports.index.create().await.unwrap();
+    let wrong = Balance { balance: Money::new(11).unwrap(), ..right.clone() };
+    let projected = Projected { balances: vec![wrong], ..Projected::default() };
+    bank.ports.index.apply(damaged, projected).await.unwrap();
+    // A job as it stands when everything is replayed and caught up: the next step is the proof.
+    let id = JobId(bank.ids.commit().uuid());
+    let job = Job::new(id, Purpose::Rebuild, Some(active), bank.clock.now());
+    let job = Job { generation: Some(damaged), state: JobState::Verifying, ..job };
+    let file = JobFile::load(&bank.ports.store).await.unwrap();
+    file.save(&bank.ports.store, job).await.unwrap();
+    bank.start_forwarder();
+    bank.start_projection("one");
+
+    let failed = bank.wait_for_job().await;
+    assert_eq!((failed.job.job, failed.job.state), (id, JobState::Failed));
+    let proof = failed.job.verification.unwrap();
+    assert_eq!((proof.diverged, proof.findings[0].account), (1, account));
+    assert_eq!(bank.active().await, active);
+    assert_eq!(bank.visible(account).await.unwrap(), right);
+    until("the damaged generation is discarded", async || {
+        bank.ports.index.generations().await.unwrap().all == [active]
+    })
+    .await;
+}

@@ -56,6 +56,7 @@ macro_rules! index_contract {
         $crate::index_contract!(@each $open, $runtime,
             a_document_is_read_as_it_was_written,
             a_checkpoint_is_read_as_it_was_written,
+            a_later_version_replaces_the_whole_document,
             an_equal_or_lower_version_is_skipped,
             concurrent_writers_end_with_the_highest_version,
             a_checkpoint_of_a_lower_epoch_is_refused,

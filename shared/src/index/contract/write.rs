@@ -7,7 +7,7 @@ use super::{
 };
 use crate::coordinate::{Epoch, Version};
 use crate::event::StreamAfter;
-use crate::index::{Applied, ApplyError, Balance, BalanceIndex, Checkpoint, Phase, Projected};
+use crate::index::{Applied, ApplyError, Balance, BalanceIndex, BalanceQuery, Checkpoint, Phase, Projected};
 use crate::money::{MONEY_MAX, Money};
 use crate::owner::Owner;
 use crate::partition::Partition;
@@ -52,6 +52,26 @@ pub async fn a_checkpoint_is_read_as_it_was_written<I: BalanceIndex>(index: I) {
         let loaded = index.load(generation, &[account(number)]).await.unwrap();
         assert_eq!(loaded[0].balance, Some(document(number, 1)));
         assert_eq!(loaded[0].parked, Some(parked(number, 2, "unknown")));
+    }
+}
+
+/// [`BalanceIndex::apply`], [`BalanceIndex::repair`]
+pub async fn a_later_version_replaces_the_whole_document<I: BalanceIndex>(index: I) {
+    let generation = index.create().await.unwrap();
+    write(&index, generation, documents([1, 2, 3], 1)).await;
+    let renamed = Balance { id: account(1), ..document(8, 2) };
+    write(&index, generation, vec![renamed.clone()]).await;
+    assert_eq!(stored(&index, generation, &[1]).await, [Some(renamed.clone())]);
+    let repaired = Balance { owner: Owner::new("Somebody else").unwrap(), ..renamed.clone() };
+    index.repair(generation, vec![repaired.clone()]).await.unwrap();
+    assert_eq!(stored(&index, generation, &[1]).await, [Some(repaired.clone())]);
+
+    index.prepare(generation).await.unwrap();
+    index.promote(generation, None).await.unwrap();
+    for owner in [document(1, 1).owner, renamed.owner, repaired.owner.clone()] {
+        let query = BalanceQuery { owner: Some(owner.clone()), ..BalanceQuery::default() };
+        let expected: Vec<Balance> = [repaired.clone()].into_iter().filter(|found| found.owner == owner).collect();
+        assert_eq!(index.search(&query).await.unwrap().balances, expected);
     }
 }
 

@@ -35,7 +35,7 @@ impl Bank {
             .env("BANK_DATA", data)
             .env("BANK_ACCOUNT_ADDR", account_address)
             .env("BANK_BALANCE_ADDR", balance_address)
-            .env("BANK_LOG", "warn")
+            .env("BANK_LOG", "error")
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
             .kill_on_drop(true)

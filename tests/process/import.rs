@@ -4,8 +4,10 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::process::{Output, Stdio};
 
+use reqwest::StatusCode;
 use serde_json::Value;
 use tokio::process::Command;
+use tokio::time::timeout;
 
 use crate::bank::{BANK, Bank, PATIENCE};
 
@@ -41,9 +43,19 @@ fn expected() -> BTreeMap<String, (u64, i64)> {
     accounts
 }
 
+/// Reads something that must be there, waiting for a bank that starts or builds its first view.
 async fn get(url: &str) -> Value {
-    let http = reqwest::Client::builder().no_proxy().timeout(PATIENCE).build().unwrap();
-    http.get(url).send().await.unwrap().error_for_status().unwrap().json().await.unwrap()
+    let http = reqwest::Client::builder().no_proxy().build().unwrap();
+    let answered = timeout(PATIENCE, async {
+        loop {
+            let answer = http.get(url).send().await.unwrap();
+            if answer.status() != StatusCode::SERVICE_UNAVAILABLE {
+                return answer.error_for_status().unwrap().json().await.unwrap();
+            }
+            tokio::task::yield_now().await;
+        }
+    });
+    answered.await.expect("the bank answers in time")
 }
 
 /// Both services hold each account of the file once, with all its lines and nothing else.

@@ -1,0 +1,39 @@
+use tokio_util::sync::CancellationToken;
+use tracing::{info, warn};
+
+use crate::exit::Exit;
+
+/// The first signal to stop cancels `shutdown`; the second ends the process at once, which is safe at any time because
+/// nothing is acknowledged before it is durable. Never returns.
+pub(super) async fn obey(shutdown: CancellationToken) -> std::io::Result<()> {
+    let mut signals = Signals::new()?;
+    signals.next().await;
+    info!("asked to stop");
+    shutdown.cancel();
+    signals.next().await;
+    warn!("asked to stop again, stopping at once");
+    std::process::exit(Exit::Failure as i32);
+}
+
+/// What asks a process to stop: SIGINT and SIGTERM.
+#[cfg(unix)]
+struct Signals {
+    interrupt: tokio::signal::unix::Signal,
+    terminate: tokio::signal::unix::Signal,
+}
+
+#[cfg(unix)]
+impl Signals {
+    fn new() -> std::io::Result<Self> {
+        use tokio::signal::unix::{SignalKind, signal};
+        Ok(Self { interrupt: signal(SignalKind::interrupt())?, terminate: signal(SignalKind::terminate())? })
+    }
+
+    async fn next(&mut self) {
+        tokio::select! {
+            biased;
+            _ = self.interrupt.recv() => {}
+            _ = self.terminate.recv() => {}
+        }
+    }
+}

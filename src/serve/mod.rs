@@ -1,7 +1,6 @@
 //! `bank serve`: the three services in one process, on the embedded backends.
 
 mod backends;
-mod balance;
 mod banner;
 mod signals;
 mod stages;
@@ -13,7 +12,7 @@ use std::time::Duration;
 use account_service::AccountServiceConfig;
 use account_service::command::Settings as TellerSettings;
 use anyhow::Context;
-use balance_service::BalanceConfig;
+use balance_service::{BalanceConfig, Edge};
 use forwarder::ForwarderConfig;
 use shared::clock::Clock;
 use shared::config::Settings;
@@ -113,6 +112,7 @@ impl Bank<'_> {
             reconcile_every: settings.pipeline.reconcile_every(),
             keep_previous: settings.pipeline.keep_previous(),
         };
+        let edge = Edge { listener: balance_listener, limits: Limits::default(), metrics: Some(metrics) };
         Ok(vec![
             Stage::start("account-service", &shutdown, |stop| {
                 let (store, clock, ids) = (backends.store.clone(), clock.clone(), ids.clone());
@@ -123,7 +123,7 @@ impl Bank<'_> {
                 forwarder::run(forwarder, store, log, leases, clock.clone(), stop)
             }),
             Stage::start("balance-service", &shutdown, |stop| {
-                balance::run(balance, backends.clone(), clock.clone(), ids.clone(), balance_listener, metrics, stop)
+                balance_service::run(balance, backends, clock, ids, edge, stop)
             }),
         ])
     }

@@ -25,7 +25,7 @@ impl Default for Settings {
 }
 
 /// In how many parts the cache is divided; fixed, so that what it evicts does not depend on the machine.
-const CACHE_SHARDS: usize = 8;
+const CACHE_PARTS: usize = 8;
 
 /// Accounts in memory, each a prefix of its stream. The hash has no random seed, so a run can be repeated exactly.
 pub(super) type AccountCache = Cache<AccountId, Account, UnitWeighter, BuildHasherDefault<DefaultHasher>>;
@@ -43,7 +43,7 @@ pub(super) struct Desk<S> {
 
 pub(super) fn account_cache(accounts_max: usize) -> AccountCache {
     let options = OptionsBuilder::new()
-        .shards(CACHE_SHARDS)
+        .shards(CACHE_PARTS)
         .estimated_items_capacity(accounts_max)
         .weight_capacity(accounts_max as u64)
         .build()

@@ -1,7 +1,7 @@
 //! Walking two sorted lists of accounts and versions side by side, page by page.
 //!
-//! Stores and indexes both list accounts by (slot, account), so that comparing a million of them needs two pages in memory
-//! and no set of ids.
+//! Stores and indexes both list accounts by (slot, account), so that comparing a million of them needs two pages in
+//! memory and no set of ids.
 
 use std::collections::VecDeque;
 

@@ -1,9 +1,9 @@
 //! Comparing heads from time to time: the only thing that sees a lost tail.
 //!
 //! If the last event of an account never reached a worker, no later event tells of the gap. So each worker compares the
-//! heads of its streams with its documents now and then. What is behind is looked at again after a pause, since an event
-//! may just be on its way; only a document that is still below the head of the first look is filled from the store.
-//! Every such case is counted and logged: it means that the log has lost something.
+//! heads of its streams with its documents now and then. What is behind is looked at again after a pause, since an
+//! event may just be on its way; only a document that is still below the head of the first look is filled from the
+//! store. Every such case is counted and logged: it means that the log has lost something.
 
 use std::collections::BTreeMap;
 use std::convert::Infallible;

@@ -1,7 +1,7 @@
 //! Telling those who wait for a version that a document was written.
 //!
-//! A hint, not a promise: whoever is woken looks into the index, and looks again after a while without being woken, since
-//! the document may be written by another process.
+//! A hint, not a promise: whoever is woken looks into the index, and looks again after a while without being woken,
+//! since the document may be written by another process.
 
 use std::sync::Arc;
 

@@ -5,8 +5,8 @@
 //! F3  A log that lost records is noticed where the forwarder can see it, and then renewed, so that every reader
 //!     notices too and synchronises with the store.
 //!
-//! One forwarder leads at a time, by lease; two at once are harmless, since each publishes from a checkpoint behind which
-//! everything was published by somebody, and workers skip repeats by version.
+//! One forwarder leads at a time, by lease; two at once are harmless, since each publishes from a checkpoint behind
+//! which everything was published by somebody, and workers skip repeats by version.
 //!
 //! The path of an event: [`lead`] takes the lease, [`resume`] decides where to start, [`forward`] reads the feed and
 //! routes, [`publish`] appends to each partition with what it believes about the partition's end, [`checkpoint`] notes

@@ -1,7 +1,7 @@
 //! Publishing to one partition, with what the publisher believes about its end.
 //!
-//! The belief makes three cases tell themselves apart. The partition ends *further on*: another forwarder is at work, or
-//! an earlier publish took effect though its answer was lost; publishing behind that is a harmless repeat. It ends
+//! The belief makes three cases tell themselves apart. The partition ends *further on*: another forwarder is at work,
+//! or an earlier publish took effect though its answer was lost; publishing behind that is a harmless repeat. It ends
 //! *earlier*: records are lost, the partition is renewed. It lives *another life*: somebody renewed it already.
 
 use metrics::counter;

@@ -1,10 +1,10 @@
 //! Where to start: from the checkpoint, if store and log still stand by it.
 //!
 //! A partition that ends before the place the forwarder remembers has lost records which some worker may not have read.
-//! It is renewed: the new incarnation tells every reader that records are missing, and readers fill what is missing from
-//! the store. A store that has lost the position is the same case for all partitions at once: note the head, renew
-//! everything, go on from the head. What was committed before the head is in the store when the readers synchronise, and
-//! what is committed after it comes through the feed.
+//! It is renewed: the new incarnation tells every reader that records are missing, and readers fill what is missing
+//! from the store. A store that has lost the position is the same case for all partitions at once: note the head, renew
+//! everything, go on from the head. What was committed before the head is in the store when the readers synchronise,
+//! and what is committed after it comes through the feed.
 
 use std::collections::BTreeMap;
 

@@ -1,7 +1,7 @@
 //! Time, from outside: production reads the machine's clock, the simulator a clock that a seed controls.
 //!
-//! Wall time is metadata. Order comes from versions and deadlines from tokio's monotonic clock, so a clock that jumps can
-//! make a time stamp look odd and nothing worse.
+//! Wall time is metadata. Order comes from versions and deadlines from tokio's monotonic clock, so a clock that jumps
+//! can make a time stamp look odd and nothing worse.
 
 use std::fmt;
 use std::sync::Arc;

@@ -1,7 +1,7 @@
 //! Every event shape ever released decodes for ever (law C2 of the codec).
 //!
-//! Each file in `golden/` holds one event as it was stored, and the data it has in today's shape. A new schema number adds
-//! a file; none is ever changed or removed.
+//! Each file in `golden/` holds one event as it was stored, and the data it has in today's shape. A new schema number
+//! adds a file; none is ever changed or removed.
 #![expect(clippy::unwrap_used, reason = "a test may")]
 
 use std::collections::BTreeSet;

@@ -23,7 +23,8 @@ impl Account {
     /// have happened under older rules, so only what makes no sense under any rules is refused.
     ///
     /// # Errors
-    /// [`Misfit`] when the event cannot follow: a first event that opens nothing, a second opening, a balance out of range.
+    /// [`Misfit`] when the event cannot follow: a first event that opens nothing, a second opening, a balance out of
+    /// range.
     pub fn evolve(
         before: Option<Self>,
         stream: AccountId,

@@ -18,7 +18,8 @@ use super::{BalanceApi, BalanceView, refused};
 /// The longest wait a client may ask for.
 const WAIT_MAX: Duration = Duration::from_secs(30);
 
-/// The first pause between two looks, in case another process writes the document. Most are written within milliseconds.
+/// The first pause between two looks, in case another process writes the document. Most are written within
+/// milliseconds.
 const LOOK_AGAIN_MIN: Duration = Duration::from_millis(2);
 
 /// The longest pause between two looks: what a wait may take longer than it had to.

@@ -123,8 +123,8 @@ struct Told {
     over: bool,
 }
 
-/// The job whenever it has changed, until it is over, a backend fails, or the service stops. A client that wants to go on
-/// asks again.
+/// The job whenever it has changed, until it is over, a backend fails, or the service stops. A client that wants to go
+/// on asks again.
 fn events<B: Backends>(api: BalanceApi<B>) -> impl Stream<Item = Result<Event, Infallible>> {
     stream::unfold((api, Told::default()), |(api, told)| async move {
         let told = api.next_change(told).await?;

@@ -1,7 +1,7 @@
 //! Which partitions this process owns: its fair share of all, by lease.
 //!
-//! Every process announces itself with a lease of its own name and looks at all others. [`share`] decides, [`owner`] works
-//! on a partition while its lease lasts. A process that dies loses its leases by time, and the others take over.
+//! Every process announces itself with a lease of its own name and looks at all others. [`share`] decides, [`owner`]
+//! works on a partition while its lease lasts. A process that dies loses its leases by time, and the others take over.
 
 mod owner;
 mod share;
@@ -144,8 +144,8 @@ impl<B: Backends> Ownership<B> {
         Ok(())
     }
 
-    /// The highest epoch that any checkpoint of the partition has seen, so that a lease store that forgot everything does
-    /// not hand out epochs that are refused.
+    /// The highest epoch that any checkpoint of the partition has seen, so that a lease store that forgot everything
+    /// does not hand out epochs that are refused.
     async fn highest_epoch(&self, partition: Partition) -> Result<Epoch, BackendError> {
         let index = self.backends.index();
         let mut highest = Epoch::NONE;

@@ -1,5 +1,5 @@
-//! Leads the job through its states. One conductor works at a time, by lease; every step is decided by compare-and-set on
-//! the job, so two at once only make each other's steps fail.
+//! Leads the job through its states. One conductor works at a time, by lease; every step is decided by compare-and-set
+//! on the job, so two at once only make each other's steps fail.
 //!
 //! | state | what the conductor does | and then |
 //! |---|---|---|

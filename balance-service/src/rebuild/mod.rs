@@ -10,9 +10,9 @@
 //!     end, where the worker goes on reading.
 //! B2  Nothing is counted twice. What both the scan and the log deliver is skipped by version.
 //! B3  Readers never see a missing or partial view. They read the active generation, which is fed until the switch.
-//! B4  Readers never see an older view. Before the switch the active generation is sealed, and every document of the new
-//!     one is brought to at least the version of the sealed one. The view stands still for that moment; it does not go
-//!     back.
+//! B4  Readers never see an older view. Before the switch the active generation is sealed, and every document of the
+//!     new one is brought to at least the version of the sealed one. The view stands still for that moment; it does not
+//!     go back.
 //! B5  Nothing is switched that was not proved: every document was compared with the fold of its stream.
 //! B6  There is one job at a time, decided by compare-and-set on one register.
 //!

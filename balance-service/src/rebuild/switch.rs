@@ -1,7 +1,7 @@
 //! Turning the queries from one generation to another without a step back.
 //!
-//! Seal the old generation: its documents stand still. Bring every document of the new one to at least the version of the
-//! old one's; the store has all of it. Promote. Lift the seal, so that the old one is fed further for a rollback.
+//! Seal the old generation: its documents stand still. Bring every document of the new one to at least the version of
+//! the old one's; the store has all of it. Promote. Lift the seal, so that the old one is fed further for a rollback.
 //!
 //! Every step can be repeated, so a switch that died half-way is simply done again.
 

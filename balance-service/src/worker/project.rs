@@ -20,8 +20,8 @@ use crate::fold::{Folding, Taken};
 /// about 300 bytes.
 const BALANCES_CACHED: NonZeroUsize = NonZeroUsize::new(16_384).unwrap();
 
-/// The last balances a worker wrote. They need no invalidation: whoever else writes the account writes folds of the same
-/// stream, and the index keeps the highest version.
+/// The last balances a worker wrote. They need no invalidation: whoever else writes the account writes folds of the
+/// same stream, and the index keeps the highest version.
 pub(super) struct Cache(LruCache<AccountId, Balance>);
 
 impl Cache {

@@ -35,7 +35,8 @@ const ACCEPT_AGAIN_AFTER: Duration = Duration::from_millis(50);
 /// [`Limits::drain`] has passed. The router is guarded here.
 ///
 /// # Errors
-/// None while it serves: a connection that cannot be accepted is waited out. When the listener's address cannot be told.
+/// None while it serves: a connection that cannot be accepted is waited out. When the listener's address cannot be
+/// told.
 pub async fn serve(
     service: &'static str,
     router: Router,

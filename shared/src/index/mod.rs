@@ -165,8 +165,8 @@ pub trait BalanceIndex: Clone + Send + Sync + 'static {
     /// Makes an empty generation with a number that was never used before.
     fn create(&self) -> impl Future<Output = Result<Generation, BackendError>> + Send;
 
-    /// Makes a filled generation ready to answer queries fast, so that promoting it takes no time. Promoting one that was
-    /// not prepared works too. Repeating it is harmless.
+    /// Makes a filled generation ready to answer queries fast, so that promoting it takes no time. Promoting one that
+    /// was not prepared works too. Repeating it is harmless.
     fn prepare(&self, generation: Generation) -> impl Future<Output = Result<(), ApplyError>> + Send;
 
     /// Turns the queries to a generation, in one step, if `expected` is the active one and is under this seal, so that

@@ -8,7 +8,8 @@ pub const PAGE_DEFAULT: usize = 100;
 /// How many documents a page has at most.
 pub const PAGE_MAX: usize = 1_000;
 
-/// The order of a list; the account's id breaks ties. A descending order is the ascending one turned around, ids included.
+/// The order of a list; the account's id breaks ties. A descending order is the ascending one turned around, ids
+/// included.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub enum Sort {
     /// Owner, ascending by code point.

@@ -12,8 +12,8 @@ use super::{Held, Holder, Lease, LeaseName, LeaseStore, RenewError};
 use crate::coordinate::Epoch;
 
 /// The tests of a lease store. Takes an expression of a future that yields a store without leases and something to keep
-/// for as long as it is used, such as a temporary folder or `()`. A second argument such as `(start_paused = true)` goes
-/// to `#[tokio::test]`.
+/// for as long as it is used, such as a temporary folder or `()`. A second argument such as `(start_paused = true)`
+/// goes to `#[tokio::test]`.
 ///
 /// ```text
 /// lease_contract!(empty_leases());

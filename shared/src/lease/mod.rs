@@ -8,8 +8,8 @@
 //!     after a restart of the backend.
 //! E3  Renewing or releasing a lease that was granted to somebody else since changes nothing.
 //!
-//! A holder counts its own deadline from the moment *before* it asked, on its own monotonic clock, so it always believes
-//! to have the lease for a shorter time than the backend does.
+//! A holder counts its own deadline from the moment *before* it asked, on its own monotonic clock, so it always
+//! believes to have the lease for a shorter time than the backend does.
 
 #[cfg(any(test, feature = "contract"))]
 pub mod contract;

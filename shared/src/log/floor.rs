@@ -3,8 +3,8 @@
 //! F1  A floor is never above the checkpoint it stands for, so what lies above the lowest floor may still be needed and
 //!     what lies below it is needed by nobody.
 //!
-//! A worker notes its floor in the store from time to time; the forwarder trims below the lowest one. A floor of another
-//! incarnation holds nothing: its worker synchronises with the store anyway.
+//! A worker notes its floor in the store from time to time; the forwarder trims below the lowest one. A floor of
+//! another incarnation holds nothing: its worker synchronises with the store anyway.
 
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
@@ -37,8 +37,8 @@ fn register_name(generation: Generation, partition: Partition) -> String {
 /// Notes a floor.
 ///
 /// # Errors
-/// The store failed, or another worker of the partition wrote at the same time; either way the floor stays lower than it
-/// could be.
+/// The store failed, or another worker of the partition wrote at the same time; either way the floor stays lower than
+/// it could be.
 pub async fn write_floor<R: Registers>(registers: &R, generation: Generation, floor: &Floor) -> Result<(), WriteError> {
     let name = register_name(generation, floor.partition);
     let stored = registers.read_register(&name).await?;

@@ -6,8 +6,8 @@ use std::sync::Arc;
 
 const LOCK_FILE: &str = "LOCK";
 
-/// The folder that holds all files of an embedded bank, locked for this process. Clones share the lock; it is given back
-/// with the last of them, and by the operating system when the process dies.
+/// The folder that holds all files of an embedded bank, locked for this process. Clones share the lock; it is given
+/// back with the last of them, and by the operating system when the process dies.
 #[derive(Clone)]
 pub struct DataFolder(Arc<Locked>);
 

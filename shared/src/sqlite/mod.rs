@@ -1,4 +1,5 @@
-//! One SQLite file as an embedded backend uses it: one writer thread with group commit, readers on their own connections.
+//! One SQLite file as an embedded backend uses it: one writer thread with group commit, readers on their own
+//! connections.
 //!
 //! Q1  A write is answered after the transaction it rode in was committed, and so fsynced where [`Durability::Full`].
 //! Q2  Writes that wait while a transaction is under way share the next one; nobody waits for a timer.

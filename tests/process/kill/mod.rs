@@ -1,9 +1,9 @@
 //! `kill -9` under load, again and again: what was acknowledged is there, once, and the projection agrees.
 //!
 //! Customers send commands over kept connections, each under an idempotency key, and repeat a command until they know
-//! its fate. Every acknowledged effect goes into a journal on the test's side. Meanwhile observers watch the projection,
-//! in which no account may ever go back. At the end the journal tells each account's whole history, version by version,
-//! and store and projection must tell the same.
+//! its fate. Every acknowledged effect goes into a journal on the test's side. Meanwhile observers watch the
+//! projection, in which no account may ever go back. At the end the journal tells each account's whole history, version
+//! by version, and store and projection must tell the same.
 
 mod customer;
 mod journal;

@@ -30,8 +30,8 @@ pub use read::*;
 pub use search::*;
 pub use write::*;
 
-/// The tests of a balance index. Takes an expression of a future that yields an empty index and something to keep for as
-/// long as it is used, such as a temporary folder or `()`. A second argument such as `(start_paused = true)` goes to
+/// The tests of a balance index. Takes an expression of a future that yields an empty index and something to keep for
+/// as long as it is used, such as a temporary folder or `()`. A second argument such as `(start_paused = true)` goes to
 /// `#[tokio::test]`.
 ///
 /// ```text

@@ -24,8 +24,8 @@ pub use publish::*;
 pub use read::*;
 pub use trim::*;
 
-/// The tests of a partition log. Takes an expression of a future that yields an empty log of at least two partitions and
-/// something to keep for as long as it is used, such as a temporary folder or `()`. A second argument such as
+/// The tests of a partition log. Takes an expression of a future that yields an empty log of at least two partitions
+/// and something to keep for as long as it is used, such as a temporary folder or `()`. A second argument such as
 /// `(start_paused = true)` goes to `#[tokio::test]`.
 ///
 /// ```text

@@ -1,10 +1,10 @@
 //! The log in one SQLite file of the data folder, `log.db`, for a bank that runs without servers.
 //!
-//! The death of the process loses nothing of it. The death of the machine may lose the newest transactions, because they
-//! are not fsynced ([`Durability::Normal`]): whatever stands here stands in the store as well, which is, and an fsync
-//! for each batch would only buy the same thing twice. Why such a loss is an ordinary event: a log that is opened for
-//! the first time since the machine started begins another life of every partition (law L5). So no offset can come to
-//! name another record than before (law L1), whoever had an older place is told that it moved (law L4), and what is
+//! The death of the process loses nothing of it. The death of the machine may lose the newest transactions, because
+//! they are not fsynced ([`Durability::Normal`]): whatever stands here stands in the store as well, which is, and an
+//! fsync for each batch would only buy the same thing twice. Why such a loss is an ordinary event: a log that is opened
+//! for the first time since the machine started begins another life of every partition (law L5). So no offset can come
+//! to name another record than before (law L1), whoever had an older place is told that it moved (law L4), and what is
 //! missing is read from the store. The same happens to a copy that is put back on another machine.
 //!
 //! Offsets have no gap (law L1) because a publish reads and moves the end of its partition in one transaction, and one

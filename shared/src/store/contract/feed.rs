@@ -15,8 +15,8 @@ use crate::store::{ChangeFeed, Commit, EventStore, FeedEntry};
 /// How many batches without anything new are borne before a write counts as lost.
 const EMPTY_BATCHES_MAX: usize = 60;
 
-/// Reads on until everything in `expected` was yielded. From the versions in `known` on, each stream must come without a
-/// gap; what lies below may come again.
+/// Reads on until everything in `expected` was yielded. From the versions in `known` on, each stream must come without
+/// a gap; what lies below may come again.
 async fn read_until<F: ChangeFeed>(
     feed: &mut F,
     expected: &[Recorded],

@@ -47,8 +47,8 @@ pub use scan::{
 };
 pub use snapshot::{an_older_snapshot_never_replaces_a_newer_one, snapshots_are_read_back_exactly};
 
-/// Makes a test of each promise. Takes an expression of a future that yields an empty store and something to keep for as
-/// long as the store is used, such as a temporary folder or `()`.
+/// Makes a test of each promise. Takes an expression of a future that yields an empty store and something to keep for
+/// as long as the store is used, such as a temporary folder or `()`.
 ///
 /// ```text
 /// store_contract!(empty_store());

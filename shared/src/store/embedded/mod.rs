@@ -8,8 +8,8 @@
 //! thread inserts them, and that thread commits one transaction after the other. Whoever sees a position therefore sees
 //! all lower ones, and a higher one is visible only later. A transaction that is rolled back gives its numbers back.
 //!
-//! Appends of all callers that wait share one transaction and one fsync (laws Q1, Q2 of [`crate::sqlite`]). Everything is
-//! checked before anything is inserted, so a refused commit needs no undoing (laws S1, S5).
+//! Appends of all callers that wait share one transaction and one fsync (laws Q1, Q2 of [`crate::sqlite`]). Everything
+//! is checked before anything is inserted, so a refused commit needs no undoing (laws S1, S5).
 
 mod append;
 mod feed;

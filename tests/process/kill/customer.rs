@@ -25,7 +25,8 @@ const MONEY_MAX: i64 = 400;
 /// Every how manieth command is repeated at the end.
 const REPEAT_EVERY: usize = 10;
 
-fn client() -> reqwest::Client {
+/// A client that keeps its connections.
+pub(crate) fn client() -> reqwest::Client {
     reqwest::Client::builder().no_proxy().timeout(REQUEST_TIMEOUT).build().unwrap()
 }
 

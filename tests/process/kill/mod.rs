@@ -2,12 +2,13 @@
 //!
 //! Customers send commands over kept connections, each under an idempotency key, and repeat a command until they know
 //! its fate. Every acknowledged effect goes into a journal on the test's side. Meanwhile observers watch the
-//! projection, in which no account may ever go back. At the end the journal tells each account's whole history, version
-//! by version, and store and projection must tell the same.
+//! projection, in which no account may ever go back, though it is rebuilt now and then. At the end the journal tells
+//! each account's whole history, version by version, and store and projection must tell the same.
 
 mod customer;
 mod journal;
 mod observer;
+mod rebuild;
 
 use std::sync::Arc;
 
@@ -36,6 +37,9 @@ const OPENING: i64 = 5_000;
 /// How many acknowledgements lie between two kills: a kill soon after the start and a kill in full flight both happen.
 const ACKNOWLEDGED_BETWEEN: std::ops::Range<usize> = 1..250;
 
+/// Every how manieth round begins with a rebuild, so that kills find it at work.
+const REBUILD_EVERY: usize = 2;
+
 fn rounds() -> usize {
     #[expect(clippy::disallowed_methods, reason = "the size of a test is no setting of the bank")]
     let asked = std::env::var("BANK_KILL_ROUNDS");
@@ -59,7 +63,10 @@ async fn what_was_acknowledged_survives_kills_once_and_the_projection_agrees() {
     observers.spawn(observer::watch(bank.balance_url("/balance"), accounts.clone(), stop.clone()));
 
     let mut random = StdRng::seed_from_u64(9);
-    for _ in 0..rounds() {
+    for round in 0..rounds() {
+        if round % REBUILD_EVERY == 0 {
+            rebuild::request(&bank).await;
+        }
         journal.wait_for_more(random.random_range(ACKNOWLEDGED_BETWEEN)).await;
         bank.kill_and_restart().await;
     }
@@ -70,6 +77,7 @@ async fn what_was_acknowledged_survives_kills_once_and_the_projection_agrees() {
     let sightings = observers.join_next().await.unwrap().unwrap();
     assert!(sightings > 0, "the observer saw nothing, so it proved nothing");
 
+    rebuild::prove(&bank).await;
     let mut total = 0;
     for account in &accounts {
         let history = journal.history(account);

@@ -10,17 +10,14 @@ fn ports() -> ProcessPorts {
 }
 
 mod store {
-    shared::store_contract!(async || super::ports().store, (start_paused = true));
+    shared::store_contract!(async { (super::ports().store, ()) });
 }
 
 mod log {
-    shared::log_contract!(async || super::ports().log, (start_paused = true));
+    shared::log_contract!(async { (super::ports().log, ()) }, (start_paused = true));
 }
 
 mod lease {
-    shared::lease_contract!(async || super::ports().leases, (start_paused = true));
+    shared::lease_contract!(async { (super::ports().leases, ()) }, (start_paused = true));
 }
 
-mod index {
-    shared::index_contract!(async || super::ports().index, (start_paused = true));
-}

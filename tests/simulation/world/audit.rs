@@ -108,12 +108,8 @@ impl Audit {
 
     /// A document is written into some generation.
     pub(crate) fn document(&mut self, document: &Balance) {
-        let Balance { id, version, .. } = document;
-        let fold = version
-            .get()
-            .checked_sub(1)
-            .and_then(|index| self.accounts.get(id)?.get(usize::try_from(index).ok()?))
-            .map(|account| &account.document);
+        let id = document.id;
+        let fold = self.at(id, document.version);
         if fold == Some(document) {
             return;
         }
@@ -163,6 +159,17 @@ impl Audit {
     /// Every account that has an event which can be folded.
     pub(crate) fn accounts(&self) -> impl Iterator<Item = AccountId> {
         self.accounts.keys().copied()
+    }
+
+    /// An account's document at a version.
+    pub(crate) fn at(&self, account: AccountId, version: Version) -> Option<&Balance> {
+        let index = usize::try_from(version.get().checked_sub(1)?).ok()?;
+        self.accounts.get(&account)?.get(index).map(|account| &account.document)
+    }
+
+    /// How many commits took effect.
+    pub(crate) fn commits(&self) -> usize {
+        self.commits.len()
     }
 
     /// Whether a commit took effect.

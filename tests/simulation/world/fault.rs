@@ -90,6 +90,11 @@ impl Fault {
     pub(crate) const fn needs_heads(self) -> bool {
         matches!(self, Self::TailLost | Self::DocumentsDeleted)
     }
+
+    /// Whether the bank is busy for a while after it: such a fault strikes less often.
+    pub(crate) const fn is_grave(self) -> bool {
+        matches!(self, Self::FeedLost | Self::LogEmptied | Self::GenerationDeleted | Self::Poison)
+    }
 }
 
 /// The rates a fault can have, in per mille of the occasions it has.

@@ -77,6 +77,11 @@ impl IndexState {
         Some((active, self.generations.get(&active)?))
     }
 
+    /// The generation that answers queries, and its seal.
+    fn active_under_seal(&self) -> Option<(Generation, Option<Seal>)> {
+        self.active().map(|(active, contents)| (active, contents.sealed))
+    }
+
     fn sealed(&self) -> impl Iterator<Item = (Generation, Seal)> {
         self.generations.iter().filter_map(|(generation, contents)| Some((*generation, contents.sealed?)))
     }
@@ -166,7 +171,7 @@ fn judge(state: &mut State, generation: Generation, checkpoint: &Checkpoint) {
     let Checkpoint { partition, incarnation, offset, phase, .. } = checkpoint;
     let State { log, index, audit, .. } = state;
     let Some(contents) = index.generations.get_mut(&generation) else { return };
-    if !matches!(phase, Phase::Live) {
+    if !matches!(phase, Phase::Live { .. }) {
         return;
     }
     let judged = contents.judged.get(partition).filter(|(life, _)| life == incarnation);
@@ -225,10 +230,14 @@ impl BalanceIndex for WorldIndex {
         self.0.change("index.create", create).await
     }
 
-    async fn promote(&self, generation: Generation, expected: Option<Generation>) -> Result<(), PromoteError> {
+    async fn promote(
+        &self,
+        generation: Generation,
+        expected: Option<(Generation, Seal)>,
+    ) -> Result<(), PromoteError> {
         let process = self.0.process;
         let promote = move |state: &mut State, _: u32| {
-            if state.index.active != expected {
+            if state.index.active_under_seal() != expected.map(|(active, seal)| (active, Some(seal))) {
                 state.trace.count("promote: moved");
                 return Some(Err(PromoteError::Moved(state.index.active)));
             }

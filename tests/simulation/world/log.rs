@@ -11,6 +11,7 @@ use shared::log::{Extent, Incarnation, PartitionLog, PartitionReader, PublishErr
 use shared::partition::Partition;
 use shared::store::FeedEntry;
 
+
 use super::fault::Fault;
 use super::process::Line;
 use super::trace::CHAOS;
@@ -74,6 +75,13 @@ impl LogState {
                 full: false,
             }
         })
+    }
+
+    /// Every partition takes records again.
+    pub(crate) fn make_room(&mut self) {
+        for life in self.partitions.values_mut() {
+            life.full = false;
+        }
     }
 
     fn renew(&mut self, partition: Partition) -> Extent {

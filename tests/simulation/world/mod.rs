@@ -138,6 +138,15 @@ impl World {
         self.0.violated.notified().await;
     }
 
+    /// The last fault has struck.
+    pub(crate) fn heal(&self) {
+        self.with(|state| {
+            state.faults.heal();
+            state.log.make_room();
+            state.note(trace::CHAOS, "healed", 0, 0);
+        });
+    }
+
     /// When the world began.
     pub(crate) fn start(&self) -> Instant {
         self.0.start

@@ -39,6 +39,8 @@ pub(crate) struct StoreState {
     /// No feed begins before this position.
     forgotten: u64,
     snapshots: BTreeMap<AccountId, Snapshot>,
+    /// How many commits did not come from a process of the bank.
+    foreign: usize,
 }
 
 fn place(stream: AccountId) -> Place {
@@ -53,6 +55,11 @@ impl StoreState {
     /// How many events a stream has.
     pub(crate) fn version(&self, stream: AccountId) -> Version {
         self.of_stream(stream).last().map_or(Version::EMPTY, Recorded::last_version)
+    }
+
+    /// How many commits did not come from a process of the bank.
+    pub(crate) const fn foreign(&self) -> usize {
+        self.foreign
     }
 
     /// All streams, in the order of their slots.
@@ -122,8 +129,12 @@ fn take(state: &mut State, process: usize, commit: &Commit) -> Result<Appended, 
         state.store.streams.entry(place(write.stream)).or_default().push(recorded.clone());
         state.store.feed.push(recorded);
     }
-    let stored =
-        StoredCommit { id: commit.id, time: commit.time, key: commit.key.clone(), receipt: commit.receipt.clone() };
+    let stored = StoredCommit {
+        id: commit.id,
+        time: commit.time,
+        key: commit.key.clone(),
+        receipt: commit.receipt.clone(),
+    };
     if let Some(keyed) = &commit.key {
         state.store.keys.insert(keyed.key.clone(), commit.id);
     }
@@ -197,7 +208,12 @@ impl EventStore for WorldStore {
         self.0.ask("store.find_keys", find).await
     }
 
-    async fn scan(&self, slots: SlotRange, after: Option<StreamAfter>, limit: usize) -> Result<ScanPage, BackendError> {
+    async fn scan(
+        &self,
+        slots: SlotRange,
+        after: Option<StreamAfter>,
+        limit: usize,
+    ) -> Result<ScanPage, BackendError> {
         let scan = |state: &mut State| {
             let limit = if state.strikes(Fault::Short) { limit.min(2) } else { limit };
             state.store.scan(slots, after, limit)
@@ -324,9 +340,13 @@ impl World {
         });
     }
 
-    /// Somebody else's commit is appended, past every fault.
+    /// Somebody who is no process of the bank appends a commit, past every fault.
     pub(crate) fn intrude(&self, commit: &Commit) -> Result<Appended, AppendError> {
-        let taken = self.with(|state| take(state, CHAOS, commit));
+        let taken = self.with(|state| {
+            state.note(CHAOS, Fault::Poison.name(), 0, 0);
+            state.store.foreign += 1;
+            take(state, CHAOS, commit)
+        });
         self.0.store_grew.notify_waiters();
         taken
     }

@@ -1,0 +1,199 @@
+//! Customers: they open accounts, move money, ask again when they are not answered, and remember what they were told.
+
+use std::time::Duration;
+
+use account_service::account::Command;
+use account_service::command::{CommandError, Request, Teller};
+use shared::id::AccountId;
+use shared::money::{Amount, Currency};
+use shared::owner::Owner;
+use shared::store::{IdempotencyKey, KeyedRequest};
+use tokio::time::{sleep, timeout};
+
+use crate::fleet::Fleet;
+use crate::journal::{Journal, Told};
+use crate::world::World;
+use crate::world::random::Random;
+use crate::world::store::WorldStore;
+
+/// How long a customer waits for an answer.
+const WAIT_MAX: Duration = Duration::from_secs(8);
+
+/// How often a customer asks for the same order.
+const ATTEMPTS_MAX: u32 = 8;
+
+/// How many orders in a thousand come without a key, and so are asked for once.
+const KEYLESS: u64 = 100;
+
+/// How many orders in a thousand are sent to two desks at once.
+const DOUBLED: u64 = 100;
+
+/// One customer.
+pub(crate) struct Client {
+    pub(crate) number: u64,
+    pub(crate) random: Random,
+    pub(crate) world: World,
+    pub(crate) fleet: Fleet,
+    pub(crate) journal: Journal,
+}
+
+/// What a customer wants. An account that is to be opened gets its id from whoever takes the order, so that the same
+/// order has another id in every attempt, as over HTTP.
+#[derive(Clone, Debug)]
+enum Wish {
+    Open { owner: Owner, opening: Option<Amount>, overdraft_limit: Option<Amount> },
+    Known(Command),
+}
+
+impl Wish {
+    fn command(&self, teller: &Teller<WorldStore>) -> Command {
+        match self {
+            Self::Open { owner, opening, overdraft_limit } => Command::Open {
+                account: teller.ids().account(),
+                owner: owner.clone(),
+                currency: currency(),
+                opening: *opening,
+                overdraft_limit: *overdraft_limit,
+            },
+            Self::Known(command) => command.clone(),
+        }
+    }
+}
+
+fn currency() -> Currency {
+    "EUR".parse().expect("EUR is a currency")
+}
+
+impl Client {
+    /// Carries out some orders, one after the other.
+    pub(crate) async fn run(mut self, orders: u64) {
+        for order in 0..orders {
+            sleep(Duration::from_millis(self.random.below(400))).await;
+            let accounts = self.journal.accounts();
+            if self.random.chance(150) && !accounts.is_empty() {
+                let account = self.random.pick(&accounts);
+                self.look(account).await;
+            } else {
+                let wish = self.wish(&accounts);
+                self.order(order, &wish).await;
+            }
+        }
+    }
+
+    fn wish(&mut self, accounts: &[AccountId]) -> Wish {
+        let random = &mut self.random;
+        if accounts.len() < 2 || random.chance(100) {
+            return Wish::Open {
+                owner: owner(random),
+                opening: Amount::new(i64::try_from(random.below(200)).expect("small")).ok(),
+                overdraft_limit: Amount::new(i64::try_from(random.below(3) * 20).expect("small")).ok(),
+            };
+        }
+        let account = random.pick(accounts);
+        let amount = Amount::new(i64::try_from(random.between(1, 60)).expect("small")).expect("an amount");
+        Wish::Known(match random.below(100) {
+            0..=24 => Command::Deposit { account, amount },
+            25..=49 => Command::Withdraw { account, amount },
+            50..=89 => Command::Transfer { from: account, to: random.pick(accounts), amount },
+            90..=95 => Command::Rename { account, owner: owner(random) },
+            _ => Command::Close { account },
+        })
+    }
+
+    async fn order(&mut self, order: u64, wish: &Wish) {
+        let key = (!self.random.chance(KEYLESS)).then(|| self.key(order));
+        let mut told = Told { key: key.as_ref().map(|keyed| keyed.key.clone()), ..Told::default() };
+        for attempt in 0..ATTEMPTS_MAX {
+            let Some(teller) = self.fleet.teller(&mut self.random) else {
+                sleep(Duration::from_millis(200)).await;
+                continue;
+            };
+            let other = self.fleet.teller(&mut self.random).filter(|_| key.is_some() && self.random.chance(DOUBLED));
+            let asked = ask(&teller, wish, key.clone());
+            let settled = if let Some(other) = other {
+                let (first, second) = tokio::join!(asked, ask(&other, wish, key.clone()));
+                let first = note(&mut told, first);
+                note(&mut told, second) || first
+            } else {
+                note(&mut told, asked.await)
+            };
+            if settled || key.is_none() {
+                break;
+            }
+            sleep(Duration::from_millis(self.random.below(100 << attempt.min(6)))).await;
+        }
+        if let (Wish::Open { .. }, Some((_, receipt))) = (wish, told.done.first()) {
+            self.journal.opened(receipt.account().id);
+        }
+        self.journal.close(told);
+    }
+
+    fn key(&self, order: u64) -> KeyedRequest {
+        let key = IdempotencyKey::new(&format!("client-{}-order-{order}", self.number)).expect("visible characters");
+        let mut request = [0; 32];
+        request[..8].copy_from_slice(&self.number.to_be_bytes());
+        request[8..16].copy_from_slice(&order.to_be_bytes());
+        KeyedRequest { key, request }
+    }
+
+    /// Asks for an account, which must be answered with a state at least as new as when the question was put.
+    async fn look(&mut self, account: AccountId) {
+        let Some(teller) = self.fleet.teller(&mut self.random) else { return };
+        let before = self.world.with(|state| state.store.version(account));
+        let Ok(Ok(Some(seen))) = timeout(WAIT_MAX, teller.account(account)).await else { return };
+        self.world.with(|state| {
+            let truth = state.audit.at(account, seen.version).cloned();
+            let same = truth.as_ref().is_some_and(|truth| {
+                (truth.balance, &truth.owner, truth.updated_at) == (seen.balance, &seen.owner, seen.updated_at)
+            });
+            if !same {
+                state.audit.violate("I6 an account is the fold of its version", || format!("{seen:?} is {truth:?}"));
+            }
+            if seen.version < before {
+                state.audit.violate("I7 an account is read as of now", || {
+                    format!("{account} at {} when it was at {before}", seen.version)
+                });
+            }
+        });
+    }
+}
+
+/// What one attempt came to; nothing when nobody answered.
+type Answer = Option<Result<account_service::command::Outcome, CommandError>>;
+
+async fn ask(teller: &Teller<WorldStore>, wish: &Wish, key: Option<KeyedRequest>) -> Answer {
+    let request = Request { command: wish.command(teller), key, if_match: None };
+    timeout(WAIT_MAX, teller.execute(request)).await.ok()
+}
+
+/// Writes down an answer, and says whether it is the last word.
+fn note(told: &mut Told, answer: Answer) -> bool {
+    match answer {
+        Some(Ok(outcome)) => {
+            told.done(outcome);
+            true
+        }
+        Some(Err(
+            CommandError::Rejected(_)
+            | CommandError::VersionMismatch { .. }
+            | CommandError::KeyReused
+            | CommandError::Unreadable,
+        )) => {
+            told.refused += 1;
+            true
+        }
+        Some(Err(CommandError::Conflict | CommandError::Unavailable)) => {
+            told.refused += 1;
+            false
+        }
+        Some(Err(CommandError::OutcomeUnknown)) | None => {
+            told.unknown += 1;
+            false
+        }
+    }
+}
+
+fn owner(random: &mut Random) -> Owner {
+    let name = random.pick(&["Paulo", "Zoë", "Ana María", "Ole", "李雷", "d'Arc"]);
+    Owner::new(name).expect("a name")
+}

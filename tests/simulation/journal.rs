@@ -1,0 +1,134 @@
+//! What the clients were told: the ground of every claim that something was lost or happened twice.
+//!
+//! An answer is *done*, *refused* or *unknown*, as in Jepsen. An order that was refused in one attempt and has an unknown
+//! attempt besides may have taken effect, and says so.
+
+use std::sync::{Arc, Mutex, PoisonError};
+
+use account_service::command::{AccountAfter, Outcome, Receipt};
+use shared::id::{AccountId, CommitId};
+use shared::index::AccountStatus;
+use shared::store::IdempotencyKey;
+
+use crate::world::{State, World};
+
+/// What a client was told about one order, over all of its attempts.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Told {
+    /// The key under which it was sent, if it had one.
+    pub(crate) key: Option<IdempotencyKey>,
+    /// What each attempt that was answered well has brought.
+    pub(crate) done: Vec<(CommitId, Receipt)>,
+    /// Attempts after which the client was told that nothing has happened.
+    pub(crate) refused: u32,
+    /// Attempts whose outcome nobody told.
+    pub(crate) unknown: u32,
+}
+
+impl Told {
+    /// The attempt was answered well.
+    pub(crate) fn done(&mut self, outcome: Outcome) {
+        self.done.push((outcome.transaction, outcome.receipt));
+    }
+}
+
+/// What all clients were told, and the accounts they know of.
+#[derive(Clone, Default)]
+pub(crate) struct Journal(Arc<Mutex<Pages>>);
+
+#[derive(Default)]
+struct Pages {
+    orders: Vec<Told>,
+    accounts: Vec<AccountId>,
+}
+
+impl Journal {
+    fn with<T>(&self, act: impl FnOnce(&mut Pages) -> T) -> T {
+        act(&mut self.0.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// An order has seen its last attempt.
+    pub(crate) fn close(&self, told: Told) {
+        self.with(|pages| pages.orders.push(told));
+    }
+
+    /// A client has opened an account; others may use it from now on.
+    pub(crate) fn opened(&self, account: AccountId) {
+        self.with(|pages| pages.accounts.push(account));
+    }
+
+    /// The accounts that clients know of.
+    pub(crate) fn accounts(&self) -> Vec<AccountId> {
+        self.with(|pages| pages.accounts.clone())
+    }
+
+    /// Compares what was told with what is true.
+    ///
+    /// # Errors
+    /// The law that was broken, and by what.
+    pub(crate) fn check(&self, world: &World) -> Result<(), String> {
+        let orders = self.with(|pages| pages.orders.clone());
+        world.with(|state| {
+            orders.iter().try_for_each(|told| check_order(state, told))?;
+            let surely: usize = orders.iter().filter(|told| !told.done.is_empty()).count();
+            let perhaps: usize = orders.iter().map(|told| told.effects_max()).sum();
+            let commits = state.audit.commits() - state.store.foreign();
+            if surely <= commits && commits <= perhaps {
+                return Ok(());
+            }
+            Err(format!("I2 {commits} commits where clients know of {surely} and can explain {perhaps}"))
+        })
+    }
+}
+
+impl Told {
+    /// How many commits the order can have at most.
+    fn effects_max(&self) -> usize {
+        let possible = self.done.len() + self.unknown as usize;
+        if self.key.is_some() { possible.min(1) } else { possible }
+    }
+}
+
+fn check_order(state: &State, told: &Told) -> Result<(), String> {
+    for (transaction, receipt) in &told.done {
+        if !state.audit.has(*transaction) || state.store.commit(*transaction).is_none() {
+            return Err(format!("I1 {transaction} was acknowledged and is not in the store"));
+        }
+        if told.done[0].0 != *transaction {
+            return Err(format!("I2 one order took effect as {} and as {transaction}", told.done[0].0));
+        }
+        accounts_of(receipt).try_for_each(|after| check_receipt(state, after))?;
+    }
+    let Some(key) = &told.key else { return Ok(()) };
+    let stored = state.store.key(key).map(|commit| commit.id);
+    match told.done.first() {
+        Some((transaction, _)) if stored != Some(*transaction) => {
+            Err(format!("I2 {transaction} was acknowledged under {key}, which stands for {stored:?}"))
+        }
+        None if told.unknown == 0 && stored.is_some() => {
+            Err(format!("I1 an order under {key} was refused and took effect as {stored:?}"))
+        }
+        Some(_) | None => Ok(()),
+    }
+}
+
+fn accounts_of(receipt: &Receipt) -> impl Iterator<Item = &AccountAfter> {
+    let other = match receipt {
+        Receipt::Transferred { to, .. } => Some(to),
+        Receipt::Opened { .. }
+        | Receipt::Deposited { .. }
+        | Receipt::Withdrawn { .. }
+        | Receipt::Renamed { .. }
+        | Receipt::Closed { .. } => None,
+    };
+    std::iter::once(receipt.account()).chain(other)
+}
+
+fn check_receipt(state: &State, after: &AccountAfter) -> Result<(), String> {
+    let AccountAfter { id, balance, version, status } = after;
+    let open = *status == account_service::account::Status::Open;
+    match state.audit.at(*id, *version) {
+        Some(document) if document.balance == *balance && (document.status == AccountStatus::Open) == open => Ok(()),
+        other => Err(format!("I1 a receipt says {after:?}, the store {other:?}")),
+    }
+}

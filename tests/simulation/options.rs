@@ -1,0 +1,74 @@
+//! What one run looks like, drawn from its seed.
+
+use std::time::Duration;
+
+use shared::partition::PartitionMap;
+
+use crate::world::fault::{Fault, Faults};
+use crate::world::random::Random;
+
+/// The shape of one run.
+#[derive(Clone, Debug)]
+pub(crate) struct Options {
+    pub(crate) seed: u64,
+    pub(crate) faults: Faults,
+    pub(crate) partitions: PartitionMap,
+    /// How many processes of each kind there are.
+    pub(crate) tellers: usize,
+    pub(crate) forwarders: usize,
+    pub(crate) projectors: usize,
+    pub(crate) clients: usize,
+    pub(crate) orders_each: u64,
+    pub(crate) lease_ttl: Duration,
+    /// Whether workers compare heads. It heals what it finds, so in half of the runs it is off and hides nothing.
+    pub(crate) compare_heads: bool,
+    /// Whether the projection is rebuilt while the clients are at work.
+    pub(crate) rebuilds: bool,
+}
+
+impl Options {
+    /// The options of a seed.
+    pub(crate) fn draw(seed: u64) -> Self {
+        let mut random = Random::new(seed);
+        let mut faults = Faults::draw(&mut random);
+        let compare_heads = random.chance(500);
+        if !compare_heads {
+            for (fault, _) in Fault::ALL {
+                if fault.needs_heads() {
+                    faults.exclude(fault);
+                }
+            }
+        }
+        let mut count = |low: u64, high: u64| usize::try_from(random.between(low, high)).expect("small");
+        let (tellers, forwarders, projectors, clients) = (count(1, 3), count(1, 3), count(1, 3), count(1, 4));
+        let partitions = u16::try_from(random.between(1, 4)).expect("small");
+        Self {
+            seed,
+            faults,
+            partitions: PartitionMap::new(partitions).expect("there are partitions"),
+            tellers,
+            forwarders,
+            projectors,
+            clients,
+            orders_each: random.between(4, 16),
+            lease_ttl: Duration::from_millis(random.between(1_000, 5_000)),
+            compare_heads,
+            rebuilds: random.chance(400),
+        }
+    }
+
+    /// The options in one line, for the report of a failure.
+    pub(crate) fn describe(&self) -> String {
+        let Self { tellers, forwarders, projectors, clients, orders_each, lease_ttl, compare_heads, rebuilds, .. } =
+            self;
+        format!(
+            "{tellers} tellers, {forwarders} forwarders, {projectors} projectors, {clients} clients with {orders_each} \
+             orders each, {} partitions, leases of {} ms, heads {}, rebuilds {}; {}",
+            self.partitions.partitions(),
+            lease_ttl.as_millis(),
+            if *compare_heads { "compared" } else { "not compared" },
+            if *rebuilds { "on" } else { "off" },
+            self.faults.describe(),
+        )
+    }
+}

@@ -1,0 +1,58 @@
+//! What must be true when the last fault is healed: the view is the store's, and nobody was lied to.
+
+use shared::coordinate::Version;
+use shared::id::AccountId;
+
+use crate::journal::Journal;
+use crate::world::index::Contents;
+use crate::world::{State, World};
+
+/// What still keeps the view from being the fold of the store; nothing when it is.
+pub(crate) fn missing(state: &State) -> Option<String> {
+    if state.registers.get(JOB).is_some_and(|job| is_running(&job.value)) {
+        return Some("a rebuild is still running".to_owned());
+    }
+    let Some((_, view)) = state.index.active() else { return Some("no generation is active".to_owned()) };
+    state.store.streams().find_map(|account| missing_account(state, view, account))
+}
+
+/// The register in which the running or last rebuild stands.
+const JOB: &str = "rebuild/balance";
+
+fn is_running(job: &[u8]) -> bool {
+    let job: serde_json::Value = serde_json::from_slice(job).unwrap_or_default();
+    matches!(job["state"].as_str(), Some("replaying" | "catching_up" | "verifying" | "switching"))
+}
+
+fn missing_account(state: &State, view: &Contents, account: AccountId) -> Option<String> {
+    let (document, poison) = state.audit.last(account);
+    if view.documents().get(&account) != document {
+        let have = view.documents().get(&account).map(|document| document.version);
+        let want = document.map(|document| document.version);
+        return Some(format!("I8 {account} stands at {have:?}, the store at {want:?}"));
+    }
+    let parked = view.parked().get(&account).map(|parked| parked.at);
+    (parked != poison).then(|| format!("I9 {account} is parked at {parked:?} and cannot be folded from {poison:?}"))
+}
+
+/// Judges a run that has come to rest.
+///
+/// # Errors
+/// The law that was broken, and by what.
+pub(crate) fn judge(world: &World, journal: &Journal) -> Result<(), String> {
+    journal.check(world)?;
+    world.with(|state| {
+        if let Some((outside, inside)) = state.audit.sums()
+            && outside != inside
+        {
+            return Err(format!("I4 {outside} came in and {inside} is there"));
+        }
+        let stray = state.index.active().and_then(|(_, view)| {
+            view.documents().keys().find(|account| state.store.version(**account) == Version::EMPTY)
+        });
+        match stray {
+            Some(account) => Err(format!("I6 there is a document of {account}, which has no events")),
+            None => Ok(()),
+        }
+    })
+}

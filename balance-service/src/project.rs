@@ -1,16 +1,13 @@
-use std::sync::Arc;
-
 use shared::backends::Backends;
 use shared::clock::Clock;
 use shared::id::Ids;
 use shared::supervise::{OnFailure, Supervisor, TaskFailure};
-use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 use crate::BalanceConfig;
 use crate::ownership::{Ownership, own_share};
 use crate::rebuild::{Conductor, conduct};
-use crate::roster::{Nudge, keep_roster};
+use crate::roster::{Nudge, Roster, keep_roster};
 use crate::visibility::Visibility;
 
 /// Projects this process's share of the partitions, and conducts rebuilds when it is its turn, until `shutdown`.
@@ -29,11 +26,11 @@ pub async fn project<B: Backends>(
     shutdown: CancellationToken,
 ) -> Result<(), TaskFailure> {
     let mut supervisor = Supervisor::new(shutdown.clone());
-    let (fed, roster) = watch::channel(Vec::new());
-    let fed = Arc::new(fed);
+    let roster = Roster::default();
     supervisor.spawn("roster", OnFailure::Restart, {
-        let (backends, clock, nudge, shutdown) = (backends.clone(), clock.clone(), nudge.clone(), shutdown.clone());
-        move || keep_roster(backends.clone(), clock.clone(), nudge.clone(), Arc::clone(&fed), shutdown.clone())
+        let (backends, clock, nudge, roster, shutdown) =
+            (backends.clone(), clock.clone(), nudge.clone(), roster.clone(), shutdown.clone());
+        move || keep_roster(backends.clone(), clock.clone(), nudge.clone(), roster.clone(), shutdown.clone())
     });
     let ownership =
         Ownership { backends: backends.clone(), config: config.clone(), clock: clock.clone(), roster, visibility };

@@ -4,14 +4,14 @@
 //! time, and at once when it is nudged. Seeing a change late costs time: a generation that is fed too long refuses the
 //! writes or skips them, and one that is fed too late is filled from the store.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use shared::backends::Backends;
 use shared::clock::Clock;
 use shared::error::BackendError;
 use shared::index::{BalanceIndex, Generation};
-use tokio::sync::{Notify, watch};
+use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
 use crate::rebuild::{JobFile, fed};
@@ -51,15 +51,47 @@ impl Nudge {
     }
 }
 
-/// The generations to feed.
-pub(crate) type Roster = watch::Receiver<Vec<Generation>>;
+/// The generations to feed, and a call to those who feed them. Cheap to clone.
+///
+/// Not a `watch` channel: that one wakes its receivers in random order, and no simulation could repeat a run.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Roster(Arc<Posted>);
+
+#[derive(Debug, Default)]
+struct Posted {
+    fed: Mutex<Vec<Generation>>,
+    changed: Notify,
+}
+
+impl Roster {
+    /// The generations to feed.
+    pub(crate) fn fed(&self) -> Vec<Generation> {
+        self.0.fed.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Waits until the generations to feed are others than these.
+    pub(crate) async fn changed_from(&self, known: &[Generation]) {
+        loop {
+            let changed = self.0.changed.notified();
+            if self.fed() != known {
+                return;
+            }
+            changed.await;
+        }
+    }
+
+    fn post(&self, fed: Vec<Generation>) {
+        *self.0.fed.lock().unwrap_or_else(PoisonError::into_inner) = fed;
+        self.0.changed.notify_waiters();
+    }
+}
 
 /// Keeps the roster up to date until `shutdown`.
 pub(crate) async fn keep_roster<B: Backends>(
     backends: B,
     clock: Clock,
     nudge: Nudge,
-    roster: Arc<watch::Sender<Vec<Generation>>>,
+    roster: Roster,
     shutdown: CancellationToken,
 ) -> Result<(), BackendError> {
     while !shutdown.is_cancelled() {
@@ -67,11 +99,7 @@ pub(crate) async fn keep_roster<B: Backends>(
         let file = JobFile::load(backends.store()).await?;
         let mut fed = fed(generations.active, file.job.as_ref(), clock.now());
         fed.retain(|generation| generations.all.contains(generation));
-        roster.send_if_modified(|current| {
-            let changed = *current != fed;
-            *current = fed;
-            changed
-        });
+        roster.post(fed);
         tokio::select! {
             biased;
             () = shutdown.cancelled() => {}

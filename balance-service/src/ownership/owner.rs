@@ -22,9 +22,6 @@ pub(super) enum OwnerError {
     /// Somebody owns it under a higher epoch.
     #[error("the partition belongs to {0}")]
     Fenced(Epoch),
-    /// The process no longer says which generations to feed.
-    #[error("the roster has ended")]
-    NoRoster,
 }
 
 /// One owned partition.
@@ -54,18 +51,18 @@ impl<B: Backends> Owner<B> {
 
     /// Works until asked to stop, or until somebody else turns out to own the partition.
     pub(super) async fn run(self) -> Result<(), OwnerError> {
-        let mut roster = self.ownership.roster.clone();
+        let roster = &self.ownership.roster;
         let mut workers = Workers::default();
         loop {
-            let fed = roster.borrow_and_update().clone();
+            let fed = roster.fed();
             workers.keep(&fed);
-            for generation in fed {
-                self.start(&mut workers, generation);
+            for generation in &fed {
+                self.start(&mut workers, *generation);
             }
             tokio::select! {
                 biased;
                 () = self.shutdown.cancelled() => break,
-                changed = roster.changed() => changed.map_err(|_| OwnerError::NoRoster)?,
+                () = roster.changed_from(&fed) => {}
                 Some(ended) = workers.tasks.join_next_with_id() => workers.note_end(self.partition, ended)?,
             }
         }

@@ -21,3 +21,6 @@ mod lease {
     shared::lease_contract!(async { (super::ports().leases, ()) }, (start_paused = true));
 }
 
+mod index {
+    shared::index_contract!(async { (super::ports().index, ()) }, (start_paused = true));
+}

@@ -230,6 +230,14 @@ impl BalanceIndex for WorldIndex {
         self.0.change("index.create", create).await
     }
 
+    async fn prepare(&self, generation: Generation) -> Result<(), ApplyError> {
+        let prepare = move |state: &mut State, _: u32| {
+            let exists = state.index.generations.contains_key(&generation);
+            Some(if exists { Ok(()) } else { Err(ApplyError::Gone(generation)) })
+        };
+        self.0.change("index.prepare", prepare).await?
+    }
+
     async fn promote(
         &self,
         generation: Generation,

@@ -1,6 +1,6 @@
 //! The simulated event store.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use shared::coordinate::{Position, Version};
@@ -106,6 +106,30 @@ impl StoreState {
     }
 }
 
+/// Takes one commit of a batch. `spoiled` are the streams on which commits in front of it have written nothing: what
+/// comes behind was decided on something that did not happen, even if the version happens to fit (law S5).
+fn take_in_batch(
+    state: &mut State,
+    process: usize,
+    commit: &Commit,
+    spoiled: &mut BTreeSet<AccountId>,
+) -> Result<Appended, AppendError> {
+    let builds_on = commit.writes.iter().find(|write| spoiled.contains(&write.stream));
+    let fate = match builds_on.filter(|_| state.store.taken(commit).is_none()) {
+        Some(write) => Err(AppendError::Conflict { stream: write.stream, expected: write.expected }),
+        None => take(state, process, commit),
+    };
+    let holds = match &fate {
+        Ok(Appended::New) => true,
+        Ok(Appended::Before(before)) => before.id == commit.id,
+        Err(_) => false,
+    };
+    if !holds {
+        spoiled.extend(commit.writes.iter().map(|write| write.stream));
+    }
+    fate
+}
+
 fn take(state: &mut State, process: usize, commit: &Commit) -> Result<Appended, AppendError> {
     if let Some(before) = state.store.taken(commit) {
         let before = Box::new(before.clone());
@@ -161,12 +185,14 @@ impl EventStore for WorldStore {
 
     async fn append(&self, commits: Vec<Commit>) -> Vec<Result<Appended, AppendError>> {
         let (process, world, count) = (self.0.process, self.0.world.clone(), commits.len());
-        let mut fates = Vec::with_capacity(count);
+        let (mut fates, mut spoiled) = (Vec::with_capacity(count), BTreeSet::new());
         let change = self.0.change("store.append", move |state, step| {
             if step == 0 {
                 fates.clear();
+                spoiled.clear();
             }
-            fates.extend(commits.get(fates.len()).map(|commit| take(state, process, commit)));
+            let next = commits.get(fates.len());
+            fates.extend(next.map(|commit| take_in_batch(state, process, commit, &mut spoiled)));
             world.0.store_grew.notify_waiters();
             (fates.len() == commits.len()).then(|| std::mem::take(&mut fates))
         });

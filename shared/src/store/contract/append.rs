@@ -102,21 +102,34 @@ pub async fn a_batch_takes_effect_in_its_order_each_commit_for_itself(store: &im
         scribe.commit(&[(a, 0, 2)]),
         scribe.commit(&[(a, 2, 1), (b, 0, 1)]),
         scribe.commit(&[(b, 0, 1)]),            // is late by one commit of this batch
-        scribe.commit(&[(b, 2, 1), (c, 0, 1)]), // builds on the refused one
-        scribe.commit(&[(c, 0, 1)]),
-        scribe.commit(&[(b, 1, 1)]),
+        scribe.commit(&[(b, 1, 1), (c, 0, 1)]), // builds on the refused one, though its versions fit
+        scribe.commit(&[(c, 0, 1)]),            // builds on that
+        scribe.commit(&[(b, 2, 1)]),
         scribe.commit(&[(a, 3, 1)]),
     ];
     let fates = store.append(batch.to_vec()).await;
     assert_eq!(fates.len(), batch.len());
     for (n, fate) in fates.into_iter().enumerate() {
         match n {
-            2 | 3 => assert_eq!(conflict(fate), b, "commit {n}"),
+            2 | 3 | 5 => assert_eq!(conflict(fate), b, "commit {n}"),
+            4 => assert_eq!(conflict(fate), c, "commit {n}"),
             _ => assert_eq!(fate.unwrap(), Appended::New, "commit {n}"),
         }
     }
-    for (stream, head) in [(a, 4), (b, 2), (c, 1)] {
+    for (stream, head) in [(a, 4), (b, 1), (c, 0)] {
         assert_eq!(head_of(&whole_stream(store, stream).await), Version::new(head));
     }
     assert!(store.append(Vec::new()).await.is_empty(), "an empty batch has no answers");
+    append_new(store, &[scribe.commit(&[(b, 1, 1), (c, 0, 1)])]).await;
+}
+
+/// Law S5, where the commit in front wrote nothing because another one has its key.
+pub async fn a_commit_that_builds_on_a_repeated_key_is_refused(store: &impl EventStore) {
+    let scribe = Scribe::new();
+    let (a, key) = (scribe.account(), scribe.key());
+    append_new(store, &[scribe.keyed(&key, &[(a, 0, 1)])]).await;
+    let batch = [scribe.keyed(&key, &[(a, 0, 1)]), scribe.commit(&[(a, 1, 1)])];
+    let mut fates = store.append(batch.to_vec()).await;
+    assert_eq!(conflict(fates.remove(1)), a);
+    assert_eq!(head_of(&whole_stream(store, a).await), Version::new(1));
 }

@@ -19,7 +19,8 @@ mod scan;
 mod snapshot;
 
 pub use append::{
-    a_batch_takes_effect_in_its_order_each_commit_for_itself, a_commit_to_several_streams_is_taken_whole_or_not_at_all,
+    a_batch_takes_effect_in_its_order_each_commit_for_itself, a_commit_that_builds_on_a_repeated_key_is_refused,
+    a_commit_to_several_streams_is_taken_whole_or_not_at_all,
     concurrent_transfers_reach_both_streams_or_none, concurrent_writers_of_a_stream_leave_no_gap_and_no_twin,
 };
 pub use feed::{
@@ -58,6 +59,7 @@ macro_rules! store_contract {
     ($open:expr) => {
         $crate::store_contract! { @each $open;
             a_batch_takes_effect_in_its_order_each_commit_for_itself
+            a_commit_that_builds_on_a_repeated_key_is_refused
             a_commit_to_several_streams_is_taken_whole_or_not_at_all
             concurrent_transfers_reach_both_streams_or_none
             concurrent_writers_of_a_stream_leave_no_gap_and_no_twin

@@ -1,6 +1,6 @@
 //! The laws of appending against the simplest thing that keeps them, over random batches.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use rand::rngs::StdRng;
 use rand::seq::IndexedRandom;
@@ -10,7 +10,7 @@ use super::fixture::{Scribe, assert_before, conflict, traces, whole_scan, whole_
 use crate::event::Recorded;
 use crate::id::{AccountId, CommitId};
 use crate::partition::{Slot, SlotRange};
-use crate::store::{Appended, Commit, EventStore, IdempotencyKey};
+use crate::store::{Appended, Commit, EventStore, IdempotencyKey, StreamWrite};
 
 /// How many sequences of batches are tried.
 const SEEDS: u64 = 12;
@@ -36,13 +36,30 @@ impl Model {
         self.streams.get(&stream).and_then(|records| records.last()).map_or(0, |last| last.last_version().get())
     }
 
-    fn append(&mut self, commit: &Commit) -> Fate {
+    /// Takes a commit of a batch; `spoiled` are the streams of those in front of it that wrote nothing.
+    fn append(&mut self, commit: &Commit, spoiled: &mut BTreeSet<AccountId>) -> Fate {
+        let fate = self.judge(commit, spoiled);
+        let holds = match fate {
+            Fate::New => true,
+            Fate::Before(first) => first == commit.id,
+            Fate::Conflict(_) => false,
+        };
+        if !holds {
+            spoiled.extend(commit.writes.iter().map(|write| write.stream));
+        }
+        fate
+    }
+
+    fn judge(&mut self, commit: &Commit, spoiled: &BTreeSet<AccountId>) -> Fate {
         let key = commit.key.as_ref().map(|keyed| &keyed.key);
         let before = self.ids.get(&commit.id).map(|first| first.id).or_else(|| self.keys.get(key?).copied());
         if let Some(first) = before {
             return Fate::Before(first);
         }
-        if let Some(write) = commit.writes.iter().find(|write| self.head(write.stream) != write.expected.get()) {
+        let misfits = |write: &&StreamWrite| {
+            spoiled.contains(&write.stream) || self.head(write.stream) != write.expected.get()
+        };
+        if let Some(write) = commit.writes.iter().find(misfits) {
             return Fate::Conflict(write.stream);
         }
         for record in traces(commit) {
@@ -68,9 +85,10 @@ pub async fn random_batches_are_answered_as_by_a_simple_model(store: &impl Event
         for batch in 0..BATCHES {
             let mut commits = Vec::new();
             let mut expected = Vec::new();
+            let mut spoiled = BTreeSet::new();
             for _ in 0..random.random_range(1..8) {
                 let commit = random_commit(&mut random, &scribe, &model, &accounts, &keys, &sent);
-                expected.push(model.append(&commit));
+                expected.push(model.append(&commit, &mut spoiled));
                 sent.push(commit.clone());
                 commits.push(commit);
             }

@@ -1,3 +1,5 @@
+use std::collections::BTreeSet;
+
 use rusqlite::{CachedStatement, Connection, OptionalExtension, params};
 
 use super::read::{self, HEAD, stored_commit};
@@ -32,6 +34,8 @@ struct Appender<'c> {
     insert_commit: CachedStatement<'c>,
     insert_write: CachedStatement<'c>,
     last_position: u64,
+    /// The streams of this batch's commits that wrote nothing: what comes behind was decided on what did not happen.
+    spoiled: BTreeSet<AccountId>,
 }
 
 impl<'c> Appender<'c> {
@@ -47,15 +51,29 @@ impl<'c> Appender<'c> {
                  VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)",
             )?,
             last_position: read::last_position(connection)?,
+            spoiled: BTreeSet::new(),
         })
     }
 
     fn take(&mut self, commit: &Commit) -> rusqlite::Result<Result<Appended, Conflict>> {
+        let fate = self.judge(commit)?;
+        let holds = match &fate {
+            Ok(Appended::New) => true,
+            Ok(Appended::Before(before)) => before.id == commit.id,
+            Err(_) => false,
+        };
+        if !holds {
+            self.spoiled.extend(commit.writes.iter().map(|write| write.stream));
+        }
+        Ok(fate)
+    }
+
+    fn judge(&mut self, commit: &Commit) -> rusqlite::Result<Result<Appended, Conflict>> {
         if let Some(before) = self.taken_before(commit)? {
             return Ok(Ok(Appended::Before(Box::new(before))));
         }
         for write in &commit.writes {
-            if self.head(&write.stream)? != write.expected {
+            if self.spoiled.contains(&write.stream) || self.head(&write.stream)? != write.expected {
                 return Ok(Err(Conflict { stream: write.stream, expected: write.expected }));
             }
         }

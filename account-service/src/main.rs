@@ -1,3 +1,31 @@
-//! The account service as a process of its own.
+//! The account service as a process of its own: commands over HTTP, events into the store.
 
-fn main() {}
+use std::process::ExitCode;
+
+use account_service::AccountServiceConfig;
+use clap::Parser;
+use shared::config::Settings;
+use shared::process::{self, Process};
+use tracing::info;
+
+/// The account service as a process of its own: commands over HTTP, events into the store.
+#[derive(Parser)]
+#[command(version)]
+struct Cli {
+    #[command(flatten)]
+    settings: Settings,
+}
+
+#[tokio::main]
+async fn main() -> ExitCode {
+    let Cli { settings } = Cli::parse();
+    process::run("account-service", settings, serve).await
+}
+
+async fn serve(process: Process) -> anyhow::Result<()> {
+    let listener = Process::listen(process.settings.services.account_addr, "--account-addr").await?;
+    info!(address = %listener.local_addr()?, "account service listens");
+    let config = AccountServiceConfig::of(&process);
+    let Process { backends, clock, ids, shutdown, .. } = process;
+    Ok(account_service::run(config, backends.store, clock, ids, listener, shutdown).await?)
+}

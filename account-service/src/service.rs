@@ -2,6 +2,7 @@ use shared::clock::Clock;
 use shared::http::{Limits, serve};
 use shared::id::Ids;
 use shared::money::Currency;
+use shared::process::Process;
 use shared::store::Store;
 use shared::supervise::Supervisor;
 use shared::telemetry::MetricsReader;
@@ -22,6 +23,19 @@ pub struct AccountServiceConfig {
     pub limits: Limits,
     /// What `/metrics` shows; nothing without it.
     pub metrics: Option<MetricsReader>,
+}
+
+impl AccountServiceConfig {
+    /// As the settings of a process say.
+    #[must_use]
+    pub fn of(process: &Process) -> Self {
+        Self {
+            default_currency: process.settings.services.currency,
+            teller: Settings::default(),
+            limits: Limits::default(),
+            metrics: Some(process.metrics.clone()),
+        }
+    }
 }
 
 /// Serves until `shutdown`, and then until everything that was begun is answered or its time is up.

@@ -2,6 +2,7 @@ use std::time::Duration;
 
 use shared::lease::Holder;
 use shared::partition::PartitionMap;
+use shared::process::Process;
 
 /// How a balance service works.
 #[derive(Clone, Debug)]
@@ -16,4 +17,19 @@ pub struct BalanceConfig {
     pub reconcile_every: Option<Duration>,
     /// How long the previous generation is kept and fed after a switch.
     pub keep_previous: Duration,
+}
+
+impl BalanceConfig {
+    /// As the settings of a process say.
+    #[must_use]
+    pub fn of(process: &Process) -> Self {
+        let pipeline = &process.settings.pipeline;
+        Self {
+            holder: process.holder.clone(),
+            partitions: process.partitions,
+            lease_ttl: pipeline.lease_ttl(),
+            reconcile_every: pipeline.reconcile_every(),
+            keep_previous: pipeline.keep_previous(),
+        }
+    }
 }

@@ -1,3 +1,33 @@
-//! The balance service as a process of its own.
+//! The balance service as a process of its own: from the log to balances, queries and rebuilds.
 
-fn main() {}
+use std::process::ExitCode;
+
+use balance_service::{BalanceConfig, Edge};
+use clap::Parser;
+use shared::config::Settings;
+use shared::http::Limits;
+use shared::process::{self, Process};
+use tracing::info;
+
+/// The balance service as a process of its own: from the log to balances, queries and rebuilds.
+#[derive(Parser)]
+#[command(version)]
+struct Cli {
+    #[command(flatten)]
+    settings: Settings,
+}
+
+#[tokio::main]
+async fn main() -> ExitCode {
+    let Cli { settings } = Cli::parse();
+    process::run("balance-service", settings, serve).await
+}
+
+async fn serve(process: Process) -> anyhow::Result<()> {
+    let listener = Process::listen(process.settings.services.balance_addr, "--balance-addr").await?;
+    info!(address = %listener.local_addr()?, "balance service listens");
+    let config = BalanceConfig::of(&process);
+    let Process { backends, clock, ids, metrics, shutdown, .. } = process;
+    let edge = Edge { listener, limits: Limits::default(), metrics: Some(metrics) };
+    Ok(balance_service::run(config, backends, clock, ids, edge, shutdown).await?)
+}

@@ -2,6 +2,11 @@ use std::time::Duration;
 
 use shared::lease::Holder;
 use shared::partition::PartitionMap;
+use shared::process::Process;
+
+/// How often the log is rid of what nobody needs: often enough that a busy log does not grow by more than some seconds
+/// of events beyond its window.
+const TRIM_EVERY: Duration = Duration::from_secs(10);
 
 /// How a forwarder works.
 #[derive(Clone, Debug)]
@@ -16,4 +21,19 @@ pub struct ForwarderConfig {
     pub log_window: Duration,
     /// How often the log is trimmed.
     pub trim_every: Duration,
+}
+
+impl ForwarderConfig {
+    /// As the settings of a process say.
+    #[must_use]
+    pub fn of(process: &Process) -> Self {
+        let pipeline = &process.settings.pipeline;
+        Self {
+            holder: process.holder.clone(),
+            partitions: process.partitions,
+            lease_ttl: pipeline.lease_ttl(),
+            log_window: pipeline.log_window(),
+            trim_every: TRIM_EVERY,
+        }
+    }
 }

@@ -14,9 +14,15 @@ use crate::clock::{Clock, Timestamp};
 macro_rules! uuid_id {
     ($(#[$doc:meta])* $name:ident) => {
         $(#[$doc])*
-        #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+        #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
         #[serde(transparent)]
         pub struct $name(Uuid);
+
+        impl<'de> Deserialize<'de> for $name {
+            fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+                <std::borrow::Cow<'de, str>>::deserialize(deserializer)?.parse().map_err(serde::de::Error::custom)
+            }
+        }
 
         impl $name {
             /// The id with this UUID.
@@ -247,5 +253,7 @@ mod tests {
         assert_eq!(id.to_string().parse::<AccountId>().unwrap(), id);
         assert!(id.uuid().simple().to_string().parse::<AccountId>().is_err());
         assert!(format!("{{{id}}}").parse::<AccountId>().is_err());
+        assert_eq!(serde_json::from_str::<AccountId>(&format!("\"{id}\"")).unwrap(), id);
+        assert!(serde_json::from_str::<AccountId>(&format!("\"{}\"", id.uuid().simple())).is_err());
     }
 }

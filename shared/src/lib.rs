@@ -21,6 +21,7 @@ pub mod log;
 pub mod money;
 pub mod owner;
 pub mod partition;
+pub mod process;
 pub mod retry;
 pub mod sqlite;
 pub mod store;

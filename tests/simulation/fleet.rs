@@ -14,10 +14,10 @@ use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
 use crate::options::Options;
-use crate::world::random::Random;
 use crate::world::index::WorldIndex;
 use crate::world::lease::WorldLeases;
 use crate::world::log::WorldLog;
+use crate::world::random::Random;
 use crate::world::store::WorldStore;
 use crate::world::{ProcessPorts, World};
 
@@ -139,11 +139,7 @@ impl Fleet {
         Running { role, number, shutdown, task, service }
     }
 
-    fn run_teller(
-        &self,
-        ports: ProcessPorts,
-        shutdown: CancellationToken,
-    ) -> (JoinHandle<()>, Teller<WorldStore>) {
+    fn run_teller(&self, ports: ProcessPorts, shutdown: CancellationToken) -> (JoinHandle<()>, Teller<WorldStore>) {
         let settings = Settings { accounts_cached_max: ACCOUNTS_CACHED_MAX, lanes: 2 };
         let mut supervisor = Supervisor::new(shutdown.clone());
         let teller = Teller::start(settings, ports.store, ports.clock, ports.ids, &mut supervisor, &shutdown);
@@ -165,7 +161,11 @@ impl Fleet {
         })
     }
 
-    fn run_projector(&self, ports: ProcessPorts, shutdown: CancellationToken) -> (JoinHandle<()>, Rebuilds<WorldPorts>) {
+    fn run_projector(
+        &self,
+        ports: ProcessPorts,
+        shutdown: CancellationToken,
+    ) -> (JoinHandle<()>, Rebuilds<WorldPorts>) {
         let config = BalanceConfig {
             holder: holder(&ports),
             partitions: self.options.partitions,
@@ -176,8 +176,7 @@ impl Fleet {
         let nudge = Nudge::default();
         let ProcessPorts { store, log, leases, index, clock, ids, .. } = ports;
         let backends = Ports { store, log, leases, index };
-        let rebuilds =
-            Rebuilds::new(backends.clone(), config.partitions, clock.clone(), ids.clone(), nudge.clone());
+        let rebuilds = Rebuilds::new(backends.clone(), config.partitions, clock.clone(), ids.clone(), nudge.clone());
         let task = spawn(self.world.clone(), async move {
             let projecting = project(config, backends, clock, ids, nudge, Visibility::default(), shutdown);
             projecting.await.map_err(|error| error.to_string())

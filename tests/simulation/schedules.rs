@@ -124,7 +124,9 @@ fn every_schedule_keeps_the_laws() {
     let tally = explore(&seeds);
     show(&tally, began.elapsed().as_secs_f64());
     if let Some((_, failure)) = tally.failure {
-        panic!("{failure}\nrun it again: BANK_SIMULATION_SEED=<seed> cargo test --profile sim --test simulation schedule");
+        panic!(
+            "{failure}\nrun it again: BANK_SIMULATION_SEED=<seed> cargo test --profile sim --test simulation schedule"
+        );
     }
     if tally.schedules >= SEEDS_TO_REACH_ALL {
         let unreached = tally.unreached();

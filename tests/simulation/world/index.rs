@@ -238,11 +238,7 @@ impl BalanceIndex for WorldIndex {
         self.0.change("index.prepare", prepare).await?
     }
 
-    async fn promote(
-        &self,
-        generation: Generation,
-        expected: Option<(Generation, Seal)>,
-    ) -> Result<(), PromoteError> {
+    async fn promote(&self, generation: Generation, expected: Option<(Generation, Seal)>) -> Result<(), PromoteError> {
         let process = self.0.process;
         let promote = move |state: &mut State, _: u32| {
             if state.index.active_under_seal() != expected.map(|(active, seal)| (active, Some(seal))) {

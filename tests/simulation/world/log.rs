@@ -11,7 +11,6 @@ use shared::log::{Extent, Incarnation, PartitionLog, PartitionReader, PublishErr
 use shared::partition::Partition;
 use shared::store::FeedEntry;
 
-
 use super::fault::Fault;
 use super::process::Line;
 use super::trace::CHAOS;

@@ -153,12 +153,8 @@ fn take(state: &mut State, process: usize, commit: &Commit) -> Result<Appended, 
         state.store.streams.entry(place(write.stream)).or_default().push(recorded.clone());
         state.store.feed.push(recorded);
     }
-    let stored = StoredCommit {
-        id: commit.id,
-        time: commit.time,
-        key: commit.key.clone(),
-        receipt: commit.receipt.clone(),
-    };
+    let stored =
+        StoredCommit { id: commit.id, time: commit.time, key: commit.key.clone(), receipt: commit.receipt.clone() };
     if let Some(keyed) = &commit.key {
         state.store.keys.insert(keyed.key.clone(), commit.id);
     }
@@ -234,12 +230,7 @@ impl EventStore for WorldStore {
         self.0.ask("store.find_keys", find).await
     }
 
-    async fn scan(
-        &self,
-        slots: SlotRange,
-        after: Option<StreamAfter>,
-        limit: usize,
-    ) -> Result<ScanPage, BackendError> {
+    async fn scan(&self, slots: SlotRange, after: Option<StreamAfter>, limit: usize) -> Result<ScanPage, BackendError> {
         let scan = |state: &mut State| {
             let limit = if state.strikes(Fault::Short) { limit.min(2) } else { limit };
             state.store.scan(slots, after, limit)

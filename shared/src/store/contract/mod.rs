@@ -20,8 +20,8 @@ mod snapshot;
 
 pub use append::{
     a_batch_takes_effect_in_its_order_each_commit_for_itself, a_commit_that_builds_on_a_repeated_key_is_refused,
-    a_commit_to_several_streams_is_taken_whole_or_not_at_all,
-    concurrent_transfers_reach_both_streams_or_none, concurrent_writers_of_a_stream_leave_no_gap_and_no_twin,
+    a_commit_to_several_streams_is_taken_whole_or_not_at_all, concurrent_transfers_reach_both_streams_or_none,
+    concurrent_writers_of_a_stream_leave_no_gap_and_no_twin,
 };
 pub use feed::{
     a_dropped_call_of_a_feed_loses_nothing, a_feed_from_the_head_yields_what_comes_later,

@@ -56,9 +56,8 @@ impl Model {
         if let Some(first) = before {
             return Fate::Before(first);
         }
-        let misfits = |write: &&StreamWrite| {
-            spoiled.contains(&write.stream) || self.head(write.stream) != write.expected.get()
-        };
+        let misfits =
+            |write: &&StreamWrite| spoiled.contains(&write.stream) || self.head(write.stream) != write.expected.get();
         if let Some(write) = commit.writes.iter().find(misfits) {
             return Fate::Conflict(write.stream);
         }

@@ -1,7 +1,7 @@
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
-use crate::exit::Exit;
+use super::EXIT_FAILURE;
 
 /// The first signal to stop cancels `shutdown`; the second ends the process at once, which is safe at any time because
 /// nothing is acknowledged before it is durable. Never returns.
@@ -12,7 +12,7 @@ pub(super) async fn obey(shutdown: CancellationToken) -> std::io::Result<()> {
     shutdown.cancel();
     signals.next().await;
     warn!("asked to stop again, stopping at once");
-    std::process::exit(Exit::Failure as i32);
+    std::process::exit(EXIT_FAILURE.into());
 }
 
 /// What asks a process to stop: SIGINT and SIGTERM.

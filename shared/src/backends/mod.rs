@@ -1,5 +1,9 @@
 //! The four backends of a bank, as one thing to hand around.
 
+mod embedded;
+
+pub use embedded::{Embedded, OpenBackendsError};
+
 use crate::index::BalanceIndex;
 use crate::lease::LeaseStore;
 use crate::log::PartitionLog;

@@ -1,0 +1,153 @@
+//! A process of the bank: what every binary does before its service and while it runs.
+
+mod signals;
+
+use std::fmt::Display;
+use std::net::SocketAddr;
+use std::process::ExitCode;
+
+use tokio::net::TcpListener;
+use tokio_util::sync::CancellationToken;
+use tracing::error;
+
+use crate::backends::{Embedded, OpenBackendsError};
+use crate::clock::Clock;
+use crate::config::Settings;
+use crate::id::Ids;
+use crate::lease::Holder;
+use crate::partition::{PartitionCountError, PartitionMap};
+use crate::telemetry::{LogError, MetricsError, MetricsReader, init_logs, install_metrics};
+
+/// The exit code of a process that broke; what it said last tells why.
+pub const EXIT_FAILURE: u8 = 1;
+
+/// The exit code of a process whose data folder another process works on.
+pub const EXIT_DATA_IN_USE: u8 = 3;
+
+/// Why a process cannot begin.
+#[derive(Debug, thiserror::Error)]
+pub enum BeginError {
+    /// There is nowhere to write logs to.
+    #[error(transparent)]
+    Logs(#[from] LogError),
+    /// There is nothing to count with.
+    #[error(transparent)]
+    Metrics(#[from] MetricsError),
+    /// A number of partitions that cannot be.
+    #[error(transparent)]
+    Partitions(#[from] PartitionCountError),
+    /// The data is not to be had.
+    #[error(transparent)]
+    Backends(#[from] OpenBackendsError),
+    /// An address is taken, or not this machine's.
+    #[error("cannot listen on {address}: {source}; {flag} names another address")]
+    Listen {
+        /// The address.
+        address: SocketAddr,
+        /// The setting it comes from.
+        flag: &'static str,
+        /// What the operating system says.
+        source: std::io::Error,
+    },
+}
+
+impl BeginError {
+    /// The exit code that tells this failure apart.
+    #[must_use]
+    pub fn exit_code(&self) -> u8 {
+        match self {
+            Self::Backends(failure) if failure.is_in_use() => EXIT_DATA_IN_USE,
+            Self::Backends(_) | Self::Logs(_) | Self::Metrics(_) | Self::Partitions(_) | Self::Listen { .. } => {
+                EXIT_FAILURE
+            }
+        }
+    }
+}
+
+/// What a service gets from its process.
+#[derive(Debug)]
+pub struct Process {
+    /// As given by flags and environment.
+    pub settings: Settings,
+    /// How accounts are spread over partitions.
+    pub partitions: PartitionMap,
+    /// The machine's clock.
+    pub clock: Clock,
+    /// The ids of this process.
+    pub ids: Ids,
+    /// The name of this process among all that hold leases; new at every start.
+    pub holder: Holder,
+    /// What `/metrics` shows.
+    pub metrics: MetricsReader,
+    /// The data.
+    pub backends: Embedded,
+    /// Cancelled when the process is asked to stop.
+    pub shutdown: CancellationToken,
+}
+
+impl Process {
+    /// Begins to log and to count, and opens the backends.
+    ///
+    /// # Errors
+    /// [`BeginError`]; nothing was changed.
+    pub async fn begin(settings: Settings) -> Result<Self, BeginError> {
+        init_logs(&settings.logs)?;
+        let metrics = install_metrics()?;
+        let clock = Clock::system();
+        let ids = Ids::new(clock.clone());
+        let partitions = PartitionMap::new(settings.pipeline.partitions)?;
+        let backends = Embedded::open(&settings.backends, partitions, &clock, &ids).await?;
+        let holder = Holder(ids.commit().to_string().into());
+        let shutdown = CancellationToken::new();
+        Ok(Self { settings, partitions, clock, ids, holder, metrics, backends, shutdown })
+    }
+
+    /// Listens on an address, which comes from the setting `flag`.
+    ///
+    /// # Errors
+    /// [`BeginError::Listen`].
+    pub async fn listen(address: SocketAddr, flag: &'static str) -> Result<TcpListener, BeginError> {
+        TcpListener::bind(address).await.map_err(|source| BeginError::Listen { address, flag, source })
+    }
+}
+
+/// Does the work of a process until it ends or is told to end twice: the first signal cancels `shutdown`.
+///
+/// # Errors
+/// Those of the work, or that signals cannot be received.
+pub async fn until_told_to_stop<E: From<std::io::Error>>(
+    shutdown: CancellationToken,
+    work: impl Future<Output = Result<(), E>>,
+) -> Result<(), E> {
+    tokio::select! {
+        biased;
+        ended = work => ended,
+        failure = signals::obey(shutdown) => Ok(failure?),
+    }
+}
+
+/// Runs a service as a process of its own and answers its exit code; what broke is told on stderr.
+pub async fn run<E: Display>(
+    name: &str,
+    settings: Settings,
+    service: impl AsyncFnOnce(Process) -> Result<(), E>,
+) -> ExitCode {
+    let process = match Process::begin(settings).await {
+        Ok(process) => process,
+        Err(failure) => return broken(name, &failure, failure.exit_code()),
+    };
+    let shutdown = process.shutdown.clone();
+    let ended = until_told_to_stop(shutdown, async {
+        service(process).await.map_err(|failure| std::io::Error::other(format!("{failure:#}")))
+    });
+    match ended.await {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(failure) => broken(name, &failure, EXIT_FAILURE),
+    }
+}
+
+fn broken(name: &str, failure: &impl Display, code: u8) -> ExitCode {
+    error!(process = name, %failure, "process ends");
+    eprintln!("{name}: {failure}");
+    ExitCode::from(code)
+}

@@ -64,7 +64,9 @@ async fn start_at_head<S: Store, L: PartitionLog>(
     let mut ends = BTreeMap::new();
     for partition in partitions.all() {
         let extent = log.extent(partition).await?;
-        ends.insert(partition, end_of(renew(log, partition, &extent).await?));
+        // From the start of an empty store everything comes through the feed, so no reader can miss anything.
+        let extent = if position == Position::Start { extent } else { renew(log, partition, &extent).await? };
+        ends.insert(partition, end_of(extent));
     }
     let progress = Progress { position, ends };
     checkpoint.save(&progress).await.map_err(ForwardError::Superseded)?;

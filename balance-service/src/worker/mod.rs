@@ -94,8 +94,8 @@ impl<B: Backends> Worker<B> {
             match followed {
                 Ok(()) => {}
                 Err(Stopped::Moved(extent)) => {
-                    warn!(generation = %self.generation, partition = %self.partition, ?extent,
-                        "the log does not continue from the checkpoint, synchronising with the store");
+                    warn!(generation = %self.generation, partition = %self.partition, incarnation = %extent.incarnation,
+                        last = %extent.last, "the log does not continue from the checkpoint, synchronising");
                 }
                 Err(Stopped::Failed(failure)) => return Err(failure),
             }

@@ -13,7 +13,7 @@ use shared::index::{Phase, Projected};
 use shared::store::{EventStore, ScanPage};
 use shared::telemetry::metric::REBUILD_EVENTS;
 use tokio_util::sync::CancellationToken;
-use tracing::info;
+use tracing::{debug, info};
 
 use super::begin::Plan;
 use super::{Stopped, Worker};
@@ -34,7 +34,7 @@ impl<B: Backends> Worker<B> {
         let checkpoint = |phase| self.checkpoint(incarnation.clone(), offset, phase);
         // The first thing written under a new epoch: from here on a worker of a lower epoch is refused.
         self.note(checkpoint(Phase::Replaying { after, done, total })).await?;
-        info!(generation = %self.generation, partition = %self.partition, done, total, "worker replays the store");
+        debug!(generation = %self.generation, partition = %self.partition, done, total, "worker replays the store");
         let store = self.backends.store();
         let mut streams = Streams { open: None, complete: after, done };
         let mut page = store.scan(self.slots, after.map(rest_of), SCAN_EVENTS).await?;

@@ -2,8 +2,8 @@
 //!
 //! A1  An open account's balance is its opening plus everything that came in less everything that went out, and never
 //!     lies below minus its overdraft limit.
-//! A2  [`decide()`] answers a command with the events that carry it out, or with the one [`Rejection`] that says why not.
-//!     It never panics and never changes anything.
+//! A2  [`decide()`] answers a command with the events that carry it out, or with the one [`Rejection`] that says why
+//!     not. It never panics and never changes anything.
 //! A3  The events of an accepted command fit the accounts it was decided on: [`Account::evolve`] takes them all.
 //! A4  A transfer moves the same amount on both sides, or nothing at all.
 //!

@@ -7,8 +7,9 @@
 //! S4  A commit id is taken once, and so is an idempotency key, over all streams. A repeat writes nothing and returns
 //!     the first commit.
 //! S5  The commits of one batch take effect in their order, each with a fate of its own. Behind one that wrote nothing,
-//!     because it was refused or another commit has its key, every commit of the batch that writes to one of its streams
-//!     is refused as a conflict: it was decided on something that did not happen, even if the version happens to fit.
+//!     because it was refused or another commit has its key, every commit of the batch that writes to one of its
+//!     streams is refused as a conflict: it was decided on something that did not happen, even if the version happens
+//!     to fit.
 //! S6  A scan yields the streams of a slot range ordered by (slot, stream, version), every stream complete up to some
 //!     version at or above its head when the scan passed it.
 //! S7  What was acknowledged survives the death of the process, and of the machine as far as its disk keeps promises.

@@ -4,10 +4,10 @@
 //! (slot, account): a replay, which comes in that order, fills it from left to right, and the verifier reads it so.
 //!
 //! A write is one transaction with everything in it: seal and epoch are looked at, documents, parked accounts and the
-//! checkpoint are written (laws X1, X3, X5, X6). Nothing is fsynced ([`Durability::Normal`]), because the store can fill
-//! the index again. Law X1 holds after a power loss too: what is lost then is a number of whole transactions from the
-//! end, so a checkpoint is lost with the balances it stands for. A generation that was made just before may be lost as
-//! well and its number come again; whoever could have written to it died with the machine.
+//! checkpoint are written (laws X1, X3, X5, X6). Nothing is fsynced ([`Durability::Normal`]), because the store can
+//! fill the index again. Law X1 holds after a power loss too: what is lost then is a number of whole transactions from
+//! the end, so a checkpoint is lost with the balances it stands for. A generation that was made just before may be lost
+//! as well and its number come again; whoever could have written to it died with the machine.
 //!
 //! Lists need two more trees, by owner and by balance. They are built when a generation is prepared for promotion,
 //! sorted and in one go: for a million accounts that takes two seconds, where keeping them up to date while a replay

@@ -124,6 +124,19 @@ async fn an_import_outlives_kills_of_the_bank() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_lost_log_and_a_lost_index_are_made_again_from_the_store() {
+    let folder = tempfile::tempdir().unwrap();
+    let bank = Bank::start(folder.path()).await;
+    let output = import(&bank, &data_file(), &["--overdraft-limit", OVERDRAFT_LIMIT]).output().await.unwrap();
+    assert!(output.status.success(), "{}", text_of(&output));
+    assert!(bank.stop().await.success());
+    for file in ["log.db", "index.db"] {
+        std::fs::remove_file(folder.path().join(file)).unwrap();
+    }
+    assert_imported(&Bank::start(folder.path()).await).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn rejected_lines_are_listed_and_the_rest_is_played() {
     let folder = tempfile::tempdir().unwrap();
     let bank = Bank::start(folder.path()).await;

@@ -1,7 +1,8 @@
 //! Which partitions this process owns: its fair share of all, by lease.
 //!
-//! Every process announces itself with a lease of its own name and looks at all others. [`share`] decides, [`owner`]
-//! works on a partition while its lease lasts. A process that dies loses its leases by time, and the others take over.
+//! Every process announces itself with a lease of its own name and looks at all others. [`mod@share`] decides,
+//! [`owner`] works on a partition while its lease lasts. A process that dies loses its leases by time, and the others
+//! take over.
 
 mod owner;
 mod share;

@@ -7,7 +7,8 @@
 //!     comes through the log behind that place.
 //! W4  A poison event parks its account. Later events of that account wait behind it, everyone else flows on.
 //!
-//! [`begin`] decides from checkpoint and log where to start: [`replay`] fills an empty generation from the store,
+//! [`mod@begin`] decides from checkpoint and log where to start: [`mod@replay`] fills an empty generation from the
+//! store,
 //! [`synchronise`] brings an existing one up to date when the log no longer continues from the checkpoint, and
 //! [`live`] follows the log. The same three steps serve a first start, a rebuild, an index that was restored from a
 //! backup, and a log that lost records.

@@ -7,7 +7,7 @@
 //! H5  At shutdown a request that was begun is answered, within [`Limits::drain`].
 //!
 //! [`guarded`] gives a router H1 and H4 and the time limit, and belongs round every router, also in tests;
-//! [`serve`] adds what needs a socket.
+//! [`serve()`] adds what needs a socket.
 
 #[cfg(any(test, feature = "contract"))]
 pub mod contract;

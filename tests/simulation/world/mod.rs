@@ -61,8 +61,12 @@ pub(crate) struct State {
     pub(crate) leases: LeaseState,
     pub(crate) index: IndexState,
     lives: Vec<Life>,
+    calls: u64,
     start: Instant,
 }
+
+/// How many calls a run makes at most: more are made only by somebody who asks again and again without a pause.
+const CALLS_MAX: u64 = 200_000;
 
 /// What one process sees of the world.
 pub(crate) struct ProcessPorts {
@@ -93,6 +97,7 @@ impl World {
                 leases: LeaseState::default(),
                 index: IndexState::default(),
                 lives: Vec::new(),
+                calls: 0,
                 start,
             }),
             start,
@@ -161,6 +166,16 @@ impl State {
             self.trace.count(fault.name());
         }
         strikes
+    }
+
+    /// Counts a call, and says whether there were too many.
+    fn count_call(&mut self, verb: &'static str) -> bool {
+        self.calls += 1;
+        let too_many = self.calls > CALLS_MAX;
+        if too_many {
+            self.audit.violate("liveness: calls without end", || verb.to_owned());
+        }
+        too_many
     }
 
     /// Notes that something happened.

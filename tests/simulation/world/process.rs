@@ -81,13 +81,20 @@ impl Plan {
 }
 
 impl Line {
+    async fn begin(&self, verb: &'static str) -> Plan {
+        self.alive().await;
+        if self.world.with(|state| state.count_call(verb)) {
+            pending::<()>().await;
+        }
+        self.world.with(Plan::draw)
+    }
+
     /// Asks something that changes nothing.
     pub(super) async fn ask<T, F>(&self, verb: &'static str, answer: F) -> Result<T, BackendError>
     where
         F: FnOnce(&mut State) -> T,
     {
-        self.alive().await;
-        let plan = self.world.with(Plan::draw);
+        let plan = self.begin(verb).await;
         pass(plan.request).await;
         let answered = self.world.with(|state| {
             state.trace.count(verb);
@@ -104,8 +111,7 @@ impl Line {
         T: Send + 'static,
         F: FnMut(&mut State, u32) -> Option<T> + Send + 'static,
     {
-        self.alive().await;
-        let plan = self.world.with(Plan::draw);
+        let plan = self.begin(verb).await;
         if plan.fails_before {
             pass(plan.request + plan.answer).await;
             self.alive().await;

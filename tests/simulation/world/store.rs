@@ -106,19 +106,15 @@ impl StoreState {
     }
 }
 
-/// Takes one commit of a batch. `spoiled` are the streams on which commits in front of it have written nothing: what
-/// comes behind was decided on something that did not happen, even if the version happens to fit (law S5).
+/// Takes one commit of a batch. `spoiled` are the streams of those in front of it that wrote nothing: what comes behind
+/// was decided on something that did not happen, even if the version happens to fit (law S5).
 fn take_in_batch(
     state: &mut State,
     process: usize,
     commit: &Commit,
     spoiled: &mut BTreeSet<AccountId>,
 ) -> Result<Appended, AppendError> {
-    let builds_on = commit.writes.iter().find(|write| spoiled.contains(&write.stream));
-    let fate = match builds_on.filter(|_| state.store.taken(commit).is_none()) {
-        Some(write) => Err(AppendError::Conflict { stream: write.stream, expected: write.expected }),
-        None => take(state, process, commit),
-    };
+    let fate = take(state, process, commit, spoiled);
     let holds = match &fate {
         Ok(Appended::New) => true,
         Ok(Appended::Before(before)) => before.id == commit.id,
@@ -130,14 +126,21 @@ fn take_in_batch(
     fate
 }
 
-fn take(state: &mut State, process: usize, commit: &Commit) -> Result<Appended, AppendError> {
+fn take(
+    state: &mut State,
+    process: usize,
+    commit: &Commit,
+    spoiled: &BTreeSet<AccountId>,
+) -> Result<Appended, AppendError> {
     if let Some(before) = state.store.taken(commit) {
         let before = Box::new(before.clone());
         state.trace.count("append: taken before");
         return Ok(Appended::Before(before));
     }
-    let wrong = commit.writes.iter().find(|write| state.store.version(write.stream) != write.expected);
-    if let Some(wrong) = wrong {
+    let store = &state.store;
+    let mut writes = commit.writes.iter();
+    let misfit = writes.find(|write| spoiled.contains(&write.stream) || store.version(write.stream) != write.expected);
+    if let Some(wrong) = misfit {
         state.trace.count("append: conflict");
         return Err(AppendError::Conflict { stream: wrong.stream, expected: wrong.expected });
     }
@@ -182,15 +185,21 @@ impl EventStore for WorldStore {
     async fn append(&self, commits: Vec<Commit>) -> Vec<Result<Appended, AppendError>> {
         let (process, world, count) = (self.0.process, self.0.world.clone(), commits.len());
         let (mut fates, mut spoiled) = (Vec::with_capacity(count), BTreeSet::new());
+        let mut answered = count;
         let change = self.0.change("store.append", move |state, step| {
             if step == 0 {
                 fates.clear();
                 spoiled.clear();
+                answered = if state.strikes(Fault::Cut) { state.random.index(count + 1) } else { count };
             }
             let next = commits.get(fates.len());
             fates.extend(next.map(|commit| take_in_batch(state, process, commit, &mut spoiled)));
             world.0.store_grew.notify_waiters();
-            (fates.len() == commits.len()).then(|| std::mem::take(&mut fates))
+            (fates.len() == commits.len() || fates.len() == answered).then(|| {
+                // The rest of the answer is lost, with or without the effects it would have told of.
+                fates.resize_with(count, || Err(BackendError::unknown("store.append", "half an answer").into()));
+                std::mem::take(&mut fates)
+            })
         });
         match change.await {
             Ok(fates) => fates,
@@ -362,7 +371,7 @@ impl World {
         let taken = self.with(|state| {
             state.note(CHAOS, Fault::Poison.name(), 0, 0);
             state.store.foreign += 1;
-            take(state, CHAOS, commit)
+            take(state, CHAOS, commit, &BTreeSet::new())
         });
         self.0.store_grew.notify_waiters();
         taken

@@ -1,0 +1,112 @@
+//! The planted faults.
+
+/// One rule broken in one place.
+pub(crate) struct Mutant {
+    pub(crate) name: &'static str,
+    /// The file, from the root of the workspace.
+    pub(crate) file: &'static str,
+    /// What stands there, exactly once.
+    pub(crate) text: &'static str,
+    /// What is put in its place.
+    pub(crate) replacement: &'static str,
+}
+
+/// All of them, in the order in which an event travels.
+pub(crate) const MUTANTS: &[Mutant] = &[
+    Mutant {
+        name: "commands_lose_their_key",
+        file: "account-service/src/command/decide.rs",
+        text: "            key: key.clone(),",
+        replacement: "            key: key.clone().filter(|_| false),",
+    },
+    Mutant {
+        name: "an_unknown_outcome_is_told_as_nothing_happened",
+        file: "account-service/src/command/append.rs",
+        text: "if failure.effect == Effect::Unknown {",
+        replacement: "if failure.effect == Effect::Unknown && false {",
+    },
+    Mutant {
+        name: "a_refusal_does_not_look_for_the_key",
+        file: "account-service/src/command/job.rs",
+        text: "partition(|(pending, _)| pending.request.key.is_some());",
+        replacement: "partition(|(pending, _)| pending.request.key.is_some() && false);",
+    },
+    Mutant {
+        name: "a_store_takes_what_builds_on_a_refused_commit",
+        file: "tests/simulation/world/store.rs",
+        text: "    if !holds {\n        spoiled",
+        replacement: "    if !holds && false {\n        spoiled",
+    },
+    Mutant {
+        name: "an_account_is_read_from_memory",
+        file: "account-service/src/command/teller.rs",
+        text: "            match load(&self.desk.store, vec![(id, self.desk.cache.get(&id))]).await {",
+        replacement: "            if let Some(known) = self.desk.cache.get(&id) { return Ok(Some(known)); }\n            match load(&self.desk.store, vec![(id, self.desk.cache.get(&id))]).await {",
+    },
+    Mutant {
+        name: "the_forwarder_notes_a_position_before_it_published",
+        file: "forwarder/src/forward.rs",
+        text: "checkpoint.save(&progress).await",
+        replacement: "checkpoint.save(&Progress { position: match &next { Some(Ok(next)) => next.reached.clone(), _ => progress.position.clone() }, ends: progress.ends.clone() }).await",
+    },
+    Mutant {
+        name: "a_publish_conflict_is_taken_for_success",
+        file: "forwarder/src/publish.rs",
+        text: "Err(PublishError::Conflict(extent)) => self.adopt(extent).await?,",
+        replacement: "Err(PublishError::Conflict(extent)) => { self.adopt(extent).await?; return Ok((self.partition, self.end)); }",
+    },
+    Mutant {
+        name: "a_lost_feed_position_tells_no_reader",
+        file: "forwarder/src/resume.rs",
+        text: "ends.insert(partition, end_of(renew(log, partition, &extent).await?));",
+        replacement: "ends.insert(partition, end_of(extent));",
+    },
+    Mutant {
+        name: "a_gap_is_folded_over",
+        file: "balance-service/src/fold/folding.rs",
+        text: "if recorded.first_version > version.next() {",
+        replacement: "if recorded.first_version > version.next() && false {",
+    },
+    Mutant {
+        name: "a_gap_is_skipped",
+        file: "balance-service/src/worker/project.rs",
+        text: "if !gaps.is_empty() {",
+        replacement: "if !gaps.is_empty() && false {",
+    },
+    Mutant {
+        name: "a_checkpoint_moves_without_its_documents",
+        file: "balance-service/src/worker/project.rs",
+        text: "        self.write(Projected { balances: balances.clone(), parked, checkpoint: Some(checkpoint) }).await?;",
+        replacement: "        self.note(checkpoint).await?;\n        self.write(Projected { balances: balances.clone(), parked, checkpoint: None }).await?;",
+    },
+    Mutant {
+        name: "a_log_that_moved_is_followed_at_its_end",
+        file: "balance-service/src/worker/begin.rs",
+        text: "Phase::Live { replayed } => Begin::Synchronise { replayed },",
+        replacement: "Phase::Live { .. } => Begin::Follow(Checkpoint { incarnation: extent.incarnation.clone(), offset: extent.last, ..checkpoint }),",
+    },
+    Mutant {
+        name: "the_end_of_the_log_is_noted_after_the_store_was_read",
+        file: "balance-service/src/worker/synchronise.rs",
+        text: "        let healed = heal(self).await?;",
+        replacement: "        let healed = heal(self).await?;\n        let noted = &shared::log::PartitionLog::extent(self.backends.log(), self.partition).await?;",
+    },
+    Mutant {
+        name: "a_replay_leaves_out_the_last_stream",
+        file: "balance-service/src/worker/replay.rs",
+        text: "            finished.extend(streams.close());",
+        replacement: "            let _forgotten = streams.close();",
+    },
+    Mutant {
+        name: "a_poison_event_parks_nobody",
+        file: "balance-service/src/worker/project.rs",
+        text: "let parked: Vec<_> = foldings.values().filter_map(|folding| folding.to_parked(now)).collect();",
+        replacement: "let parked: Vec<_> = foldings.values().filter_map(|folding| folding.to_parked(now)).take(0).collect();",
+    },
+    Mutant {
+        name: "the_queries_are_turned_before_the_new_generation_caught_up",
+        file: "balance-service/src/rebuild/switch.rs",
+        text: "lagging.push((pair.account, pair.left));",
+        replacement: "let _ = (pair.account, pair.left);",
+    },
+];

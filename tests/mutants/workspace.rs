@@ -1,0 +1,122 @@
+//! A copy of the workspace in which one file is changed at a time.
+
+use std::fmt;
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output};
+
+use crate::mutant::Mutant;
+
+/// What a build of the simulation needs.
+const COPIED: &[&str] = &[
+    "Cargo.toml",
+    "Cargo.lock",
+    "clippy.toml",
+    "src",
+    "shared",
+    "account-service",
+    "balance-service",
+    "forwarder",
+    "tests",
+];
+
+/// What became of a mutant.
+pub(crate) enum Verdict {
+    /// A schedule noticed it, in these words.
+    Found(String),
+    /// No schedule noticed it.
+    Survived,
+    /// It could not be built, or its text is not where it should be.
+    Broken(String),
+}
+
+impl fmt::Display for Verdict {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Found(words) => f.write_str(words),
+            Self::Survived => f.write_str("survived"),
+            Self::Broken(reason) => write!(f, "broken: {reason}"),
+        }
+    }
+}
+
+/// The copy.
+pub(crate) struct Workspace {
+    root: PathBuf,
+    target: PathBuf,
+}
+
+impl Workspace {
+    /// Brings the copy up to date. Files that did not change keep their times, so that little is built again.
+    pub(crate) fn copy() -> io::Result<Self> {
+        let source = Path::new(env!("CARGO_MANIFEST_DIR"));
+        let mutants = source.join("target/mutants");
+        let root = mutants.join("workspace");
+        for name in COPIED {
+            copy(&source.join(name), &root.join(name))?;
+        }
+        Ok(Self { root, target: mutants.join("target") })
+    }
+
+    /// Plants a mutant, plays schedules until one fails, and takes it out again.
+    pub(crate) fn judge(&self, mutant: &Mutant, schedules: u64) -> Verdict {
+        let file = self.root.join(mutant.file);
+        let Ok(original) = fs::read_to_string(&file) else {
+            return Verdict::Broken(format!("there is no {}", mutant.file));
+        };
+        let places = original.matches(mutant.text).count();
+        if places != 1 {
+            return Verdict::Broken(format!("its text stands {places} times in {}", mutant.file));
+        }
+        let played = fs::write(&file, original.replace(mutant.text, mutant.replacement))
+            .and_then(|()| self.play(schedules));
+        let restored = fs::write(&file, &original);
+        match (played, restored) {
+            (Ok(verdict), Ok(())) => verdict,
+            (Err(error), _) | (_, Err(error)) => Verdict::Broken(error.to_string()),
+        }
+    }
+
+    fn play(&self, schedules: u64) -> io::Result<Verdict> {
+        let built = self.cargo(&["--no-run"], schedules)?;
+        if !built.status.success() {
+            let errors = String::from_utf8_lossy(&built.stderr).into_owned();
+            let first = errors.lines().find(|line| line.starts_with("error")).unwrap_or("the build failed");
+            return Ok(Verdict::Broken(first.to_owned()));
+        }
+        let played = self.cargo(&["every_schedule_keeps_the_laws"], schedules)?;
+        if played.status.success() {
+            return Ok(Verdict::Survived);
+        }
+        let told = String::from_utf8_lossy(&played.stdout).into_owned();
+        Ok(match told.lines().find(|line| line.starts_with("seed ")) {
+            Some(words) => Verdict::Found(words.chars().take(120).collect()),
+            None => Verdict::Broken("the simulation failed without naming a seed".to_owned()),
+        })
+    }
+
+    fn cargo(&self, arguments: &[&str], schedules: u64) -> io::Result<Output> {
+        Command::new(env!("CARGO"))
+            .args(["test", "--quiet", "--locked", "--profile", "sim", "--package", "bank", "--test", "simulation"])
+            .args(arguments)
+            .current_dir(&self.root)
+            .env("CARGO_TARGET_DIR", &self.target)
+            .env("BANK_SIMULATIONS", schedules.to_string())
+            .env("RUST_BACKTRACE", "0")
+            .output()
+    }
+}
+
+fn copy(from: &Path, to: &Path) -> io::Result<()> {
+    if from.is_dir() {
+        fs::create_dir_all(to)?;
+        for entry in fs::read_dir(from)? {
+            let name = entry?.file_name();
+            copy(&from.join(&name), &to.join(&name))?;
+        }
+        return Ok(());
+    }
+    let wanted = fs::read(from)?;
+    if fs::read(to).is_ok_and(|there| there == wanted) { Ok(()) } else { fs::write(to, wanted) }
+}

@@ -4,6 +4,8 @@
 //! conflict is a fate also after an unknown attempt: if that attempt had taken effect, or still could, the repeat would
 //! have met the commit itself and not a conflict, or the version it wants is taken for good.
 
+use std::collections::BTreeSet;
+
 use metrics::histogram;
 use shared::error::{BackendError, Effect, Retry};
 use shared::store::{AppendError, Appended, Commit, EventStore, StoredCommit};
@@ -55,12 +57,34 @@ pub(super) async fn until_known<S: EventStore>(store: &S, commits: &[Commit], pa
             }
         }
         open = still_open;
+        settle_dependants(commits, &mut open, &mut fates);
         if open.is_empty() || !patience.pause(retry).await {
             break;
         }
     }
     patience.reset();
     fates
+}
+
+/// What stands behind a commit that wrote nothing, and writes to one of its streams, was refused with it (law S5). Its
+/// answer may be lost; asking again without the commit in front would let it pass if its version happens to fit.
+fn settle_dependants(commits: &[Commit], open: &mut Vec<usize>, fates: &mut [Fate]) {
+    let mut spoiled = BTreeSet::new();
+    for (index, commit) in commits.iter().enumerate() {
+        let streams = commit.writes.iter().map(|write| write.stream);
+        if open.contains(&index) && streams.clone().any(|stream| spoiled.contains(&stream)) {
+            fates[index] = Fate::Conflict;
+            open.retain(|still| *still != index);
+        }
+        let wrote_nothing = match &fates[index] {
+            Fate::Before(first) => first.id != commit.id,
+            Fate::Conflict => true,
+            Fate::Taken | Fate::NotTaken | Fate::Unknown => false,
+        };
+        if wrote_nothing {
+            spoiled.extend(streams);
+        }
+    }
 }
 
 async fn append_once<S: EventStore>(store: &S, commits: Vec<Commit>) -> Vec<Result<Appended, AppendError>> {

@@ -174,7 +174,9 @@ impl<B: Backends> Conductor<B> {
             let Some(checkpoint) = checkpoint else { return Ok(PROGRESS_EVERY) };
             if checkpoint.incarnation != target.incarnation {
                 // The partition was renewed: its old end will never be reached.
-                return self.note_targets(file, job).await;
+                // The worker finds its way into the log's new life meanwhile.
+                self.note_targets(file, job).await?;
+                return Ok(PROGRESS_EVERY);
             }
             if !matches!(checkpoint.phase, Phase::Live { .. }) || checkpoint.offset < target.offset {
                 return Ok(PROGRESS_EVERY);

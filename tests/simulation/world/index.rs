@@ -51,6 +51,11 @@ impl Contents {
         &self.parked
     }
 
+    /// Whether somebody deleted an account's document by hand.
+    pub(crate) fn was_deleted(&self, account: AccountId) -> bool {
+        self.deleted.contains(&account)
+    }
+
     fn version(&self, account: AccountId) -> Option<Version> {
         self.documents.get(&account).map(|document| document.version)
     }

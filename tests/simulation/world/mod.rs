@@ -72,7 +72,7 @@ const CALLS_MAX: u64 = 200_000;
 pub(crate) struct ProcessPorts {
     /// The process's number, for [`World::crash`] and [`World::freeze`].
     pub(crate) number: usize,
-    pub(crate) line: Line,
+    line: Line,
     pub(crate) store: WorldStore,
     pub(crate) log: WorldLog,
     pub(crate) leases: WorldLeases,

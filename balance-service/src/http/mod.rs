@@ -1,10 +1,10 @@
 //! What people and operators ask of the projection.
 //!
-//! Q1  An answer comes from the active generation, or says that there is none (503).
-//! Q2  A document is the fold of a prefix of its account's events. With `min_version` it is never an older one: the
+//! V1  An answer comes from the active generation, or says that there is none (503).
+//! V2  A document is the fold of a prefix of its account's events. With `min_version` it is never an older one: the
 //!     answer waits as long as it was asked to, and then says how far the view is (504).
-//! Q3  A list shows what the index shows: a change may take until the next refresh of the index to be in it.
-//! Q4  What a request may take is bounded: documents of a page, time of a wait, length of a query.
+//! V3  A list shows what the index shows: a change may take until the next refresh of the index to be in it.
+//! V4  What a request may take is bounded: documents of a page, time of a wait, length of a query.
 
 mod list;
 mod one;

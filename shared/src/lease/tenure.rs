@@ -1,8 +1,8 @@
 //! Acting while a lease lasts.
 //!
-//! T1  Work begins after the grant and is dropped before the lease expires at the backend: the holder's deadline counts
+//! A1  Work begins after the grant and is dropped before the lease expires at the backend: the holder's deadline counts
 //!     from the moment before it asked.
-//! T2  A lease is given back when the work has ended by itself, never while it may still be acting.
+//! A2  A lease is given back when the work has ended by itself, never while it may still be acting.
 //!
 //! Dropping the work cannot take back a call that is already on its way. That is why every write is guarded by version,
 //! revision or epoch, and this module only saves work.

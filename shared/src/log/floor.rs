@@ -1,6 +1,6 @@
 //! Floors: what of the log a projection still needs.
 //!
-//! F1  A floor is never above the checkpoint it stands for, so what lies above the lowest floor may still be needed and
+//! M1  A floor is never above the checkpoint it stands for, so what lies above the lowest floor may still be needed and
 //!     what lies below it is needed by nobody.
 //!
 //! A worker notes its floor in the store from time to time; the forwarder trims below the lowest one. A floor of

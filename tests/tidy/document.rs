@@ -1,4 +1,4 @@
-//! H6 for documents: one title each, and every link inside the project leads somewhere.
+//! K6 for documents: one title each, and every link inside the project leads somewhere.
 
 use crate::Fault;
 use crate::source::Source;

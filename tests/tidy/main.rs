@@ -1,11 +1,11 @@
 //! The habits of this code that a compiler cannot check.
 //!
-//! H1  A file has at most 400 lines of at most 120 characters: the second noun in it wants a file of its own.
-//! H2  A word that the glossary replaces stands in no identifier and no comment.
-//! H3  A service depends on `shared` alone; every member takes the workspace's lints.
-//! H4  `lib.rs` is a table of contents. Every source file is part of the build.
-//! H5  Pure code has no clock, no runtime and nothing asynchronous.
-//! H6  No path of somebody's machine, no unfinished business, no link into nothing.
+//! K1  A file has at most 400 lines of at most 120 characters: the second noun in it wants a file of its own.
+//! K2  A word that the glossary replaces stands in no identifier and no comment.
+//! K3  A service depends on `shared` alone; every member takes the workspace's lints.
+//! K4  `lib.rs` is a table of contents. Every source file is part of the build.
+//! K5  Pure code has no clock, no runtime and nothing asynchronous.
+//! K6  No path of somebody's machine, no unfinished business, no link into nothing.
 //!
 //! Every rule is a function from texts to faults, so that its test can plant the fault it must find.
 

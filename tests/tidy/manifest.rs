@@ -1,4 +1,4 @@
-//! H3: who may know whom.
+//! K3: who may know whom.
 
 use std::process::Command;
 

@@ -1,4 +1,4 @@
-//! H1, H4, H5 and H6 for sources: size, tables of contents, purity, unfinished business.
+//! K1, K4, K5 and K6 for sources: size, tables of contents, purity, unfinished business.
 
 use crate::Fault;
 use crate::source::{Source, identifiers, split};

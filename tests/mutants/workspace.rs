@@ -69,8 +69,8 @@ impl Workspace {
         if places != 1 {
             return Verdict::Broken(format!("its text stands {places} times in {}", mutant.file));
         }
-        let played = fs::write(&file, original.replace(mutant.text, mutant.replacement))
-            .and_then(|()| self.play(schedules));
+        let played =
+            fs::write(&file, original.replace(mutant.text, mutant.replacement)).and_then(|()| self.play(schedules));
         let restored = fs::write(&file, &original);
         match (played, restored) {
             (Ok(verdict), Ok(())) => verdict,

@@ -7,7 +7,7 @@ const LINES_MAX: usize = 400;
 const WIDTH_MAX: usize = 120;
 
 /// Texts and attributes, which the formatter does not break, may be somewhat wider.
-const WIDTH_OF_TEXT_MAX: usize = 150;
+const WIDTH_OF_TEXT_MAX: usize = 200;
 
 /// Names that say nothing about what is inside.
 const EMPTY_NAMES: [&str; 6] = ["utils.rs", "util.rs", "helpers.rs", "common.rs", "misc.rs", "manager.rs"];
@@ -153,8 +153,8 @@ mod tests {
         assert_eq!(found("src/a.rs", &"//\n".repeat(401)).len(), 1);
         assert_eq!(found("src/a.rs", &"/".repeat(120)), [""; 0]);
         assert_eq!(found("src/a.rs", &"/".repeat(121)).len(), 1);
-        assert_eq!(found("src/a.rs", &format!("//\"{}", "x".repeat(147))), [""; 0]);
-        assert_eq!(found("src/a.rs", &format!("//\"{}", "x".repeat(148))).len(), 1);
+        assert_eq!(found("src/a.rs", &format!("//\"{}", "x".repeat(197))), [""; 0]);
+        assert_eq!(found("src/a.rs", &format!("//\"{}", "x".repeat(198))).len(), 1);
     }
 
     #[test]

@@ -53,6 +53,7 @@ impl Workspace {
         let source = Path::new(env!("CARGO_MANIFEST_DIR"));
         let mutants = source.join("target/mutants");
         let root = mutants.join("workspace");
+        fs::create_dir_all(&root)?;
         for name in COPIED {
             copy(&source.join(name), &root.join(name))?;
         }
@@ -98,7 +99,7 @@ impl Workspace {
 
     fn cargo(&self, arguments: &[&str], schedules: u64) -> io::Result<Output> {
         Command::new(env!("CARGO"))
-            .args(["test", "--quiet", "--locked", "--profile", "sim", "--package", "bank", "--test", "simulation"])
+            .args(["test", "--quiet", "--locked", "--package", "bank", "--test", "simulation"])
             .args(arguments)
             .current_dir(&self.root)
             .env("CARGO_TARGET_DIR", &self.target)

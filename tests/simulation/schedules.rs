@@ -18,12 +18,20 @@ const REACHED_MIN: u64 = 50;
 
 /// What the bank does to recover, as the world sees it: each must be reached, or the schedules prove less than they say.
 const BRANCHES: &[&str] = &[
+    "account parked",
+    "acquire: held",
+    "apply: stale document",
     "append: conflict",
     "append: taken before",
     "feed: position lost",
+    "generation discarded",
+    "generation promoted",
+    "generation sealed",
     "lease acquired",
     "lease released",
     "publish: conflict",
+    "publish: full",
+    "reader: moved",
     "register moved",
     "renew: lost",
     "renewed",

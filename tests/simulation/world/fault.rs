@@ -93,7 +93,7 @@ impl Fault {
 
     /// Whether the bank is busy for a while after it: such a fault strikes less often.
     pub(crate) const fn is_grave(self) -> bool {
-        matches!(self, Self::FeedLost | Self::LogEmptied | Self::GenerationDeleted | Self::Poison)
+        matches!(self, Self::FeedLost | Self::LogEmptied | Self::Poison)
     }
 }
 

@@ -56,7 +56,7 @@ async fn reconcile<B: Backends>(worker: &Worker<B>) -> Result<u64, WorkerError> 
     let loaded = worker.backends.index().load(worker.generation, &accounts).await?;
     let still = suspects.iter().zip(loaded).filter(|((_, head), loaded)| {
         let reached = loaded.balance.as_ref().map_or(Version::EMPTY, |balance| balance.version);
-        loaded.parked.is_none() && reached < **head
+        reached < loaded.reachable(**head)
     });
     let lost: Vec<AccountId> = still.map(|((account, _), _)| *account).collect();
     if lost.is_empty() { Ok(0) } else { fill(worker, &lost).await }

@@ -22,7 +22,7 @@ pub struct Folding {
     account: AccountId,
     balance: Option<Balance>,
     written: Version,
-    parked: bool,
+    limit: Version,
     poison: Option<(Version, String)>,
 }
 
@@ -31,13 +31,13 @@ impl Folding {
     #[must_use]
     pub fn new(account: AccountId, balance: Option<Balance>) -> Self {
         let written = balance.as_ref().map_or(Version::EMPTY, |balance| balance.version);
-        Self { account, balance, written, parked: false, poison: None }
+        Self { account, balance, written, limit: Version::MAX, poison: None }
     }
 
-    /// An account that is parked in the index: nothing is folded into it until it is retried.
+    /// An account that is parked in the index at this version: only what lies before it is folded until it is retried.
     #[must_use]
-    pub fn parked(account: AccountId, balance: Option<Balance>) -> Self {
-        Self { parked: true, ..Self::new(account, balance) }
+    pub fn parked(account: AccountId, balance: Option<Balance>, at: Version) -> Self {
+        Self { limit: at.before(), ..Self::new(account, balance) }
     }
 
     /// How many events are in the balance.
@@ -54,8 +54,8 @@ impl Folding {
 
     /// Whether the account takes no more events.
     #[must_use]
-    pub const fn is_stuck(&self) -> bool {
-        self.parked || self.poison.is_some()
+    pub fn is_stuck(&self) -> bool {
+        self.version() >= self.limit || self.poison.is_some()
     }
 
     /// The first version that could not be folded, and why, if that was found now.
@@ -81,8 +81,9 @@ impl Folding {
         if recorded.first_version > version.next() {
             return Taken::Gap;
         }
-        match self.fold_events(recorded, version, until) {
-            Ok(()) => Taken::Folded,
+        match self.fold_events(recorded, version, until.min(self.limit)) {
+            Ok(()) if self.version() < self.limit => Taken::Folded,
+            Ok(()) => Taken::Stuck,
             Err(reason) => {
                 self.poison = Some((self.version().next(), reason));
                 Taken::Stuck

@@ -103,13 +103,14 @@ impl Checked {
 fn finish(checked: Option<Checked>, verification: &mut Verification, suspects: &mut Suspects) {
     let Some(checked) = checked else { return };
     let reached = checked.document.balance.as_ref().map_or(Version::EMPTY, |balance| balance.version);
+    let reachable = checked.document.reachable(checked.head);
     if let Some(finding) = checked.finding {
         verification.checked += 1;
         verification.add(finding);
+    } else if reached != reachable {
+        suspects.insert(checked.stream, checked.head);
     } else if checked.document.parked.is_some() {
         verification.parked += 1;
-    } else if reached != checked.head {
-        suspects.insert(checked.stream, checked.head);
     } else if let Some((at, reason)) = checked.folding.poison() {
         // The document claims events that cannot be folded.
         let detail = format!("event {at} cannot be folded: {reason}");

@@ -64,10 +64,7 @@ async fn look<B: Backends>(
     last_look: bool,
     verification: &mut Verification,
 ) -> Result<bool, BackendError> {
-    if document.parked.is_some() {
-        verification.parked += 1;
-        return Ok(true);
-    }
+    let head = document.reachable(head);
     let reached = document.balance.as_ref().map_or(Version::EMPTY, |balance| balance.version);
     if reached < head {
         if last_look {
@@ -76,6 +73,10 @@ async fn look<B: Backends>(
             verification.add(Finding { account, fault, detail, version: reached });
         }
         return Ok(last_look);
+    }
+    if document.parked.is_some() {
+        verification.parked += 1;
+        return Ok(true);
     }
     let Some(document) = document.balance else { return Ok(true) };
     let fold = fold_until(backends, account, reached, verification).await?;

@@ -20,7 +20,7 @@ pub(crate) async fn load_foldings<I: BalanceIndex>(
     let loaded = index.load(generation, accounts).await?;
     let foldings = accounts.iter().zip(loaded).map(|(account, loaded)| {
         let folding = match loaded.parked {
-            Some(_) => Folding::parked(*account, loaded.balance),
+            Some(parked) => Folding::parked(*account, loaded.balance, parked.at),
             None => Folding::new(*account, loaded.balance),
         };
         (*account, folding)

@@ -81,6 +81,14 @@ pub struct Loaded {
     pub parked: Option<Parked>,
 }
 
+impl Loaded {
+    /// How far the document can come when the stream is at `head`: to the head, or to where the account is parked.
+    #[must_use]
+    pub fn reachable(&self, head: Version) -> Version {
+        self.parked.as_ref().map_or(head, |parked| head.min(parked.at.before()))
+    }
+}
+
 /// What a worker writes at once: documents, parked accounts, then the checkpoint that stands for them.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Projected {

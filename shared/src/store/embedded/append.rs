@@ -44,8 +44,10 @@ impl<'c> Appender<'c> {
             find_commit: connection.prepare_cached(read::COMMIT_BY_ID)?,
             find_key: connection.prepare_cached(read::COMMIT_BY_KEY)?,
             find_head: connection.prepare_cached(HEAD)?,
-            insert_commit: connection
-                .prepare_cached("INSERT INTO commits (id, time, key, request, receipt) VALUES (?1, ?2, ?3, ?4, ?5)")?,
+            insert_commit: connection.prepare_cached(
+                "INSERT INTO commits (id, time, key, request, receipt) VALUES (?1, ?2, ?3, ?4, ?5)
+                 ON CONFLICT DO NOTHING",
+            )?,
             insert_write: connection.prepare_cached(
                 "INSERT INTO writes (slot, stream, first_version, count, time, position, events)
                  VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)",
@@ -68,17 +70,28 @@ impl<'c> Appender<'c> {
         Ok(fate)
     }
 
+    /// What is usual costs least: one look at each stream's head, and a row that its keys keep out when the id or the
+    /// idempotency key was taken before. Only then, or when a head has moved, it is looked up what was there.
     fn judge(&mut self, commit: &Commit) -> rusqlite::Result<Result<Appended, Conflict>> {
-        if let Some(before) = self.taken_before(commit)? {
-            return Ok(Ok(Appended::Before(Box::new(before))));
+        let conflict = self.conflict(commit)?;
+        if conflict.is_none() && self.insert_commit(commit)? {
+            self.insert_writes(commit)?;
+            return Ok(Ok(Appended::New));
         }
+        match (self.taken_before(commit)?, conflict) {
+            (Some(before), _) => Ok(Ok(Appended::Before(Box::new(before)))),
+            (None, Some(conflict)) => Ok(Err(conflict)),
+            (None, None) => Err(rusqlite::Error::QueryReturnedNoRows),
+        }
+    }
+
+    fn conflict(&mut self, commit: &Commit) -> rusqlite::Result<Option<Conflict>> {
         for write in &commit.writes {
             if self.spoiled.contains(&write.stream) || self.head(&write.stream)? != write.expected {
-                return Ok(Err(Conflict { stream: write.stream, expected: write.expected }));
+                return Ok(Some(Conflict { stream: write.stream, expected: write.expected }));
             }
         }
-        self.insert(commit)?;
-        Ok(Ok(Appended::New))
+        Ok(None)
     }
 
     fn taken_before(&mut self, commit: &Commit) -> rusqlite::Result<Option<StoredCommit>> {
@@ -94,15 +107,19 @@ impl<'c> Appender<'c> {
         Ok(head.optional()?.map_or(Version::EMPTY, Version::new))
     }
 
-    fn insert(&mut self, commit: &Commit) -> rusqlite::Result<()> {
-        let time = commit.time.as_micros();
-        self.insert_commit.execute(params![
+    /// Whether the commit is new; nothing is written if its id or key was taken before.
+    fn insert_commit(&mut self, commit: &Commit) -> rusqlite::Result<bool> {
+        let inserted = self.insert_commit.execute(params![
             commit.id.as_bytes(),
-            time,
+            commit.time.as_micros(),
             commit.key.as_ref().map(|keyed| keyed.key.as_str()),
             commit.key.as_ref().map(|keyed| keyed.request),
             &*commit.receipt,
         ])?;
+        Ok(inserted > 0)
+    }
+
+    fn insert_writes(&mut self, commit: &Commit) -> rusqlite::Result<()> {
         for write in &commit.writes {
             self.last_position += 1;
             self.insert_write.execute(params![
@@ -110,7 +127,7 @@ impl<'c> Appender<'c> {
                 write.stream.as_bytes(),
                 write.expected.next().get(),
                 write.events.count,
-                time,
+                commit.time.as_micros(),
                 self.last_position,
                 &*write.events.json,
             ])?;

@@ -241,7 +241,11 @@ impl<B: Backends> Conductor<B> {
         }
         if generations.active.is_none() {
             let id = JobId(self.ids.commit().uuid());
-            warn!(job = %id, "there is no active generation, restoring the view from the store");
+            if file.job.is_none() {
+                info!(job = %id, "first start, building the view from the store");
+            } else {
+                warn!(job = %id, "there is no active generation, restoring the view from the store");
+            }
             let job = Job::new(id, Purpose::Restore, None, self.clock.now());
             file.save(self.backends.store(), job).await?;
             self.nudge.all();

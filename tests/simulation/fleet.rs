@@ -40,7 +40,7 @@ const COMPARE_EVERY: Duration = Duration::from_secs(10);
 const KEEP_PREVIOUS: Duration = Duration::from_secs(20);
 
 /// How long a process that was asked to stop may take for it.
-pub(crate) const STOP_TIME_MAX: Duration = Duration::from_secs(60);
+pub(crate) const STOP_TIME_MAX: Duration = Duration::from_mins(1);
 
 /// What a process does.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -76,12 +76,15 @@ enum Service {
     Projector(Rebuilds<WorldPorts>),
 }
 
+/// What is to run, and the process that does, if one is up.
+type Place = (Role, Option<Running>);
+
 /// All processes, each at a place of its own; a place is empty while its process is down.
 #[derive(Clone)]
 pub(crate) struct Fleet {
     world: World,
     options: Arc<Options>,
-    places: Arc<Mutex<Vec<(Role, Option<Running>)>>>,
+    places: Arc<Mutex<Vec<Place>>>,
 }
 
 impl Fleet {
@@ -96,7 +99,7 @@ impl Fleet {
         fleet
     }
 
-    fn with<T>(&self, act: impl FnOnce(&mut Vec<(Role, Option<Running>)>) -> T) -> T {
+    fn with<T>(&self, act: impl FnOnce(&mut Vec<Place>) -> T) -> T {
         act(&mut self.places.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
@@ -127,7 +130,7 @@ impl Fleet {
         let shutdown = CancellationToken::new();
         let (task, service) = match role {
             Role::Teller => {
-                let (task, teller) = self.run_teller(ports, shutdown.clone());
+                let (task, teller) = self.run_teller(ports, &shutdown);
                 (task, Service::Teller(teller))
             }
             Role::Forwarder => (self.run_forwarder(ports, shutdown.clone()), Service::Forwarder),
@@ -139,10 +142,10 @@ impl Fleet {
         Running { role, number, shutdown, task, service }
     }
 
-    fn run_teller(&self, ports: ProcessPorts, shutdown: CancellationToken) -> (JoinHandle<()>, Teller<WorldStore>) {
+    fn run_teller(&self, ports: ProcessPorts, shutdown: &CancellationToken) -> (JoinHandle<()>, Teller<WorldStore>) {
         let settings = Settings { accounts_cached_max: ACCOUNTS_CACHED_MAX, lanes: 2 };
         let mut supervisor = Supervisor::new(shutdown.clone());
-        let teller = Teller::start(settings, ports.store, ports.clock, ports.ids, &mut supervisor, &shutdown);
+        let teller = Teller::start(settings, ports.store, ports.clock, ports.ids, &mut supervisor, shutdown);
         let task = spawn(self.world.clone(), async move { supervisor.wait().await.map_err(|error| error.to_string()) });
         (task, teller)
     }

@@ -71,7 +71,7 @@ impl Journal {
         world.with(|state| {
             orders.iter().try_for_each(|told| check_order(state, told))?;
             let surely: usize = orders.iter().filter(|told| !told.done.is_empty()).count();
-            let perhaps: usize = orders.iter().map(|told| told.effects_max()).sum();
+            let perhaps: usize = orders.iter().map(Told::effects_max).sum();
             let commits = state.audit.commits() - state.store.foreign();
             if surely <= commits && commits <= perhaps {
                 return Ok(());

@@ -22,13 +22,13 @@ use crate::world::World;
 use crate::world::random::Random;
 
 /// How long all clients may take together.
-const CLIENTS_TIME_MAX: Duration = Duration::from_secs(3_600);
+const CLIENTS_TIME_MAX: Duration = Duration::from_hours(1);
 
 /// How long faults go on when the last client is done.
 const AFTERMATH_MS_MAX: u64 = 4_000;
 
 /// How long the healed bank may take to come to rest.
-const REST_TIME_MAX: Duration = Duration::from_secs(300);
+const REST_TIME_MAX: Duration = Duration::from_mins(5);
 
 /// Between two looks at whether it has.
 const LOOK_EVERY: Duration = Duration::from_millis(250);
@@ -74,7 +74,7 @@ async fn observe(options: Options) -> Report {
         outcome = act(&world, &options) => outcome,
     };
     world.with(|state| {
-        let broken = state.audit.violation().map(str::to_owned).or(outcome.err());
+        let broken = state.audit.violation().map(str::to_owned).or_else(|| outcome.err());
         let failure = broken.map(|law| {
             let tail = state.trace.tail(TAIL_LINES, &state.names());
             format!("seed {seed}: {law}\n  {}\n{tail}", options.describe())

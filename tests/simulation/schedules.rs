@@ -1,7 +1,8 @@
 //! Many schedules, side by side on all cores, and what they have reached together.
 
 use std::collections::BTreeMap;
-use std::io::Write;
+use std::fmt::Write as _;
+use std::io::Write as _;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Instant;
@@ -113,7 +114,7 @@ fn show(tally: &Tally, seconds: f64) {
         f64::from(u32::try_from(tally.schedules).unwrap_or(u32::MAX)) / seconds,
     );
     for (label, count) in &tally.counts {
-        text.push_str(&format!("  {label:<28}{count:>12}\n"));
+        writeln!(text, "  {label:<28}{count:>12}").expect("a string takes text");
     }
     say(&text);
 }

@@ -156,11 +156,6 @@ impl Audit {
         (document.map(|account| &account.document), self.poisoned.get(&account).copied())
     }
 
-    /// Every account that has an event which can be folded.
-    pub(crate) fn accounts(&self) -> impl Iterator<Item = AccountId> {
-        self.accounts.keys().copied()
-    }
-
     /// An account's document at a version.
     pub(crate) fn at(&self, account: AccountId, version: Version) -> Option<&Balance> {
         let index = usize::try_from(version.get().checked_sub(1)?).ok()?;

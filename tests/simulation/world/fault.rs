@@ -3,6 +3,7 @@
 //! Each run draws a subset of the faults and a rate for each of them, and a quarter of the runs none: faults that always
 //! come together hide each other, and a run without any shows what the plain path needs.
 
+use std::fmt::Write;
 use std::time::Duration;
 
 use super::random::Random;
@@ -146,7 +147,8 @@ impl Faults {
         let mut text = format!("latency up to {} ms", self.latency_max_ms);
         for (fault, name) in Fault::ALL {
             if self.rate(fault) > 0 {
-                text.push_str(&format!(", {} {}‰", name.trim_start_matches("fault: "), self.rate(fault)));
+                write!(text, ", {} {}‰", name.trim_start_matches("fault: "), self.rate(fault))
+                    .expect("a string takes text");
             }
         }
         text

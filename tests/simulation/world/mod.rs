@@ -72,7 +72,6 @@ const CALLS_MAX: u64 = 200_000;
 pub(crate) struct ProcessPorts {
     /// The process's number, for [`World::crash`] and [`World::freeze`].
     pub(crate) number: usize,
-    line: Line,
     pub(crate) store: WorldStore,
     pub(crate) log: WorldLog,
     pub(crate) leases: WorldLeases,
@@ -124,7 +123,6 @@ impl World {
             index: WorldIndex::new(line.clone()),
             ids: Ids::seeded(clock.clone(), seed),
             clock,
-            line,
         }
     }
 

@@ -45,6 +45,7 @@ pub(crate) struct Line {
 }
 
 /// What is going to happen to one call.
+#[expect(clippy::struct_excessive_bools, reason = "each is a fault of its own, and all may strike together")]
 struct Plan {
     request: Duration,
     answer: Duration,

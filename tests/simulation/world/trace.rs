@@ -1,7 +1,7 @@
 //! What happened in a run, in order: the same seed gives the same trace, and a failing run shows the end of it.
 
 use std::collections::BTreeMap;
-use std::fmt;
+use std::fmt::{self, Write};
 
 /// One thing that happened.
 #[derive(Clone, Copy, Debug)]
@@ -63,7 +63,7 @@ impl Trace {
         let mut text = format!("  … {skipped} earlier entries\n");
         for entry in &self.entries[skipped..] {
             let name = names.get(entry.process).map_or("—", String::as_str);
-            text.push_str(&format!("  {entry} {name}\n"));
+            writeln!(text, "  {entry} {name}").expect("a string takes text");
         }
         text
     }

@@ -17,7 +17,7 @@ use super::{BalanceApi, RebuildView};
 use crate::rebuild::RebuildRefusal;
 
 /// How often a watched job is looked at.
-const LOOK_EVERY: Duration = Duration::from_millis(500);
+const LOOK_EVERY: Duration = Duration::from_millis(200);
 
 /// Where a job is watched.
 const STATUS_PATH: &str = "/balance/rebuild/status";
@@ -138,16 +138,18 @@ impl<B: Backends> BalanceApi<B> {
         if told.over {
             return None;
         }
+        // The first state goes out at once; after that a busy job changes with every batch, which nobody wants to read.
+        let mut pause = if told.text.is_empty() { Duration::ZERO } else { LOOK_EVERY };
         loop {
+            tokio::select! {
+                biased;
+                () = self.shutdown.cancelled() => return None,
+                () = tokio::time::sleep(pause) => pause = LOOK_EVERY,
+            }
             let status = RebuildView::from(self.rebuilds.status().await.ok()??);
             let text = serde_json::to_string(&status).ok()?;
             if text != told.text {
                 return Some(Told { text, over: !status.state.is_running() });
-            }
-            tokio::select! {
-                biased;
-                () = self.shutdown.cancelled() => return None,
-                () = tokio::time::sleep(LOOK_EVERY) => {}
             }
         }
     }

@@ -139,12 +139,14 @@ impl<B: Backends> BalanceApi<B> {
             return None;
         }
         // The first state goes out at once; after that a busy job changes with every batch, which nobody wants to read.
-        let mut pause = if told.text.is_empty() { Duration::ZERO } else { LOOK_EVERY };
+        let mut first = told.text.is_empty();
         loop {
-            tokio::select! {
-                biased;
-                () = self.shutdown.cancelled() => return None,
-                () = tokio::time::sleep(pause) => pause = LOOK_EVERY,
+            if !std::mem::take(&mut first) {
+                tokio::select! {
+                    biased;
+                    () = self.shutdown.cancelled() => return None,
+                    () = tokio::time::sleep(LOOK_EVERY) => {}
+                }
             }
             let status = RebuildView::from(self.rebuilds.status().await.ok()??);
             let text = serde_json::to_string(&status).ok()?;

@@ -25,7 +25,7 @@ const TICK: Duration = Duration::from_millis(200);
 const RESTARTS: u64 = 20;
 
 /// How many requests about rebuilds there are per mille of ticks.
-const REBUILDS: u64 = 100;
+const REBUILDS: u64 = 150;
 
 /// Fate.
 pub(crate) struct Chaos {
@@ -77,7 +77,7 @@ impl Chaos {
             Fault::LeaseExpired => self.world.expire_lease(),
             Fault::TailLost => {
                 let records = self.random.between(1, 4);
-                self.world.lose_tail(partition, records);
+                self.world.lose_tail(partition, records, !self.options.compare_heads);
             }
             Fault::LogEmptied => self.world.empty_log(partition),
             Fault::LogTrimmed => self.world.trim_log(partition),
@@ -97,6 +97,7 @@ impl Chaos {
             | Fault::Cut
             | Fault::Short
             | Fault::Skew
+            | Fault::DocumentRefused
             | Fault::FeedRepeats => {}
         }
     }

@@ -21,9 +21,12 @@ const REACHED_MIN: u64 = 50;
 const BRANCHES: &[&str] = &[
     "account parked",
     "acquire: held",
-    "apply: stale document",
     "append: conflict",
     "append: taken before",
+    "apply: fenced",
+    "apply: refused",
+    "apply: sealed",
+    "apply: stale document",
     "feed: position lost",
     "generation discarded",
     "generation promoted",

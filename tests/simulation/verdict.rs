@@ -4,7 +4,7 @@ use shared::coordinate::Version;
 use shared::id::AccountId;
 
 use crate::journal::Journal;
-use crate::world::index::Contents;
+use crate::world::generation::Contents;
 use crate::world::{State, World};
 
 /// What still keeps the view from being the fold of the store; nothing when it is.
@@ -27,14 +27,15 @@ fn is_running(job: &[u8]) -> bool {
 fn missing_account(state: &State, view: &Contents, account: AccountId) -> Option<String> {
     let (document, poison) = state.audit.last(account);
     // Nothing is folded into a parked account, so what was deleted of it comes back when it is retried or rebuilt.
-    let excused = poison.is_some() && view.was_deleted(account);
+    let waits = view.was_refused(account) && view.parked().contains_key(&account);
+    let excused = waits || (poison.is_some() && view.was_deleted(account));
     if view.documents().get(&account) != document && !excused {
         let have = view.documents().get(&account).map(|document| document.version);
         let want = document.map(|document| document.version);
         return Some(format!("I8 {account} stands at {have:?}, the store at {want:?}"));
     }
     let parked = view.parked().get(&account).map(|parked| parked.at);
-    (parked != poison).then(|| format!("I9 {account} is parked at {parked:?} and cannot be folded from {poison:?}"))
+    (parked != poison && !waits).then(|| format!("I9 {account} is parked at {parked:?} and cannot be folded from {poison:?}"))
 }
 
 /// Judges a run that has come to rest.

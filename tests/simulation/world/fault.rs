@@ -50,6 +50,8 @@ pub(crate) enum Fault {
     SnapshotsLost,
     /// Somebody writes an event that no release knows yet.
     Poison,
+    /// The index refuses one document of a batch for good.
+    DocumentRefused,
     /// Somebody deletes documents by hand.
     DocumentsDeleted,
     /// Somebody deletes the active generation by hand.
@@ -58,7 +60,7 @@ pub(crate) enum Fault {
 
 impl Fault {
     /// Every fault, with the name under which it is counted.
-    pub(crate) const ALL: [(Self, &'static str); 21] = [
+    pub(crate) const ALL: [(Self, &'static str); 22] = [
         (Self::ErrorBefore, "fault: error before"),
         (Self::ErrorAfter, "fault: error after"),
         (Self::Late, "fault: late"),
@@ -78,6 +80,7 @@ impl Fault {
         (Self::FeedRepeats, "fault: feed repeats"),
         (Self::SnapshotsLost, "fault: snapshots lost"),
         (Self::Poison, "fault: poison"),
+        (Self::DocumentRefused, "fault: document refused"),
         (Self::DocumentsDeleted, "fault: documents deleted"),
         (Self::GenerationDeleted, "fault: generation deleted"),
     ];
@@ -90,6 +93,12 @@ impl Fault {
     /// Whether only the comparison of heads can find what the fault did.
     pub(crate) const fn needs_heads(self) -> bool {
         matches!(self, Self::TailLost | Self::DocumentsDeleted)
+    }
+
+    /// Whether two forwarders may be at work after it: then one of them can fill up a lost tail before the other has seen
+    /// that it was lost, and only the comparison of heads finds what is missing.
+    pub(crate) const fn doubles_forwarders(self) -> bool {
+        matches!(self, Self::Late | Self::Freeze | Self::LeasesFlushed | Self::LeaseExpired)
     }
 
     /// Whether the bank is busy for a while after it: such a fault strikes less often.

@@ -1,197 +1,22 @@
 //! The simulated balance index. Like Elasticsearch it has no transaction: a batch of documents may be written in part,
 //! and its checkpoint not at all.
 
-use std::collections::{BTreeMap, BTreeSet};
-
-use shared::coordinate::{Offset, Version};
+use shared::coordinate::Version;
 use shared::error::BackendError;
 use shared::id::AccountId;
 use shared::index::{
     Applied, ApplyError, Balance, BalanceIndex, BalancePage, BalanceQuery, Checkpoint, Generation, Generations, Loaded,
-    Parked, Phase, Projected, PromoteError, QueryError, Seal,
+    Parked, Projected, PromoteError, QueryError, Seal,
 };
-use shared::log::Incarnation;
 use shared::partition::{Partition, Slot, SlotRange};
 
 use super::fault::Fault;
+use super::generation::Contents;
 use super::process::Line;
 use super::search::search;
 use super::trace::CHAOS;
+use super::writing::Writing;
 use super::{State, World, short};
-
-/// All generations.
-#[derive(Debug, Default)]
-pub(crate) struct IndexState {
-    generations: BTreeMap<Generation, Contents>,
-    active: Option<Generation>,
-    last: u32,
-}
-
-/// What one generation holds.
-#[derive(Debug, Default)]
-pub(crate) struct Contents {
-    documents: BTreeMap<AccountId, Balance>,
-    parked: BTreeMap<AccountId, Parked>,
-    checkpoints: BTreeMap<Partition, Checkpoint>,
-    sealed: Option<Seal>,
-    /// Documents that were deleted by hand, so that no checkpoint can answer for them.
-    deleted: BTreeSet<AccountId>,
-    /// How far the records of a partition were compared with the documents.
-    judged: BTreeMap<Partition, (Incarnation, Offset)>,
-}
-
-impl Contents {
-    /// The documents, in the order of their accounts.
-    pub(crate) const fn documents(&self) -> &BTreeMap<AccountId, Balance> {
-        &self.documents
-    }
-
-    /// The parked accounts.
-    pub(crate) const fn parked(&self) -> &BTreeMap<AccountId, Parked> {
-        &self.parked
-    }
-
-    /// Whether somebody deleted an account's document by hand.
-    pub(crate) fn was_deleted(&self, account: AccountId) -> bool {
-        self.deleted.contains(&account)
-    }
-
-    fn version(&self, account: AccountId) -> Option<Version> {
-        self.documents.get(&account).map(|document| document.version)
-    }
-
-    fn covers(&self, account: AccountId, version: Version) -> bool {
-        self.version(account).is_some_and(|have| version <= have)
-            || self.parked.get(&account).is_some_and(|parked| parked.at <= version)
-            || self.deleted.contains(&account)
-    }
-
-    fn fence(&self, projected: &Projected) -> Result<(), ApplyError> {
-        let Some(checkpoint) = &projected.checkpoint else { return Ok(()) };
-        match self.checkpoints.get(&checkpoint.partition) {
-            Some(stored) if checkpoint.epoch < stored.epoch => Err(ApplyError::Fenced { current: stored.epoch }),
-            Some(_) | None => Ok(()),
-        }
-    }
-}
-
-impl IndexState {
-    /// The generation that answers queries.
-    pub(crate) fn active(&self) -> Option<(Generation, &Contents)> {
-        let active = self.active?;
-        Some((active, self.generations.get(&active)?))
-    }
-
-    /// The generation that answers queries, and its seal.
-    fn active_under_seal(&self) -> Option<(Generation, Option<Seal>)> {
-        self.active().map(|(active, contents)| (active, contents.sealed))
-    }
-
-    fn sealed(&self) -> impl Iterator<Item = (Generation, Seal)> {
-        self.generations.iter().filter_map(|(generation, contents)| Some((*generation, contents.sealed?)))
-    }
-
-    fn writable(&mut self, generation: Generation) -> Result<&mut Contents, ApplyError> {
-        let contents = self.generations.get_mut(&generation).ok_or(ApplyError::Gone(generation))?;
-        if contents.sealed.is_some() { Err(ApplyError::Sealed(generation)) } else { Ok(contents) }
-    }
-
-    fn contents(&self, generation: Generation, verb: &'static str) -> Result<&Contents, BackendError> {
-        let missing = || BackendError::not_done(verb, format!("generation {generation} does not exist"));
-        self.generations.get(&generation).ok_or_else(missing)
-    }
-
-    fn answering(&self) -> Result<&Contents, QueryError> {
-        self.active().map(|(_, contents)| contents).ok_or(QueryError::NoGeneration)
-    }
-}
-
-/// One batch on its way into a generation, a step at a time.
-struct Writing {
-    process: usize,
-    generation: Generation,
-    projected: Projected,
-    applied: Applied,
-}
-
-impl Writing {
-    /// Half of the documents, the other half, the parked accounts, the checkpoint.
-    fn step(&mut self, state: &mut State, step: u32) -> Result<bool, ApplyError> {
-        if step == 0 {
-            self.applied = Applied::default();
-            state.index.writable(self.generation)?.fence(&self.projected)?;
-        }
-        let half = self.projected.balances.len().div_ceil(2);
-        match step {
-            0 => self.documents(state, 0..half)?,
-            1 => self.documents(state, half..self.projected.balances.len())?,
-            2 => self.park(state)?,
-            _ => self.move_checkpoint(state)?,
-        }
-        Ok(step >= 3 || (step == 1 && self.projected.parked.is_empty() && self.projected.checkpoint.is_none()))
-    }
-
-    fn documents(&mut self, state: &mut State, range: std::ops::Range<usize>) -> Result<(), ApplyError> {
-        let is_active = state.index.active == Some(self.generation);
-        for document in &self.projected.balances[range] {
-            let contents = state.index.writable(self.generation)?;
-            if contents.version(document.id).is_some_and(|have| document.version <= have) {
-                self.applied.stale += 1;
-                state.trace.count("apply: stale document");
-                continue;
-            }
-            contents.documents.insert(document.id, document.clone());
-            self.applied.written += 1;
-            state.audit.document(document);
-            if is_active {
-                state.audit.visible(document.id, document.version);
-            }
-            state.note(self.process, "document written", short(document.id), document.version.get());
-        }
-        Ok(())
-    }
-
-    fn park(&mut self, state: &mut State) -> Result<(), ApplyError> {
-        for parked in &self.projected.parked {
-            let contents = state.index.writable(self.generation)?;
-            contents.parked.entry(parked.account).or_insert_with(|| parked.clone());
-            state.note(self.process, "account parked", short(parked.account), parked.at.get());
-        }
-        Ok(())
-    }
-
-    fn move_checkpoint(&mut self, state: &mut State) -> Result<(), ApplyError> {
-        let Some(checkpoint) = &self.projected.checkpoint else { return Ok(()) };
-        let contents = state.index.writable(self.generation)?;
-        contents.fence(&self.projected)?;
-        contents.checkpoints.insert(checkpoint.partition, checkpoint.clone());
-        judge(state, self.generation, checkpoint);
-        state.note(self.process, "checkpoint moved", u64::from(checkpoint.partition.get()), checkpoint.offset.get());
-        Ok(())
-    }
-}
-
-/// Law X1: what a live checkpoint stands for is in the generation.
-fn judge(state: &mut State, generation: Generation, checkpoint: &Checkpoint) {
-    let Checkpoint { partition, incarnation, offset, phase, .. } = checkpoint;
-    let State { log, index, audit, .. } = state;
-    let Some(contents) = index.generations.get_mut(&generation) else { return };
-    if !matches!(phase, Phase::Live { .. }) {
-        return;
-    }
-    let judged = contents.judged.get(partition).filter(|(life, _)| life == incarnation);
-    let after = judged.map_or(Offset::START, |(_, offset)| *offset);
-    for recorded in log.held(*partition, incarnation, after, *offset) {
-        let (stream, version) = (recorded.stream, recorded.last_version());
-        if !contents.covers(stream, version) {
-            let have = contents.version(stream);
-            audit.violate("X1 a checkpoint is never ahead", || {
-                format!("{partition} {offset} of {generation} stands for {stream} {version}, the index has {have:?}")
-            });
-        }
-    }
-    contents.judged.insert(*partition, (incarnation.clone(), after.max(*offset)));
-}
 
 /// The index as one process sees it.
 #[derive(Clone)]
@@ -305,10 +130,10 @@ impl BalanceIndex for WorldIndex {
     }
 
     async fn apply(&self, generation: Generation, projected: Projected) -> Result<Applied, ApplyError> {
-        let mut writing = Writing { process: self.0.process, generation, projected, applied: Applied::default() };
+        let mut writing = Writing::new(self.0.process, generation, projected);
         let apply = move |state: &mut State, step: u32| match writing.step(state, step) {
             Ok(false) => None,
-            Ok(true) => Some(Ok(writing.applied)),
+            Ok(true) => Some(Ok(writing.applied())),
             Err(error) => {
                 refusal(state, &error);
                 Some(Err(error))

@@ -1,12 +1,13 @@
 //! The simulated partition log.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Duration;
 
 use shared::clock::Timestamp;
-use shared::coordinate::Offset;
+use shared::coordinate::{Offset, Version};
 use shared::error::BackendError;
 use shared::event::Recorded;
+use shared::id::AccountId;
 use shared::log::{Extent, Incarnation, PartitionLog, PartitionReader, PublishError, ReadError, Record};
 use shared::partition::Partition;
 use shared::store::FeedEntry;
@@ -14,7 +15,7 @@ use shared::store::FeedEntry;
 use super::fault::Fault;
 use super::process::Line;
 use super::trace::CHAOS;
-use super::{State, World};
+use super::{State, World, progress};
 
 /// How long a reader waits before it says that it is alive.
 const READER_BEAT: Duration = Duration::from_secs(5);
@@ -27,6 +28,12 @@ const FULL_PAUSE: Duration = Duration::from_millis(200);
 pub(crate) struct LogState {
     partitions: BTreeMap<Partition, Life>,
     incarnations: u64,
+    /// Everything that was ever published, in whatever life of a partition.
+    published: BTreeSet<(AccountId, Version)>,
+    /// How many writes the store held when a life began, by the life.
+    births: BTreeMap<Box<str>, u64>,
+    /// How many writes the store holds.
+    pub(super) committed: u64,
 }
 
 /// One life of a partition.
@@ -67,8 +74,10 @@ impl LogState {
     fn life(&mut self, partition: Partition) -> &mut Life {
         self.partitions.entry(partition).or_insert_with(|| {
             self.incarnations += 1;
+            let incarnation = Incarnation(format!("life {}", self.incarnations).into());
+            self.births.insert(incarnation.0.clone(), self.committed);
             Life {
-                incarnation: Incarnation(format!("life {}", self.incarnations).into()),
+                incarnation,
                 trimmed: 0,
                 records: VecDeque::new(),
                 full: false,
@@ -86,6 +95,16 @@ impl LogState {
     fn renew(&mut self, partition: Partition) -> Extent {
         self.partitions.remove(&partition);
         self.life(partition).extent()
+    }
+
+    /// Whether a write was ever published.
+    pub(super) fn was_published(&self, recorded: &Recorded) -> bool {
+        self.published.contains(&(recorded.stream, recorded.last_version()))
+    }
+
+    /// How many writes the store held when a life of a partition began.
+    pub(super) fn born_at(&self, incarnation: &Incarnation) -> Option<u64> {
+        self.births.get(&incarnation.0).copied()
     }
 
     /// The records behind `after` up to `through`, as far as the partition holds them in this incarnation.
@@ -115,6 +134,8 @@ impl WorldLog {
 
 fn published(state: &mut State, process: usize, partition: Partition, entries: &[FeedEntry]) -> Offset {
     let now = state.wall_micros();
+    let published = entries.iter().map(|FeedEntry { recorded, .. }| (recorded.stream, recorded.last_version()));
+    state.log.published.extend(published);
     let life = state.log.life(partition);
     life.records.extend(entries.iter().map(|entry| (now, entry.recorded.clone())));
     let last = life.last();
@@ -253,11 +274,17 @@ impl PartitionReader for WorldReader {
 }
 
 impl World {
-    /// A partition loses its last records; their offsets are given again.
-    pub(crate) fn lose_tail(&self, partition: Partition, records: u64) {
+    /// A partition loses its last records; their offsets are given again. `seen`: only if it ends before the place that
+    /// the forwarder has noted, so that the forwarder is sure to see it.
+    pub(crate) fn lose_tail(&self, partition: Partition, records: u64, seen: bool) {
         self.with(|state| {
+            let noted = progress::noted_end(state, partition);
             let life = state.log.life(partition);
             let kept = (life.records.len() as u64).saturating_sub(records);
+            let is_seen = noted == Some((life.incarnation.clone(), Offset::new(life.last())));
+            if seen && (!is_seen || kept == life.records.len() as u64) {
+                return;
+            }
             life.records.truncate(usize::try_from(kept).unwrap_or(usize::MAX));
             let last = life.last();
             state.note(CHAOS, Fault::TailLost.name(), u64::from(partition.get()), last);

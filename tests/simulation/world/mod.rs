@@ -9,15 +9,18 @@
 pub(crate) mod audit;
 pub(crate) mod fault;
 pub(crate) mod fold;
+pub(crate) mod generation;
 pub(crate) mod index;
 pub(crate) mod lease;
 pub(crate) mod log;
 pub(crate) mod process;
+mod progress;
 pub(crate) mod random;
 pub(crate) mod register;
 mod search;
 pub(crate) mod store;
 pub(crate) mod trace;
+mod writing;
 
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -28,7 +31,8 @@ use tokio::time::Instant;
 
 use audit::Audit;
 use fault::{Fault, Faults};
-use index::{IndexState, WorldIndex};
+use generation::IndexState;
+use index::WorldIndex;
 use lease::{LeaseState, WorldLeases};
 use log::{LogState, WorldLog};
 use process::{Life, Line};

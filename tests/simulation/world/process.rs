@@ -35,6 +35,12 @@ impl Life {
     pub(super) const fn new(name: String, skew_micros: i64) -> Self {
         Self { name, crashed: false, frozen_until: None, skew_micros }
     }
+
+    /// How long the process still stands still, if it does.
+    fn rest(&self) -> Option<Duration> {
+        let until = self.frozen_until.filter(|_| !self.crashed)?;
+        until.checked_duration_since(Instant::now()).filter(|rest| !rest.is_zero())
+    }
 }
 
 /// One process's connection to the world.
@@ -84,6 +90,22 @@ impl Plan {
 impl Line {
     async fn begin(&self, verb: &'static str) -> Plan {
         self.alive().await;
+        self.plan(verb).await
+    }
+
+    /// As [`begin`](Self::begin), but a process may have been stopped with a request in its hands. It sends it as soon as
+    /// it goes on, whatever has become of its leases meanwhile.
+    async fn begin_change(&self, verb: &'static str) -> Plan {
+        let in_hand = self.world.with(|state| {
+            let rest = state.lives[self.process].rest();
+            rest.filter(|_| state.random.chance(500))
+        });
+        let Some(rest) = in_hand else { return self.begin(verb).await };
+        let plan = self.plan(verb).await;
+        Plan { request: plan.request + rest, stubborn: true, ..plan }
+    }
+
+    async fn plan(&self, verb: &'static str) -> Plan {
         if self.world.with(|state| state.count_call(verb)) {
             pending::<()>().await;
         }
@@ -112,7 +134,7 @@ impl Line {
         T: Send + 'static,
         F: FnMut(&mut State, u32) -> Option<T> + Send + 'static,
     {
-        let plan = self.begin(verb).await;
+        let plan = self.begin_change(verb).await;
         if plan.fails_before {
             pass(plan.request + plan.answer).await;
             self.alive().await;

@@ -7,6 +7,7 @@ use shared::coordinate::Revision;
 use shared::error::BackendError;
 use shared::store::{Register, Registers, WriteError};
 
+use super::progress;
 use super::store::WorldStore;
 
 /// A register's revision stays when its value is removed (law R2).
@@ -41,7 +42,10 @@ impl Registers for WorldStore {
         let change = self.line().change("store.write_register", move |state, _| {
             let written = state.registers.set(&name, expected, Some(value.clone()));
             match &written {
-                Ok(revision) => state.note(process, "register written", 0, revision.get()),
+                Ok(revision) => {
+                    state.note(process, "register written", 0, revision.get());
+                    progress::judge(state, &name);
+                }
                 Err(_) => state.trace.count("register moved"),
             }
             Some(written)

@@ -48,6 +48,11 @@ fn place(stream: AccountId) -> Place {
 }
 
 impl StoreState {
+    /// The first writes, in the order of the feed.
+    pub(super) fn first(&self, count: u64) -> &[Recorded] {
+        &self.feed[..usize::try_from(count).map_or(self.feed.len(), |count| count.min(self.feed.len()))]
+    }
+
     fn of_stream(&self, stream: AccountId) -> &[Recorded] {
         self.streams.get(&place(stream)).map_or(&[], Vec::as_slice)
     }
@@ -155,6 +160,7 @@ fn take(
         state.note(process, "appended", short(write.stream), recorded.last_version().get());
         state.store.streams.entry(place(write.stream)).or_default().push(recorded.clone());
         state.store.feed.push(recorded);
+        state.log.committed += 1;
     }
     let stored =
         StoredCommit { id: commit.id, time: commit.time, key: commit.key.clone(), receipt: commit.receipt.clone() };

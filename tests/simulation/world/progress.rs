@@ -1,0 +1,62 @@
+//! The forwarder's progress, judged whenever it is noted.
+//!
+//! F1  What the feed yields up to a noted position was published, or was committed before the noted life of its partition
+//!     began, so that the readers of that life have it from the store.
+
+use std::collections::BTreeMap;
+
+use serde::Deserialize;
+use shared::coordinate::{Offset, Position};
+use shared::log::Incarnation;
+use shared::partition::{Partition, PartitionMap};
+
+use super::State;
+
+/// The register in which the forwarder notes how far it has come.
+const REGISTER: &str = "forwarder/checkpoint";
+
+#[derive(Deserialize)]
+struct Progress {
+    position: Position,
+    ends: BTreeMap<Partition, End>,
+}
+
+#[derive(Deserialize)]
+struct End {
+    incarnation: Incarnation,
+    last: Offset,
+}
+
+fn noted(state: &State) -> Option<Progress> {
+    let register = state.registers.get(REGISTER)?;
+    Some(serde_json::from_slice(&register.value).expect("only the forwarder writes its register"))
+}
+
+/// Where a partition ends as far as the forwarder has noted.
+pub(super) fn noted_end(state: &State, partition: Partition) -> Option<(Incarnation, Offset)> {
+    let End { incarnation, last } = noted(state)?.ends.remove(&partition)?;
+    Some((incarnation, last))
+}
+
+/// Judges what was written, if it was the forwarder's progress.
+pub(super) fn judge(state: &mut State, register: &str) {
+    let Some(Progress { position, ends }) = noted(state).filter(|_| register == REGISTER) else { return };
+    let reached = match position {
+        Position::Start => 0,
+        Position::Number(number) => number,
+        Position::Token(_) => unreachable!("this store numbers its writes"),
+    };
+    let partitions = u16::try_from(ends.len()).ok().and_then(|count| PartitionMap::new(count).ok());
+    let partitions = partitions.expect("the forwarder notes an end for every partition");
+    let missing = (0..).zip(state.store.first(reached)).find(|(number, recorded)| {
+        let end = ends.get(&partitions.partition_of(&recorded.stream));
+        let born = end.and_then(|end| state.log.born_at(&end.incarnation));
+        !state.log.was_published(recorded) && born.is_none_or(|born| born <= *number)
+    });
+    if let Some((number, recorded)) = missing {
+        let (stream, version) = (recorded.stream, recorded.last_version());
+        state.audit.violate("F1 a noted position is never ahead", || {
+            format!("{reached} is noted, and {stream} {version} at {} was not published", number + 1)
+        });
+    }
+}

@@ -6,7 +6,7 @@ use metrics::{gauge, histogram};
 use shared::backends::Backends;
 use shared::clock::Timestamp;
 use shared::coordinate::Offset;
-use shared::index::{Checkpoint, Phase};
+use shared::index::{BalanceIndex, Checkpoint, Phase};
 use shared::log::floor::{Floor, write_floor};
 use shared::log::{PartitionLog, PartitionReader, ReadError, Record};
 use shared::telemetry::metric::{LAG_EVENTS, LAG_SECONDS, VISIBLE_SECONDS};
@@ -22,6 +22,9 @@ pub(super) const READ_BATCH_MAX: usize = 4_096;
 
 /// How often the forwarder is told what this worker needs no more.
 const FLOOR_EVERY: Duration = Duration::from_secs(5);
+
+/// How often the worker looks whether its checkpoint still stands in the index (law W5).
+const CHECKPOINT_LOOK_EVERY: Duration = Duration::from_secs(5);
 
 /// How often the lag is measured.
 const LAG_EVERY: Duration = Duration::from_secs(1);
@@ -50,6 +53,9 @@ impl<B: Backends> Worker<B> {
             );
             checkpoint = projected?;
             self.report(&mut report, &checkpoint).await;
+            if !self.still_stands(&mut report, &checkpoint).await {
+                return Err(Stopped::Overwritten);
+            }
             let Some(read) = read else { return Ok(()) };
             batch = read.map_err(stopped_reading)?;
         }
@@ -71,6 +77,16 @@ impl<B: Backends> Worker<B> {
             visible.record(time.until(now));
         }
         Ok(checkpoint)
+    }
+
+    /// Whether the checkpoint stands in the index (law W5), as far as that can be told now.
+    async fn still_stands(&self, report: &mut Report, checkpoint: &Checkpoint) -> bool {
+        if report.looked_at.elapsed() < CHECKPOINT_LOOK_EVERY {
+            return true;
+        }
+        report.looked_at = Instant::now();
+        let stored = self.backends.index().checkpoint(self.generation, self.partition).await;
+        stored.map_or(true, |stored| stored.as_ref() == Some(checkpoint))
     }
 
     /// Tells the forwarder and the metrics how far the worker has come. What fails here is told next time.
@@ -109,13 +125,15 @@ impl<B: Backends> Worker<B> {
 struct Report {
     lag_at: Instant,
     floor_at: Instant,
+    looked_at: Instant,
     floor: Option<Offset>,
     newest: Option<Timestamp>,
 }
 
 impl Report {
     fn new() -> Self {
-        Self { lag_at: Instant::now(), floor_at: Instant::now(), floor: None, newest: None }
+        let now = Instant::now();
+        Self { lag_at: now, floor_at: now, looked_at: now, floor: None, newest: None }
     }
 }
 

@@ -6,6 +6,9 @@
 //! W3  Before a worker reads the store it notes where the partition's log ends. So whatever the store does not show it
 //!     comes through the log behind that place.
 //! W4  A poison event parks its account. Later events of that account wait behind it, everyone else flows on.
+//! W5  A worker that follows the log looks now and then whether its checkpoint still stands in the index. A write that
+//!     an earlier worker, or this one, had given up may arrive late and put an older checkpoint back. That one is true
+//!     as well, but no record may come for long that would move it, and a rebuild waits for it: the worker begins again.
 //!
 //! [`mod@begin`] decides from checkpoint and log where to start: [`mod@replay`] fills an empty generation from the
 //! store,
@@ -98,6 +101,10 @@ impl<B: Backends> Worker<B> {
                     warn!(generation = %self.generation, partition = %self.partition, incarnation = %extent.incarnation,
                         last = %extent.last, "the log does not continue from the checkpoint, synchronising");
                 }
+                Err(Stopped::Overwritten) => {
+                    warn!(generation = %self.generation, partition = %self.partition, epoch = %self.epoch,
+                        "a late write has put another checkpoint in place, beginning again");
+                }
                 Err(Stopped::Failed(failure)) => return Err(failure),
             }
         }
@@ -120,6 +127,8 @@ impl<B: Backends> Worker<B> {
 enum Stopped {
     /// The log has moved: begin again.
     Moved(Extent),
+    /// Another checkpoint stands in the index than the one that was written last: begin again.
+    Overwritten,
     /// The worker cannot go on.
     Failed(WorkerError),
 }

@@ -8,10 +8,10 @@
 //! W4  A poison event parks its account. Later events of that account wait behind it, everyone else flows on.
 //! W5  A worker that follows the log looks now and then whether its checkpoint still stands in the index. A write that
 //!     an earlier worker, or this one, had given up may arrive late and put an older checkpoint back. That one is true
-//!     as well, but no record may come for long that would move it, and a rebuild waits for it: the worker begins again.
+//!     as well, but no record may come for long that would move it, and a rebuild waits for it: the worker begins
+//!     again.
 //!
-//! [`mod@begin`] decides from checkpoint and log where to start: [`mod@replay`] fills an empty generation from the
-//! store,
+//! [`mod@begin`] decides from checkpoint and log where to start: [`mod@replay`] fills an empty generation from the store,
 //! [`synchronise`] brings an existing one up to date when the log no longer continues from the checkpoint, and
 //! [`live`] follows the log. The same three steps serve a first start, a rebuild, an index that was restored from a
 //! backup, and a log that lost records.

@@ -103,6 +103,7 @@ impl<B: Backends> Conductor<B> {
             let generations = self.backends.index().generations().await?;
             let running = file.job.as_ref().is_some_and(|job| job.state.is_running());
             gauge!(REBUILD_RUNNING.name).set(u8::from(running));
+            self.lift_seals(&generations).await?;
             let pause = match file.job.clone().filter(|job| job.state.is_running()) {
                 Some(job) => self.step(file, job, &generations).await?,
                 None => self.rest(file, &generations).await?,
@@ -124,6 +125,10 @@ impl<B: Backends> Conductor<B> {
             let job = Job { previous: None, ..job };
             file.save(self.backends.store(), job).await?;
             return Ok(Duration::ZERO);
+        }
+        if generations.active != job.previous && generations.active != Some(generation) {
+            let reason = "another generation answers the queries than when the job began".to_owned();
+            return self.give_up(file, job, reason).await;
         }
         match job.state {
             JobState::Replaying => self.await_replay(file, job, generation).await,
@@ -234,11 +239,6 @@ impl<B: Backends> Conductor<B> {
 
     /// While no job runs: cleans up, and restores a missing view.
     async fn rest(&self, file: JobFile, generations: &Generations) -> Result<Duration, StepError> {
-        let index = self.backends.index();
-        for (generation, seal) in &generations.sealed {
-            warn!(%generation, "lifting the seal of a job that is over");
-            index.unseal(*generation, *seal).await?;
-        }
         if generations.active.is_none() {
             let id = JobId(self.ids.commit().uuid());
             if file.job.is_none() {
@@ -254,6 +254,23 @@ impl<B: Backends> Conductor<B> {
         let kept = file.job.and_then(|job| job.kept(self.clock.now()));
         self.discard_all_but(generations, &[generations.active, kept]).await?;
         Ok(LOOK_EVERY)
+    }
+
+    /// Lifts every seal but that of the running job. A job that is over has lifted its own, but its call to seal may have
+    /// arrived after that, and would block the next job for ever. Whoever still believes in such a job can turn nothing
+    /// any more, because a promotion asks for the seal.
+    async fn lift_seals(&self, generations: &Generations) -> Result<(), BackendError> {
+        if generations.sealed.is_empty() {
+            return Ok(());
+        }
+        // Read behind the seals: the job of another one is over by now, and never begins again.
+        let job = JobFile::load(self.backends.store()).await?.job;
+        let running = job.filter(|job| job.state.is_running()).map(|job| job.seal());
+        for (generation, seal) in generations.sealed.iter().filter(|(_, seal)| Some(*seal) != running) {
+            warn!(%generation, "lifting the seal of a job that is over");
+            self.backends.index().unseal(*generation, *seal).await?;
+        }
+        Ok(())
     }
 
     async fn discard_all_but(

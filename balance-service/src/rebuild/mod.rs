@@ -29,7 +29,7 @@ use shared::backends::Backends;
 use shared::clock::Clock;
 use shared::error::BackendError;
 use shared::id::Ids;
-use shared::index::{BalanceIndex, Checkpoint, Generation, Phase};
+use shared::index::{BalanceIndex, Checkpoint, Generation, Generations, Phase};
 use shared::partition::{Partition, PartitionMap};
 use shared::store::WriteError;
 use shared::telemetry::metric::REBUILDS;
@@ -66,8 +66,10 @@ impl<B: Backends> Rebuilds<B> {
     /// # Errors
     /// [`RebuildRefusal::Running`] with the running job, if there is one.
     pub async fn start(&self) -> Result<RebuildStatus, RebuildRefusal> {
-        let active = self.backends.index().generations().await?.active;
-        self.begin(|_| Ok(Job::new(self.new_id(), Purpose::Rebuild, active, self.clock.now()))).await
+        self.begin(|_, generations| {
+            Ok(Job::new(self.new_id(), Purpose::Rebuild, generations.active, self.clock.now()))
+        })
+        .await
     }
 
     /// Turns the queries back to the generation before, while it is kept.
@@ -75,8 +77,7 @@ impl<B: Backends> Rebuilds<B> {
     /// # Errors
     /// [`RebuildRefusal::NoPrevious`] if there is none, [`RebuildRefusal::Running`] while a job runs.
     pub async fn rollback(&self) -> Result<RebuildStatus, RebuildRefusal> {
-        let generations = self.backends.index().generations().await?;
-        self.begin(|last| {
+        self.begin(|last, generations| {
             let kept = last.and_then(|job| job.kept(self.clock.now()));
             let kept = kept.filter(|kept| generations.all.contains(kept) && generations.active != Some(*kept));
             Ok(Job {
@@ -130,14 +131,17 @@ impl<B: Backends> Rebuilds<B> {
 
     async fn begin(
         &self,
-        new_job: impl Fn(Option<&Job>) -> Result<Job, RebuildRefusal>,
+        new_job: impl Fn(Option<&Job>, &Generations) -> Result<Job, RebuildRefusal>,
     ) -> Result<RebuildStatus, RebuildRefusal> {
         for _ in 0..RACES_MAX {
             let file = JobFile::load(self.backends.store()).await?;
             if let Some(running) = file.job.clone().filter(|job| job.state.is_running()) {
                 return Err(RebuildRefusal::Running(Box::new(self.describe(running).await?)));
             }
-            let job = new_job(file.job.as_ref())?;
+            // Read behind the job: the queries are turned by a running job alone, so until this one is written they are
+            // answered by the generation that is active now.
+            let generations = self.backends.index().generations().await?;
+            let job = new_job(file.job.as_ref(), &generations)?;
             match file.save(self.backends.store(), job.clone()).await {
                 Ok(_) => {
                     info!(job = %job.job, purpose = ?job.purpose, "rebuild requested");

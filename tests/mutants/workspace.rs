@@ -70,8 +70,8 @@ impl Workspace {
         if places != 1 {
             return Verdict::Broken(format!("its text stands {places} times in {}", mutant.file));
         }
-        let played =
-            fs::write(&file, original.replace(mutant.text, mutant.replacement)).and_then(|()| self.play(schedules));
+        let played = fs::write(&file, original.replace(mutant.text, mutant.replacement))
+            .and_then(|()| self.play(mutant.seed, schedules));
         let restored = fs::write(&file, &original);
         match (played, restored) {
             (Ok(verdict), Ok(())) => verdict,
@@ -79,14 +79,24 @@ impl Workspace {
         }
     }
 
-    fn play(&self, schedules: u64) -> io::Result<Verdict> {
-        let built = self.cargo(&["--no-run"], schedules)?;
+    fn play(&self, known: u64, schedules: u64) -> io::Result<Verdict> {
+        let built = self.cargo(&["--no-run"], 0, 0)?;
         if !built.status.success() {
             let errors = String::from_utf8_lossy(&built.stderr).into_owned();
             let first = errors.lines().find(|line| line.starts_with("error")).unwrap_or("the build failed");
             return Ok(Verdict::Broken(first.to_owned()));
         }
-        let played = self.cargo(&["every_schedule_keeps_the_laws"], schedules)?;
+        for (first, count) in [(known, 1), (0, schedules)] {
+            let verdict = self.explore(first, count)?;
+            if !matches!(verdict, Verdict::Survived) {
+                return Ok(verdict);
+            }
+        }
+        Ok(Verdict::Survived)
+    }
+
+    fn explore(&self, first: u64, schedules: u64) -> io::Result<Verdict> {
+        let played = self.cargo(&["every_schedule_keeps_the_laws"], first, schedules)?;
         if played.status.success() {
             return Ok(Verdict::Survived);
         }
@@ -97,12 +107,14 @@ impl Workspace {
         })
     }
 
-    fn cargo(&self, arguments: &[&str], schedules: u64) -> io::Result<Output> {
+    fn cargo(&self, arguments: &[&str], first: u64, schedules: u64) -> io::Result<Output> {
         Command::new(env!("CARGO"))
             .args(["test", "--quiet", "--locked", "--package", "bank", "--test", "simulation"])
             .args(arguments)
             .current_dir(&self.root)
             .env("CARGO_TARGET_DIR", &self.target)
+            .env_remove("BANK_SIMULATION_SEED")
+            .env("BANK_SIMULATION_FIRST", first.to_string())
             .env("BANK_SIMULATIONS", schedules.to_string())
             .env("RUST_BACKTRACE", "0")
             .output()

@@ -70,7 +70,7 @@ impl Chaos {
                 let ttl = u64::try_from(self.options.lease_ttl.as_millis()).unwrap_or(u64::MAX);
                 let pause = Duration::from_millis(self.random.between(ttl, 3 * ttl));
                 if let Some(process) = self.fleet.number(self.random.index(self.fleet.len())) {
-                    self.world.freeze(process, pause);
+                    self.world.freeze(process, pause, self.random.chance(300));
                 }
             }
             Fault::LeasesFlushed => self.world.flush_leases(),

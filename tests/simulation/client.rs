@@ -68,7 +68,7 @@ impl Client {
     /// Carries out some orders, one after the other.
     pub(crate) async fn run(mut self, orders: u64) {
         for order in 0..orders {
-            sleep(Duration::from_millis(self.random.below(400))).await;
+            sleep(Duration::from_millis(self.random.below(200))).await;
             let accounts = self.journal.accounts();
             if self.random.chance(150) && !accounts.is_empty() {
                 let account = self.random.pick(&accounts);

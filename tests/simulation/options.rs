@@ -53,7 +53,7 @@ impl Options {
             forwarders,
             projectors,
             clients,
-            orders_each: random.between(4, 32),
+            orders_each: random.between(4, 40),
             lease_ttl: Duration::from_millis(random.between(1_000, 5_000)),
             compare_heads,
             rebuilds: random.chance(500),

@@ -150,6 +150,7 @@ impl World {
         self.with(|state| {
             state.faults.heal();
             state.log.make_room();
+            state.lives.iter_mut().for_each(Life::heal);
             state.note(trace::CHAOS, "healed", 0, 0);
         });
     }

@@ -28,12 +28,19 @@ pub(crate) struct Life {
     pub(super) name: String,
     crashed: bool,
     frozen_until: Option<Instant>,
+    /// How long it will stand still when it next asks for a change.
+    freezes_for: Option<Duration>,
     skew_micros: i64,
 }
 
 impl Life {
     pub(super) const fn new(name: String, skew_micros: i64) -> Self {
-        Self { name, crashed: false, frozen_until: None, skew_micros }
+        Self { name, crashed: false, frozen_until: None, freezes_for: None, skew_micros }
+    }
+
+    /// The last fault has struck: what was to freeze the process later does so no more.
+    pub(super) const fn heal(&mut self) {
+        self.freezes_for = None;
     }
 
     /// How long the process still stands still, if it does.
@@ -97,8 +104,12 @@ impl Line {
     /// it goes on, whatever has become of its leases meanwhile.
     async fn begin_change(&self, verb: &'static str) -> Plan {
         let in_hand = self.world.with(|state| {
-            let rest = state.lives[self.process].rest();
-            rest.filter(|_| state.random.chance(500))
+            let life = &mut state.lives[self.process];
+            // Renewals are too frequent: every freeze would strike in front of one.
+            if let Some(pause) = life.freezes_for.take_if(|_| !verb.starts_with("lease.")) {
+                life.frozen_until = Some(Instant::now() + pause);
+            }
+            life.rest()
         });
         let Some(rest) = in_hand else { return self.begin(verb).await };
         let plan = self.plan(verb).await;
@@ -248,10 +259,15 @@ impl World {
         });
     }
 
-    /// Stops a process for a while.
-    pub(crate) fn freeze(&self, process: usize, pause: Duration) {
+    /// Stops a process for a while, at once or when it is about to change something.
+    pub(crate) fn freeze(&self, process: usize, pause: Duration, at_once: bool) {
         self.with(|state| {
-            state.lives[process].frozen_until = Some(Instant::now() + pause);
+            let life = &mut state.lives[process];
+            if at_once {
+                life.frozen_until = Some(Instant::now() + pause);
+            } else {
+                life.freezes_for = Some(pause);
+            }
             state.note(process, Fault::Freeze.name(), 0, u64::try_from(pause.as_millis()).unwrap_or(0));
         });
     }

@@ -109,9 +109,9 @@ impl Client {
                 continue;
             };
             let other = self.fleet.teller(&mut self.random).filter(|_| key.is_some() && self.random.chance(DOUBLED));
-            let asked = ask(&teller, wish, key.clone());
+            let asked = self.ask(&teller, wish, key.clone());
             let settled = if let Some(other) = other {
-                let (first, second) = tokio::join!(asked, ask(&other, wish, key.clone()));
+                let (first, second) = tokio::join!(asked, self.ask(&other, wish, key.clone()));
                 let first = note(&mut told, first);
                 note(&mut told, second) || first
             } else {
@@ -134,6 +134,20 @@ impl Client {
         request[..8].copy_from_slice(&self.number.to_be_bytes());
         request[8..16].copy_from_slice(&order.to_be_bytes());
         KeyedRequest { key, request }
+    }
+
+    /// Sends an order. One that took effect before must not be refused, whatever has become of the account since.
+    async fn ask(&self, teller: &Teller<WorldStore>, wish: &Wish, key: Option<KeyedRequest>) -> Answer {
+        let keyed = key.as_ref().map(|keyed| keyed.key.clone());
+        let taken = keyed.filter(|key| self.world.with(|state| state.store.key(key).is_some()));
+        let request = Request { command: wish.command(teller), key, if_match: None };
+        let answer = timeout(WAIT_MAX, teller.execute(request)).await.ok();
+        if let (Some(key), Some(Err(CommandError::Rejected(_) | CommandError::KeyReused))) = (taken, &answer) {
+            self.world.with(|state| {
+                state.audit.violate("I2 what took effect is answered as it was", || format!("{key} is refused"));
+            });
+        }
+        answer
     }
 
     /// Asks for an account, which must be answered with a state at least as new as when the question was put.
@@ -160,11 +174,6 @@ impl Client {
 
 /// What one attempt came to; nothing when nobody answered.
 type Answer = Option<Result<account_service::command::Outcome, CommandError>>;
-
-async fn ask(teller: &Teller<WorldStore>, wish: &Wish, key: Option<KeyedRequest>) -> Answer {
-    let request = Request { command: wish.command(teller), key, if_match: None };
-    timeout(WAIT_MAX, teller.execute(request)).await.ok()
-}
 
 /// Writes down an answer, and says whether it is the last word.
 fn note(told: &mut Told, answer: Answer) -> bool {

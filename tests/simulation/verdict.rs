@@ -35,7 +35,8 @@ fn missing_account(state: &State, view: &Contents, account: AccountId) -> Option
         return Some(format!("I8 {account} stands at {have:?}, the store at {want:?}"));
     }
     let parked = view.parked().get(&account).map(|parked| parked.at);
-    (parked != poison && !waits).then(|| format!("I9 {account} is parked at {parked:?} and cannot be folded from {poison:?}"))
+    (parked != poison && !waits)
+        .then(|| format!("I9 {account} is parked at {parked:?} and cannot be folded from {poison:?}"))
 }
 
 /// Judges a run that has come to rest.

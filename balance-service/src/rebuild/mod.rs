@@ -66,10 +66,8 @@ impl<B: Backends> Rebuilds<B> {
     /// # Errors
     /// [`RebuildRefusal::Running`] with the running job, if there is one.
     pub async fn start(&self) -> Result<RebuildStatus, RebuildRefusal> {
-        self.begin(|_, generations| {
-            Ok(Job::new(self.new_id(), Purpose::Rebuild, generations.active, self.clock.now()))
-        })
-        .await
+        self.begin(|_, generations| Ok(Job::new(self.new_id(), Purpose::Rebuild, generations.active, self.clock.now())))
+            .await
     }
 
     /// Turns the queries back to the generation before, while it is kept.

@@ -26,8 +26,8 @@ pub(crate) struct Contents {
     pub(super) parked: BTreeMap<AccountId, Parked>,
     pub(super) checkpoints: BTreeMap<Partition, Checkpoint>,
     pub(super) sealed: Option<Seal>,
-    /// Documents that were deleted by hand, so that no checkpoint can answer for them.
-    pub(super) deleted: BTreeSet<AccountId>,
+    /// Documents that were deleted by hand, with the versions the store had then: no checkpoint can answer for those.
+    pub(super) deleted: BTreeMap<AccountId, Version>,
     /// Accounts of which a document was refused, so that they are parked though nothing is wrong with their events.
     pub(super) refused: BTreeSet<AccountId>,
     /// How far the records of a partition were compared with the documents.
@@ -49,7 +49,7 @@ impl Contents {
 
     /// Whether somebody deleted an account's document by hand.
     pub(crate) fn was_deleted(&self, account: AccountId) -> bool {
-        self.deleted.contains(&account)
+        self.deleted.contains_key(&account)
     }
 
     /// Whether the index refused a document of an account.
@@ -65,7 +65,7 @@ impl Contents {
         self.version(account).is_some_and(|have| version <= have)
             // A refused document may hold more than one write; its account is parked at the last of them.
             || self.parked.get(&account).is_some_and(|parked| parked.at <= version || self.was_refused(account))
-            || self.deleted.contains(&account)
+            || self.deleted.get(&account).is_some_and(|deleted| version <= *deleted)
     }
 
     pub(super) fn fence(&self, projected: &Projected) -> Result<(), ApplyError> {
@@ -115,7 +115,9 @@ pub(super) fn judge(state: &mut State, generation: Generation, checkpoint: &Chec
     let Some(contents) = index.generations.get_mut(&generation) else { return };
     let highest = contents.epochs.entry(*partition).or_insert(*epoch);
     if epoch < highest {
-        audit.violate("X3 a lower epoch moves no checkpoint", || format!("{partition} of {generation}: {epoch}, {highest}"));
+        audit.violate("X3 a lower epoch moves no checkpoint", || {
+            format!("{partition} of {generation}: {epoch}, {highest}")
+        });
     }
     *highest = (*highest).max(*epoch);
     if !matches!(phase, Phase::Live { .. }) {

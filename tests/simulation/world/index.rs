@@ -257,12 +257,12 @@ impl World {
     /// Somebody deletes one document of the active generation.
     pub(crate) fn delete_document(&self) {
         self.with(|state| {
-            let State { index, audit, random, .. } = state;
+            let State { store, index, audit, random, .. } = state;
             let Some(contents) = index.active.and_then(|active| index.generations.get_mut(&active)) else { return };
             let which = random.index(contents.documents.len().max(1));
             let Some(account) = contents.documents.keys().nth(which).copied() else { return };
             contents.documents.remove(&account);
-            contents.deleted.insert(account);
+            contents.deleted.insert(account, store.version(account));
             audit.deleted(account);
             state.note(CHAOS, Fault::DocumentsDeleted.name(), short(account), 0);
         });

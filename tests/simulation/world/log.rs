@@ -76,12 +76,7 @@ impl LogState {
             self.incarnations += 1;
             let incarnation = Incarnation(format!("life {}", self.incarnations).into());
             self.births.insert(incarnation.0.clone(), self.committed);
-            Life {
-                incarnation,
-                trimmed: 0,
-                records: VecDeque::new(),
-                full: false,
-            }
+            Life { incarnation, trimmed: 0, records: VecDeque::new(), full: false }
         })
     }
 

@@ -1,7 +1,7 @@
 //! What the clients were told: the ground of every claim that something was lost or happened twice.
 //!
-//! An answer is *done*, *refused* or *unknown*, as in Jepsen. An order that was refused in one attempt and has an unknown
-//! attempt besides may have taken effect, and says so.
+//! An answer is *done*, *refused* or *unknown*, as in Jepsen. An order that was refused in one attempt and has an
+//! unknown attempt besides may have taken effect, and says so.
 
 use std::sync::{Arc, Mutex, PoisonError};
 

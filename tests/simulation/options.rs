@@ -20,8 +20,8 @@ pub(crate) struct Options {
     pub(crate) clients: usize,
     pub(crate) orders_each: u64,
     pub(crate) lease_ttl: Duration,
-    /// Whether workers compare heads. It heals what it finds, so in half of the runs it is off and hides nothing. Tails
-    /// are lost in these runs only where the forwarder has to notice it.
+    /// Whether workers compare heads. It heals what it finds, so in half of the runs it is off and hides nothing.
+    /// Tails are lost in these runs only where the forwarder has to notice it.
     pub(crate) compare_heads: bool,
     /// Whether the projection is rebuilt while the clients are at work.
     pub(crate) rebuilds: bool,

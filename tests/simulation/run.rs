@@ -1,7 +1,8 @@
 //! One schedule, from its seed to its verdict.
 //!
-//! Faults strike while the clients are at work. Then everything heals, every process is started again, and the bank has
-//! to come to rest in bounded virtual time. At last it is judged as a whole; its laws were checked at every step before.
+//! Faults strike while the clients are at work. Then everything heals, every process is started again, and the bank
+//! has to come to rest in bounded virtual time. At last it is judged as a whole; its laws were checked at every step
+//! before.
 
 use std::cell::RefCell;
 use std::collections::BTreeMap;

@@ -256,9 +256,9 @@ impl<B: Backends> Conductor<B> {
         Ok(LOOK_EVERY)
     }
 
-    /// Lifts every seal but that of the running job. A job that is over has lifted its own, but its call to seal may have
-    /// arrived after that, and would block the next job for ever. Whoever still believes in such a job can turn nothing
-    /// any more, because a promotion asks for the seal.
+    /// Lifts every seal but that of the running job. A job that is over has lifted its own, but its call to seal may
+    /// have arrived after that, and would block the next job for ever. Whoever still believes in such a job can turn
+    /// nothing any more, because a promotion asks for the seal.
     async fn lift_seals(&self, generations: &Generations) -> Result<(), BackendError> {
         if generations.sealed.is_empty() {
             return Ok(());

@@ -1,8 +1,8 @@
 //! The judge of every effect. It keeps every account at every version by its own fold and remembers what readers saw.
 //!
-//! The laws it knows, by the names of the design: I2 no event and no commit twice, I3 versions without a hole or a twin,
-//! I4 money is conserved by every commit, I5 no balance below its limit, I6 a document at version k is the fold of
-//! events 1 ..= k, I7 what readers see of an account never goes back, X1 no checkpoint ahead of its documents.
+//! The laws it knows, by the names of the design: I2 no event and no commit twice, I3 versions without a hole or a
+//! twin, I4 money is conserved by every commit, I5 no balance below its limit, I6 a document at version k is the fold
+//! of events 1 ..= k, I7 what readers see of an account never goes back, X1 no checkpoint ahead of its documents.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -172,8 +172,8 @@ impl Audit {
         self.commits.contains(&commit)
     }
 
-    /// What came in from outside, less what went out, and what is on all accounts together: equal when no money was made
-    /// or lost. A poisoned account hides what happened behind its poison, so a run with one is not weighed.
+    /// What came in from outside, less what went out, and what is on all accounts together: equal when no money was
+    /// made or lost. A poisoned account hides what happened behind its poison, so a run with one is not weighed.
     pub(crate) fn sums(&self) -> Option<(i128, i128)> {
         let inside = self.accounts.values().filter_map(|versions| versions.last());
         let inside = inside.map(|account| i128::from(account.document.balance.get())).sum();

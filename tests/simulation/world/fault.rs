@@ -1,7 +1,7 @@
 //! What can go wrong, and how often it does in one run.
 //!
-//! Each run draws a subset of the faults and a rate for each of them, and a quarter of the runs none: faults that always
-//! come together hide each other, and a run without any shows what the plain path needs.
+//! Each run draws a subset of the faults and a rate for each of them, and a quarter of the runs none: faults that
+//! always come together hide each other, and a run without any shows what the plain path needs.
 
 use std::fmt::Write;
 use std::time::Duration;
@@ -95,8 +95,8 @@ impl Fault {
         matches!(self, Self::TailLost | Self::DocumentsDeleted)
     }
 
-    /// Whether two forwarders may be at work after it: then one of them can fill up a lost tail before the other has seen
-    /// that it was lost, and only the comparison of heads finds what is missing.
+    /// Whether two forwarders may be at work after it: then one of them can fill up a lost tail before the other has
+    /// seen that it was lost, and only the comparison of heads finds what is missing.
     pub(crate) const fn doubles_forwarders(self) -> bool {
         matches!(self, Self::Late | Self::Freeze | Self::LeasesFlushed | Self::LeaseExpired)
     }

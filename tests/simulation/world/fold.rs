@@ -1,5 +1,5 @@
-//! What an account's events mean, told a second time: the audit compares every document with this, so it shares no code
-//! with the services.
+//! What an account's events mean, told a second time: the audit compares every document with this, so it shares no
+//! code with the services.
 
 use shared::coordinate::Version;
 use shared::event::{AccountEvent, NewEvent};

@@ -269,8 +269,8 @@ impl PartitionReader for WorldReader {
 }
 
 impl World {
-    /// A partition loses its last records; their offsets are given again. `seen`: only if it ends before the place that
-    /// the forwarder has noted, so that the forwarder is sure to see it.
+    /// A partition loses its last records; their offsets are given again. `seen`: only if it ends before the place
+    /// that the forwarder has noted, so that the forwarder is sure to see it.
     pub(crate) fn lose_tail(&self, partition: Partition, records: u64, seen: bool) {
         self.with(|state| {
             let noted = progress::noted_end(state, partition);

@@ -100,8 +100,8 @@ impl Line {
         self.plan(verb).await
     }
 
-    /// As [`begin`](Self::begin), but a process may have been stopped with a request in its hands. It sends it as soon as
-    /// it goes on, whatever has become of its leases meanwhile.
+    /// As [`begin`](Self::begin), but a process may have been stopped with a request in its hands. It sends it as soon
+    /// as it goes on, whatever has become of its leases meanwhile.
     async fn begin_change(&self, verb: &'static str) -> Plan {
         let in_hand = self.world.with(|state| {
             let life = &mut state.lives[self.process];

@@ -1,7 +1,7 @@
 //! The forwarder's progress, judged whenever it is noted.
 //!
-//! F1  What the feed yields up to a noted position was published, or was committed before the noted life of its partition
-//!     began, so that the readers of that life have it from the store.
+//! F1  What the feed yields up to a noted position was published, or was committed before the noted life of its
+//!     partition began, so that the readers of that life have it from the store.
 
 use std::collections::BTreeMap;
 

@@ -1,5 +1,5 @@
-//! Randomness that a seed determines, for ever: `SplitMix64`, so that a seed in `regressions.txt` keeps its meaning when a
-//! dependency changes.
+//! Randomness that a seed determines, for ever: `SplitMix64`, so that a seed in `regressions.txt` keeps its meaning
+//! when a dependency changes.
 
 /// A source of numbers that look random.
 #[derive(Clone, Debug)]

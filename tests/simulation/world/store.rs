@@ -111,8 +111,8 @@ impl StoreState {
     }
 }
 
-/// Takes one commit of a batch. `spoiled` are the streams of those in front of it that wrote nothing: what comes behind
-/// was decided on something that did not happen, even if the version happens to fit (law S5).
+/// Takes one commit of a batch. `spoiled` are the streams of those in front of it that wrote nothing: what comes
+/// behind was decided on something that did not happen, even if the version happens to fit (law S5).
 fn take_in_batch(
     state: &mut State,
     process: usize,

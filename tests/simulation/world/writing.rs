@@ -6,7 +6,8 @@ use super::fault::Fault;
 use super::generation::judge;
 use super::{State, short};
 
-/// How many batches in a thousand can be struck by a refusal at all: an account that is parked shows little afterwards.
+/// How many batches in a thousand can be struck by a refusal at all: an account that is parked shows little
+/// afterwards.
 const REFUSED_OF_STRUCK: u64 = 200;
 
 /// One batch on its way into a generation, a step at a time.

@@ -11,8 +11,8 @@
 //!     as well, but no record may come for long that would move it, and a rebuild waits for it: the worker begins
 //!     again.
 //!
-//! [`mod@begin`] decides from checkpoint and log where to start: [`mod@replay`] fills an empty generation from the store,
-//! [`synchronise`] brings an existing one up to date when the log no longer continues from the checkpoint, and
+//! [`mod@begin`] decides from checkpoint and log where to start: [`mod@replay`] fills an empty generation from the
+//! store, [`synchronise`] brings an existing one up to date when the log no longer continues from the checkpoint, and
 //! [`live`] follows the log. The same three steps serve a first start, a rebuild, an index that was restored from a
 //! backup, and a log that lost records.
 

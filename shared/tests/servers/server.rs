@@ -1,0 +1,29 @@
+use std::env;
+
+/// A server the tests need.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Server {
+    Mongo,
+    Nats,
+    Redis,
+    Elastic,
+}
+
+impl Server {
+    /// Where it listens. A test without its server fails: a skipped one would prove nothing and look green.
+    pub(crate) fn url(self) -> String {
+        let variable = self.variable();
+        env::var(variable).unwrap_or_else(|_| {
+            panic!("{variable} is not set: run ./scripts/servers up, then eval \"$(./scripts/servers env)\"")
+        })
+    }
+
+    const fn variable(self) -> &'static str {
+        match self {
+            Self::Mongo => "BANK_TEST_MONGO_URL",
+            Self::Nats => "BANK_TEST_NATS_URL",
+            Self::Redis => "BANK_TEST_REDIS_URL",
+            Self::Elastic => "BANK_TEST_ELASTIC_URL",
+        }
+    }
+}

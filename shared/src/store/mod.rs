@@ -25,6 +25,8 @@ mod commit;
 #[cfg(any(test, feature = "contract"))]
 pub mod contract;
 mod embedded;
+#[cfg(feature = "mongodb")]
+mod mongo;
 mod register;
 mod snapshot;
 
@@ -34,6 +36,8 @@ pub use commit::{
     AppendError, Appended, Commit, IdempotencyKey, KEY_CHARS_MAX, KeyError, KeyedRequest, StoredCommit, StreamWrite,
 };
 pub use embedded::{EmbeddedFeed, EmbeddedStore};
+#[cfg(feature = "mongodb")]
+pub use mongo::{MongoFeed, MongoOpenError, MongoStore};
 pub use register::{Register, Registers, WriteError};
 pub use snapshot::{Snapshot, Snapshots};
 

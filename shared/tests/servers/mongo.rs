@@ -1,0 +1,144 @@
+//! The store in MongoDB keeps the laws of the store, and what it promises of its own.
+
+use std::thread;
+
+use bytes::Bytes;
+use futures::future::join_all;
+use shared::clock::{Clock, Timestamp};
+use shared::coordinate::{Position, Version};
+use shared::event::{EncodedEvents, StreamAfter};
+use shared::id::{AccountId, Ids};
+use shared::store::{
+    Appended, Commit, EventStore, FeedError, MongoOpenError, MongoStore, StreamWrite, contract,
+};
+
+use super::server::Server;
+
+/// A database of one test; dropped with it.
+struct Scratch {
+    name: String,
+}
+
+impl Scratch {
+    fn new() -> Self {
+        Self { name: format!("bank_test_{}", Ids::new(Clock::system()).event()) }
+    }
+
+    async fn opened(&self) -> MongoStore {
+        MongoStore::open(&Server::Mongo.url(), &self.name).await.expect("a replica set and a database of this release")
+    }
+}
+
+impl Drop for Scratch {
+    fn drop(&mut self) {
+        let name = self.name.clone();
+        // On a thread of its own, since a test's runtime cannot be waited for from within.
+        let dropped = thread::spawn(move || {
+            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+            runtime.block_on(async {
+                let client = mongodb::Client::with_uri_str(Server::Mongo.url()).await.unwrap();
+                client.database(&name).drop().await
+            })
+        });
+        // A test that failed may have failed because no server answers.
+        if !thread::panicking() {
+            dropped.join().unwrap().unwrap();
+        }
+    }
+}
+
+async fn empty_store() -> (MongoStore, Scratch) {
+    let scratch = Scratch::new();
+    (scratch.opened().await, scratch)
+}
+
+shared::store_contract!(empty_store());
+
+#[tokio::test]
+async fn what_was_acknowledged_is_there_when_the_store_is_opened_again() {
+    let scratch = Scratch::new();
+    contract::what_was_acknowledged_is_there_when_the_store_is_opened_again(async || scratch.opened().await).await;
+}
+
+fn commit(ids: &Ids, writes: &[(AccountId, u64)]) -> Commit {
+    let events = EncodedEvents { count: 1, json: Bytes::from_static(b"[{}]") };
+    let write = |&(stream, expected): &(AccountId, u64)| StreamWrite {
+        stream,
+        expected: Version::new(expected),
+        events: events.clone(),
+    };
+    let writes = writes.iter().map(write).collect();
+    Commit { id: ids.commit(), time: Timestamp::EPOCH, key: None, receipt: Bytes::new(), writes }
+}
+
+/// Its memory of where streams end is the process's own, and the other one moves them.
+#[tokio::test]
+async fn two_processes_that_write_to_the_same_streams_leave_no_gap() {
+    let (one, scratch) = empty_store().await;
+    let other = scratch.opened().await;
+    let ids = Ids::new(Clock::system());
+    let streams = [ids.account(), ids.account()];
+    for head in 0..10 {
+        let (first, second) = if head % 2 == 0 { (&one, &other) } else { (&other, &one) };
+        let transfer = commit(&ids, &[(streams[0], head), (streams[1], head)]);
+        assert_eq!(first.append(vec![transfer]).await.remove(0).unwrap(), Appended::New);
+        for (store, late) in [(first, head), (second, head), (first, head + 2), (second, head + 2)] {
+            let refused = commit(&ids, &[(streams[1], late)]);
+            assert!(store.append(vec![refused]).await.remove(0).is_err(), "at {} a write to {late}", head + 1);
+        }
+    }
+    let questions = streams.map(|stream| StreamAfter { stream, after: Version::EMPTY });
+    for stream in one.read_streams(&questions, 100).await.unwrap() {
+        let versions: Vec<u64> = stream.iter().map(|record| record.first_version.get()).collect();
+        assert_eq!(versions, (1..=10).collect::<Vec<u64>>());
+    }
+}
+
+/// More streams than one query asks for, some of them twice and from different versions.
+#[tokio::test]
+async fn many_streams_are_read_in_one_call() {
+    let (store, _scratch) = empty_store().await;
+    let ids = Ids::new(Clock::system());
+    let streams: Vec<AccountId> = (0..300).map(|_| ids.account()).collect();
+    let commits = streams.iter().flat_map(|stream| (0..3).map(|head| commit(&ids, &[(*stream, head)]))).collect();
+    for fate in store.append(commits).await {
+        assert_eq!(fate.unwrap(), Appended::New);
+    }
+    let question = |(n, stream): (usize, &AccountId)| StreamAfter { stream: *stream, after: Version::new(n as u64 % 4) };
+    let mut questions: Vec<StreamAfter> = streams.iter().enumerate().map(question).collect();
+    questions.extend(streams.iter().map(|stream| StreamAfter { stream: *stream, after: Version::new(1) }));
+    for (question, records) in questions.iter().zip(store.read_streams(&questions, 10).await.unwrap()) {
+        let versions: Vec<u64> = records.iter().map(|record| record.first_version.get()).collect();
+        assert_eq!(versions, (question.after.get() + 1..=3).collect::<Vec<u64>>());
+    }
+}
+
+#[tokio::test]
+async fn a_position_of_another_kind_of_store_is_lost() {
+    let (store, _scratch) = empty_store().await;
+    for unknown in [Position::Number(1), Position::Token("from elsewhere".into()), Position::Token("moment:x".into())] {
+        assert!(matches!(store.feed(unknown.clone()).await, Err(FeedError::Lost(lost)) if lost == unknown));
+    }
+}
+
+#[tokio::test]
+async fn a_url_that_weakens_the_store_is_refused() {
+    let url = Server::Mongo.url();
+    for option in ["w=1", "journal=false", "readConcernLevel=local"] {
+        let weak = format!("{url}{}{option}", if url.contains('?') { '&' } else { '?' });
+        let refusal = MongoStore::open(&weak, "bank_test_never_made").await.unwrap_err();
+        assert!(matches!(refusal, MongoOpenError::Weakened(_)), "{refusal}");
+    }
+    assert!(matches!(MongoStore::open("mongodb://", "x").await, Err(MongoOpenError::Url(_))));
+}
+
+/// As many processes do when a bank starts.
+#[tokio::test]
+async fn many_may_open_a_new_store_at_once() {
+    let scratch = Scratch::new();
+    let stores = join_all((0..4).map(|_| scratch.opened())).await;
+    let ids = Ids::new(Clock::system());
+    for store in stores {
+        store.append(vec![commit(&ids, &[(ids.account(), 0)])]).await.remove(0).unwrap();
+    }
+}

@@ -13,6 +13,7 @@ impl Server {
     /// Where it listens. A test without its server fails: a skipped one would prove nothing and look green.
     pub(crate) fn url(self) -> String {
         let variable = self.variable();
+        #[expect(clippy::disallowed_methods, reason = "a test is told where servers are by its environment alone")]
         env::var(variable).unwrap_or_else(|_| {
             panic!("{variable} is not set: run ./scripts/servers up, then eval \"$(./scripts/servers env)\"")
         })

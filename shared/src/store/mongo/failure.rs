@@ -1,0 +1,91 @@
+//! What an error of the driver says about the call that met it.
+
+use std::future::Future;
+use std::time::Duration;
+
+use mongodb::error::{Error, ErrorKind, TRANSIENT_TRANSACTION_ERROR, WriteFailure};
+use tokio::time::timeout;
+
+use crate::error::{BackendError, Effect, Retry};
+
+/// How long a call that reads or writes once may take; beyond it the server counts as gone.
+pub(super) const CALL_MAX: Duration = Duration::from_secs(10);
+
+pub(super) const NAMESPACE_EXISTS: i32 = 48;
+const DUPLICATE_KEY: i32 = 11_000;
+const WRITE_CONFLICT: i32 = 112;
+
+/// `InvalidResumeToken`, `ChangeStreamFatalError`, `ChangeStreamHistoryLost`, `CappedPositionLost`.
+const FEED_LOST: [i32; 4] = [260, 280, 286, 136];
+
+/// `Unauthorized`, `AuthenticationFailed`, `DocumentValidationFailure`: the server refused before it did anything.
+const REFUSED: [i32; 3] = [13, 18, 121];
+
+pub(super) fn has_code(error: &Error, code: i32) -> bool {
+    code_of(error) == Some(code)
+}
+
+fn code_of(error: &Error) -> Option<i32> {
+    match &*error.kind {
+        ErrorKind::Command(command) => Some(command.code),
+        ErrorKind::Write(WriteFailure::WriteError(write)) => Some(write.code),
+        ErrorKind::InsertMany(many) => many.write_errors.as_ref()?.first().map(|write| write.code),
+        _ => None,
+    }
+}
+
+/// Another write took the place first: of a document, or of a transaction.
+pub(super) fn is_duplicate(error: &Error) -> bool {
+    has_code(error, DUPLICATE_KEY)
+}
+
+/// The transaction has no effect and may be tried again as a whole.
+pub(super) fn is_lost_race(error: &Error) -> bool {
+    is_duplicate(error) || has_code(error, WRITE_CONFLICT) || error.contains_label(TRANSIENT_TRANSACTION_ERROR)
+}
+
+/// The server no longer has what follows the position.
+pub(super) fn is_feed_lost(error: &Error) -> bool {
+    code_of(error).is_some_and(|code| FEED_LOST.contains(&code))
+}
+
+/// A read has no effect, whatever becomes of it. Neither has a transaction that was never asked to commit.
+pub(super) fn without_effect(operation: &'static str, error: Error) -> BackendError {
+    BackendError { operation, effect: Effect::None, retry: retry(&error), source: error.into() }
+}
+
+/// A write has no effect only if it is known not to have reached a server, or the server is known to have refused it.
+pub(super) fn of_write(operation: &'static str, error: Error) -> BackendError {
+    let refused = code_of(&error).is_some_and(|code| REFUSED.contains(&code));
+    let unsent = matches!(
+        &*error.kind,
+        ErrorKind::ServerSelection { .. } | ErrorKind::InvalidArgument { .. } | ErrorKind::Authentication { .. }
+    );
+    let effect = if refused || unsent { Effect::None } else { Effect::Unknown };
+    BackendError { operation, effect, retry: retry(&error), source: error.into() }
+}
+
+fn retry(error: &Error) -> Retry {
+    let refused = code_of(error).is_some_and(|code| REFUSED.contains(&code));
+    let misused = matches!(&*error.kind, ErrorKind::InvalidArgument { .. } | ErrorKind::Authentication { .. });
+    if refused || misused { Retry::Never } else { Retry::Later }
+}
+
+/// Reads within the limit of a call.
+pub(super) async fn read<T>(
+    operation: &'static str,
+    call: impl Future<Output = Result<T, Error>>,
+) -> Result<T, BackendError> {
+    match timeout(CALL_MAX, call).await {
+        Ok(outcome) => outcome.map_err(|error| without_effect(operation, error)),
+        Err(late) => Err(BackendError::not_done(operation, late)),
+    }
+}
+
+/// Writes within the limit of a call; what came back too late may have happened.
+pub(super) async fn write<T>(
+    operation: &'static str,
+    call: impl Future<Output = Result<T, Error>>,
+) -> Result<Result<T, Error>, BackendError> {
+    timeout(CALL_MAX, call).await.map_err(|late| BackendError::unknown(operation, late))
+}

@@ -1,0 +1,220 @@
+//! The store in MongoDB: a replica set, version 6.0 or newer.
+//!
+//! Collection `events` has one document for each write of a commit to a stream. Its `_id` is slot, stream and first
+//! version in binary, and the collection is clustered by it: the order of a scan, the read path of a stream and the
+//! optimistic lock are one and the same (laws S2, S6). Collection `commits` remembers ids, keys and receipts for ever;
+//! `key_unique` is its only secondary index (law S4).
+//!
+//! A batch is judged in memory and what is taken of it is written by one transaction, acknowledged by a majority and
+//! its journals: all or nothing, so the fates of a batch are known together (laws S1, S5, S7). A transaction of many
+//! commits costs less for each than single inserts do. Only when another writer was faster is the batch judged anew.
+//!
+//! Why there is no gap (law S2), though the heads of streams are looked up outside the transaction: that a write ends
+//! at version v is true for ever once a majority has it, since nothing is removed. If v is believed and is such an
+//! end, the insert at v + 1 either takes the place or collides with the write that is there. So ends may be kept in
+//! memory ([`ENDS_KEPT`] of them) and most appends ask nothing. Everything is read from the primary with majority, so
+//! what a refusal says is true and what an earlier acknowledgement promised is seen.
+//!
+//! Why the feed skips nothing (law S3): a change stream follows the oplog, in which a transaction's inserts stand at
+//! its commit, in their order.
+//!
+//! A backup that is put back under running processes makes them remember ends that are gone: restart them.
+
+mod append;
+mod failure;
+mod feed;
+mod judge;
+mod read;
+mod register;
+mod schema;
+mod snapshot;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use mongodb::bson::{Timestamp as ClusterTime, doc};
+use mongodb::options::{Acknowledgment, ClientOptions, ReadConcern, ReadConcernLevel, SelectionCriteria, WriteConcern};
+use mongodb::{Client, Collection, Database};
+use quick_cache::sync::Cache;
+
+pub use feed::MongoFeed;
+
+use self::schema::{CommitDocument, EventDocument};
+use super::{AppendError, Appended, Commit, EventStore, FeedError, IdempotencyKey, ScanPage, StoredCommit};
+use crate::coordinate::{Position, Version};
+use crate::error::BackendError;
+use crate::event::{Recorded, StreamAfter};
+use crate::id::{AccountId, CommitId};
+use crate::partition::SlotRange;
+
+/// The most connections of one process: writers with a batch under way, readers and feeds together.
+const CONNECTIONS_MAX: u32 = 32;
+
+/// How long to look for a primary: longer than an election.
+const PRIMARY_MAX: Duration = Duration::from_secs(8);
+
+/// How long a connection may take to open.
+const CONNECT_MAX: Duration = Duration::from_secs(3);
+
+/// How many ends of streams are remembered; about 64 bytes each.
+const ENDS_KEPT: usize = 65_536;
+
+/// Why the store cannot be opened; nothing in it was changed.
+#[derive(Debug, thiserror::Error)]
+pub enum MongoOpenError {
+    /// Not a MongoDB URL. It is not quoted, since it may hold a password.
+    #[error("the MongoDB URL cannot be read: {0}")]
+    Url(Box<str>),
+    /// The URL asks for less than the store promises.
+    #[error("the MongoDB URL weakens the store: leave out {0}, the bank itself asks for majority and journal")]
+    Weakened(&'static str),
+    /// A single server has neither transactions nor change streams.
+    #[error("MongoDB must run as a replica set, also if it has one member only")]
+    NotReplicated,
+    /// Another release's layout.
+    #[error("database {database} has layout {found}, which this release does not know")]
+    Layout {
+        /// The database.
+        database: Box<str>,
+        /// Its layout's number.
+        found: i32,
+    },
+    /// The server does not answer, or refuses.
+    #[error(transparent)]
+    Backend(#[from] BackendError),
+}
+
+/// The store of a bank on MongoDB. Clones share its connections.
+#[derive(Clone, Debug)]
+pub struct MongoStore {
+    client: Client,
+    database: Database,
+    events: Collection<EventDocument>,
+    commits: Collection<CommitDocument>,
+    /// Versions at which writes end, the latest seen of each stream.
+    ends: Arc<Cache<AccountId, Version>>,
+    /// Before the first commit.
+    start: ClusterTime,
+}
+
+impl MongoStore {
+    /// Opens the store in this database, and makes what is missing in it.
+    ///
+    /// # Errors
+    /// [`MongoOpenError`] says what is wrong and what to do about it.
+    pub async fn open(url: &str, database: &str) -> Result<Self, MongoOpenError> {
+        let client = Client::with_options(options(url).await?).map_err(|error| unreadable(&error))?;
+        let database = client.database(database);
+        let now = Box::pin(cluster_time(&database)).await?.ok_or(MongoOpenError::NotReplicated)?;
+        let about = failure::read("open", Box::pin(schema::create(&database, now))).await?;
+        if !about.is_known() {
+            return Err(MongoOpenError::Layout { database: database.name().into(), found: about.format });
+        }
+        Ok(Self {
+            events: database.collection(schema::EVENTS),
+            commits: database.collection(schema::COMMITS),
+            ends: Arc::new(Cache::new(ENDS_KEPT)),
+            start: about.start,
+            client,
+            database,
+        })
+    }
+}
+
+async fn options(url: &str) -> Result<ClientOptions, MongoOpenError> {
+    let mut options = ClientOptions::parse(url).await.map_err(|error| unreadable(&error))?;
+    let weak_write = options.write_concern.as_ref().is_some_and(|asked| {
+        asked.journal == Some(false) || asked.w.as_ref().is_some_and(|w| *w != Acknowledgment::Majority)
+    });
+    if weak_write {
+        return Err(MongoOpenError::Weakened("w and journal"));
+    }
+    let weak_read = options.read_concern.as_ref().is_some_and(|asked| asked.level != ReadConcernLevel::Majority);
+    if weak_read {
+        return Err(MongoOpenError::Weakened("readConcernLevel"));
+    }
+    options.write_concern = Some(WriteConcern::builder().w(Acknowledgment::Majority).journal(true).build());
+    options.read_concern = Some(ReadConcern::majority());
+    options.selection_criteria = Some(SelectionCriteria::ReadPreference(mongodb::options::ReadPreference::Primary));
+    options.retry_writes = Some(true);
+    options.retry_reads = Some(true);
+    options.max_pool_size = Some(CONNECTIONS_MAX);
+    options.server_selection_timeout = Some(PRIMARY_MAX);
+    options.connect_timeout = Some(CONNECT_MAX);
+    options.app_name = Some("bank".to_owned());
+    Ok(options)
+}
+
+/// The driver's words about a URL name the option, never the password.
+fn unreadable(error: &mongodb::error::Error) -> MongoOpenError {
+    MongoOpenError::Url(error.to_string().into())
+}
+
+/// The newest moment of the cluster; nothing when the server is not a member of one.
+async fn cluster_time(database: &Database) -> Result<Option<ClusterTime>, BackendError> {
+    let hello = failure::read("head", async { database.run_command(doc! { "hello": 1 }).await }).await?;
+    Ok(hello.get_timestamp("operationTime").ok())
+}
+
+impl EventStore for MongoStore {
+    type Feed = MongoFeed;
+
+    async fn append(&self, commits: Vec<Commit>) -> Vec<Result<Appended, AppendError>> {
+        if commits.is_empty() {
+            return Vec::new();
+        }
+        match Box::pin(append::append(self, &commits)).await {
+            Ok(fates) => fates,
+            Err(failure) => one_each(&failure, commits.len()),
+        }
+    }
+
+    async fn read_streams(
+        &self,
+        streams: &[StreamAfter],
+        limit_each: usize,
+    ) -> Result<Vec<Vec<Recorded>>, BackendError> {
+        self.read_on(streams, limit_each).await
+    }
+
+    async fn find_commits(&self, ids: &[CommitId]) -> Result<Vec<Option<StoredCommit>>, BackendError> {
+        let found = self.commits_by_id(ids).await?;
+        Ok(ids.iter().map(|id| found.get(id).cloned()).collect())
+    }
+
+    async fn find_keys(&self, keys: &[IdempotencyKey]) -> Result<Vec<Option<StoredCommit>>, BackendError> {
+        let found = self.commits_by_key(keys).await?;
+        Ok(keys.iter().map(|key| found.get(key).cloned()).collect())
+    }
+
+    async fn scan(&self, slots: SlotRange, after: Option<StreamAfter>, limit: usize) -> Result<ScanPage, BackendError> {
+        self.scan_page(slots, after, limit).await
+    }
+
+    async fn heads(
+        &self,
+        slots: SlotRange,
+        after: Option<AccountId>,
+        limit: usize,
+    ) -> Result<Vec<(AccountId, Version)>, BackendError> {
+        self.heads_page(slots, after, limit).await
+    }
+
+    async fn head(&self) -> Result<Position, BackendError> {
+        let now = Box::pin(cluster_time(&self.database)).await?;
+        let now = now.ok_or_else(|| BackendError::broken("head", MongoOpenError::NotReplicated.to_string()))?;
+        Ok(feed::position_at(now))
+    }
+
+    async fn feed(&self, after: Position) -> Result<MongoFeed, FeedError> {
+        Box::pin(MongoFeed::open(self, after)).await
+    }
+}
+
+/// The failure of a whole batch, told to each of its commits.
+fn one_each(failure: &BackendError, commits: usize) -> Vec<Result<Appended, AppendError>> {
+    let (operation, effect, retry) = (failure.operation, failure.effect, failure.retry);
+    let reason: Arc<str> = failure.source.to_string().into();
+    let told = || BackendError { operation, effect, retry, source: reason.as_ref().into() };
+    (0..commits).map(|_| Err(told().into())).collect()
+}

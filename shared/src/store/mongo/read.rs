@@ -1,0 +1,221 @@
+use std::collections::BTreeMap;
+
+use futures::{StreamExt, TryStreamExt, stream};
+use mongodb::bson::{Binary, Document, doc};
+use serde::de::DeserializeOwned;
+
+use super::MongoStore;
+use super::failure::read;
+use super::schema::{CommitDocument, Damaged, EVENTS, EventDocument, EventHead, place, slot_start, uuid};
+use crate::coordinate::Version;
+use crate::error::BackendError;
+use crate::event::{Recorded, StreamAfter};
+use crate::id::{AccountId, CommitId};
+use crate::partition::SlotRange;
+use crate::store::{IdempotencyKey, ScanPage, StoredCommit};
+
+/// How many streams one query asks for: an own look-up each, in one round trip.
+const STREAMS_A_QUERY: usize = 64;
+
+/// How many queries of one call are under way at once.
+const QUERIES_AT_ONCE: usize = 4;
+
+/// The most documents asked for in one page, whatever the caller's limit.
+const PAGE_MAX: usize = 10_000;
+
+impl MongoStore {
+    /// The last versions of streams; one that is empty is not among them.
+    pub(super) async fn read_heads(
+        &self,
+        streams: &[AccountId],
+    ) -> Result<BTreeMap<AccountId, Version>, BackendError> {
+        let seek = |stream: &AccountId| {
+            let mut stages = within(place(stream, Version::EMPTY), place(stream, Version::MAX), -1, 1);
+            stages.push(doc! { "$project": EventHead::projection() });
+            stages
+        };
+        let found: Vec<EventHead> = self.unite("read_heads", streams, seek).await?;
+        let mut heads = BTreeMap::new();
+        for head in found {
+            let (stream, last) = head.reached().map_err(|damaged| broken("read_heads", damaged))?;
+            self.ends.insert(stream, last);
+            heads.insert(stream, last);
+        }
+        Ok(heads)
+    }
+
+    pub(super) async fn read_on(
+        &self,
+        questions: &[StreamAfter],
+        limit_each: usize,
+    ) -> Result<Vec<Vec<Recorded>>, BackendError> {
+        // One query must not ask for a stream twice: what it yields is told apart by stream.
+        let distinct: BTreeMap<AccountId, Version> = questions.iter().fold(BTreeMap::new(), |mut lowest, question| {
+            let after = lowest.entry(question.stream).or_insert(question.after);
+            *after = question.after.min(*after);
+            lowest
+        });
+        let asked: Vec<StreamAfter> = distinct.into_iter().map(|(stream, after)| StreamAfter { stream, after }).collect();
+        // Every write has an event at least.
+        let limit = i64::try_from(limit_each).unwrap_or(i64::MAX).max(1);
+        let read_on =
+            |asked: &StreamAfter| within(place(&asked.stream, asked.after), place(&asked.stream, Version::MAX), 1, limit);
+        let documents: Vec<EventDocument> = self.unite("read_streams", &asked, read_on).await?;
+        let mut found: BTreeMap<AccountId, Vec<Recorded>> = BTreeMap::new();
+        for recorded in recorded_all("read_streams", documents)? {
+            found.entry(recorded.stream).or_default().push(recorded);
+        }
+        for (stream, records) in &found {
+            if let Some(last) = records.last() {
+                self.ends.insert(*stream, last.last_version());
+            }
+        }
+        let answer = |question: &StreamAfter| {
+            let records = found.get(&question.stream).map_or(&[][..], Vec::as_slice);
+            let mut events = 0;
+            let behind = records.iter().filter(|record| record.first_version > question.after);
+            behind
+                .take_while(|record| {
+                    let goes_on = events < limit_each;
+                    events += record.events.count as usize;
+                    goes_on
+                })
+                .cloned()
+                .collect()
+        };
+        Ok(questions.iter().map(answer).collect())
+    }
+
+    pub(super) async fn commits_by_id(
+        &self,
+        ids: &[CommitId],
+    ) -> Result<BTreeMap<CommitId, StoredCommit>, BackendError> {
+        if ids.is_empty() {
+            return Ok(BTreeMap::new());
+        }
+        let ids: Vec<_> = ids.iter().map(|id| uuid(*id)).collect();
+        let found = self.find_stored("find_commits", doc! { "_id": { "$in": ids } }).await?;
+        Ok(found.into_iter().map(|stored| (stored.id, stored)).collect())
+    }
+
+    pub(super) async fn commits_by_key(
+        &self,
+        keys: &[IdempotencyKey],
+    ) -> Result<BTreeMap<IdempotencyKey, StoredCommit>, BackendError> {
+        if keys.is_empty() {
+            return Ok(BTreeMap::new());
+        }
+        let keys: Vec<&str> = keys.iter().map(IdempotencyKey::as_str).collect();
+        let found = self.find_stored("find_keys", doc! { "key": { "$in": keys } }).await?;
+        let by_key = |stored: StoredCommit| Some((stored.key.as_ref()?.key.clone(), stored));
+        Ok(found.into_iter().filter_map(by_key).collect())
+    }
+
+    async fn find_stored(&self, operation: &'static str, filter: Document) -> Result<Vec<StoredCommit>, BackendError> {
+        let found = async { self.commits.find(filter).await?.try_collect().await };
+        let found: Vec<CommitDocument> = read(operation, Box::pin(found)).await?;
+        found.into_iter().map(|found| found.into_stored().map_err(|damaged| broken(operation, damaged))).collect()
+    }
+
+    pub(super) async fn scan_page(
+        &self,
+        slots: SlotRange,
+        after: Option<StreamAfter>,
+        limit: usize,
+    ) -> Result<ScanPage, BackendError> {
+        let begin = after.map_or_else(|| slot_start(slots.start), |after| place(&after.stream, after.after));
+        let asked = limit.clamp(1, PAGE_MAX);
+        let page = async {
+            let filter = doc! { "_id": { "$gt": begin, "$lt": slot_start(slots.end) } };
+            let size = u32::try_from(asked).unwrap_or(u32::MAX);
+            let cursor = self.events.find(filter).sort(doc! { "_id": 1 }).limit(size.into()).batch_size(size).await?;
+            cursor.try_collect().await
+        };
+        let documents: Vec<EventDocument> = read("scan", Box::pin(page)).await?;
+        let is_last = documents.len() < asked;
+        let (mut records, mut events) = (Vec::with_capacity(documents.len()), 0);
+        for recorded in recorded_all("scan", documents)? {
+            if events >= limit {
+                let next = records.last().map(reached);
+                return Ok(ScanPage { records, next });
+            }
+            events += recorded.events.count as usize;
+            records.push(recorded);
+        }
+        let next = if is_last { None } else { records.last().map(reached) };
+        Ok(ScanPage { records, next })
+    }
+
+    /// Streams over the heads of all writes: half a microsecond for each, which only a bank of very long streams would
+    /// notice.
+    pub(super) async fn heads_page(
+        &self,
+        slots: SlotRange,
+        after: Option<AccountId>,
+        limit: usize,
+    ) -> Result<Vec<(AccountId, Version)>, BackendError> {
+        let begin = after.map_or_else(|| slot_start(slots.start), |after| place(&after, Version::MAX));
+        let filter = doc! { "_id": { "$gt": begin, "$lt": slot_start(slots.end) } };
+        let events = self.events.clone_with_type::<EventHead>();
+        let find = events.find(filter).projection(EventHead::projection()).sort(doc! { "_id": 1 });
+        let mut cursor = read("heads", Box::pin(async { find.await })).await?;
+        let mut heads: Vec<(AccountId, Version)> = Vec::new();
+        while let Some(head) = read("heads", cursor.try_next()).await? {
+            let (stream, last) = head.reached().map_err(|damaged| broken("heads", damaged))?;
+            let is_full = heads.len() == limit;
+            match heads.last_mut() {
+                Some((current, head)) if *current == stream => *head = last,
+                Some(_) | None if is_full => break,
+                Some(_) | None => heads.push((stream, last)),
+            }
+        }
+        Ok(heads)
+    }
+
+    /// Asks for each item by a look-up of its own, many of them in one round trip. One filter with many ranges would
+    /// not do: a clustered collection is then read from the first range to the last.
+    async fn unite<Q: Sync, T: DeserializeOwned + Send + Sync + Unpin>(
+        &self,
+        operation: &'static str,
+        items: &[Q],
+        stages: impl Fn(&Q) -> Vec<Document>,
+    ) -> Result<Vec<T>, BackendError> {
+        let pipelines: Vec<Vec<Document>> = items.chunks(STREAMS_A_QUERY).map(|chunk| union(chunk, &stages)).collect();
+        let ask = |pipeline: Vec<Document>| async move {
+            let found = async { self.events.aggregate(pipeline).with_type::<T>().await?.try_collect::<Vec<T>>().await };
+            read(operation, Box::pin(found)).await
+        };
+        let answers: Vec<Vec<T>> = stream::iter(pipelines).map(ask).buffered(QUERIES_AT_ONCE).try_collect().await?;
+        Ok(answers.into_iter().flatten().collect())
+    }
+}
+
+/// The pipelines of all items as one: the first, and each of the others united with it.
+fn union<Q>(items: &[Q], stages: impl Fn(&Q) -> Vec<Document>) -> Vec<Document> {
+    let mut pipelines = items.iter().map(stages);
+    let mut united = pipelines.next().unwrap_or_default();
+    united.extend(pipelines.map(|pipeline| doc! { "$unionWith": { "coll": EVENTS, "pipeline": pipeline } }));
+    united
+}
+
+/// The documents of one stream behind a place.
+fn within(begin: Binary, end: Binary, direction: i32, limit: i64) -> Vec<Document> {
+    vec![
+        doc! { "$match": { "_id": { "$gt": begin, "$lte": end } } },
+        doc! { "$sort": { "_id": direction } },
+        doc! { "$limit": limit },
+    ]
+}
+
+fn recorded_all(operation: &'static str, documents: Vec<EventDocument>) -> Result<Vec<Recorded>, BackendError> {
+    let recorded = |document: EventDocument| document.into_recorded().map_err(|damaged| broken(operation, damaged));
+    documents.into_iter().map(recorded).collect()
+}
+
+fn reached(record: &Recorded) -> StreamAfter {
+    StreamAfter { stream: record.stream, after: record.last_version() }
+}
+
+pub(super) fn broken(operation: &'static str, damaged: Damaged) -> BackendError {
+    BackendError::broken(operation, damaged)
+}

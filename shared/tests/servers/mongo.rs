@@ -4,13 +4,17 @@ use std::thread;
 
 use bytes::Bytes;
 use futures::future::join_all;
+use mongodb::bson::{Bson, Document, doc};
 use shared::clock::{Clock, Timestamp};
 use shared::coordinate::{Position, Version};
+use shared::error::Effect;
 use shared::event::{EncodedEvents, StreamAfter};
 use shared::id::{AccountId, Ids};
 use shared::store::{
-    Appended, Commit, EventStore, FeedError, MongoOpenError, MongoStore, StreamWrite, contract,
+    AppendError, Appended, ChangeFeed, Commit, EventStore, FeedError, MongoOpenError, MongoStore, StreamWrite, contract,
 };
+
+use tokio::sync::Mutex;
 
 use super::server::Server;
 
@@ -25,8 +29,27 @@ impl Scratch {
     }
 
     async fn opened(&self) -> MongoStore {
-        MongoStore::open(&Server::Mongo.url(), &self.name).await.expect("a replica set and a database of this release")
+        MongoStore::open(&self.url(), &self.name).await.expect("a replica set and a database of this release")
     }
+
+    /// The name of the database is also the name of the application, so that a fault meets this test alone.
+    fn url(&self) -> String {
+        with_option(&format!("appName={}", self.name))
+    }
+
+    /// Makes the server fail commands of this test; `mode` as the server knows it.
+    async fn fail(&self, mode: impl Into<Bson>, command: &str, fault: Document) {
+        let mut data = doc! { "failCommands": [command], "appName": &self.name };
+        data.extend(fault);
+        let failpoint = doc! { "configureFailPoint": "failCommand", "mode": mode.into(), "data": data };
+        let client = mongodb::Client::with_uri_str(Server::Mongo.url()).await.expect("a URL of a server");
+        client.database("admin").run_command(failpoint).await.expect("a server with test commands");
+    }
+}
+
+fn with_option(option: &str) -> String {
+    let url = Server::Mongo.url();
+    format!("{url}{}{option}", if url.contains('?') { '&' } else { '?' })
 }
 
 impl Drop for Scratch {
@@ -34,15 +57,14 @@ impl Drop for Scratch {
         let name = self.name.clone();
         // On a thread of its own, since a test's runtime cannot be waited for from within.
         let dropped = thread::spawn(move || {
-            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-            runtime.block_on(async {
-                let client = mongodb::Client::with_uri_str(Server::Mongo.url()).await.unwrap();
-                client.database(&name).drop().await
+            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+            runtime.expect("a thread may have a runtime").block_on(async {
+                mongodb::Client::with_uri_str(Server::Mongo.url()).await?.database(&name).drop().await
             })
         });
         // A test that failed may have failed because no server answers.
         if !thread::panicking() {
-            dropped.join().unwrap().unwrap();
+            dropped.join().expect("the thread does not panic").expect("the database can be dropped");
         }
     }
 }
@@ -104,7 +126,8 @@ async fn many_streams_are_read_in_one_call() {
     for fate in store.append(commits).await {
         assert_eq!(fate.unwrap(), Appended::New);
     }
-    let question = |(n, stream): (usize, &AccountId)| StreamAfter { stream: *stream, after: Version::new(n as u64 % 4) };
+    let question =
+        |(n, stream): (usize, &AccountId)| StreamAfter { stream: *stream, after: Version::new(n as u64 % 4) };
     let mut questions: Vec<StreamAfter> = streams.iter().enumerate().map(question).collect();
     questions.extend(streams.iter().map(|stream| StreamAfter { stream: *stream, after: Version::new(1) }));
     for (question, records) in questions.iter().zip(store.read_streams(&questions, 10).await.unwrap()) {
@@ -123,10 +146,8 @@ async fn a_position_of_another_kind_of_store_is_lost() {
 
 #[tokio::test]
 async fn a_url_that_weakens_the_store_is_refused() {
-    let url = Server::Mongo.url();
     for option in ["w=1", "journal=false", "readConcernLevel=local"] {
-        let weak = format!("{url}{}{option}", if url.contains('?') { '&' } else { '?' });
-        let refusal = MongoStore::open(&weak, "bank_test_never_made").await.unwrap_err();
+        let refusal = MongoStore::open(&with_option(option), "bank_test_never_made").await.unwrap_err();
         assert!(matches!(refusal, MongoOpenError::Weakened(_)), "{refusal}");
     }
     assert!(matches!(MongoStore::open("mongodb://", "x").await, Err(MongoOpenError::Url(_))));
@@ -141,4 +162,96 @@ async fn many_may_open_a_new_store_at_once() {
     for store in stores {
         store.append(vec![commit(&ids, &[(ids.account(), 0)])]).await.remove(0).unwrap();
     }
+}
+
+/// The server has one failpoint for failing commands, so the tests that set it take turns.
+static FAULTS: Mutex<()> = Mutex::const_new(());
+
+#[tokio::test]
+async fn a_commit_whose_answers_are_lost_for_a_while_is_asked_for_again() {
+    let _turn = FAULTS.lock().await;
+    let (store, scratch) = empty_store().await;
+    let ids = Ids::new(Clock::system());
+    scratch.fail(doc! { "times": 3 }, "commitTransaction", doc! { "closeConnection": true }).await;
+    let stream = ids.account();
+    assert_eq!(store.append(vec![commit(&ids, &[(stream, 0)])]).await.remove(0).unwrap(), Appended::New);
+}
+
+#[tokio::test]
+async fn a_commit_that_stays_unanswered_may_have_happened_and_its_repeat_says_so() {
+    let _turn = FAULTS.lock().await;
+    let (store, scratch) = empty_store().await;
+    let ids = Ids::new(Clock::system());
+    let unanswered = commit(&ids, &[(ids.account(), 0)]);
+    let fault = doc! { "writeConcernError": { "code": 64, "errmsg": "waiting for replication timed out" } };
+    scratch.fail("alwaysOn", "commitTransaction", fault).await;
+    match store.append(vec![unanswered.clone()]).await.remove(0) {
+        Err(AppendError::Backend(failure)) => assert_eq!(failure.effect, Effect::Unknown),
+        fate => panic!("{fate:?} instead of an unknown effect"),
+    }
+    scratch.fail("off", "commitTransaction", Document::new()).await;
+    match store.append(vec![unanswered.clone()]).await.remove(0).unwrap() {
+        Appended::Before(before) => assert_eq!(before.id, unanswered.id),
+        Appended::New => panic!("it was committed before"),
+    }
+}
+
+#[tokio::test]
+async fn a_transaction_that_the_server_gives_up_is_tried_again() {
+    let _turn = FAULTS.lock().await;
+    let (store, scratch) = empty_store().await;
+    let ids = Ids::new(Clock::system());
+    let conflict = doc! { "errorCode": 112, "errorLabels": ["TransientTransactionError"] };
+    scratch.fail(doc! { "times": 2 }, "insert", conflict).await;
+    let batch = vec![commit(&ids, &[(ids.account(), 0), (ids.account(), 0)]), commit(&ids, &[(ids.account(), 5)])];
+    let mut fates = store.append(batch).await;
+    assert!(matches!(fates.pop().unwrap(), Err(AppendError::Conflict { .. })));
+    assert_eq!(fates.pop().unwrap().unwrap(), Appended::New);
+}
+
+#[tokio::test]
+async fn an_insert_that_fails_for_another_reason_had_no_effect() {
+    let _turn = FAULTS.lock().await;
+    let (store, scratch) = empty_store().await;
+    let ids = Ids::new(Clock::system());
+    let failed = commit(&ids, &[(ids.account(), 0)]);
+    scratch.fail(doc! { "times": 1 }, "insert", doc! { "errorCode": 8_000 }).await;
+    match store.append(vec![failed.clone()]).await.remove(0) {
+        Err(AppendError::Backend(failure)) => assert_eq!(failure.effect, Effect::None),
+        fate => panic!("{fate:?} instead of a failure"),
+    }
+    assert_eq!(store.append(vec![failed]).await.remove(0).unwrap(), Appended::New);
+}
+
+#[tokio::test]
+async fn a_feed_tells_its_failure_and_then_goes_on_behind_what_it_yielded() {
+    let _turn = FAULTS.lock().await;
+    let (store, scratch) = empty_store().await;
+    let ids = Ids::new(Clock::system());
+    let stream = ids.account();
+    let mut feed = store.feed(Position::Start).await.unwrap();
+    for (head, fault) in [doc! { "errorCode": 43 }, doc! { "closeConnection": true }].into_iter().enumerate() {
+        store.append(vec![commit(&ids, &[(stream, head as u64)])]).await.remove(0).unwrap();
+        scratch.fail(doc! { "times": 1 }, "getMore", fault).await;
+        assert!(matches!(feed.next_batch(10).await, Err(FeedError::Backend(_))));
+        let version = loop {
+            if let Some(entry) = feed.next_batch(10).await.unwrap().entries.pop() {
+                break entry.recorded.first_version;
+            }
+        };
+        assert_eq!(version, Version::new(head as u64 + 1));
+    }
+}
+
+/// What the server says when its oplog was rolled over.
+#[tokio::test]
+async fn a_feed_whose_history_is_gone_is_lost() {
+    let _turn = FAULTS.lock().await;
+    let (store, scratch) = empty_store().await;
+    let position = store.head().await.unwrap();
+    let mut feed = store.feed(position.clone()).await.unwrap();
+    scratch.fail(doc! { "times": 1 }, "getMore", doc! { "errorCode": 286 }).await;
+    assert!(matches!(feed.next_batch(10).await, Err(FeedError::Lost(_))));
+    scratch.fail(doc! { "times": 1 }, "aggregate", doc! { "errorCode": 286 }).await;
+    assert!(matches!(store.feed(position.clone()).await, Err(FeedError::Lost(lost)) if lost == position));
 }

@@ -148,19 +148,14 @@ async fn write(store: &MongoStore, taken: &[&Commit], deadline: Instant) -> Resu
 }
 
 fn documents(taken: &[&Commit]) -> Result<(Vec<CommitDocument>, Vec<EventDocument>), Failed> {
-    let events: Result<Vec<_>, _> = taken
-        .iter()
-        .flat_map(|commit| commit.writes.iter().map(|write| EventDocument::of(commit, write)))
-        .collect();
+    let events: Result<Vec<_>, _> =
+        taken.iter().flat_map(|commit| commit.writes.iter().map(|write| EventDocument::of(commit, write))).collect();
     let events = events.map_err(|error| Failed::Backend(BackendError::broken(APPEND, error)))?;
     Ok((taken.iter().map(|commit| CommitDocument::of(commit)).collect(), events))
 }
 
 /// A step before the commit: whatever becomes of it, nothing has happened.
-async fn within<T>(
-    deadline: Instant,
-    step: impl Future<Output = Result<T, Error>>,
-) -> Result<T, Failed> {
+async fn within<T>(deadline: Instant, step: impl Future<Output = Result<T, Error>>) -> Result<T, Failed> {
     match timeout_at(deadline, step).await {
         Ok(Ok(done)) => Ok(done),
         Ok(Err(error)) if is_lost_race(&error) => Err(Failed::Race(error)),
@@ -187,4 +182,3 @@ async fn commit(session: &mut ClientSession, deadline: Instant) -> Result<(), Fa
     let source = last.map_or_else(|| "the commit was not answered".into(), Into::into);
     Err(Failed::Backend(BackendError { source, ..BackendError::unknown(APPEND, "") }))
 }
-

@@ -26,11 +26,14 @@ pub(super) fn has_code(error: &Error, code: i32) -> bool {
 }
 
 fn code_of(error: &Error) -> Option<i32> {
-    match &*error.kind {
-        ErrorKind::Command(command) => Some(command.code),
-        ErrorKind::Write(WriteFailure::WriteError(write)) => Some(write.code),
-        ErrorKind::InsertMany(many) => many.write_errors.as_ref()?.first().map(|write| write.code),
-        _ => None,
+    if let ErrorKind::Command(command) = &*error.kind {
+        Some(command.code)
+    } else if let ErrorKind::Write(WriteFailure::WriteError(write)) = &*error.kind {
+        Some(write.code)
+    } else if let ErrorKind::InsertMany(many) = &*error.kind {
+        many.write_errors.as_ref()?.first().map(|write| write.code)
+    } else {
+        None
     }
 }
 

@@ -4,14 +4,14 @@ use std::time::Duration;
 use futures::FutureExt;
 use futures::future::BoxFuture;
 use mongodb::ClientSession;
-use mongodb::bson::{Bson, Document, Timestamp as ClusterTime, deserialize_from_document, doc};
+use mongodb::bson::{Bson, Document, Timestamp as ClusterTime, doc};
 use mongodb::error::Error;
 use tokio::time::timeout;
 
 use super::MongoStore;
 use super::failure::{CALL_MAX, is_feed_lost, without_effect};
 use super::read::broken;
-use super::schema::{EVENTS, EventDocument};
+use super::schema::{EVENTS, recorded};
 use crate::coordinate::Position;
 use crate::error::BackendError;
 use crate::store::{ChangeFeed, FeedBatch, FeedEntry, FeedError};
@@ -125,6 +125,7 @@ async fn open(store: MongoStore, after: Position) -> Answer {
             "pipeline": [
                 { "$changeStream": begin },
                 { "$match": { "operationType": { "$in": ["insert", "invalidate"] } } },
+                { "$project": { "fullDocument": 1 } },
             ],
             "cursor": { "batchSize": 0 },
             "readConcern": { "level": "majority" },
@@ -198,9 +199,7 @@ fn understand(session: ClientSession, reply: &Document, batch: &str, after: &Pos
 fn entry(change: &Document, inserted: &Document) -> Result<FeedEntry, BackendError> {
     let token = change.get_document("_id").ok().and_then(position);
     let position = token.ok_or_else(|| BackendError::not_done(FEED, "a change without a resume token"))?;
-    let document: EventDocument =
-        deserialize_from_document(inserted.clone()).map_err(|error| BackendError::broken(FEED, error))?;
-    let recorded = document.into_recorded().map_err(|damaged| broken(FEED, damaged))?;
+    let recorded = recorded(inserted).map_err(|damaged| broken(FEED, damaged))?;
     Ok(FeedEntry { position, recorded })
 }
 

@@ -89,12 +89,8 @@ impl Bench {
             self.known.heads.insert(write.stream, head);
             self.heads.insert(write.stream, head);
         }
-        let stored = StoredCommit {
-            id: commit.id,
-            time: commit.time,
-            key: commit.key.clone(),
-            receipt: commit.receipt.clone(),
-        };
+        let stored =
+            StoredCommit { id: commit.id, time: commit.time, key: commit.key.clone(), receipt: commit.receipt.clone() };
         if let Some(keyed) = &commit.key {
             self.known.keys.insert(keyed.key.clone(), stored.clone());
         }

@@ -141,7 +141,7 @@ async fn options(url: &str) -> Result<ClientOptions, MongoOpenError> {
     options.max_pool_size = Some(CONNECTIONS_MAX);
     options.server_selection_timeout = Some(PRIMARY_MAX);
     options.connect_timeout = Some(CONNECT_MAX);
-    options.app_name = Some("bank".to_owned());
+    options.app_name.get_or_insert_with(|| "bank".to_owned());
     Ok(options)
 }
 

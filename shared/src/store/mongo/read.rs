@@ -25,10 +25,7 @@ const PAGE_MAX: usize = 10_000;
 
 impl MongoStore {
     /// The last versions of streams; one that is empty is not among them.
-    pub(super) async fn read_heads(
-        &self,
-        streams: &[AccountId],
-    ) -> Result<BTreeMap<AccountId, Version>, BackendError> {
+    pub(super) async fn read_heads(&self, streams: &[AccountId]) -> Result<BTreeMap<AccountId, Version>, BackendError> {
         let seek = |stream: &AccountId| {
             let mut stages = within(place(stream, Version::EMPTY), place(stream, Version::MAX), -1, 1);
             stages.push(doc! { "$project": EventHead::projection() });
@@ -55,11 +52,13 @@ impl MongoStore {
             *after = question.after.min(*after);
             lowest
         });
-        let asked: Vec<StreamAfter> = distinct.into_iter().map(|(stream, after)| StreamAfter { stream, after }).collect();
+        let asked: Vec<StreamAfter> =
+            distinct.into_iter().map(|(stream, after)| StreamAfter { stream, after }).collect();
         // Every write has an event at least.
         let limit = i64::try_from(limit_each).unwrap_or(i64::MAX).max(1);
-        let read_on =
-            |asked: &StreamAfter| within(place(&asked.stream, asked.after), place(&asked.stream, Version::MAX), 1, limit);
+        let read_on = |asked: &StreamAfter| {
+            within(place(&asked.stream, asked.after), place(&asked.stream, Version::MAX), 1, limit)
+        };
         let documents: Vec<EventDocument> = self.unite("read_streams", &asked, read_on).await?;
         let mut found: BTreeMap<AccountId, Vec<Recorded>> = BTreeMap::new();
         for recorded in recorded_all("read_streams", documents)? {

@@ -2,7 +2,7 @@
 
 use bytes::Bytes;
 use mongodb::bson::spec::BinarySubtype;
-use mongodb::bson::{Binary, Document, Timestamp as ClusterTime, Uuid, doc};
+use mongodb::bson::{Binary, Bson, Document, Timestamp as ClusterTime, Uuid, doc};
 use mongodb::options::{ClusteredIndex, IndexOptions};
 use mongodb::{Collection, Database, IndexModel};
 use serde::{Deserialize, Serialize};
@@ -132,14 +132,31 @@ impl EventDocument {
     }
 
     pub(super) fn into_recorded(self) -> Result<Recorded, Damaged> {
-        let count = u32::try_from(self.count).ok().filter(|count| *count > 0).ok_or(Damaged("count"))?;
-        Ok(Recorded {
-            stream: AccountId::from_bytes(self.stream.bytes()),
-            first_version: Version::new(u64::try_from(self.version).map_err(|_| Damaged("version"))?),
-            time: Timestamp::from_micros(self.time),
-            events: EncodedEvents { count, json: Bytes::from(self.events) },
-        })
+        rebuilt(self.stream.bytes(), self.version, self.count, self.time, self.events.into())
     }
+}
+
+/// The same from a document that is parsed already.
+pub(super) fn recorded(document: &Document) -> Result<Recorded, Damaged> {
+    let stream = document.get("stream").and_then(as_uuid_bytes).ok_or(Damaged("stream"))?;
+    let number = |field: &'static str| document.get_i64(field).map_err(|_| Damaged(field));
+    let events = document.get_str("events").map_err(|_| Damaged("events"))?;
+    let events = Bytes::copy_from_slice(events.as_bytes());
+    rebuilt(stream, number("version")?, number("count")?, number("time")?, events)
+}
+
+fn as_uuid_bytes(value: &Bson) -> Option<[u8; 16]> {
+    if let Bson::Binary(binary) = value { binary.bytes.as_slice().try_into().ok() } else { None }
+}
+
+fn rebuilt(stream: [u8; 16], version: i64, count: i64, time: i64, json: Bytes) -> Result<Recorded, Damaged> {
+    let count = u32::try_from(count).ok().filter(|count| *count > 0).ok_or(Damaged("count"))?;
+    Ok(Recorded {
+        stream: AccountId::from_bytes(stream),
+        first_version: Version::new(u64::try_from(version).map_err(|_| Damaged("version"))?),
+        time: Timestamp::from_micros(time),
+        events: EncodedEvents { count, json },
+    })
 }
 
 /// What is known of a write without its events.

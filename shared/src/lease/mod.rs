@@ -14,6 +14,8 @@
 #[cfg(any(test, feature = "contract"))]
 pub mod contract;
 mod embedded;
+#[cfg(feature = "redis")]
+mod redis;
 mod tenure;
 
 use std::fmt;
@@ -21,6 +23,8 @@ use std::future::Future;
 use std::time::Duration;
 
 pub use embedded::EmbeddedLeases;
+#[cfg(feature = "redis")]
+pub use redis::RedisLeases;
 use serde::{Deserialize, Serialize};
 pub use tenure::{Ended, RENEWALS_PER_TTL, act_while_held};
 

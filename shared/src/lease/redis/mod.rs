@@ -1,0 +1,175 @@
+//! Leases in Redis, for a bank of several processes.
+//!
+//! A lease is a key that expires by itself: its value is the *grant*, the epoch and the holder. Whoever asks while the
+//! key exists gets nothing (law E1). Every step is one script, so nobody comes between its look and its write, and
+//! renewing and releasing compare the grant first (law E3).
+//!
+//! Beside each lease stands the last epoch it was granted with, in a key that does not expire (law E2). Redis may lose
+//! it: a server without persistence forgets everything when it stops. What keeps epochs growing then is `above`, which
+//! the asker read where checkpoints are kept. A flushed Redis also forgets who holds what, so two may believe to hold a
+//! lease until the first notices that it can no longer renew; that is a zombie like any other.
+//!
+//! All keys of a namespace carry the same hash tag, and so lie in one slot of a cluster. A sorted set names the leases,
+//! so that listing looks at those and not at all keys of the server.
+
+mod failure;
+
+use std::time::Duration;
+
+use redis::aio::{ConnectionManager, ConnectionManagerConfig};
+use redis::{Client, Script, ScriptInvocation};
+use tokio::time::timeout;
+
+use super::{Held, Holder, Lease, LeaseName, LeaseStore, RenewError};
+use crate::config::Namespace;
+use crate::coordinate::Epoch;
+use crate::error::BackendError;
+
+/// How long a call may take. Less than the time between two renewals of the shortest sensible lease, and far more than
+/// a server that works needs.
+const CALL_MAX: Duration = Duration::from_millis(1_500);
+
+/// How long a connection is tried for, and a reply waited for: two tries fit into a call.
+const ANSWER_MAX: Duration = Duration::from_millis(700);
+
+/// How often a connection is tried again before a call fails; whoever called decides what then.
+const CONNECTS_MAX: usize = 1;
+
+/// The leases of a bank in Redis. Clones share one connection, which comes back by itself.
+#[derive(Clone)]
+pub struct RedisLeases {
+    connection: ConnectionManager,
+    names: Names,
+    scripts: Scripts,
+}
+
+impl RedisLeases {
+    /// Opens the leases of a namespace.
+    ///
+    /// # Errors
+    /// When the URL names no Redis, or the server there does not answer.
+    pub async fn open(url: &str, namespace: &Namespace) -> Result<Self, BackendError> {
+        let client = Client::open(url).map_err(|error| BackendError::broken("open", error))?;
+        let config = ConnectionManagerConfig::new()
+            .set_connection_timeout(Some(ANSWER_MAX))
+            .set_response_timeout(Some(ANSWER_MAX))
+            .set_number_of_retries(CONNECTS_MAX);
+        let connection = timeout(CALL_MAX, ConnectionManager::new_with_config(client, config)).await;
+        let connection = connection
+            .map_err(|elapsed| BackendError::not_done("open", elapsed))?
+            .map_err(|error| BackendError::not_done("open", error))?;
+        Ok(Self { connection, names: Names::of(namespace), scripts: Scripts::new() })
+    }
+
+    async fn call<T: redis::FromRedisValue>(
+        &self,
+        operation: &'static str,
+        script: &ScriptInvocation<'_>,
+    ) -> Result<T, BackendError> {
+        let mut connection = self.connection.clone();
+        match timeout(CALL_MAX, script.invoke_async(&mut connection)).await {
+            Ok(answer) => answer.map_err(|error| failure::of(operation, error)),
+            Err(elapsed) => Err(BackendError::unknown(operation, elapsed)),
+        }
+    }
+}
+
+impl LeaseStore for RedisLeases {
+    async fn acquire(
+        &self,
+        name: &LeaseName,
+        holder: &Holder,
+        ttl: Duration,
+        above: Epoch,
+    ) -> Result<Option<Lease>, BackendError> {
+        let mut script = self.scripts.acquire.key(self.names.lease(name));
+        script.key(self.names.epoch(name)).key(&self.names.all);
+        script.arg(&*name.0).arg(&*holder.0).arg(millis(ttl)).arg(above.get());
+        let epoch: Option<u64> = self.call("acquire", &script).await?;
+        Ok(epoch.map(|epoch| Lease::granted(name.clone(), holder.clone(), Epoch::new(epoch))))
+    }
+
+    async fn renew(&self, lease: &Lease, ttl: Duration) -> Result<(), RenewError> {
+        let mut script = self.scripts.renew.key(self.names.lease(lease.name()));
+        script.arg(grant(lease)).arg(millis(ttl));
+        if self.call("renew", &script).await? { Ok(()) } else { Err(RenewError::Lost) }
+    }
+
+    async fn release(&self, lease: Lease) -> Result<(), BackendError> {
+        let mut script = self.scripts.release.key(self.names.lease(lease.name()));
+        script.key(&self.names.all).arg(grant(&lease)).arg(&*lease.name().0);
+        self.call("release", &script).await
+    }
+
+    async fn list(&self, prefix: &str) -> Result<Vec<Held>, BackendError> {
+        let mut script = self.scripts.list.key(&self.names.all);
+        // No text in UTF-8 holds the byte 255, so every name with the prefix lies in front of it.
+        let end = [b"(", prefix.as_bytes(), b"\xff"].concat();
+        script.arg(&self.names.leases).arg(format!("[{prefix}")).arg(end);
+        let held: Vec<(String, String)> = self.call("list", &script).await?;
+        held.into_iter().map(|(name, grant)| held_by(name, &grant)).collect()
+    }
+}
+
+/// What the key of a lease holds: the epoch and the holder, whose name may have spaces.
+fn grant(lease: &Lease) -> String {
+    format!("{} {}", lease.epoch().get(), lease.holder().0)
+}
+
+fn held_by(name: String, grant: &str) -> Result<Held, BackendError> {
+    match grant.split_once(' ') {
+        Some((_, holder)) => Ok(Held { name: LeaseName(name.into()), holder: Holder(holder.into()) }),
+        None => Err(BackendError::broken("list", format!("somebody else wrote to the key of the lease {name}"))),
+    }
+}
+
+/// Redis expires by whole milliseconds, and refuses none at all.
+fn millis(ttl: Duration) -> u64 {
+    u64::try_from(ttl.as_millis()).unwrap_or(u64::MAX).max(1)
+}
+
+/// The keys of a namespace.
+#[derive(Clone, Debug)]
+struct Names {
+    leases: String,
+    epochs: String,
+    all: String,
+}
+
+impl Names {
+    fn of(namespace: &Namespace) -> Self {
+        Self {
+            leases: format!("{{{namespace}}}:lease:"),
+            epochs: format!("{{{namespace}}}:epoch:"),
+            all: format!("{{{namespace}}}:leases"),
+        }
+    }
+
+    fn lease(&self, name: &LeaseName) -> String {
+        format!("{}{name}", self.leases)
+    }
+
+    fn epoch(&self, name: &LeaseName) -> String {
+        format!("{}{name}", self.epochs)
+    }
+}
+
+/// What Redis runs; it keeps them by their digests, and is sent a text again when it has forgotten it.
+#[derive(Clone, Debug)]
+struct Scripts {
+    acquire: Script,
+    renew: Script,
+    release: Script,
+    list: Script,
+}
+
+impl Scripts {
+    fn new() -> Self {
+        Self {
+            acquire: Script::new(include_str!("acquire.lua")),
+            renew: Script::new(include_str!("renew.lua")),
+            release: Script::new(include_str!("release.lua")),
+            list: Script::new(include_str!("list.lua")),
+        }
+    }
+}

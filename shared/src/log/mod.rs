@@ -15,12 +15,16 @@
 pub mod contract;
 mod embedded;
 pub mod floor;
+#[cfg(feature = "nats")]
+mod nats;
 
 use std::fmt;
 use std::future::Future;
 use std::time::Duration;
 
 pub use embedded::{EmbeddedLog, EmbeddedReader, LogOpenError};
+#[cfg(feature = "nats")]
+pub use nats::{NatsLog, NatsOpenError, NatsReader};
 use serde::{Deserialize, Serialize};
 
 use crate::clock::Timestamp;

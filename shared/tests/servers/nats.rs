@@ -1,0 +1,265 @@
+//! NATS keeps the laws of the log, and some promises of its own.
+
+use async_nats::HeaderMap;
+use async_nats::jetstream::stream::{Config, Info, Stream};
+use async_nats::jetstream::{self, Context};
+use bytes::Bytes;
+use shared::clock::{Clock, Timestamp};
+use shared::config::Namespace;
+use shared::coordinate::{Offset, Position, Version};
+use shared::event::{EncodedEvents, Recorded};
+use shared::id::{AccountId, Ids};
+use shared::log::{Extent, NatsLog, NatsOpenError, PartitionLog, PartitionReader, PublishError, ReadError};
+use shared::partition::{Partition, PartitionMap};
+use shared::store::FeedEntry;
+
+use crate::server::Server;
+
+const ONE: Partition = Partition::new(1);
+const TWO: Partition = Partition::new(2);
+
+fn ids() -> Ids {
+    Ids::new(Clock::system())
+}
+
+fn fresh() -> Namespace {
+    let id = ids().commit().uuid().simple().to_string();
+    format!("t{}", &id[1..]).parse().expect("a letter and hexadecimal digits")
+}
+
+async fn opened(namespace: &Namespace, partitions: u16) -> Result<NatsLog, NatsOpenError> {
+    let map = PartitionMap::new(partitions).expect("a number of partitions that a bank can have");
+    NatsLog::open(&Server::Nats.url(), namespace, map, ids()).await
+}
+
+async fn empty_log() -> (NatsLog, ()) {
+    (opened(&fresh(), 2).await.expect("a NATS that answers"), ())
+}
+
+shared::log_contract!(empty_log());
+
+async fn jetstream() -> Context {
+    jetstream::new(async_nats::connect(Server::Nats.url()).await.expect("a NATS that answers"))
+}
+
+async fn stream(namespace: &Namespace, partition: Partition) -> Stream {
+    jetstream()
+        .await
+        .get_stream(format!("{namespace}-balance-{}", partition.get()))
+        .await
+        .expect("a stream that exists")
+}
+
+async fn change(namespace: &Namespace, change: impl FnOnce(&mut Config)) -> Info {
+    let mut config = stream(namespace, ONE).await.cached_info().config.clone();
+    change(&mut config);
+    jetstream().await.update_stream(config).await.expect("a change the server takes")
+}
+
+fn entries(count: u64) -> Vec<FeedEntry> {
+    let recorded = |version| Recorded {
+        stream: AccountId::from_bytes([1; 16]),
+        first_version: Version::new(version),
+        time: Timestamp::EPOCH,
+        events: EncodedEvents { count: 1, json: Bytes::from_static(b"[{}]") },
+    };
+    (1..=count).map(|version| FeedEntry { position: Position::Number(version), recorded: recorded(version) }).collect()
+}
+
+async fn publish(log: &NatsLog, partition: Partition, count: u64) -> Extent {
+    let extent = log.extent(partition).await.expect("the extent");
+    log.publish(partition, &extent.incarnation, extent.last, &entries(count)).await.expect("a publish at the end");
+    log.extent(partition).await.expect("the extent")
+}
+
+/// Reads until the reader says where its partition moved.
+async fn moved(log: &NatsLog, life: &Extent, after: u64) -> (u64, Extent) {
+    let mut reader = match log.reader(ONE, &life.incarnation, Offset::new(after)).await {
+        Ok(reader) => reader,
+        Err(ReadError::Moved(extent)) => return (after, extent),
+        Err(ReadError::Backend(failure)) => panic!("{failure}"),
+    };
+    let mut reached = after;
+    loop {
+        match reader.next_batch(10).await {
+            Ok(records) => {
+                for record in records {
+                    assert_eq!(record.offset.get(), reached + 1);
+                    reached += 1;
+                }
+            }
+            Err(ReadError::Moved(extent)) => return (reached, extent),
+            Err(ReadError::Backend(failure)) => panic!("{failure}"),
+        }
+    }
+}
+
+#[tokio::test]
+async fn lives_offsets_and_records_are_still_there_when_the_log_is_opened_again() {
+    let namespace = fresh();
+    let log = opened(&namespace, 2).await.unwrap();
+    publish(&log, ONE, 9).await;
+    log.trim(ONE, Offset::new(4), Timestamp::from_micros(i64::MAX)).await.unwrap();
+    let before = [log.extent(ONE).await.unwrap(), publish(&log, TWO, 3).await];
+    drop(log);
+
+    let log = opened(&namespace, 2).await.unwrap();
+    assert_eq!([log.extent(ONE).await.unwrap(), log.extent(TWO).await.unwrap()], before);
+    let mut reader = log.reader(ONE, &before[0].incarnation, Offset::new(4)).await.unwrap();
+    assert_eq!(reader.next_batch(1).await.unwrap()[0].offset, Offset::new(5));
+}
+
+#[tokio::test]
+async fn another_number_of_partitions_is_refused_with_the_way_out_and_changes_nothing() {
+    let namespace = fresh();
+    let before = publish(&opened(&namespace, 2).await.unwrap(), ONE, 3).await;
+    let refusal = opened(&namespace, 3).await.unwrap_err();
+    assert!(matches!(&refusal, NatsOpenError::Partitions { stored, asked: 3, .. } if stored == "2"));
+    let text = refusal.to_string();
+    assert!(text.contains("start with 2") && text.contains("delete"), "{text}");
+    assert!(jetstream().await.get_stream(format!("{namespace}-balance-3")).await.is_err());
+    assert_eq!(opened(&namespace, 2).await.unwrap().extent(ONE).await.unwrap(), before);
+}
+
+#[tokio::test]
+async fn a_stream_of_somebody_else_is_left_alone() {
+    let namespace = fresh();
+    let theirs = Config { name: format!("{namespace}-balance-1"), ..Config::default() };
+    jetstream().await.create_stream(theirs).await.unwrap();
+    assert!(matches!(opened(&namespace, 1).await, Err(NatsOpenError::Foreign { .. })));
+    assert_eq!(stream(&namespace, ONE).await.cached_info().config.metadata.get("bank_partitions"), None);
+}
+
+#[tokio::test]
+async fn a_partition_the_log_does_not_have_is_refused() {
+    let (log, ()) = empty_log().await;
+    for number in [0, 3] {
+        assert!(log.extent(Partition::new(number)).await.is_err());
+    }
+}
+
+#[tokio::test]
+async fn a_full_partition_takes_nothing_of_a_batch_until_it_is_trimmed_or_renewed() {
+    let namespace = fresh();
+    let log = opened(&namespace, 1).await.unwrap();
+    change(&namespace, |config| config.max_messages_per_subject = 10).await;
+    let extent = publish(&log, ONE, 8).await;
+    for _ in 0..2 {
+        let refused = log.publish(ONE, &extent.incarnation, extent.last, &entries(3)).await;
+        assert!(matches!(refused, Err(PublishError::Full { .. })), "{refused:?}");
+        assert_eq!(log.extent(ONE).await.unwrap(), extent, "no part of the batch was taken");
+    }
+    log.trim(ONE, Offset::new(1), Timestamp::from_micros(i64::MAX)).await.unwrap();
+    assert_eq!(publish(&log, ONE, 3).await.last, Offset::new(11));
+    let renewed = log.renew(ONE, &extent.incarnation).await.unwrap();
+    assert_eq!(log.publish(ONE, &renewed.incarnation, renewed.last, &entries(10)).await.unwrap(), Offset::new(10));
+}
+
+/// A write that is published again soon after a renewal is stored again: nothing takes it for a repeat.
+#[tokio::test]
+async fn what_was_published_in_an_earlier_life_is_published_again_at_once() {
+    let (log, ()) = empty_log().await;
+    let mut life = publish(&log, ONE, 5).await;
+    for _ in 0..3 {
+        log.renew(ONE, &life.incarnation).await.unwrap();
+        life = publish(&log, ONE, 5).await;
+        assert_eq!(life.last, Offset::new(5));
+        let mut reader = log.reader(ONE, &life.incarnation, Offset::START).await.unwrap();
+        assert_eq!(reader.next_batch(1).await.unwrap().len(), 1);
+    }
+}
+
+#[tokio::test]
+async fn of_many_who_renew_at_once_one_begins_the_next_life() {
+    let namespace = fresh();
+    let logs = [opened(&namespace, 1).await.unwrap(), opened(&namespace, 1).await.unwrap()];
+    let ended = publish(&logs[0], ONE, 5).await;
+    let renewals = (0..8).map(|number: usize| logs[number % 2].renew(ONE, &ended.incarnation));
+    let lives = futures::future::try_join_all(renewals).await.unwrap();
+    assert!(lives.iter().all(|life| *life == lives[0] && life.incarnation != ended.incarnation), "{lives:?}");
+}
+
+#[tokio::test]
+async fn a_stream_that_was_deleted_is_made_again_with_another_life() {
+    let namespace = fresh();
+    let log = opened(&namespace, 1).await.unwrap();
+    let before = publish(&log, ONE, 5).await;
+    jetstream().await.delete_stream(format!("{namespace}-balance-1")).await.unwrap();
+    let conflict = log.publish(ONE, &before.incarnation, before.last, &entries(1)).await;
+    let Err(PublishError::Conflict(extent)) = conflict else { panic!("{conflict:?}") };
+    assert_ne!(extent.incarnation, before.incarnation);
+    assert_eq!(moved(&log, &before, 5).await, (5, extent.clone()));
+    assert_eq!(log.publish(ONE, &extent.incarnation, extent.last, &entries(2)).await.unwrap(), Offset::new(2));
+}
+
+#[tokio::test]
+async fn a_stream_that_was_emptied_by_hand_begins_another_life() {
+    let namespace = fresh();
+    let log = opened(&namespace, 1).await.unwrap();
+    let before = publish(&log, ONE, 5).await;
+    stream(&namespace, ONE).await.purge().await.unwrap();
+    let extent = log.extent(ONE).await.unwrap();
+    assert_ne!(extent.incarnation, before.incarnation);
+    assert_eq!((extent.trimmed, extent.last), (Offset::START, Offset::START));
+    assert_eq!(publish(&log, ONE, 2).await.last, Offset::new(2));
+}
+
+/// Law N5
+#[tokio::test]
+async fn a_hole_or_a_foreign_message_ends_the_life_instead_of_being_skipped() {
+    let namespace = fresh();
+    let log = opened(&namespace, 1).await.unwrap();
+    let before = publish(&log, ONE, 5).await;
+    let raw = stream(&namespace, ONE).await;
+    let third = raw.get_first_raw_message_by_subject(format!("{namespace}.balance.1"), 1).await.unwrap().sequence + 2;
+    assert!(raw.delete_message(third).await.unwrap());
+    let (reached, holed) = moved(&log, &before, 0).await;
+    assert_eq!(reached, 2);
+    assert_ne!(holed.incarnation, before.incarnation);
+
+    publish(&log, ONE, 2).await;
+    jetstream()
+        .await
+        .publish(format!("{namespace}.balance.1"), Bytes::from_static(b"hello"))
+        .await
+        .unwrap()
+        .await
+        .unwrap();
+    let (reached, foreign) = moved(&log, &holed, 0).await;
+    assert_eq!(reached, 2);
+    assert_ne!(foreign.incarnation, holed.incarnation);
+    assert_eq!((foreign.trimmed, foreign.last), (Offset::START, Offset::START));
+}
+
+/// What any client of NATS finds.
+#[tokio::test]
+async fn a_message_has_a_json_body_and_headers_that_anybody_can_read() {
+    let namespace = fresh();
+    let log = opened(&namespace, 1).await.unwrap();
+    let extent = publish(&log, ONE, 1).await;
+    let subject = format!("{namespace}.balance.1");
+    let found = stream(&namespace, ONE).await.get_last_raw_message_by_subject(&subject).await.unwrap();
+    let body: serde_json::Value = serde_json::from_slice(&found.payload).unwrap();
+    assert_eq!(body["stream"], "01010101-0101-0101-0101-010101010101");
+    assert_eq!((&body["first_version"], &body["events"]), (&1.into(), &serde_json::json!([{}])));
+    let header = |headers: &HeaderMap, name: &str| headers.get(name).unwrap().as_str().to_owned();
+    assert_eq!(header(&found.headers, "Bank-Incarnation"), &*extent.incarnation.0);
+    assert_eq!(header(&found.headers, "Bank-Position"), r#"{"number":1}"#);
+    assert_eq!(header(&found.headers, "Bank-Events"), "1");
+    assert!(header(&found.headers, "Nats-Msg-Id").starts_with("01010101-0101-0101-0101-010101010101/1/"));
+}
+
+#[tokio::test]
+async fn trimming_stops_in_front_of_the_first_record_that_is_too_young() {
+    let (log, ()) = empty_log().await;
+    publish(&log, ONE, 100).await;
+    let clock = Clock::system();
+    let between = clock.now().plus(std::time::Duration::from_millis(1));
+    while clock.now() <= between {
+        tokio::task::yield_now().await;
+    }
+    publish(&log, ONE, 100).await;
+    assert_eq!(log.trim(ONE, Offset::new(150), between).await.unwrap(), 100);
+    assert_eq!(log.trim(ONE, Offset::new(150), Timestamp::from_micros(i64::MAX)).await.unwrap(), 50);
+    assert_eq!(log.extent(ONE).await.unwrap().trimmed, Offset::new(150));
+}

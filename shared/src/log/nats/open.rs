@@ -1,0 +1,173 @@
+//! The connection, and the streams a log needs.
+
+use std::collections::HashMap;
+use std::time::Duration;
+
+use async_nats::jetstream::context::CreateStreamErrorKind;
+use async_nats::jetstream::stream::{Config, DiscardPolicy, Info, RetentionPolicy, StorageType};
+use async_nats::jetstream::{Context, ContextBuilder, ErrorCode};
+use async_nats::{ConnectOptions, Event};
+use futures::{StreamExt, TryStreamExt};
+use tokio::time::timeout;
+use tracing::{debug, info, warn};
+
+use super::failure::CALL_MAX;
+use super::{Names, Shared};
+use crate::error::BackendError;
+
+/// How many records a partition holds at most, as many as an embedded one.
+const RECORDS_MAX: i64 = 10_000_000;
+
+/// How often the connection is tried, so that a peer that went away without a word is noticed.
+const PING_EVERY: Duration = Duration::from_secs(5);
+
+/// How long the client waits before it connects again.
+const RECONNECT_WAIT: Duration = Duration::from_millis(250);
+
+/// The shortest the server allows: the ids of messages never repeat, so there is nothing to remember.
+const DUPLICATE_WINDOW: Duration = Duration::from_millis(100);
+
+/// How many streams are looked at or made at the same time.
+const STREAMS_AT_ONCE: usize = 8;
+
+/// Where a stream notes how many partitions its log has.
+const PARTITIONS: &str = "bank_partitions";
+
+/// Why a log was not opened; nothing that existed was changed.
+#[derive(Debug, thiserror::Error)]
+pub enum NatsOpenError {
+    /// Another number of partitions would find the records of many accounts in the wrong place.
+    #[error(
+        "the stream {stream} was made for {stored} partitions, not {asked}: start with {stored}, or delete the streams \
+         of its partitions (nats stream rm) to begin with {asked}; nothing is lost by that, the workers read from the \
+         store what they still need"
+    )]
+    Partitions {
+        /// The stream.
+        stream: String,
+        /// How many partitions it was made for.
+        stored: String,
+        /// How many were asked for.
+        asked: u16,
+    },
+    /// A stream has the name of a partition, and is something else.
+    #[error("the stream {stream} {reason}: rename or delete it (nats stream rm), or choose another namespace")]
+    Foreign {
+        /// The stream.
+        stream: String,
+        /// What is wrong with it.
+        reason: &'static str,
+    },
+    /// The server is too old.
+    #[error("the server at {server} has version {version}: it needs NATS 2.12 or newer, for atomic batches")]
+    TooOld {
+        /// Which server.
+        server: String,
+        /// What it says it is.
+        version: String,
+    },
+    /// The server does not answer, or refuses.
+    #[error(transparent)]
+    Backend(#[from] BackendError),
+}
+
+pub(super) async fn connect(url: &str) -> Result<Context, NatsOpenError> {
+    let options = ConnectOptions::new()
+        .name("bank")
+        .connection_timeout(CALL_MAX)
+        .request_timeout(Some(CALL_MAX))
+        .ping_interval(PING_EVERY)
+        .reconnect_delay_callback(|_| RECONNECT_WAIT)
+        .event_callback(|event| async move { note(&event) });
+    let client = match timeout(CALL_MAX, options.connect(url)).await {
+        Ok(client) => client.map_err(|error| BackendError::not_done("open", error))?,
+        Err(elapsed) => return Err(BackendError::not_done("open", elapsed).into()),
+    };
+    if !client.is_server_compatible(2, 12, 0) {
+        let server = client.server_info();
+        return Err(NatsOpenError::TooOld { server: server.host, version: server.version });
+    }
+    Ok(ContextBuilder::new().timeout(CALL_MAX).build(client))
+}
+
+fn note(event: &Event) {
+    match event {
+        Event::Connected => info!("connected to nats"),
+        Event::Disconnected => warn!("connection to nats lost"),
+        Event::SlowConsumer(_) => warn!("nats delivered faster than was read, what was dropped is read again"),
+        Event::LameDuckMode | Event::Draining | Event::Closed | Event::ServerError(_) | Event::ClientError(_) => {
+            debug!(%event, "nats connection");
+        }
+    }
+}
+
+/// Checks the streams of all partitions, and makes those that are missing. The first one is looked at alone, so that a
+/// log with another number of partitions gets none of ours.
+pub(super) async fn streams(shared: &Shared) -> Result<(), NatsOpenError> {
+    let Some((first, others)) = shared.names.split_first() else { return Ok(()) };
+    take(shared, first).await?;
+    futures::stream::iter(others)
+        .map(|names| take(shared, names))
+        .buffer_unordered(STREAMS_AT_ONCE)
+        .try_collect::<()>()
+        .await
+}
+
+async fn take(shared: &Shared, names: &Names) -> Result<(), NatsOpenError> {
+    match shared.info("open", names).await? {
+        Some(info) => check(shared, names, &info),
+        None => Ok(create(shared, names).await?),
+    }
+}
+
+fn check(shared: &Shared, names: &Names, info: &Info) -> Result<(), NatsOpenError> {
+    let (stored, wanted) = (&info.config, config(shared, names));
+    let foreign = |reason| Err(NatsOpenError::Foreign { stream: names.stream.clone(), reason });
+    let Some(partitions) = stored.metadata.get(PARTITIONS) else { return foreign("was not made by a bank") };
+    let asked = shared.partitions.partitions();
+    if *partitions != asked.to_string() {
+        return Err(NatsOpenError::Partitions { stream: names.stream.clone(), stored: partitions.clone(), asked });
+    }
+    if stored.subjects != wanted.subjects {
+        return foreign("has other subjects than a partition");
+    }
+    if stored.discard != wanted.discard || stored.retention != wanted.retention {
+        return foreign("forgets records by itself");
+    }
+    if !stored.allow_atomic_publish {
+        return foreign("takes no atomic batches");
+    }
+    Ok(())
+}
+
+/// Makes the stream of a partition; harmless if somebody else does so at the same time.
+pub(super) async fn create(shared: &Shared, names: &Names) -> Result<(), BackendError> {
+    match timeout(CALL_MAX, shared.jetstream.create_stream(config(shared, names))).await {
+        Ok(Ok(_)) => Ok(()),
+        Ok(Err(error)) if exists(&error.kind()) => Ok(()),
+        Ok(Err(error)) => Err(BackendError::unknown("create stream", error)),
+        Err(elapsed) => Err(BackendError::unknown("create stream", elapsed)),
+    }
+}
+
+fn exists(refusal: &CreateStreamErrorKind) -> bool {
+    matches!(refusal, CreateStreamErrorKind::JetStream(error) if error.error_code() == ErrorCode::STREAM_NAME_EXIST)
+}
+
+fn config(shared: &Shared, names: &Names) -> Config {
+    Config {
+        name: names.stream.clone(),
+        description: Some("records of one partition of a bank".to_owned()),
+        subjects: vec![names.records.clone(), names.beginnings.clone()],
+        storage: StorageType::File,
+        retention: RetentionPolicy::Limits,
+        // For each subject, so that a life can begin in a full partition.
+        max_messages_per_subject: RECORDS_MAX,
+        discard: DiscardPolicy::New,
+        discard_new_per_subject: true,
+        duplicate_window: DUPLICATE_WINDOW,
+        allow_atomic_publish: true,
+        metadata: HashMap::from([(PARTITIONS.to_owned(), shared.partitions.partitions().to_string())]),
+        ..Config::default()
+    }
+}

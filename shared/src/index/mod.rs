@@ -15,6 +15,9 @@ mod balance;
 mod checkpoint;
 #[cfg(any(test, feature = "contract"))]
 pub mod contract;
+mod cursor;
+#[cfg(feature = "elasticsearch")]
+mod elastic;
 mod embedded;
 mod query;
 
@@ -22,6 +25,8 @@ use std::future::Future;
 
 pub use balance::{AccountStatus, Balance};
 pub use checkpoint::{Checkpoint, Phase};
+#[cfg(feature = "elasticsearch")]
+pub use elastic::{ElasticIndex, ElasticUrlError};
 pub use embedded::EmbeddedIndex;
 pub use query::{BalancePage, BalanceQuery, Cursor, PAGE_DEFAULT, PAGE_MAX, Sort};
 use serde::{Deserialize, Serialize};

@@ -14,7 +14,6 @@
 //! fills the table would write each of their pages again and again and take more than a minute. Queries go on meanwhile
 //! and see the old generation; writes wait.
 
-mod cursor;
 mod generation;
 mod read;
 mod row;
@@ -23,6 +22,7 @@ mod write;
 
 use rusqlite::Connection;
 
+use super::cursor;
 use super::{
     Applied, ApplyError, Balance, BalanceIndex, BalancePage, BalanceQuery, Checkpoint, Generation, Generations, Loaded,
     Parked, Projected, PromoteError, QueryError, Seal,

@@ -3,8 +3,8 @@
 use rusqlite::Connection;
 use rusqlite::types::Value;
 
-use super::cursor::{self, Place, SortValue};
 use super::row::{self, COLUMNS, table};
+use crate::index::cursor::{self, Place, SortValue};
 use crate::index::{Balance, BalancePage, BalanceQuery, Generation, Sort};
 
 /// A statement and its values. Only texts of this program stand in the statement; whatever a caller says is a value.

@@ -1,5 +1,5 @@
-use super::cursor::{Place, SortValue};
 use super::*;
+use crate::index::cursor::{Place, SortValue};
 use crate::index::{AccountStatus, Sort};
 use crate::money::Money;
 use crate::owner::Owner;

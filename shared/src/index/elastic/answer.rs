@@ -1,0 +1,137 @@
+//! What a call to Elasticsearch came to. The driver takes an answer of any status for a success.
+
+use std::io;
+
+use elasticsearch::Error;
+use elasticsearch::http::response::Response;
+use serde::Deserialize;
+use serde::de::DeserializeOwned;
+
+use crate::error::{BackendError, Retry};
+
+/// Why a call has no result.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum Failure {
+    /// Elasticsearch refused.
+    #[error("{status} {kind}: {reason}")]
+    Refused {
+        /// The HTTP status.
+        status: u16,
+        /// The type of its exception, such as `index_not_found_exception`.
+        kind: String,
+        /// Its words; about indices, never about the content of documents.
+        reason: String,
+    },
+    /// There is no answer, or none that can be read.
+    #[error("{}", causes(.0))]
+    Silent(#[source] Error),
+    /// Not every node has confirmed a change: it may take effect later.
+    #[error("not acknowledged by all nodes in time")]
+    Unacknowledged,
+    /// An answer that this release does not understand.
+    #[error("an answer that cannot be read: {0}")]
+    Unreadable(String),
+}
+
+/// The driver's error says only that a request failed; why is in its causes.
+fn causes(error: &Error) -> String {
+    let causes = std::iter::successors(Some(error as &dyn std::error::Error), |error| error.source());
+    causes.map(ToString::to_string).collect::<Vec<_>>().join(": ")
+}
+
+impl Failure {
+    /// Whether the index, alias or document that was named does not exist.
+    pub(super) const fn is_absence(&self) -> bool {
+        matches!(self, Self::Refused { status: 404, .. })
+    }
+
+    /// Whether a version or an entry was in the way.
+    pub(super) const fn is_conflict(&self) -> bool {
+        matches!(self, Self::Refused { status: 409, .. })
+    }
+
+    /// Whether an index of this name exists already.
+    pub(super) fn is_taken(&self) -> bool {
+        matches!(self, Self::Refused { kind, .. } if kind == "resource_already_exists_exception")
+    }
+
+    /// For the caller of the port. Statuses that are known to come before any effect are listed; no other is.
+    pub(super) fn backend(self, operation: &'static str) -> BackendError {
+        match &self {
+            Self::Refused { status: 429, .. } => BackendError::not_done(operation, self),
+            Self::Refused { status: 400 | 401 | 403 | 404 | 405 | 406 | 413, .. } => {
+                BackendError::broken(operation, self)
+            }
+            Self::Silent(error) if is_unreachable(error) => BackendError::not_done(operation, self),
+            Self::Unreadable(_) => BackendError { retry: Retry::Never, ..BackendError::unknown(operation, self) },
+            Self::Refused { .. } | Self::Silent(_) | Self::Unacknowledged => BackendError::unknown(operation, self),
+        }
+    }
+}
+
+/// Whether no connection came about, so that nothing was sent.
+fn is_unreachable(error: &Error) -> bool {
+    let mut causes = std::iter::successors(Some(error as &dyn std::error::Error), |error| error.source());
+    causes.any(|cause| {
+        cause.downcast_ref::<io::Error>().is_some_and(|error| error.kind() == io::ErrorKind::ConnectionRefused)
+    })
+}
+
+#[derive(Deserialize)]
+struct Refusal {
+    error: Exception,
+}
+
+#[derive(Deserialize)]
+#[serde(untagged)]
+enum Exception {
+    Typed {
+        #[serde(rename = "type")]
+        kind: String,
+        #[serde(default)]
+        reason: String,
+    },
+    Plain(String),
+}
+
+/// The answer to a call, read as what it should be.
+pub(super) async fn answer<T: DeserializeOwned>(sent: Result<Response, Error>) -> Result<T, Failure> {
+    let response = sent.map_err(Failure::Silent)?;
+    let status = response.status_code();
+    if status.is_success() {
+        return response.json().await.map_err(Failure::Silent);
+    }
+    let text = response.text().await.map_err(Failure::Silent)?;
+    let (kind, reason) = match serde_json::from_str::<Refusal>(&text) {
+        Ok(Refusal { error: Exception::Typed { kind, reason } }) => (kind, reason),
+        Ok(Refusal { error: Exception::Plain(reason) }) => (String::new(), reason),
+        Err(_) => (String::new(), "without an explanation".to_owned()),
+    };
+    Err(Failure::Refused { status: status.as_u16(), kind, reason })
+}
+
+/// The answer to a question for one document, which also has a content when the document is not there.
+pub(super) async fn found<T: DeserializeOwned>(sent: Result<Response, Error>) -> Result<T, Failure> {
+    match sent {
+        Ok(response) if response.status_code().as_u16() == 404 => response.json().await.map_err(Failure::Silent),
+        sent => answer(sent).await,
+    }
+}
+
+/// The answer to a call whose content does not matter.
+pub(super) async fn done(sent: Result<Response, Error>) -> Result<(), Failure> {
+    answer::<serde::de::IgnoredAny>(sent).await.map(|_| ())
+}
+
+/// The answer to a change of what the cluster looks like.
+#[derive(Deserialize)]
+pub(super) struct Acknowledgement {
+    pub(super) acknowledged: bool,
+    /// Of a block: whether writes under way have ended.
+    #[serde(default = "yes")]
+    pub(super) shards_acknowledged: bool,
+}
+
+const fn yes() -> bool {
+    true
+}

@@ -1,0 +1,69 @@
+//! Settings and mappings of the three kinds of index. Nobody's template has a say in them: they are part of the call
+//! that makes the index.
+
+use serde_json::{Value, json};
+
+/// How far a search may be behind. Said explicitly, because an index without it stops refreshing when nobody searches.
+const REFRESH: &str = "1s";
+
+/// One shard, so that a bulk is refused or taken as a whole by a seal; a copy of it as soon as there is a second node.
+/// Every acknowledged write is on disk.
+fn settings(refresh: &str, hidden: bool) -> Value {
+    json!({
+        "number_of_shards": 1,
+        "auto_expand_replicas": "0-1",
+        "refresh_interval": refresh,
+        "translog.durability": "request",
+        "hidden": hidden,
+    })
+}
+
+/// An index of documents, which takes writes through the alias `open`.
+///
+/// Times keep their microseconds in the document itself, which is returned as it was written; only sorting by them
+/// rounds to milliseconds.
+pub(super) fn documents(open: &str) -> Value {
+    json!({
+        "settings": settings(REFRESH, false),
+        "aliases": { open: { "is_hidden": true } },
+        "mappings": {
+            "dynamic": "strict",
+            "properties": {
+                "id": { "type": "keyword" },
+                "slot": { "type": "short" },
+                "event_id": { "type": "keyword" },
+                "owner": { "type": "keyword", "fields": { "keyword": { "type": "keyword" } } },
+                "status": { "type": "keyword" },
+                "currency": { "type": "keyword" },
+                "balance": { "type": "long" },
+                "version": { "type": "long" },
+                "opened_at": { "type": "date", "format": "strict_date_optional_time" },
+                "updated_at": { "type": "date", "format": "strict_date_optional_time" },
+            },
+        },
+    })
+}
+
+/// An index of checkpoints and parked accounts. Only the list of parked accounts searches it, and refreshes it first.
+pub(super) fn work(open: &str) -> Value {
+    json!({
+        "settings": settings("-1", true),
+        "aliases": { open: { "is_hidden": true } },
+        "mappings": {
+            "dynamic": "strict",
+            "properties": {
+                "account": { "type": "keyword" },
+                "slot": { "type": "short" },
+                "at": { "type": "long" },
+                "reason": { "type": "keyword", "index": false, "doc_values": false },
+                "since": { "type": "date", "format": "strict_date_optional_time" },
+                "checkpoint": { "type": "object", "enabled": false },
+            },
+        },
+    })
+}
+
+/// The index of the one document whose version counts the generations.
+pub(super) fn state() -> Value {
+    json!({ "settings": settings("-1", true), "mappings": { "dynamic": "strict" } })
+}

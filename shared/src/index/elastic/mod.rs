@@ -1,0 +1,193 @@
+//! The index in Elasticsearch, version 8, for queries of the bank, of Kibana and of anybody's `curl`.
+//!
+//! Queries go to one alias, such as `balance`, over one index `balance-000001`, one document for an account. Beside it
+//! stands a hidden index `balance-000001-work` with the checkpoints and the parked accounts of that generation.
+//!
+//! X1  Three calls, one after the other: the documents, the parked accounts, the checkpoint. Each is on disk when it is
+//!     answered.
+//! X2  The external version of a document is the account's version, so Elasticsearch skips what is equal or lower. The
+//!     answer "conflict" means "stale" and is no failure.
+//! X3  The external version of a checkpoint is its epoch, and an equal one is taken. A worker that lost its lease is
+//!     told so by its first checkpoint; the documents beside it were written all the same, or skipped, which is
+//!     harmless (law X2). A checkpoint that comes late under the same epoch can put the place back, never forward.
+//! X4  An alias has at most one write index, and `promote` makes the new generation the write index. So the one call
+//!     that turns the queries is refused while another generation is active, also when two jobs call it at once.
+//! X5  Writes go through an alias of their own, `balance-000001-open`. A seal takes it away and puts the alias
+//!     `balance-000001-sealed-by-<seal>` in its place, in one comparing call; then a write block waits for the writes
+//!     that had come through before.
+//! X6  A write names the alias and asks that it be one, so it does not make an index again that is gone.
+//!
+//! What Elasticsearch compares and sets in one step is a change of aliases: taking one away that must be there refuses
+//! the whole call if it is not. So seals are aliases, and `promote` compares the active generation, its seal and the
+//! new state in one call. Three things are not atomic:
+//!
+//! - The write block of a seal cannot be set or lifted under a condition. The lifting of a seal that is over may come
+//!   late, when the next seal is there already. That seal's alias keeps refusing writes; only a write that entered
+//!   Elasticsearch before the seal, and was delayed for as long, could still pass. A block that comes so late that no
+//!   seal is left makes writes fail, which is loud: `PUT balance-000001/_settings {"index.blocks.write": null}`.
+//! - `discard` looks whether the generation is active before it deletes the index. One job at a time promotes and
+//!   discards, and a view that is lost in spite of that is restored from the store.
+//! - A number is drawn before its indices are made. If that ends between the two, an empty index is left, hidden or to
+//!   be discarded, and the number is not used again.
+//!
+//! A seal stops documents alone. Checkpoints and parked accounts are written through another alias, since what they
+//! say stays true under a seal.
+//!
+//! A plain index of the alias's name, made by hand, is no generation: queries say that there is none, and the first
+//! `promote` replaces it by the alias in the same call. A search is up to a second behind, everything asked by id is
+//! not. Only the official driver speaks to Elasticsearch; it has no time limits of its own, so one is set for all calls.
+
+mod answer;
+mod generation;
+mod layout;
+mod names;
+mod read;
+mod write;
+
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+use elasticsearch::Elasticsearch;
+use elasticsearch::http::Url;
+use elasticsearch::http::transport::{SingleNodeConnectionPool, TransportBuilder};
+use elasticsearch::params::VersionType;
+
+use self::answer::Failure;
+use self::names::Names;
+use super::{
+    Applied, ApplyError, Balance, BalanceIndex, BalancePage, BalanceQuery, Checkpoint, Generation, Generations, Loaded,
+    Parked, Projected, PromoteError, QueryError, Seal,
+};
+use crate::config::Namespace;
+use crate::coordinate::Version;
+use crate::error::BackendError;
+use crate::id::AccountId;
+use crate::partition::{Partition, SlotRange};
+
+/// How long any call may take: a bulk of full size on a busy node takes a few seconds.
+const CALL_MAX: Duration = Duration::from_secs(15);
+
+/// Why a URL cannot be one of Elasticsearch. It is not quoted, since it may hold a password.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("the URL of Elasticsearch must be like http://localhost:9200: {0}")]
+pub struct ElasticUrlError(Box<str>);
+
+/// The index of a bank in Elasticsearch. Clones share its connections.
+#[derive(Clone)]
+pub struct ElasticIndex {
+    client: Elasticsearch,
+    names: Arc<Names>,
+}
+
+/// The driver would show the password of the URL.
+impl fmt::Debug for ElasticIndex {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ElasticIndex").field("names", &self.names).finish_non_exhaustive()
+    }
+}
+
+impl ElasticIndex {
+    /// The index of this bank on the server of the URL. Nothing is sent yet: a server that is down now may be up later.
+    ///
+    /// # Errors
+    /// [`ElasticUrlError`] if the URL is none, or not of HTTP.
+    pub fn new(url: &str, namespace: &Namespace) -> Result<Self, ElasticUrlError> {
+        let url = Url::parse(url).map_err(|error| ElasticUrlError(error.to_string().into()))?;
+        if !matches!(url.scheme(), "http" | "https") || !url.has_host() {
+            return Err(ElasticUrlError("not http:// or https://".into()));
+        }
+        let transport = TransportBuilder::new(SingleNodeConnectionPool::new(url)).timeout(CALL_MAX).disable_proxy();
+        let transport = transport.build().map_err(|error| ElasticUrlError(error.to_string().into()))?;
+        Ok(Self { client: Elasticsearch::new(transport), names: Arc::new(Names::of(namespace)) })
+    }
+}
+
+impl BalanceIndex for ElasticIndex {
+    async fn generations(&self) -> Result<Generations, BackendError> {
+        self.all_generations().await.map_err(|failure| failure.backend("generations"))
+    }
+
+    async fn create(&self) -> Result<Generation, BackendError> {
+        self.create_generation().await
+    }
+
+    async fn prepare(&self, generation: Generation) -> Result<(), ApplyError> {
+        self.prepare_generation(generation).await
+    }
+
+    async fn promote(&self, generation: Generation, expected: Option<(Generation, Seal)>) -> Result<(), PromoteError> {
+        self.promote_generation(generation, expected).await
+    }
+
+    async fn seal(&self, generation: Generation, seal: Seal) -> Result<(), ApplyError> {
+        self.seal_generation(generation, seal).await
+    }
+
+    async fn unseal(&self, generation: Generation, seal: Seal) -> Result<(), BackendError> {
+        self.unseal_generation(generation, seal).await.map_err(|failure| failure.backend("unseal"))
+    }
+
+    async fn discard(&self, generation: Generation) -> Result<(), BackendError> {
+        self.discard_generation(generation).await.map_err(|failure| failure.backend("discard"))
+    }
+
+    async fn apply(&self, generation: Generation, projected: Projected) -> Result<Applied, ApplyError> {
+        let Projected { balances, parked, checkpoint } = projected;
+        let applied = self.write_documents("apply", generation, &balances, VersionType::External).await?;
+        self.park(generation, parked).await?;
+        if let Some(checkpoint) = checkpoint {
+            self.note(generation, checkpoint).await?;
+        }
+        Ok(applied)
+    }
+
+    async fn repair(&self, generation: Generation, balances: Vec<Balance>) -> Result<(), ApplyError> {
+        self.write_documents("repair", generation, &balances, VersionType::ExternalGte).await.map(|_| ())
+    }
+
+    async fn unpark(&self, generation: Generation, accounts: &[AccountId]) -> Result<(), ApplyError> {
+        self.unpark_accounts(generation, accounts).await
+    }
+
+    async fn checkpoint(
+        &self,
+        generation: Generation,
+        partition: Partition,
+    ) -> Result<Option<Checkpoint>, BackendError> {
+        self.stored_checkpoint(generation, partition).await.map_err(|failure| failure.backend("checkpoint"))
+    }
+
+    async fn load(&self, generation: Generation, accounts: &[AccountId]) -> Result<Vec<Loaded>, BackendError> {
+        self.load_accounts(generation, accounts).await.map_err(|failure| failure.backend("load"))
+    }
+
+    async fn versions(
+        &self,
+        generation: Generation,
+        slots: SlotRange,
+        after: Option<AccountId>,
+        limit: usize,
+    ) -> Result<Vec<(AccountId, Version)>, BackendError> {
+        let listed: Result<_, Failure> = self.list_versions(generation, slots, after, limit).await;
+        listed.map_err(|failure| failure.backend("versions"))
+    }
+
+    async fn parked(
+        &self,
+        generation: Generation,
+        slots: SlotRange,
+        after: Option<AccountId>,
+        limit: usize,
+    ) -> Result<Vec<Parked>, BackendError> {
+        self.list_parked(generation, slots, after, limit).await.map_err(|failure| failure.backend("parked"))
+    }
+
+    async fn get(&self, account: AccountId) -> Result<Option<Balance>, QueryError> {
+        self.get_balance(account).await
+    }
+
+    async fn search(&self, query: &BalanceQuery) -> Result<BalancePage, QueryError> {
+        self.search_balances(query).await
+    }
+}

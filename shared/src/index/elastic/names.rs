@@ -1,0 +1,94 @@
+//! What the indices and aliases of one bank are called.
+
+use uuid::Uuid;
+
+use crate::config::Namespace;
+use crate::index::{Generation, Seal};
+
+/// The names that are built on the alias of queries, such as `balance`.
+#[derive(Debug)]
+pub(super) struct Names {
+    alias: String,
+}
+
+impl Names {
+    pub(super) fn of(namespace: &Namespace) -> Self {
+        Self { alias: namespace.balance_alias() }
+    }
+
+    /// What queries are sent to.
+    pub(super) fn alias(&self) -> &str {
+        &self.alias
+    }
+
+    /// Every index that may hold a generation; also others, which [`Self::generation`] tells apart.
+    pub(super) fn pattern(&self) -> String {
+        format!("{}-*", self.alias)
+    }
+
+    /// The documents of a generation.
+    pub(super) fn documents(&self, generation: Generation) -> String {
+        format!("{}-{generation}", self.alias)
+    }
+
+    /// The checkpoints and parked accounts of a generation.
+    pub(super) fn work(&self, generation: Generation) -> String {
+        format!("{}-work", self.documents(generation))
+    }
+
+    /// The alias that documents are written through; it is there while the generation is not sealed.
+    pub(super) fn open(&self, generation: Generation) -> String {
+        format!("{}-open", self.documents(generation))
+    }
+
+    /// The alias that checkpoints and parked accounts are written through.
+    pub(super) fn open_work(&self, generation: Generation) -> String {
+        format!("{}-open", self.work(generation))
+    }
+
+    /// The alias that stands for a seal.
+    pub(super) fn sealed(&self, generation: Generation, seal: Seal) -> String {
+        format!("{}{}", self.sealed_by(generation), seal.0.as_hyphenated())
+    }
+
+    fn sealed_by(&self, generation: Generation) -> String {
+        format!("{}-sealed-by-", self.documents(generation))
+    }
+
+    /// Where the number of the newest generation is kept.
+    pub(super) fn state(&self) -> String {
+        format!("{}-state", self.alias)
+    }
+
+    /// The generation whose documents an index holds.
+    pub(super) fn generation(&self, index: &str) -> Option<Generation> {
+        let number = index.strip_prefix(&self.alias)?.strip_prefix('-')?;
+        let generation = Generation(number.parse().ok()?);
+        (generation.to_string() == number).then_some(generation)
+    }
+
+    /// The seal that an alias of a generation stands for.
+    pub(super) fn seal(&self, generation: Generation, alias: &str) -> Option<Seal> {
+        let seal = alias.strip_prefix(&self.sealed_by(generation))?;
+        Uuid::try_parse(seal).ok().map(Seal)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_name_is_read_as_what_it_was_made_of_and_no_other_is() {
+        let names = Names::of(&"bank".parse().unwrap());
+        let (generation, seal) = (Generation(12), Seal(Uuid::from_u128(7)));
+        assert_eq!(names.documents(generation), "balance-000012");
+        assert_eq!(names.generation("balance-000012"), Some(generation));
+        assert_eq!(names.generation("balance-1000000"), Some(Generation(1_000_000)));
+        assert_eq!(names.seal(generation, &names.sealed(generation, seal)), Some(seal));
+        assert_eq!(names.seal(Generation(13), &names.sealed(generation, seal)), None);
+        for other in ["balance", "balance-12", "balance-0000012", "balance-000012-work", "balance-balance-000012"] {
+            assert_eq!(names.generation(other), None, "{other}");
+        }
+    }
+}

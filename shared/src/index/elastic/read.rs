@@ -1,0 +1,268 @@
+//! What workers, the verifier and queries ask. What is asked by id is answered as of the last acknowledged write.
+
+use elasticsearch::{GetParts, MgetParts, SearchParts};
+use serde::Deserialize;
+use serde::de::DeserializeOwned;
+use serde_json::{Value, json};
+
+use super::ElasticIndex;
+use super::answer::{Failure, answer, found};
+use super::write::{CheckpointDocument, ParkedDocument};
+use crate::coordinate::Version;
+use crate::id::AccountId;
+use crate::index::cursor::{self, Place, SortValue};
+use crate::index::{Balance, BalancePage, BalanceQuery, Checkpoint, Generation, Loaded, Parked, QueryError, Sort};
+use crate::partition::{Partition, Slot, SlotRange};
+
+/// How many accounts are asked for at once: a question and an answer take less than 2 KiB each.
+const ACCOUNTS_AT_ONCE: usize = 2_000;
+
+pub(super) fn checkpoint_id(partition: Partition) -> String {
+    format!("checkpoint-{}", partition.get())
+}
+
+/// One document of an answer, or that it is not there.
+#[derive(Deserialize)]
+struct Got<T> {
+    #[serde(rename = "_index")]
+    index: Option<String>,
+    #[serde(rename = "_source")]
+    source: Option<T>,
+    error: Option<GotError>,
+}
+
+#[derive(Deserialize)]
+struct GotError {
+    #[serde(rename = "type")]
+    kind: String,
+}
+
+impl GotError {
+    fn is_missing_index(&self) -> bool {
+        self.kind == "index_not_found_exception"
+    }
+}
+
+impl<T> Got<T> {
+    /// An index that does not exist knows nothing of anybody.
+    fn found(self) -> Result<Option<T>, Failure> {
+        match self.error {
+            Some(error) if !error.is_missing_index() => {
+                Err(Failure::Refused { status: 503, kind: error.kind, reason: "a document was not read".to_owned() })
+            }
+            Some(_) | None => Ok(self.source),
+        }
+    }
+}
+
+/// Documents and parked accounts, in turn.
+#[derive(Deserialize)]
+struct GotMany {
+    #[serde(default)]
+    docs: Vec<Got<Value>>,
+}
+
+/// An answer to a search; an empty one is left out altogether.
+#[derive(Deserialize)]
+struct Found<H> {
+    #[serde(default = "Hits::none")]
+    hits: Hits<H>,
+}
+
+#[derive(Deserialize)]
+struct Hits<H> {
+    #[serde(default = "Vec::new")]
+    hits: Vec<H>,
+}
+
+impl<H> Hits<H> {
+    const fn none() -> Self {
+        Self { hits: Vec::new() }
+    }
+}
+
+#[derive(Deserialize)]
+struct Hit<T> {
+    #[serde(rename = "_source")]
+    source: T,
+}
+
+/// The version of a document is the account's.
+#[derive(Deserialize)]
+struct VersionHit {
+    #[serde(rename = "_id")]
+    account: AccountId,
+    #[serde(rename = "_version")]
+    version: Version,
+}
+
+impl ElasticIndex {
+    pub(super) async fn stored_checkpoint(
+        &self,
+        generation: Generation,
+        partition: Partition,
+    ) -> Result<Option<Checkpoint>, Failure> {
+        let (index, id) = (self.names.work(generation), checkpoint_id(partition));
+        match answer(self.client.get(GetParts::IndexId(&index, &id)).send().await).await {
+            Ok(got) => Ok(Got::<CheckpointDocument>::found(got)?.map(|found| found.checkpoint)),
+            Err(failure) if failure.is_absence() => Ok(None),
+            Err(failure) => Err(failure),
+        }
+    }
+
+    pub(super) async fn load_accounts(
+        &self,
+        generation: Generation,
+        accounts: &[AccountId],
+    ) -> Result<Vec<Loaded>, Failure> {
+        let (documents, work) = (self.names.documents(generation), self.names.work(generation));
+        let mut loaded = Vec::with_capacity(accounts.len());
+        for accounts in accounts.chunks(ACCOUNTS_AT_ONCE) {
+            let questions = accounts.iter().flat_map(|id| [&documents, &work].map(|index| (index, id)));
+            let docs: Vec<Value> = questions.map(|(index, id)| json!({ "_index": index, "_id": id })).collect();
+            let parts = &["docs.found", "docs._source", "docs.error.type"];
+            let asked = self.client.mget(MgetParts::None).filter_path(parts).body(json!({ "docs": docs }));
+            let GotMany { docs } = answer(asked.send().await).await?;
+            let mut got = docs.into_iter();
+            for _ in accounts {
+                let balance = read_next(&mut got)?;
+                let parked: Option<ParkedDocument> = read_next(&mut got)?;
+                loaded.push(Loaded { balance, parked: parked.map(Parked::from) });
+            }
+        }
+        Ok(loaded)
+    }
+
+    /// A refresh before the first page makes every acknowledged write part of the pages.
+    pub(super) async fn list_versions(
+        &self,
+        generation: Generation,
+        slots: SlotRange,
+        after: Option<AccountId>,
+        limit: usize,
+    ) -> Result<Vec<(AccountId, Version)>, Failure> {
+        let index = self.names.documents(generation);
+        if after.is_none() {
+            self.refresh(&index).await?;
+        }
+        let mut body = json!({
+            "size": limit,
+            "query": { "bool": { "filter": [of_slots(slots)] } },
+            "sort": [{ "slot": "asc" }, { "id": "asc" }],
+            "_source": false,
+            "version": true,
+        });
+        if let Some(after) = after {
+            body["search_after"] = json!([Slot::of(&after), after]);
+        }
+        let hits: Vec<VersionHit> = self.find(&index, &["hits.hits._id", "hits.hits._version"], body).await?;
+        Ok(hits.into_iter().map(|hit| (hit.account, hit.version)).collect())
+    }
+
+    pub(super) async fn list_parked(
+        &self,
+        generation: Generation,
+        slots: SlotRange,
+        after: Option<AccountId>,
+        limit: usize,
+    ) -> Result<Vec<Parked>, Failure> {
+        let index = self.names.work(generation);
+        self.refresh(&index).await?;
+        // Checkpoints have no slot.
+        let mut body = json!({
+            "size": limit,
+            "query": { "bool": { "filter": [of_slots(slots)] } },
+            "sort": [{ "account": "asc" }],
+        });
+        if let Some(after) = after {
+            body["search_after"] = json!([after]);
+        }
+        let hits: Vec<Hit<ParkedDocument>> = self.find(&index, &["hits.hits._source"], body).await?;
+        Ok(hits.into_iter().map(|hit| hit.source.into()).collect())
+    }
+
+    async fn find<H: DeserializeOwned>(&self, index: &str, parts: &[&str], body: Value) -> Result<Vec<H>, Failure> {
+        let indices = [index];
+        let asked = self.client.search(SearchParts::Index(&indices)).filter_path(parts).track_total_hits(false);
+        let found: Found<H> = answer(asked.allow_partial_search_results(false).body(body).send().await).await?;
+        Ok(found.hits.hits)
+    }
+
+    pub(super) async fn get_balance(&self, account: AccountId) -> Result<Option<Balance>, QueryError> {
+        let asked = self.client.get(GetParts::IndexId(self.names.alias(), &account.to_string())).send().await;
+        let got: Got<Value> = found(asked).await.map_err(|failure| failure.backend("get"))?;
+        let is_missing = got.error.as_ref().is_some_and(GotError::is_missing_index);
+        // Somebody's own index of that name is no generation.
+        if is_missing || got.index.as_deref() == Some(self.names.alias()) {
+            return Err(QueryError::NoGeneration);
+        }
+        let source = got.found().map_err(|failure| failure.backend("get"))?;
+        Ok(source.map(read).transpose().map_err(|failure: Failure| failure.backend("get"))?)
+    }
+
+    pub(super) async fn search_balances(&self, query: &BalanceQuery) -> Result<BalancePage, QueryError> {
+        let place = query.cursor.as_ref().map(|cursor| cursor::read(cursor, query.sort)).transpose()?;
+        let body = page(query, place.as_ref());
+        let backend = |failure: Failure| QueryError::from(failure.backend("search"));
+        let found: Vec<Hit<Balance>> = match self.find(self.names.alias(), &["hits.hits._source"], body).await {
+            Err(failure) if failure.is_absence() => return Err(QueryError::NoGeneration),
+            found => found.map_err(backend)?,
+        };
+        if found.is_empty() && self.is_alias_taken().await.map_err(backend)? {
+            return Err(QueryError::NoGeneration);
+        }
+        let mut balances: Vec<Balance> = found.into_iter().map(|hit| hit.source).collect();
+        let has_next = balances.len() > query.limit;
+        balances.truncate(query.limit);
+        let next = balances.last().filter(|_| has_next).map(|last| cursor::behind(last, query.sort));
+        Ok(BalancePage { balances, next })
+    }
+}
+
+fn read_next<T: DeserializeOwned>(got: &mut impl Iterator<Item = Got<Value>>) -> Result<Option<T>, Failure> {
+    let Some(next) = got.next() else { return Err(Failure::Unreadable("fewer documents than questions".to_owned())) };
+    next.found()?.map(read).transpose()
+}
+
+fn read<T: DeserializeOwned>(source: Value) -> Result<T, Failure> {
+    // What is wrong is told by place, not by value.
+    serde_json::from_value(source).map_err(|error| Failure::Unreadable(format!("{:?} error", error.classify())))
+}
+
+fn of_slots(slots: SlotRange) -> Value {
+    json!({ "range": { "slot": { "gte": slots.start, "lt": slots.end } } })
+}
+
+/// The question for a page and one document more, to know whether there is another page.
+fn page(query: &BalanceQuery, place: Option<&Place>) -> Value {
+    let mut filter = Vec::new();
+    if let Some(owner) = &query.owner {
+        filter.push(json!({ "term": { "owner": owner } }));
+    }
+    if let Some(bound) = query.balance_gt {
+        filter.push(json!({ "range": { "balance": { "gt": bound } } }));
+    }
+    if let Some(bound) = query.balance_lt {
+        filter.push(json!({ "range": { "balance": { "lt": bound } } }));
+    }
+    if let Some(status) = query.status {
+        filter.push(json!({ "term": { "status": status } }));
+    }
+    let (field, order) = match query.sort {
+        Sort::Owner => ("owner", "asc"),
+        Sort::OwnerDescending => ("owner", "desc"),
+        Sort::Balance => ("balance", "asc"),
+        Sort::BalanceDescending => ("balance", "desc"),
+    };
+    let mut body = json!({
+        "size": query.limit + 1,
+        "query": { "bool": { "filter": filter } },
+        "sort": [{ field: order }, { "id": order }],
+    });
+    match place {
+        Some(Place { value: SortValue::Owner(owner), account }) => body["search_after"] = json!([owner, account]),
+        Some(Place { value: SortValue::Balance(balance), account }) => body["search_after"] = json!([balance, account]),
+        None => {}
+    }
+    body
+}

@@ -1,8 +1,8 @@
 //! The four backends of a bank, as one thing to hand around.
 
-mod embedded;
+mod open;
 
-pub use embedded::{Embedded, OpenBackendsError};
+pub use open::{AnyBackends, OpenBackendsError};
 
 use crate::index::BalanceIndex;
 use crate::lease::LeaseStore;

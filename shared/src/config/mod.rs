@@ -11,7 +11,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use backend::UrlOf;
-pub use backend::{BackendUrl, BackendUrlError};
+pub use backend::{BackendUrlError, IndexUrl, LeaseUrl, LogUrl, ServerUrl, StoreUrl};
 use clap::{Args, ValueEnum};
 pub use namespace::{Namespace, NamespaceError};
 
@@ -42,23 +42,23 @@ pub struct Settings {
 pub struct BackendSettings {
     /// The event store, which is the only truth: `embedded:`, or `mongodb://…` in a build with servers
     #[arg(long, env = "BANK_STORE_URL", value_name = "URL", default_value = "embedded:",
-          value_parser = UrlOf::STORE, hide_env_values = true)]
-    pub store_url: BackendUrl,
+          value_parser = UrlOf::<StoreUrl>::new(), hide_env_values = true)]
+    pub store_url: StoreUrl,
 
     /// The bus between forwarder and workers: `embedded:`, or `nats://…` in a build with servers
     #[arg(long, env = "BANK_LOG_URL", value_name = "URL", default_value = "embedded:",
-          value_parser = UrlOf::LOG, hide_env_values = true)]
-    pub log_url: BackendUrl,
+          value_parser = UrlOf::<LogUrl>::new(), hide_env_values = true)]
+    pub log_url: LogUrl,
 
     /// The leases of partitions: `embedded:`, or `redis://…` in a build with servers
     #[arg(long, env = "BANK_LEASE_URL", value_name = "URL", default_value = "embedded:",
-          value_parser = UrlOf::LEASE, hide_env_values = true)]
-    pub lease_url: BackendUrl,
+          value_parser = UrlOf::<LeaseUrl>::new(), hide_env_values = true)]
+    pub lease_url: LeaseUrl,
 
     /// The projection people query: `embedded:`, or `http(s)://…` of Elasticsearch in a build with servers
     #[arg(long, env = "BANK_INDEX_URL", value_name = "URL", default_value = "embedded:",
-          value_parser = UrlOf::INDEX, hide_env_values = true)]
-    pub index_url: BackendUrl,
+          value_parser = UrlOf::<IndexUrl>::new(), hide_env_values = true)]
+    pub index_url: IndexUrl,
 
     /// The folder of the embedded backends; it is made when it is missing
     #[arg(long, env = "BANK_DATA", value_name = "FOLDER", default_value = "./data")]
@@ -209,7 +209,7 @@ mod tests {
     #[test]
     fn without_a_word_the_bank_is_embedded_and_local() {
         let settings = parse(&[]).unwrap();
-        assert_eq!(settings.backends.store_url, BackendUrl::Embedded);
+        assert_eq!(settings.backends.store_url, StoreUrl::Embedded);
         assert_eq!(settings.services.account_addr.to_string(), "127.0.0.1:8000");
         assert_eq!(settings.services.balance_addr.to_string(), "127.0.0.1:8030");
         assert_eq!(settings.pipeline.partitions, 8);

@@ -11,6 +11,7 @@
 //! Every balance written is a whole document at a version, and whoever writes version k has folded events 1 ..= k. So
 //! whichever writer wins, the document is the fold of a prefix of its stream.
 
+mod any;
 mod balance;
 mod checkpoint;
 #[cfg(any(test, feature = "contract"))]
@@ -23,6 +24,7 @@ mod query;
 
 use std::future::Future;
 
+pub use any::AnyIndex;
 pub use balance::{AccountStatus, Balance};
 pub use checkpoint::{Checkpoint, Phase};
 #[cfg(feature = "elasticsearch")]

@@ -11,6 +11,7 @@
 //! A holder counts its own deadline from the moment *before* it asked, on its own monotonic clock, so it always
 //! believes to have the lease for a shorter time than the backend does.
 
+mod any;
 #[cfg(any(test, feature = "contract"))]
 pub mod contract;
 mod embedded;
@@ -22,6 +23,7 @@ use std::fmt;
 use std::future::Future;
 use std::time::Duration;
 
+pub use any::AnyLeases;
 pub use embedded::EmbeddedLeases;
 #[cfg(feature = "redis")]
 pub use redis::RedisLeases;

@@ -11,6 +11,7 @@
 //! L4  A reader yields every record after its place exactly in offset order, or says that it cannot; it never skips.
 //! L5  A renewed partition is empty and has an incarnation it never had before.
 
+mod any;
 #[cfg(any(test, feature = "contract"))]
 pub mod contract;
 mod embedded;
@@ -22,6 +23,7 @@ use std::fmt;
 use std::future::Future;
 use std::time::Duration;
 
+pub use any::{AnyLog, AnyReader};
 pub use embedded::{EmbeddedLog, EmbeddedReader, LogOpenError};
 #[cfg(feature = "nats")]
 pub use nats::{NatsLog, NatsOpenError, NatsReader};

@@ -10,7 +10,7 @@ use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 use tracing::error;
 
-use crate::backends::{Embedded, OpenBackendsError};
+use crate::backends::{AnyBackends, OpenBackendsError};
 use crate::clock::Clock;
 use crate::config::Settings;
 use crate::id::Ids;
@@ -80,7 +80,7 @@ pub struct Process {
     /// What `/metrics` shows.
     pub metrics: MetricsReader,
     /// The data.
-    pub backends: Embedded,
+    pub backends: AnyBackends,
     /// Cancelled when the process is asked to stop.
     pub shutdown: CancellationToken,
 }
@@ -96,7 +96,7 @@ impl Process {
         let clock = Clock::system();
         let ids = Ids::new(clock.clone());
         let partitions = PartitionMap::new(settings.pipeline.partitions)?;
-        let backends = Embedded::open(&settings.backends, partitions, &clock, &ids).await?;
+        let backends = AnyBackends::open(&settings.backends, partitions, &clock, &ids).await?;
         let holder = Holder(ids.commit().to_string().into());
         let shutdown = CancellationToken::new();
         Ok(Self { settings, partitions, clock, ids, holder, metrics, backends, shutdown })

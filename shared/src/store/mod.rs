@@ -21,6 +21,7 @@
 //! Beside the events a store keeps [`Snapshots`] (a cache of long streams) and [`Registers`] (small durable values with
 //! compare-and-set: the forwarder's checkpoint, the partition map, rebuild jobs).
 
+mod any;
 mod commit;
 #[cfg(any(test, feature = "contract"))]
 pub mod contract;
@@ -32,6 +33,7 @@ mod snapshot;
 
 use std::future::Future;
 
+pub use any::{AnyFeed, AnyStore};
 pub use commit::{
     AppendError, Appended, Commit, IdempotencyKey, KEY_CHARS_MAX, KeyError, KeyedRequest, StoredCommit, StreamWrite,
 };

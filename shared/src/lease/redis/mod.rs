@@ -43,6 +43,12 @@ pub struct RedisLeases {
     scripts: Scripts,
 }
 
+impl std::fmt::Debug for RedisLeases {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("RedisLeases").finish_non_exhaustive()
+    }
+}
+
 impl RedisLeases {
     /// Opens the leases of a namespace.
     ///

@@ -166,7 +166,7 @@ async fn one_document_the_index_refuses_is_named_and_the_others_are_written() {
     let (index, scratch) = empty_index().await;
     let generation = index.create().await.unwrap();
     let documents = scratch.documents(generation);
-    // A mapping that takes no owner longer than five bytes cannot be made, so one that takes none of Bob's times is.
+    // Somebody makes the index by hand, and takes owners for numbers.
     ask(Method::Delete, &documents, None).await;
     let mapping = json!({
         "aliases": { format!("{documents}-open"): { "is_hidden": true } },

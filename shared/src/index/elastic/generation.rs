@@ -9,7 +9,6 @@ use elasticsearch::indices::{
 };
 use elasticsearch::params::{ExpandWildcards, VersionType};
 use serde::Deserialize;
-use serde::de::IgnoredAny;
 use serde_json::{Value, json};
 
 use super::answer::{Acknowledgement, Failure, answer, done};
@@ -28,7 +27,7 @@ type Aliases = BTreeMap<String, IndexAliases>;
 
 #[derive(Deserialize)]
 struct IndexAliases {
-    aliases: BTreeMap<String, IgnoredAny>,
+    aliases: BTreeMap<String, Value>,
 }
 
 #[derive(Deserialize)]
@@ -68,7 +67,7 @@ impl ElasticIndex {
         answer(asked.expand_wildcards(&[ExpandWildcards::All]).send().await).await
     }
 
-    fn seal_among(&self, generation: Generation, aliases: &BTreeMap<String, IgnoredAny>) -> Option<Seal> {
+    fn seal_among(&self, generation: Generation, aliases: &BTreeMap<String, Value>) -> Option<Seal> {
         aliases.keys().find_map(|alias| self.names.seal(generation, alias))
     }
 
@@ -239,14 +238,23 @@ impl ElasticIndex {
     }
 
     async fn block_writes(&self, index: &str) -> Result<(), Failure> {
-        let blocked = self.client.indices().add_block(IndicesAddBlockParts::IndexBlock(&[index], "write")).send().await;
-        acknowledged(answer(blocked).await?)
+        let blocked = self.block_once(index).await?;
+        if blocked.shards_acknowledged {
+            return acknowledged(&blocked);
+        }
+        // A block that is there already is not waited for, and whoever set it may not have waited either.
+        self.lift_block(index).await?;
+        acknowledged(&self.block_once(index).await?)
+    }
+
+    async fn block_once(&self, index: &str) -> Result<Acknowledgement, Failure> {
+        answer(self.client.indices().add_block(IndicesAddBlockParts::IndexBlock(&[index], "write")).send().await).await
     }
 
     async fn lift_block(&self, index: &str) -> Result<(), Failure> {
         let (api, indices) = (self.client.indices(), [index]);
         let lifted = api.put_settings(IndicesPutSettingsParts::Index(&indices));
-        acknowledged(answer(lifted.body(json!({ "index.blocks.write": null })).send().await).await?)
+        acknowledged(&answer(lifted.body(json!({ "index.blocks.write": null })).send().await).await?)
     }
 
     pub(super) async fn unseal_generation(&self, generation: Generation, seal: Seal) -> Result<(), Failure> {
@@ -276,17 +284,17 @@ impl ElasticIndex {
         let (documents, work) = (self.names.documents(generation), self.names.work(generation));
         let (api, both) = (self.client.indices(), [documents.as_str(), work.as_str()]);
         let deleted = api.delete(IndicesDeleteParts::Index(&both)).ignore_unavailable(true);
-        acknowledged(answer(deleted.send().await).await?)
+        acknowledged(&answer(deleted.send().await).await?)
     }
 
     /// All of these or none, in one step.
     async fn change_aliases(&self, actions: Vec<Value>) -> Result<(), Failure> {
         let changed = self.client.indices().update_aliases().body(json!({ "actions": actions })).send().await;
-        acknowledged(answer(changed).await?)
+        acknowledged(&answer(changed).await?)
     }
 }
 
-fn acknowledged(answer: Acknowledgement) -> Result<(), Failure> {
+fn acknowledged(answer: &Acknowledgement) -> Result<(), Failure> {
     if answer.acknowledged && answer.shards_acknowledged { Ok(()) } else { Err(Failure::Unacknowledged) }
 }
 

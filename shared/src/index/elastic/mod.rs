@@ -23,7 +23,8 @@
 //!
 //! - The write block of a seal cannot be set or lifted under a condition. The lifting of a seal that is over may come
 //!   late, when the next seal is there already. That seal's alias keeps refusing writes; only a write that entered
-//!   Elasticsearch before the seal, and was delayed for as long, could still pass. A block that comes so late that no
+//!   Elasticsearch before the seal, and was delayed for as long, could still pass. The same
+//!   holds for a seal that is repeated, since only a new block waits for writes. A block that comes so late that no
 //!   seal is left makes writes fail, which is loud: `PUT balance-000001/_settings {"index.blocks.write": null}`.
 //! - `discard` looks whether the generation is active before it deletes the index. One job at a time promotes and
 //!   discards, and a view that is lost in spite of that is restored from the store.

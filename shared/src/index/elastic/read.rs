@@ -206,11 +206,10 @@ impl ElasticIndex {
         let backend = |failure: Failure| QueryError::from(failure.backend("search"));
         let found: Vec<Hit<Balance>> = match self.find(self.names.alias(), &["hits.hits._source"], body).await {
             Err(failure) if failure.is_absence() => return Err(QueryError::NoGeneration),
+            Ok(found) if !found.is_empty() => found,
+            _ if self.is_alias_taken().await.map_err(backend)? => return Err(QueryError::NoGeneration),
             found => found.map_err(backend)?,
         };
-        if found.is_empty() && self.is_alias_taken().await.map_err(backend)? {
-            return Err(QueryError::NoGeneration);
-        }
         let mut balances: Vec<Balance> = found.into_iter().map(|hit| hit.source).collect();
         let has_next = balances.len() > query.limit;
         balances.truncate(query.limit);

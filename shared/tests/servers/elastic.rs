@@ -50,12 +50,12 @@ impl Drop for Scratch {
         let alias = self.alias();
         // On a thread of its own, since a test's runtime cannot be waited for from within.
         let cleaned = thread::spawn(move || {
-            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
             runtime.block_on(delete_all(&alias));
         });
         // A test that failed may have failed because no server answers.
         if !thread::panicking() {
-            cleaned.join().unwrap();
+            cleaned.join().expect("the indices are deleted");
         }
     }
 }
@@ -63,28 +63,28 @@ impl Drop for Scratch {
 /// By their names, because a server may refuse to delete by a pattern.
 async fn delete_all(alias: &str) {
     let (_, found) = ask(Method::Get, &format!("{alias}*/_alias?expand_wildcards=all"), None).await;
-    for name in found.as_object().unwrap().keys() {
+    for name in found.as_object().expect("indices by name").keys() {
         ask(Method::Delete, name, None).await;
     }
 }
 
 /// Asks the server as a user's `curl` does.
 async fn ask(method: Method, path: &str, body: Option<Value>) -> (u16, Value) {
-    let transport = Transport::single_node(&Server::Elastic.url()).unwrap();
+    let transport = Transport::single_node(&Server::Elastic.url()).expect("a URL");
     let (path, query) = path.split_once('?').unwrap_or((path, ""));
     let query: Vec<(&str, &str)> = query.split('&').filter_map(|pair| pair.split_once('=')).collect();
     let body = body.map(|body| body.to_string());
     let limit = Some(Duration::from_secs(30));
-    let answer = transport.send(method, path, HeaderMap::new(), Some(&query), body, limit).await.unwrap();
-    (answer.status_code().as_u16(), answer.json().await.unwrap())
+    let answer = transport.send(method, path, HeaderMap::new(), Some(&query), body, limit).await.expect("an answer");
+    (answer.status_code().as_u16(), answer.json().await.expect("JSON"))
 }
 
-async fn empty_index() -> (ElasticIndex, Scratch) {
+fn empty_index() -> (ElasticIndex, Scratch) {
     let scratch = Scratch::new();
     (scratch.index(), scratch)
 }
 
-shared::index_contract!(empty_index());
+shared::index_contract!(std::future::ready(empty_index()));
 
 fn document(number: u8, version: u64) -> Balance {
     Balance {
@@ -106,7 +106,7 @@ fn projected(balances: Vec<Balance>) -> Projected {
 
 #[tokio::test]
 async fn a_users_own_queries_work_as_written() {
-    let (index, scratch) = empty_index().await;
+    let (index, scratch) = empty_index();
     let generation = index.create().await.unwrap();
     index.apply(generation, projected(vec![document(2, 1), document(1, 7)])).await.unwrap();
     index.promote(generation, None).await.unwrap();
@@ -127,7 +127,7 @@ async fn a_users_own_queries_work_as_written() {
 /// What a user of an earlier release may have done before the first start.
 #[tokio::test]
 async fn a_plain_index_of_the_same_name_is_replaced_in_one_step() {
-    let (index, scratch) = empty_index().await;
+    let (index, scratch) = empty_index();
     let own =
         json!({ "mappings": { "properties": { "owner": { "type": "keyword" }, "balance": { "type": "long" } } } });
     assert_eq!(ask(Method::Put, &scratch.alias(), Some(own)).await.0, 200);
@@ -143,7 +143,7 @@ async fn a_plain_index_of_the_same_name_is_replaced_in_one_step() {
 
 #[tokio::test]
 async fn an_index_that_a_user_deleted_is_gone_and_its_number_is_not_used_again() {
-    let (index, scratch) = empty_index().await;
+    let (index, scratch) = empty_index();
     let generation = index.create().await.unwrap();
     index.promote(generation, None).await.unwrap();
     assert_eq!(ask(Method::Delete, &scratch.documents(generation), None).await.0, 200);
@@ -163,7 +163,7 @@ async fn an_index_that_a_user_deleted_is_gone_and_its_number_is_not_used_again()
 
 #[tokio::test]
 async fn one_document_the_index_refuses_is_named_and_the_others_are_written() {
-    let (index, scratch) = empty_index().await;
+    let (index, scratch) = empty_index();
     let generation = index.create().await.unwrap();
     let documents = scratch.documents(generation);
     // Somebody makes the index by hand, and takes owners for numbers.
@@ -184,7 +184,7 @@ async fn one_document_the_index_refuses_is_named_and_the_others_are_written() {
 /// The lifting of a seal that is over may come when the next seal is there.
 #[tokio::test]
 async fn a_seal_refuses_writes_also_without_its_block() {
-    let (index, scratch) = empty_index().await;
+    let (index, scratch) = empty_index();
     let generation = index.create().await.unwrap();
     index.seal(generation, Seal(uuid::Uuid::from_u128(1))).await.unwrap();
     let lifted = json!({ "index.blocks.write": null });
@@ -196,7 +196,7 @@ async fn a_seal_refuses_writes_also_without_its_block() {
 
 #[tokio::test]
 async fn a_bulk_of_many_bodies_is_written_whole() {
-    let (index, _scratch) = empty_index().await;
+    let (index, _scratch) = empty_index();
     let generation = index.create().await.unwrap();
     let ids: Vec<AccountId> = (0..6_000_u128).map(|number| AccountId::from_bytes(number.to_be_bytes())).collect();
     let many = ids.iter().map(|id| Balance { id: *id, ..document(1, 3) }).collect();

@@ -10,6 +10,7 @@ use crate::error::BackendError;
 
 /// One of the backends of this port.
 #[derive(Clone, Debug)]
+#[cfg_attr(feature = "redis", expect(clippy::large_enum_variant, reason = "a process has one, and few clones"))]
 pub enum AnyLeases {
     /// In the process, with epochs in a file of the data folder.
     Embedded(EmbeddedLeases),

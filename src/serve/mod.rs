@@ -1,4 +1,4 @@
-//! `bank serve`: the three services in one process, on the embedded backends.
+//! `bank serve`: the three services in one process, on the backends the settings name.
 
 mod banner;
 mod stages;
@@ -32,7 +32,7 @@ pub(crate) async fn run(settings: Settings) -> anyhow::Result<Exit> {
     let banner = Banner {
         account_address: account_listener.local_addr()?,
         balance_address: balance_listener.local_addr()?,
-        data: &process.settings.backends.data,
+        backends: &process.settings.backends,
     };
     let banner = banner.to_string();
     let shutdown = process.shutdown.clone();

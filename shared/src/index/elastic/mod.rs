@@ -36,7 +36,8 @@
 //!
 //! A plain index of the alias's name, made by hand, is no generation: queries say that there is none, and the first
 //! `promote` replaces it by the alias in the same call. A search is up to a second behind, everything asked by id is
-//! not. Only the official driver speaks to Elasticsearch; it has no time limits of its own, so one is set for all calls.
+//! not. Only the official driver speaks to Elasticsearch; it has no time limits of its own, so one is set for every
+//! call.
 
 mod answer;
 mod generation;

@@ -13,8 +13,8 @@
 //! N3  A batch is an atomic batch of the server, in parts of [`write::BATCH_MAX`] records: a part is stored whole or
 //!     not at all. Only a publish of more than one part can be stored by half, which repeating repairs.
 //! N4  A reader looks at each message: one whose sequence is not the next one, or that does not name the reader's
-//!     life, is never yielded. Behind it lies a renewal, a trim, a loss, or a message the connection dropped; the extent
-//!     tells which (law L4).
+//!     life, is never yielded. Behind it lies a renewal, a trim, a loss, or a message the connection dropped;
+//!     the extent tells which (law L4).
 //! N5  A hole or a foreign message *inside* a life cannot be filled or passed. Whoever finds one renews the partition,
 //!     so that it is noticed by all and the store fills what was in it.
 //!

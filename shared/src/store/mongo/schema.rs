@@ -231,7 +231,7 @@ pub(super) const fn binary(bytes: Vec<u8>) -> Binary {
     Binary { subtype: BinarySubtype::Generic, bytes }
 }
 
-/// Where a write stands in the order of (slot, stream, version): each part big-endian, so that bytes sort as numbers do.
+/// Where a write stands in the order of (slot, stream, version): each part big-endian, so that bytes sort as numbers.
 pub(super) fn place(stream: &AccountId, version: Version) -> Binary {
     let mut bytes = Vec::with_capacity(26);
     bytes.extend(Slot::of(stream).get().to_be_bytes());

@@ -11,6 +11,7 @@ pub mod backends;
 pub mod clock;
 pub mod config;
 pub mod coordinate;
+pub mod durability;
 pub mod error;
 pub mod event;
 pub mod http;
@@ -22,6 +23,8 @@ pub mod money;
 pub mod owner;
 pub mod partition;
 pub mod process;
+#[cfg(feature = "contract")]
+pub mod proxy;
 pub mod retry;
 pub mod sqlite;
 pub mod store;

@@ -1,8 +1,10 @@
 //! The four backends of a bank, as one thing to hand around.
 
 mod open;
+mod partitions;
 
 pub use open::{AnyBackends, OpenBackendsError};
+pub use partitions::PartitionsError;
 
 use crate::index::BalanceIndex;
 use crate::lease::LeaseStore;

@@ -1,11 +1,17 @@
 use std::path::Path;
 use std::sync::OnceLock;
 
-use super::Ports;
+use futures::join;
+
+use super::partitions::PartitionsError;
+use super::{Ports, partitions};
 use crate::clock::Clock;
 use crate::config::{BackendSettings, IndexUrl, LeaseUrl, LogUrl, StoreUrl};
+use crate::durability::Weakness;
 use crate::id::Ids;
 use crate::index::{AnyIndex, EmbeddedIndex};
+#[cfg(feature = "elasticsearch")]
+use crate::index::{ElasticIndex, ElasticOptions};
 use crate::lease::{AnyLeases, EmbeddedLeases};
 use crate::log::{AnyLog, EmbeddedLog, LogOpenError};
 use crate::partition::PartitionMap;
@@ -24,6 +30,9 @@ pub enum OpenBackendsError {
     /// The embedded log.
     #[error(transparent)]
     Log(#[from] LogOpenError),
+    /// The bank has another number of partitions.
+    #[error(transparent)]
+    Partitions(#[from] PartitionsError),
     /// MongoDB.
     #[cfg(feature = "mongodb")]
     #[error("the store: {0}")]
@@ -39,7 +48,7 @@ pub enum OpenBackendsError {
     /// Elasticsearch.
     #[cfg(feature = "elasticsearch")]
     #[error("the index: {0}")]
-    Elastic(#[from] crate::index::ElasticUrlError),
+    Elastic(#[from] crate::index::ElasticOpenError),
 }
 
 impl OpenBackendsError {
@@ -62,43 +71,86 @@ impl AnyBackends {
         ids: &Ids,
     ) -> Result<Self, OpenBackendsError> {
         let folder = Folder::new(&settings.data);
-        Ok(Self {
-            store: match &settings.store_url {
-                StoreUrl::Embedded => AnyStore::Embedded(EmbeddedStore::open(&folder.open()?)?),
-                #[cfg(feature = "mongodb")]
-                StoreUrl::Mongo(url) => {
-                    let database = settings.namespace.as_str();
-                    AnyStore::Mongo(Box::pin(crate::store::MongoStore::open(url.as_str(), database)).await?)
-                }
-            },
-            log: match &settings.log_url {
-                LogUrl::Embedded => {
-                    let log = EmbeddedLog::open(&folder.open()?, partitions, clock.clone(), ids.clone()).await?;
-                    AnyLog::Embedded(log)
-                }
-                #[cfg(feature = "nats")]
-                LogUrl::Nats(url) => {
-                    let log = crate::log::NatsLog::open(url.as_str(), &settings.namespace, partitions, ids.clone());
-                    AnyLog::Nats(Box::pin(log).await?)
-                }
-            },
-            leases: match &settings.lease_url {
-                LeaseUrl::Embedded => AnyLeases::Embedded(EmbeddedLeases::open(&folder.open()?)?),
-                #[cfg(feature = "redis")]
-                LeaseUrl::Redis(url) => {
-                    let leases = Box::pin(crate::lease::RedisLeases::open(url.as_str(), &settings.namespace));
-                    AnyLeases::Redis(leases.await.map_err(OpenBackendsError::Redis)?)
-                }
-            },
-            index: match &settings.index_url {
-                IndexUrl::Embedded => AnyIndex::Embedded(EmbeddedIndex::open(&folder.open()?)?),
-                #[cfg(feature = "elasticsearch")]
-                IndexUrl::Elastic(url) => {
-                    AnyIndex::Elastic(crate::index::ElasticIndex::new(url.as_str(), &settings.namespace)?)
-                }
-            },
-        })
+        let store = open_store(settings, &folder).await?;
+        partitions::check(&store, partitions).await?;
+        let log = open_log(settings, &folder, partitions, clock, ids).await?;
+        partitions::agree(&store, partitions).await?;
+        let leases = open_leases(settings, &folder).await?;
+        let index = open_index(settings, &folder).await?;
+        let opened = Self { store, log, leases, index };
+        for weakness in opened.weaknesses().await {
+            weakness.warn();
+        }
+        Ok(opened)
     }
+
+    /// What the settings of the servers promise less than a bank should have.
+    pub async fn weaknesses(&self) -> Vec<Weakness> {
+        let Self { store, log, leases, index: _ } = self;
+        let (store, log, leases) = join!(store.weaknesses(), log.weaknesses(), leases.weaknesses());
+        [store, log, leases].concat()
+    }
+}
+
+async fn open_store(settings: &BackendSettings, folder: &Folder<'_>) -> Result<AnyStore, OpenBackendsError> {
+    Ok(match &settings.store_url {
+        StoreUrl::Embedded => AnyStore::Embedded(EmbeddedStore::open(&folder.open()?)?),
+        #[cfg(feature = "mongodb")]
+        StoreUrl::Mongo(url) => {
+            let database = settings.namespace.as_str();
+            let store = crate::store::MongoStore::open(url.as_str(), database, settings.tls_ca.as_ref());
+            AnyStore::Mongo(Box::pin(store).await?)
+        }
+    })
+}
+
+async fn open_log(
+    settings: &BackendSettings,
+    folder: &Folder<'_>,
+    partitions: PartitionMap,
+    clock: &Clock,
+    ids: &Ids,
+) -> Result<AnyLog, OpenBackendsError> {
+    Ok(match &settings.log_url {
+        LogUrl::Embedded => {
+            AnyLog::Embedded(EmbeddedLog::open(&folder.open()?, partitions, clock.clone(), ids.clone()).await?)
+        }
+        #[cfg(feature = "nats")]
+        LogUrl::Nats(url) => {
+            let options = crate::log::NatsOptions {
+                url: url.as_str(),
+                authorities: settings.tls_ca.as_ref(),
+                credentials: settings.log_credentials.as_deref(),
+                replicas: settings.log_replicas,
+            };
+            let log = crate::log::NatsLog::open(options, &settings.namespace, partitions, ids.clone());
+            AnyLog::Nats(Box::pin(log).await?)
+        }
+    })
+}
+
+async fn open_leases(settings: &BackendSettings, folder: &Folder<'_>) -> Result<AnyLeases, OpenBackendsError> {
+    Ok(match &settings.lease_url {
+        LeaseUrl::Embedded => AnyLeases::Embedded(EmbeddedLeases::open(&folder.open()?)?),
+        #[cfg(feature = "redis")]
+        LeaseUrl::Redis(url) => {
+            let leases = crate::lease::RedisLeases::open(url.as_str(), &settings.namespace, settings.tls_ca.as_ref());
+            AnyLeases::Redis(Box::pin(leases).await.map_err(OpenBackendsError::Redis)?)
+        }
+    })
+}
+
+async fn open_index(settings: &BackendSettings, folder: &Folder<'_>) -> Result<AnyIndex, OpenBackendsError> {
+    Ok(match &settings.index_url {
+        IndexUrl::Embedded => AnyIndex::Embedded(EmbeddedIndex::open(&folder.open()?)?),
+        #[cfg(feature = "elasticsearch")]
+        IndexUrl::Elastic(url) => {
+            let options = ElasticOptions { authorities: settings.tls_ca.clone(), ..ElasticOptions::default() };
+            let index = ElasticIndex::new(url.as_str(), &settings.namespace, &options)?;
+            Box::pin(index.check()).await?;
+            AnyIndex::Elastic(index)
+        }
+    })
 }
 
 /// The data folder, made and locked when the first backend asks for it.

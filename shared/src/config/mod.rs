@@ -3,6 +3,7 @@
 //! A setting that is wrong stops the process before it begins, with a sentence that says what would be right. Nothing
 //! is read from the environment anywhere else.
 
+mod authority;
 mod backend;
 mod namespace;
 
@@ -10,6 +11,7 @@ use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4};
 use std::path::PathBuf;
 use std::time::Duration;
 
+pub use authority::{TlsAuthorities, TlsAuthoritiesError};
 use backend::UrlOf;
 pub use backend::{BackendUrlError, IndexUrl, LeaseUrl, LogUrl, ServerUrl, StoreUrl};
 use clap::{Args, ValueEnum};
@@ -60,6 +62,18 @@ pub struct BackendSettings {
           value_parser = UrlOf::<IndexUrl>::new(), hide_env_values = true)]
     pub index_url: IndexUrl,
 
+    /// Certificate authorities of one's own that servers are trusted by: a file of PEM certificates
+    #[arg(long, env = "BANK_TLS_CA", value_name = "FILE")]
+    pub tls_ca: Option<TlsAuthorities>,
+
+    /// A file of credentials for NATS, as `nsc` writes it, instead of a user or a token in the URL
+    #[arg(long, env = "BANK_LOG_CREDENTIALS", value_name = "FILE")]
+    pub log_credentials: Option<PathBuf>,
+
+    /// How many servers of NATS keep each partition, when it is made [default: 3 of a cluster, 1 of a single server]
+    #[arg(long, env = "BANK_LOG_REPLICAS", value_name = "COUNT", value_parser = clap::value_parser!(u8).range(1..=5))]
+    pub log_replicas: Option<u8>,
+
     /// The folder of the embedded backends; it is made when it is missing
     #[arg(long, env = "BANK_DATA", value_name = "FOLDER", default_value = "./data")]
     pub data: PathBuf,
@@ -76,6 +90,10 @@ pub struct ServiceSettings {
     /// Where the account service listens (commands); in a container 0.0.0.0:8000
     #[arg(long, env = "BANK_ACCOUNT_ADDR", value_name = "ADDRESS", default_value_t = local(8_000))]
     pub account_addr: SocketAddr,
+
+    /// Where a forwarder of its own listens (health and metrics); inside `bank` the other services tell them
+    #[arg(long, env = "BANK_FORWARDER_ADDR", value_name = "ADDRESS", default_value_t = local(8_010))]
+    pub forwarder_addr: SocketAddr,
 
     /// Where the balance service listens (queries and rebuilds); in a container 0.0.0.0:8030
     #[arg(long, env = "BANK_BALANCE_ADDR", value_name = "ADDRESS", default_value_t = local(8_030))]
@@ -234,11 +252,18 @@ mod tests {
             (["--namespace", "Big Bank"], "lowercase"),
             (["--log-format", "xml"], "text, json"),
             (["--log", "info,forwarder=loud"], "info,forwarder=debug"),
-            (["--store-url", "mongodb://user:secret@db"], "--features servers"),
-            (["--store-url", "postgres://db"], "embedded: or mongodb://"),
+            (["--log-replicas", "6"], "1..=5"),
+            (["--tls-ca", "/dev/null"], "-----BEGIN CERTIFICATE-----"),
+            (["--store-url", "postgres://user:secret@db"], "embedded: or mongodb://"),
         ] {
             let refusal = parse(&arguments).unwrap_err();
             assert!(refusal.contains(lesson) && !refusal.contains("secret"), "{refusal}");
         }
+    }
+    #[cfg(not(feature = "mongodb"))]
+    #[test]
+    fn a_server_without_its_driver_is_refused_with_how_to_get_it() {
+        let refusal = parse(&["--store-url", "mongodb://user:secret@db"]).unwrap_err();
+        assert!(refusal.contains("--features servers") && !refusal.contains("secret"), "{refusal}");
     }
 }

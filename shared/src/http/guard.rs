@@ -74,7 +74,9 @@ fn timed_out(method: &Method) -> Problem {
 }
 
 fn record(service: &'static str, method: &Method, route: &str, status: StatusCode, took: Duration) {
-    if status.is_server_error() {
+    // Whatever is away is told once by who asks for it, and not again for each request that has to wait for it.
+    let is_away = matches!(status, StatusCode::SERVICE_UNAVAILABLE | StatusCode::GATEWAY_TIMEOUT);
+    if status.is_server_error() && !is_away {
         warn!(service, %method, route, status = status.as_u16(), micros = took.as_micros(), "request failed");
     } else {
         debug!(service, %method, route, status = status.as_u16(), micros = took.as_micros(), "request answered");

@@ -92,6 +92,8 @@ reasons! {
     RebuildRunning = CONFLICT, "rebuild_running", "A rebuild is running";
     /// The rebuild is past the point where it can be cancelled.
     RebuildNotCancellable = CONFLICT, "rebuild_not_cancellable", "The rebuild cannot be cancelled";
+    /// One comparison of the view with the store at a time.
+    VerificationRunning = CONFLICT, "verification_running", "A verification is running";
     /// No previous generation is kept.
     NothingToRollBack = CONFLICT, "nothing_to_roll_back", "No previous generation is kept";
 

@@ -6,6 +6,7 @@ use std::time::Duration;
 use super::redis::RedisLeases;
 use super::{EmbeddedLeases, Held, Holder, Lease, LeaseName, LeaseStore, RenewError};
 use crate::coordinate::Epoch;
+use crate::durability::Weakness;
 use crate::error::BackendError;
 
 /// One of the backends of this port.
@@ -27,6 +28,17 @@ macro_rules! each {
             Self::Redis($backend) => $call,
         }
     };
+}
+
+impl AnyLeases {
+    /// What the settings of a server promise less than a bank should have; a file's settings are our own.
+    pub async fn weaknesses(&self) -> Vec<Weakness> {
+        match self {
+            Self::Embedded(_) => Vec::new(),
+            #[cfg(feature = "redis")]
+            Self::Redis(leases) => leases.weaknesses().await,
+        }
+    }
 }
 
 impl LeaseStore for AnyLeases {

@@ -18,6 +18,7 @@ mod embedded;
 #[cfg(feature = "redis")]
 mod redis;
 mod tenure;
+mod turn;
 
 use std::fmt;
 use std::future::Future;
@@ -29,6 +30,7 @@ pub use embedded::EmbeddedLeases;
 pub use redis::RedisLeases;
 use serde::{Deserialize, Serialize};
 pub use tenure::{Ended, RENEWALS_PER_TTL, act_while_held};
+pub use turn::Turn;
 
 use crate::coordinate::Epoch;
 use crate::error::BackendError;

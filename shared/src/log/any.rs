@@ -6,6 +6,7 @@ use super::nats::{NatsLog, NatsReader};
 use super::{EmbeddedLog, Extent, Incarnation, PartitionLog, PartitionReader, PublishError, ReadError, Record};
 use crate::clock::Timestamp;
 use crate::coordinate::Offset;
+use crate::durability::Weakness;
 use crate::error::BackendError;
 use crate::partition::Partition;
 use crate::store::FeedEntry;
@@ -37,6 +38,17 @@ macro_rules! each {
             Self::Nats($backend) => $call,
         }
     };
+}
+
+impl AnyLog {
+    /// What the settings of a server promise less than a bank should have; a file's settings are our own.
+    pub async fn weaknesses(&self) -> Vec<Weakness> {
+        match self {
+            Self::Embedded(_) => Vec::new(),
+            #[cfg(feature = "nats")]
+            Self::Nats(log) => log.weaknesses().await,
+        }
+    }
 }
 
 impl PartitionReader for AnyReader {

@@ -10,6 +10,7 @@ use super::{
     Register, Registers, ScanPage, Snapshot, Snapshots, StoredCommit, WriteError,
 };
 use crate::coordinate::{Position, Revision, Version};
+use crate::durability::Weakness;
 use crate::error::BackendError;
 use crate::event::{Recorded, StreamAfter};
 use crate::id::{AccountId, CommitId};
@@ -48,6 +49,17 @@ macro_rules! each {
 impl ChangeFeed for AnyFeed {
     async fn next_batch(&mut self, limit: usize) -> Result<FeedBatch, FeedError> {
         each!(self, feed => feed.next_batch(limit).await)
+    }
+}
+
+impl AnyStore {
+    /// What the settings of a server promise less than a bank should have; a file's settings are our own.
+    pub async fn weaknesses(&self) -> Vec<Weakness> {
+        match self {
+            Self::Embedded(_) => Vec::new(),
+            #[cfg(feature = "mongodb")]
+            Self::Mongo(store) => store.weaknesses().await,
+        }
     }
 }
 

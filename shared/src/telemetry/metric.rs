@@ -59,12 +59,14 @@ metrics! {
     FOLDED_EVENTS = Counter "bank_folded_events_total" "Events folded, by partition.";
     INDEX_WRITES = Counter "bank_index_writes_total" "Documents written to the index.";
     INDEX_STALE = Counter "bank_index_stale_total" "Documents the index skipped, since it had an equal or higher version.";
+    INDEX_BUSY = Counter "bank_index_busy_total" "Documents the index was too busy for, and that were sent again.";
     INDEX_APPLY_SECONDS = Seconds "bank_index_apply_duration_seconds" "Time of one batch written to the index.";
     VISIBLE_SECONDS = Seconds "bank_visible_duration_seconds" "From the time of an event to its being in the index.";
     GAPS_REFILLED = Counter "bank_gaps_refilled_total" "Gaps in a stream that a worker refilled from the store, by partition.";
     SYNCHRONISED = Counter "bank_synchronised_total" "Times a worker brought its partition up to date from the store, by partition.";
     AHEAD_OF_STORE = Counter "bank_ahead_of_store_total" "Documents with a version the store has not, by partition: the store was set back.";
     ACCOUNTS_HEALED = Counter "bank_accounts_healed_total" "Accounts whose lost tail the comparison with the store found, by partition.";
+    DOCUMENTS_REPAIRED = Counter "bank_documents_repaired_total" "Documents that an operator's repair wrote anew, by partition.";
     ACCOUNTS_PARKED = Counter "bank_accounts_parked_total" "Accounts that were parked, by partition.";
     LEASES_HELD = Gauge "bank_leases_held" "Partitions this process holds the lease of.";
     LEASES_LOST = Counter "bank_leases_lost_total" "Leases that ended before they were given back.";

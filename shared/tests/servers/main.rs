@@ -1,10 +1,25 @@
 //! The contracts of the ports and the faults of the wire, held against real servers.
 //!
 //! `./scripts/servers up` starts them, `eval "$(./scripts/servers env)"` names them to these tests. Every test uses
-//! names of its own, so that all of them may share one set of servers.
+//! names of its own, so that all of them may share one set of servers. Tests of bad settings, of lost servers and of
+//! TLS start servers of their own ([`own`]), whose programs `eval "$(./scripts/servers programs)"` names.
 
+#![expect(clippy::unwrap_used, reason = "a test may")]
+
+mod certificates;
+mod durability;
 mod elastic;
+mod failover;
+mod forwarding;
+mod listener;
 mod mongo;
+mod mongo_schema;
 mod nats;
+mod nats_faults;
+mod network;
+mod own;
 mod redis;
+mod redis_faults;
+mod secure;
 mod server;
+mod tls;

@@ -16,20 +16,25 @@ use shared::store::{
 
 use tokio::sync::Mutex;
 
+use super::own::until;
 use super::server::Server;
 
 /// A database of one test; dropped with it.
-struct Scratch {
+pub(crate) struct Scratch {
     name: String,
 }
 
 impl Scratch {
-    fn new() -> Self {
+    pub(crate) fn new() -> Self {
         Self { name: format!("bank_test_{}", Ids::new(Clock::system()).event()) }
     }
 
-    async fn opened(&self) -> MongoStore {
-        MongoStore::open(&self.url(), &self.name).await.expect("a replica set and a database of this release")
+    pub(crate) fn name(&self) -> &str {
+        &self.name
+    }
+
+    pub(crate) async fn opened(&self) -> MongoStore {
+        MongoStore::open(&self.url(), &self.name, None).await.expect("a replica set and a database of this release")
     }
 
     /// The name of the database is also the name of the application, so that a fault meets this test alone.
@@ -116,6 +121,28 @@ async fn two_processes_that_write_to_the_same_streams_leave_no_gap() {
     }
 }
 
+/// It died behind its insert, so it neither commits nor aborts, and its place is held.
+#[tokio::test]
+async fn a_transaction_that_a_dead_process_left_does_not_block_its_accounts() {
+    let (store, scratch) = empty_store().await;
+    let ids = Ids::new(Clock::system());
+    let stream = ids.account();
+    assert_eq!(store.append(vec![commit(&ids, &[(stream, 0)])]).await.remove(0).unwrap(), Appended::New);
+
+    let dead = mongodb::Client::with_uri_str(scratch.url()).await.unwrap();
+    let events = dead.database(&scratch.name).collection::<Document>("events");
+    let mut next = events.find_one(doc! {}).await.unwrap().unwrap();
+    let Some(Bson::Binary(place)) = next.get_mut("_id") else { panic!("a place is binary") };
+    // Ends in the first version.
+    *place.bytes.last_mut().unwrap() += 1;
+    let mut session = dead.start_session().await.unwrap();
+    session.start_transaction().await.unwrap();
+    events.insert_one(next).session(&mut session).await.unwrap();
+
+    assert_eq!(store.append(vec![commit(&ids, &[(stream, 1)])]).await.remove(0).unwrap(), Appended::New);
+    assert!(session.commit_transaction().await.is_err(), "the dead one was not ended");
+}
+
 /// More streams than one query asks for, some of them twice and from different versions.
 #[tokio::test]
 async fn many_streams_are_read_in_one_call() {
@@ -147,10 +174,20 @@ async fn a_position_of_another_kind_of_store_is_lost() {
 #[tokio::test]
 async fn a_url_that_weakens_the_store_is_refused() {
     for option in ["w=1", "journal=false", "readConcernLevel=local"] {
-        let refusal = MongoStore::open(&with_option(option), "bank_test_never_made").await.unwrap_err();
+        let refusal = MongoStore::open(&with_option(option), "bank_test_never_made", None).await.unwrap_err();
         assert!(matches!(refusal, MongoOpenError::Weakened(_)), "{refusal}");
     }
-    assert!(matches!(MongoStore::open("mongodb://", "x").await, Err(MongoOpenError::Url(_))));
+    assert!(matches!(MongoStore::open("mongodb://", "x", None).await, Err(MongoOpenError::Url(_))));
+}
+
+#[tokio::test]
+async fn a_url_that_names_another_database_is_refused_with_the_way_out() {
+    let url = Server::Mongo.url().replace("/?", "/elsewhere?");
+    let refusal = MongoStore::open(&url, "bank_test_never_made", None).await.unwrap_err().to_string();
+    assert!(refusal.contains("leave /elsewhere out") && refusal.contains("--namespace"), "{refusal}");
+    let scratch = Scratch::new();
+    let url = Server::Mongo.url().replace("/?", &format!("/{}?", scratch.name));
+    MongoStore::open(&url, &scratch.name, None).await.unwrap();
 }
 
 /// As many processes do when a bank starts.
@@ -243,15 +280,108 @@ async fn a_feed_tells_its_failure_and_then_goes_on_behind_what_it_yielded() {
     }
 }
 
+/// A forwarder that begins at the start of an empty store has nothing to make up for.
+#[tokio::test]
+async fn the_head_of_an_empty_store_is_its_start_also_when_the_server_forgot_that_moment() {
+    let _turn = FAULTS.lock().await;
+    let (store, scratch) = empty_store().await;
+    assert_eq!(store.head().await.unwrap(), Position::Start);
+    scratch.fail(doc! { "times": 1 }, "aggregate", doc! { "errorCode": 286 }).await;
+    let mut feed = store.feed(Position::Start).await.unwrap();
+    let ids = Ids::new(Clock::system());
+    store.append(vec![commit(&ids, &[(ids.account(), 0)])]).await.remove(0).unwrap();
+    while feed.next_batch(10).await.unwrap().entries.is_empty() {}
+
+    assert_ne!(store.head().await.unwrap(), Position::Start);
+    scratch.fail(doc! { "times": 1 }, "aggregate", doc! { "errorCode": 286 }).await;
+    assert!(matches!(store.feed(Position::Start).await, Err(FeedError::Lost(Position::Start))));
+}
+
 /// What the server says when its oplog was rolled over.
 #[tokio::test]
 async fn a_feed_whose_history_is_gone_is_lost() {
     let _turn = FAULTS.lock().await;
     let (store, scratch) = empty_store().await;
+    let ids = Ids::new(Clock::system());
+    store.append(vec![commit(&ids, &[(ids.account(), 0)])]).await.remove(0).unwrap();
     let position = store.head().await.unwrap();
-    let mut feed = store.feed(position.clone()).await.unwrap();
-    scratch.fail(doc! { "times": 1 }, "getMore", doc! { "errorCode": 286 }).await;
-    assert!(matches!(feed.next_batch(10).await, Err(FeedError::Lost(_))));
-    scratch.fail(doc! { "times": 1 }, "aggregate", doc! { "errorCode": 286 }).await;
-    assert!(matches!(store.feed(position.clone()).await, Err(FeedError::Lost(lost)) if lost == position));
+    // History lost, a fatal error of the stream, a token that cannot be read.
+    for code in [286, 280, 260] {
+        let mut feed = store.feed(position.clone()).await.unwrap();
+        scratch.fail(doc! { "times": 1 }, "getMore", doc! { "errorCode": code }).await;
+        // What had arrived before is yielded before.
+        let told = loop {
+            if let Err(told) = feed.next_batch(10).await {
+                break told;
+            }
+        };
+        assert!(matches!(told, FeedError::Lost(_)), "{told}");
+        scratch.fail(doc! { "times": 1 }, "aggregate", doc! { "errorCode": code }).await;
+        assert!(matches!(store.feed(position.clone()).await, Err(FeedError::Lost(lost)) if lost == position));
+    }
+}
+
+/// Hexadecimal as the server's own tokens are, and nonsense.
+#[tokio::test]
+async fn a_token_the_server_cannot_read_is_lost() {
+    let (store, _scratch) = empty_store().await;
+    for garbage in ["82", "8263", "00", "ffffffffffff", "826399ABCD000000"] {
+        let position = Position::Token(garbage.into());
+        let opened = store.feed(position.clone()).await;
+        assert!(matches!(&opened, Err(FeedError::Lost(lost)) if *lost == position), "{garbage}: {:?}", opened.err());
+    }
+}
+
+/// How many cursors of a store's feeds the server holds for nobody.
+async fn idle_cursors(scratch: &Scratch) -> usize {
+    let client = mongodb::Client::with_uri_str(Server::Mongo.url()).await.expect("a URL of a server");
+    let namespace = format!("{}.events", scratch.name);
+    let pipeline = vec![
+        doc! { "$currentOp": { "idleCursors": true, "allUsers": true } },
+        doc! { "$match": { "type": "idleCursor", "ns": namespace } },
+    ];
+    let found = client.database("admin").aggregate(pipeline).await.expect("a server that tells");
+    futures::TryStreamExt::try_collect::<Vec<Document>>(found).await.expect("a server that tells").len()
+}
+
+#[tokio::test]
+async fn a_feed_that_is_dropped_leaves_no_cursor_whatever_it_was_doing() {
+    let (store, scratch) = empty_store().await;
+    let idle = store.feed(Position::Start).await.unwrap();
+    assert_eq!(idle_cursors(&scratch).await, 1);
+    let mut waiting = store.feed(Position::Start).await.unwrap();
+    assert!(futures::FutureExt::now_or_never(waiting.next_batch(10)).is_none());
+    drop((idle, waiting));
+    until("no cursor is left", async || (idle_cursors(&scratch).await == 0).then_some(())).await;
+}
+
+/// A page of heads passes long streams and short ones, and ends at any of them.
+#[tokio::test]
+async fn the_heads_of_long_streams_are_as_true_as_those_of_short_ones() {
+    let (store, _scratch) = empty_store().await;
+    let ids = Ids::new(Clock::system());
+    let mut heads = Vec::new();
+    for length in [1, 2_500, 1, 1_000, 1_001, 3, 999] {
+        let stream = ids.account();
+        for first in (0..length).step_by(500) {
+            let batch = (first..length.min(first + 500)).map(|head| commit(&ids, &[(stream, head)])).collect();
+            for fate in store.append(batch).await {
+                fate.unwrap();
+            }
+        }
+        heads.push((stream, Version::new(length)));
+    }
+    heads.sort_unstable_by_key(|(stream, _)| (shared::partition::Slot::of(stream), *stream));
+    for limit in 1..=8 {
+        let (mut paged, mut after) = (Vec::new(), None);
+        loop {
+            let page = store.heads(shared::partition::SlotRange::ALL, after, limit).await.unwrap();
+            paged.extend_from_slice(&page);
+            after = page.last().map(|(stream, _)| *stream);
+            if page.len() < limit {
+                break;
+            }
+        }
+        assert_eq!(paged, heads, "in pages of {limit}");
+    }
 }

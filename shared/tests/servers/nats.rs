@@ -9,7 +9,9 @@ use shared::config::Namespace;
 use shared::coordinate::{Offset, Position, Version};
 use shared::event::{EncodedEvents, Recorded};
 use shared::id::{AccountId, Ids};
-use shared::log::{Extent, NatsLog, NatsOpenError, PartitionLog, PartitionReader, PublishError, ReadError};
+use shared::log::{
+    Extent, NatsLog, NatsOpenError, NatsOptions, PartitionLog, PartitionReader, PublishError, ReadError,
+};
 use shared::partition::{Partition, PartitionMap};
 use shared::store::FeedEntry;
 
@@ -29,7 +31,8 @@ fn fresh() -> Namespace {
 
 async fn opened(namespace: &Namespace, partitions: u16) -> Result<NatsLog, NatsOpenError> {
     let map = PartitionMap::new(partitions).expect("a number of partitions that a bank can have");
-    NatsLog::open(&Server::Nats.url(), namespace, map, ids()).await
+    let options = NatsOptions { url: &Server::Nats.url(), ..NatsOptions::default() };
+    NatsLog::open(options, namespace, map, ids()).await
 }
 
 async fn empty_log() -> (NatsLog, ()) {

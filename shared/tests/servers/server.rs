@@ -19,6 +19,14 @@ impl Server {
         })
     }
 
+    /// `host:port`, for a proxy in front of it.
+    pub(crate) fn address(self) -> String {
+        let url = self.url();
+        let behind = url.split_once("://").expect("a URL").1;
+        let authority = behind.split(['/', '?']).next().expect("a part at least");
+        authority.rsplit('@').next().expect("a part at least").to_owned()
+    }
+
     const fn variable(self) -> &'static str {
         match self {
             Self::Mongo => "BANK_TEST_MONGO_URL",

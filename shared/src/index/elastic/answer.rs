@@ -2,12 +2,17 @@
 
 use std::io;
 
+use bytes::Bytes;
 use elasticsearch::Error;
 use elasticsearch::http::response::Response;
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 
-use crate::error::{BackendError, Retry};
+use crate::error::BackendError;
+
+/// The most bytes of an answer that are read, if it tells its length: a page of 10,000 documents takes less than
+/// 20 MiB. What is longer does not come from Elasticsearch.
+const ANSWER_BYTES_MAX: u64 = 64 << 20;
 
 /// Why a call has no result.
 #[derive(Debug, thiserror::Error)]
@@ -28,6 +33,9 @@ pub(super) enum Failure {
     /// Not every node has confirmed a change: it may take effect later.
     #[error("not acknowledged by all nodes in time")]
     Unacknowledged,
+    /// Something of somebody else's stands where the projection is to be.
+    #[error("{0}")]
+    InTheWay(String),
     /// An answer that this release does not understand.
     #[error("an answer that cannot be read: {0}")]
     Unreadable(String),
@@ -55,6 +63,17 @@ impl Failure {
         matches!(self, Self::Refused { kind, .. } if kind == "resource_already_exists_exception")
     }
 
+    /// Whether Elasticsearch is too busy now, and not because of what it was sent. A block is no such thing: it may
+    /// last until somebody frees a disk.
+    pub(super) fn is_busy(&self) -> bool {
+        matches!(self, Self::Refused { status: 429 | 503, kind, .. } if kind != "cluster_block_exception")
+    }
+
+    /// What is wrong with an answer is told by kind, since the words would quote documents.
+    pub(super) fn unreadable(error: &serde_json::Error) -> Self {
+        Self::Unreadable(format!("{:?} error", error.classify()))
+    }
+
     /// For the caller of the port. Statuses that are known to come before any effect are listed; no other is.
     pub(super) fn backend(self, operation: &'static str) -> BackendError {
         match &self {
@@ -62,9 +81,12 @@ impl Failure {
             Self::Refused { status: 400 | 401 | 403 | 404 | 405 | 406 | 413, .. } => {
                 BackendError::broken(operation, self)
             }
+            Self::InTheWay(_) => BackendError::broken(operation, self),
             Self::Silent(error) if is_unreachable(error) => BackendError::not_done(operation, self),
-            Self::Unreadable(_) => BackendError { retry: Retry::Never, ..BackendError::unknown(operation, self) },
-            Self::Refused { .. } | Self::Silent(_) | Self::Unacknowledged => BackendError::unknown(operation, self),
+            // Somebody between may have answered in its place, and Elasticsearch will another time.
+            Self::Refused { .. } | Self::Silent(_) | Self::Unacknowledged | Self::Unreadable(_) => {
+                BackendError::unknown(operation, self)
+            }
         }
     }
 }
@@ -96,13 +118,18 @@ enum Exception {
 
 /// The answer to a call, read as what it should be.
 pub(super) async fn answer<T: DeserializeOwned>(sent: Result<Response, Error>) -> Result<T, Failure> {
+    read(&body_of(sent).await?)
+}
+
+/// The answer to a call that was not refused, as it came.
+pub(super) async fn body_of(sent: Result<Response, Error>) -> Result<Bytes, Failure> {
     let response = sent.map_err(Failure::Silent)?;
     let status = response.status_code();
+    let body = bytes_of(response).await?;
     if status.is_success() {
-        return response.json().await.map_err(Failure::Silent);
+        return Ok(body);
     }
-    let text = response.text().await.map_err(Failure::Silent)?;
-    let (kind, reason) = match serde_json::from_str::<Refusal>(&text) {
+    let (kind, reason) = match serde_json::from_slice::<Refusal>(&body) {
         Ok(Refusal { error: Exception::Typed { kind, reason } }) => (kind, reason),
         Ok(Refusal { error: Exception::Plain(reason) }) => (String::new(), reason),
         Err(_) => (String::new(), "without an explanation".to_owned()),
@@ -110,10 +137,21 @@ pub(super) async fn answer<T: DeserializeOwned>(sent: Result<Response, Error>) -
     Err(Failure::Refused { status: status.as_u16(), kind, reason })
 }
 
+async fn bytes_of(response: Response) -> Result<Bytes, Failure> {
+    match response.content_length() {
+        Some(length) if length > ANSWER_BYTES_MAX => Err(Failure::Unreadable(format!("{length} bytes"))),
+        Some(_) | None => response.bytes().await.map_err(Failure::Silent),
+    }
+}
+
+fn read<T: DeserializeOwned>(body: &[u8]) -> Result<T, Failure> {
+    serde_json::from_slice(body).map_err(|error| Failure::unreadable(&error))
+}
+
 /// The answer to a question for one document, which also has a content when the document is not there.
 pub(super) async fn found<T: DeserializeOwned>(sent: Result<Response, Error>) -> Result<T, Failure> {
     match sent {
-        Ok(response) if response.status_code().as_u16() == 404 => response.json().await.map_err(Failure::Silent),
+        Ok(response) if response.status_code().as_u16() == 404 => read(&bytes_of(response).await?),
         sent => answer(sent).await,
     }
 }

@@ -7,25 +7,32 @@ use serde_json::{Value, json};
 const REFRESH: &str = "1s";
 
 /// One shard, so that a bulk is refused or taken as a whole by a seal; a copy of it as soon as there is a second node.
-/// Every acknowledged write is on disk.
+/// Every acknowledged write is on disk. The version of a document that a user deleted by hand is forgotten at once: the
+/// bank deletes none, and what is missing is to be written again at the version it had.
 fn settings(refresh: &str, hidden: bool) -> Value {
     json!({
         "number_of_shards": 1,
         "auto_expand_replicas": "0-1",
         "refresh_interval": refresh,
         "translog.durability": "request",
+        "gc_deletes": "0s",
         "hidden": hidden,
     })
 }
 
-/// An index of documents, which takes writes through the alias `open`.
+/// What documents consist of; see [`documents`].
+pub(super) const FIELDS: &[&str] =
+    &["id", "slot", "event_id", "owner", "status", "currency", "balance", "version", "opened_at", "updated_at"];
+
+/// An index of documents, which takes writes through the alias `open`, and may be promoted while it has the alias
+/// `idle`.
 ///
 /// Times keep their microseconds in the document itself, which is returned as it was written; only sorting by them
 /// rounds to milliseconds.
-pub(super) fn documents(open: &str) -> Value {
+pub(super) fn documents(open: &str, idle: &str) -> Value {
     json!({
         "settings": settings(REFRESH, false),
-        "aliases": { open: { "is_hidden": true } },
+        "aliases": { open: { "is_hidden": true }, idle: { "is_hidden": true } },
         "mappings": {
             "dynamic": "strict",
             "properties": {
@@ -66,4 +73,19 @@ pub(super) fn work(open: &str) -> Value {
 /// The index of the one document whose version counts the generations.
 pub(super) fn state() -> Value {
     json!({ "settings": settings("-1", true), "mappings": { "dynamic": "strict" } })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_fields_are_those_of_the_mapping() {
+        let layout = documents("open", "idle");
+        let mapped = layout["mappings"]["properties"].as_object().unwrap();
+        assert_eq!(
+            mapped.keys().collect::<std::collections::BTreeSet<_>>(),
+            FIELDS.iter().map(|f| (*f).to_owned()).collect::<Vec<_>>().iter().collect()
+        );
+    }
 }

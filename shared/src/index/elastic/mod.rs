@@ -15,47 +15,64 @@
 //! X5  Writes go through an alias of their own, `balance-000001-open`. A seal takes it away and puts the alias
 //!     `balance-000001-sealed-by-<seal>` in its place, in one comparing call; then a write block waits for the writes
 //!     that had come through before.
-//! X6  A write names the alias and asks that it be one, so it does not make an index again that is gone.
+//! X6  A write names the alias and asks that it be one, so it does not make an index again that is gone, whatever the
+//!     cluster's `action.auto_create_index` says.
 //!
 //! What Elasticsearch compares and sets in one step is a change of aliases: taking one away that must be there refuses
-//! the whole call if it is not. So seals are aliases, and `promote` compares the active generation, its seal and the
-//! new state in one call. Three things are not atomic:
+//! the whole call if it is not. So what a generation is stands in its aliases (open or sealed, idle or active or being
+//! discarded), and `promote` compares the active generation, its seal, the idle new one and the new state in one call.
+//! `discard` takes the alias `balance-000001-idle` away first, so that what it deletes cannot become active meanwhile.
 //!
-//! - The write block of a seal cannot be set or lifted under a condition. The lifting of a seal that is over may come
-//!   late, when the next seal is there already. That seal's alias keeps refusing writes; only a write that entered
-//!   Elasticsearch before the seal, and was delayed for as long, could still pass. The same
-//!   holds for a seal that is repeated, since only a new block waits for writes. A block that comes so late that no
-//!   seal is left makes writes fail, which is loud: `PUT balance-000001/_settings {"index.blocks.write": null}`.
-//! - `discard` looks whether the generation is active before it deletes the index. One job at a time promotes and
-//!   discards, and a view that is lost in spite of that is restored from the store.
-//! - A number is drawn before its indices are made. If that ends between the two, an empty index is left, hidden or to
-//!   be discarded, and the number is not used again.
+//! The write block of a seal cannot be set or lifted under a condition:
+//!
+//! - The lifting of a seal that is over may come late, when the next seal is there already. That seal's alias keeps
+//!   refusing writes; only a write that entered Elasticsearch before the seal, and was delayed for as long, could still
+//!   pass. So `promote` asks whether the block stands, and the switch begins again with the seal if it does not.
+//! - A block that comes so late that no seal is left makes writes fail, which loses nothing and is loud: the failure
+//!   names the remedy, and the next seal takes the block along when it is lifted.
 //!
 //! A seal stops documents alone. Checkpoints and parked accounts are written through another alias, since what they
-//! say stays true under a seal.
+//! say stays true under a seal, and a batch writes its documents before them.
 //!
-//! A plain index of the alias's name, made by hand, is no generation: queries say that there is none, and the first
-//! `promote` replaces it by the alias in the same call. A search is up to a second behind, everything asked by id is
-//! not. Only the official driver speaks to Elasticsearch; it has no time limits of its own, so one is set for every
-//! call.
+//! A number is drawn, then the index of documents is made, then the hidden one. If that ends in between, the number is
+//! not used again, and what was made is a generation that no job knows, which is discarded. The next `promote` removes
+//! what stood beside documents that somebody deleted by hand. If somebody deletes the hidden half alone, the next write
+//! makes it again, and the worker begins again from the store.
+//!
+//! What stands under the alias's name and is no generation answers no queries. A plain index, made by hand before the
+//! first start, is replaced by the alias in the very call that promotes the first generation, if it is empty or its
+//! fields are the bank's; it is never filled in place, since queries would see half a projection, under versions that
+//! are not the bank's. An index with documents of somebody else is left alone, and told in every attempt to build.
+//!
+//! A search is up to a second behind, everything asked by id is not. Only the official driver speaks to Elasticsearch;
+//! it has no time limits of its own, so one is set for every call. What a call came to when no answer came is unknown,
+//! and every call may be repeated.
 
 mod answer;
+mod bulk;
+mod check;
+mod connect;
+#[cfg(test)]
+mod fake;
 mod generation;
 mod layout;
 mod names;
+mod promote;
 mod read;
+mod seal;
+#[cfg(test)]
+mod tests;
 mod write;
 
 use std::fmt;
 use std::sync::Arc;
-use std::time::Duration;
 
 use elasticsearch::Elasticsearch;
-use elasticsearch::http::Url;
-use elasticsearch::http::transport::{SingleNodeConnectionPool, TransportBuilder};
-use elasticsearch::params::VersionType;
+use tokio::sync::Semaphore;
 
 use self::answer::Failure;
+use self::bulk::{BULKS_AT_ONCE, Over};
+pub use self::connect::{ElasticOpenError, ElasticOptions};
 use self::names::Names;
 use super::{
     Applied, ApplyError, Balance, BalanceIndex, BalancePage, BalanceQuery, Checkpoint, Generation, Generations, Loaded,
@@ -67,19 +84,13 @@ use crate::error::BackendError;
 use crate::id::AccountId;
 use crate::partition::{Partition, SlotRange};
 
-/// How long any call may take: a bulk of full size on a busy node takes a few seconds.
-const CALL_MAX: Duration = Duration::from_secs(15);
-
-/// Why a URL cannot be one of Elasticsearch. It is not quoted, since it may hold a password.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("the URL of Elasticsearch must be like http://localhost:9200: {0}")]
-pub struct ElasticUrlError(Box<str>);
-
 /// The index of a bank in Elasticsearch. Clones share its connections.
 #[derive(Clone)]
 pub struct ElasticIndex {
     client: Elasticsearch,
     names: Arc<Names>,
+    /// Places for bulks.
+    bulks: Arc<Semaphore>,
 }
 
 /// The driver would show the password of the URL.
@@ -93,15 +104,13 @@ impl ElasticIndex {
     /// The index of this bank on the server of the URL. Nothing is sent yet: a server that is down now may be up later.
     ///
     /// # Errors
-    /// [`ElasticUrlError`] if the URL is none, or not of HTTP.
-    pub fn new(url: &str, namespace: &Namespace) -> Result<Self, ElasticUrlError> {
-        let url = Url::parse(url).map_err(|error| ElasticUrlError(error.to_string().into()))?;
-        if !matches!(url.scheme(), "http" | "https") || !url.has_host() {
-            return Err(ElasticUrlError("not http:// or https://".into()));
-        }
-        let transport = TransportBuilder::new(SingleNodeConnectionPool::new(url)).timeout(CALL_MAX).disable_proxy();
-        let transport = transport.build().map_err(|error| ElasticUrlError(error.to_string().into()))?;
-        Ok(Self { client: Elasticsearch::new(transport), names: Arc::new(Names::of(namespace)) })
+    /// [`ElasticOpenError`] if the URL is none or not of HTTP, or if the certificates to trust are none.
+    pub fn new(url: &str, namespace: &Namespace, options: &ElasticOptions) -> Result<Self, ElasticOpenError> {
+        Ok(Self {
+            client: connect::client(url, options)?,
+            names: Arc::new(Names::of(namespace)),
+            bulks: Arc::new(Semaphore::new(BULKS_AT_ONCE)),
+        })
     }
 }
 
@@ -136,7 +145,7 @@ impl BalanceIndex for ElasticIndex {
 
     async fn apply(&self, generation: Generation, projected: Projected) -> Result<Applied, ApplyError> {
         let Projected { balances, parked, checkpoint } = projected;
-        let applied = self.write_documents("apply", generation, &balances, VersionType::External).await?;
+        let applied = self.write_documents("apply", generation, &balances, Over::Older).await?;
         self.park(generation, parked).await?;
         if let Some(checkpoint) = checkpoint {
             self.note(generation, checkpoint).await?;
@@ -145,7 +154,7 @@ impl BalanceIndex for ElasticIndex {
     }
 
     async fn repair(&self, generation: Generation, balances: Vec<Balance>) -> Result<(), ApplyError> {
-        self.write_documents("repair", generation, &balances, VersionType::ExternalGte).await.map(|_| ())
+        self.write_documents("repair", generation, &balances, Over::OlderOrEqual).await.map(|_| ())
     }
 
     async fn unpark(&self, generation: Generation, accounts: &[AccountId]) -> Result<(), ApplyError> {

@@ -41,6 +41,16 @@ impl Names {
         format!("{}-open", self.documents(generation))
     }
 
+    /// The alias of a generation that answers no queries and may be promoted.
+    pub(super) fn idle(&self, generation: Generation) -> String {
+        format!("{}-idle", self.documents(generation))
+    }
+
+    /// The alias of a generation that is about to be deleted.
+    pub(super) fn discarded(&self, generation: Generation) -> String {
+        format!("{}-discarded", self.documents(generation))
+    }
+
     /// The alias that checkpoints and parked accounts are written through.
     pub(super) fn open_work(&self, generation: Generation) -> String {
         format!("{}-open", self.work(generation))
@@ -67,6 +77,16 @@ impl Names {
         (generation.to_string() == number).then_some(generation)
     }
 
+    /// The generation whose checkpoints and parked accounts an index holds.
+    pub(super) fn generation_at_work(&self, index: &str) -> Option<Generation> {
+        self.generation(index.strip_suffix("-work")?)
+    }
+
+    /// Whether an index is one of this bank's.
+    pub(super) fn is_own(&self, index: &str) -> bool {
+        index == self.state() || self.generation(index).or_else(|| self.generation_at_work(index)).is_some()
+    }
+
     /// The seal that an alias of a generation stands for.
     pub(super) fn seal(&self, generation: Generation, alias: &str) -> Option<Seal> {
         let seal = alias.strip_prefix(&self.sealed_by(generation))?;
@@ -85,6 +105,8 @@ mod tests {
         assert_eq!(names.documents(generation), "balance-000012");
         assert_eq!(names.generation("balance-000012"), Some(generation));
         assert_eq!(names.generation("balance-1000000"), Some(Generation(1_000_000)));
+        assert_eq!(names.generation_at_work("balance-000012-work"), Some(generation));
+        assert_eq!(names.generation_at_work("balance-000012"), None);
         assert_eq!(names.seal(generation, &names.sealed(generation, seal)), Some(seal));
         assert_eq!(names.seal(Generation(13), &names.sealed(generation, seal)), None);
         for other in ["balance", "balance-12", "balance-0000012", "balance-000012-work", "balance-balance-000012"] {

@@ -3,6 +3,7 @@
 use elasticsearch::{GetParts, MgetParts, SearchParts};
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
+use serde_json::value::RawValue;
 use serde_json::{Value, json};
 
 use super::ElasticIndex;
@@ -16,6 +17,9 @@ use crate::partition::{Partition, Slot, SlotRange};
 
 /// How many accounts are asked for at once: a question and an answer take less than 2 KiB each.
 const ACCOUNTS_AT_ONCE: usize = 2_000;
+
+/// How many hits a search may have; `index.max_result_window` allows no more.
+const HITS_AT_ONCE: usize = 10_000;
 
 pub(super) fn checkpoint_id(partition: Partition) -> String {
     format!("checkpoint-{}", partition.get())
@@ -59,7 +63,7 @@ impl<T> Got<T> {
 #[derive(Deserialize)]
 struct GotMany {
     #[serde(default)]
-    docs: Vec<Got<Value>>,
+    docs: Vec<Got<Box<RawValue>>>,
 }
 
 /// An answer to a search; an empty one is left out altogether.
@@ -82,18 +86,31 @@ impl<H> Hits<H> {
 }
 
 #[derive(Deserialize)]
-struct Hit<T> {
+struct Hit {
+    #[serde(rename = "_index")]
+    index: String,
     #[serde(rename = "_source")]
-    source: T,
+    source: Box<RawValue>,
 }
 
-/// The version of a document is the account's.
+/// A document by what it is sorted by, and its version.
 #[derive(Deserialize)]
 struct VersionHit {
-    #[serde(rename = "_id")]
-    account: AccountId,
-    #[serde(rename = "_version")]
-    version: Version,
+    sort: (Slot, AccountId),
+    fields: VersionFields,
+}
+
+/// Fields have lists of values.
+#[derive(Deserialize)]
+struct VersionFields {
+    version: [Version; 1],
+}
+
+impl VersionHit {
+    fn read(self) -> (AccountId, Version) {
+        let ((_, account), [version]) = (self.sort, self.fields.version);
+        (account, version)
+    }
 }
 
 impl ElasticIndex {
@@ -133,7 +150,8 @@ impl ElasticIndex {
         Ok(loaded)
     }
 
-    /// A refresh before the first page makes every acknowledged write part of the pages.
+    /// A refresh before the first page makes every acknowledged write part of the pages. They need no point in time: an
+    /// account never moves in their order, and documents are never deleted.
     pub(super) async fn list_versions(
         &self,
         generation: Generation,
@@ -145,18 +163,28 @@ impl ElasticIndex {
         if after.is_none() {
             self.refresh(&index).await?;
         }
-        let mut body = json!({
-            "size": limit,
-            "query": { "bool": { "filter": [of_slots(slots)] } },
-            "sort": [{ "slot": "asc" }, { "id": "asc" }],
-            "_source": false,
-            "version": true,
-        });
-        if let Some(after) = after {
-            body["search_after"] = json!([Slot::of(&after), after]);
+        let mut listed: Vec<(AccountId, Version)> = Vec::new();
+        while listed.len() < limit {
+            let size = (limit - listed.len()).min(HITS_AT_ONCE);
+            let mut body = json!({
+                "size": size,
+                "query": { "bool": { "filter": [of_slots(slots)] } },
+                "sort": [{ "slot": "asc" }, { "id": "asc" }],
+                // Nothing is read from where whole documents are kept.
+                "stored_fields": "_none_",
+                "docvalue_fields": ["version"],
+            });
+            if let Some(after) = listed.last().map(|(account, _)| *account).or(after) {
+                body["search_after"] = json!([Slot::of(&after), after]);
+            }
+            let hits: Vec<VersionHit> = self.find(&index, &["hits.hits.sort", "hits.hits.fields"], body).await?;
+            let found = hits.len();
+            listed.extend(hits.into_iter().map(VersionHit::read));
+            if found < size {
+                break;
+            }
         }
-        let hits: Vec<VersionHit> = self.find(&index, &["hits.hits._id", "hits.hits._version"], body).await?;
-        Ok(hits.into_iter().map(|hit| (hit.account, hit.version)).collect())
+        Ok(listed)
     }
 
     pub(super) async fn list_parked(
@@ -177,40 +205,54 @@ impl ElasticIndex {
         if let Some(after) = after {
             body["search_after"] = json!([after]);
         }
-        let hits: Vec<Hit<ParkedDocument>> = self.find(&index, &["hits.hits._source"], body).await?;
-        Ok(hits.into_iter().map(|hit| hit.source.into()).collect())
+        let hits: Vec<Hit> = self.find(&index, &["hits.hits._index", "hits.hits._source"], body).await?;
+        hits.iter().map(|hit| read::<ParkedDocument>(&hit.source).map(Parked::from)).collect()
     }
 
     async fn find<H: DeserializeOwned>(&self, index: &str, parts: &[&str], body: Value) -> Result<Vec<H>, Failure> {
-        let indices = [index];
-        let asked = self.client.search(SearchParts::Index(&indices)).filter_path(parts).track_total_hits(false);
+        let (indices, parts) = ([index], [parts, &["error.type", "error.reason"]].concat());
+        let asked = self.client.search(SearchParts::Index(&indices)).filter_path(&parts).track_total_hits(false);
         let found: Found<H> = answer(asked.allow_partial_search_results(false).body(body).send().await).await?;
         Ok(found.hits.hits)
     }
 
     pub(super) async fn get_balance(&self, account: AccountId) -> Result<Option<Balance>, QueryError> {
         let asked = self.client.get(GetParts::IndexId(self.names.alias(), &account.to_string())).send().await;
-        let got: Got<Value> = found(asked).await.map_err(|failure| failure.backend("get"))?;
+        let got: Got<Box<RawValue>> = found(asked).await.map_err(|failure| failure.backend("get"))?;
         let is_missing = got.error.as_ref().is_some_and(GotError::is_missing_index);
-        // Somebody's own index of that name is no generation.
-        if is_missing || got.index.as_deref() == Some(self.names.alias()) {
+        if is_missing || got.index.as_ref().is_some_and(|index| self.names.generation(index).is_none()) {
             return Err(QueryError::NoGeneration);
         }
         let source = got.found().map_err(|failure| failure.backend("get"))?;
-        Ok(source.map(read).transpose().map_err(|failure: Failure| failure.backend("get"))?)
+        Ok(source.map(|source| read(&source)).transpose().map_err(|failure: Failure| failure.backend("get"))?)
+    }
+
+    /// Whether queries would meet anything but a generation.
+    async fn is_taken(&self) -> Result<bool, Failure> {
+        match self.aliases_of(self.names.alias()).await {
+            Ok(found) => Ok(found.keys().any(|index| self.names.generation(index).is_none())),
+            Err(failure) if failure.is_absence() => Ok(false),
+            Err(failure) => Err(failure),
+        }
     }
 
     pub(super) async fn search_balances(&self, query: &BalanceQuery) -> Result<BalancePage, QueryError> {
         let place = query.cursor.as_ref().map(|cursor| cursor::read(cursor, query.sort)).transpose()?;
         let body = page(query, place.as_ref());
         let backend = |failure: Failure| QueryError::from(failure.backend("search"));
-        let found: Vec<Hit<Balance>> = match self.find(self.names.alias(), &["hits.hits._source"], body).await {
+        let parts = &["hits.hits._index", "hits.hits._source"];
+        let found: Vec<Hit> = match self.find(self.names.alias(), parts, body).await {
             Err(failure) if failure.is_absence() => return Err(QueryError::NoGeneration),
+            // Somebody's own index of that name is no generation.
+            Ok(found) if found.iter().any(|hit: &Hit| self.names.generation(&hit.index).is_none()) => {
+                return Err(QueryError::NoGeneration);
+            }
             Ok(found) if !found.is_empty() => found,
-            _ if self.is_alias_taken().await.map_err(backend)? => return Err(QueryError::NoGeneration),
+            _ if self.is_taken().await.map_err(backend)? => return Err(QueryError::NoGeneration),
             found => found.map_err(backend)?,
         };
-        let mut balances: Vec<Balance> = found.into_iter().map(|hit| hit.source).collect();
+        let balances = found.iter().map(|hit| read(&hit.source)).collect::<Result<Vec<Balance>, Failure>>();
+        let mut balances = balances.map_err(backend)?;
         let has_next = balances.len() > query.limit;
         balances.truncate(query.limit);
         let next = balances.last().filter(|_| has_next).map(|last| cursor::behind(last, query.sort));
@@ -218,14 +260,13 @@ impl ElasticIndex {
     }
 }
 
-fn read_next<T: DeserializeOwned>(got: &mut impl Iterator<Item = Got<Value>>) -> Result<Option<T>, Failure> {
+fn read_next<T: DeserializeOwned>(got: &mut impl Iterator<Item = Got<Box<RawValue>>>) -> Result<Option<T>, Failure> {
     let Some(next) = got.next() else { return Err(Failure::Unreadable("fewer documents than questions".to_owned())) };
-    next.found()?.map(read).transpose()
+    next.found()?.map(|source| read(&source)).transpose()
 }
 
-fn read<T: DeserializeOwned>(source: Value) -> Result<T, Failure> {
-    // What is wrong is told by place, not by value.
-    serde_json::from_value(source).map_err(|error| Failure::Unreadable(format!("{:?} error", error.classify())))
+fn read<T: DeserializeOwned>(source: &RawValue) -> Result<T, Failure> {
+    serde_json::from_str(source.get()).map_err(|error| Failure::unreadable(&error))
 }
 
 fn of_slots(slots: SlotRange) -> Value {

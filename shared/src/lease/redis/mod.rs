@@ -5,23 +5,26 @@
 //! renewing and releasing compare the grant first (law E3).
 //!
 //! Beside each lease stands the last epoch it was granted with, in a key that does not expire (law E2). Redis may lose
-//! it: a server without persistence forgets everything when it stops. What keeps epochs growing then is `above`, which
-//! the asker read where checkpoints are kept. A flushed Redis also forgets who holds what, so two may believe to hold a
-//! lease until the first notices that it can no longer renew; that is a zombie like any other.
+//! it: a server without persistence forgets everything when it stops. Two things keep epochs growing then. `above` is
+//! what the asker read where checkpoints are kept; and the server's clock, in microseconds, is the least an epoch can
+//! be, for those who were granted a lease and have not noted anything yet. Only a server that forgets *and* whose clock
+//! is set back gives an epoch twice, and then none that was noted. A flushed Redis also forgets who holds what, so two
+//! may believe to hold a lease until the first notices that it can no longer renew; that is a zombie like any other.
 //!
 //! All keys of a namespace carry the same hash tag, and so lie in one slot of a cluster. A sorted set names the leases,
 //! so that listing looks at those and not at all keys of the server.
 
+mod durability;
 mod failure;
 
 use std::time::Duration;
 
 use redis::aio::{ConnectionManager, ConnectionManagerConfig};
-use redis::{Client, Script, ScriptInvocation};
+use redis::{Client, ConnectionAddr, IntoConnectionInfo, Script, ScriptInvocation, TlsCertificates};
 use tokio::time::timeout;
 
 use super::{Held, Holder, Lease, LeaseName, LeaseStore, RenewError};
-use crate::config::Namespace;
+use crate::config::{Namespace, TlsAuthorities};
 use crate::coordinate::Epoch;
 use crate::error::BackendError;
 
@@ -50,12 +53,17 @@ impl std::fmt::Debug for RedisLeases {
 }
 
 impl RedisLeases {
-    /// Opens the leases of a namespace.
+    /// Opens the leases of a namespace. `authorities` vouch for a server of `rediss://`, in place of those of the
+    /// system.
     ///
     /// # Errors
     /// When the URL names no Redis, or the server there does not answer.
-    pub async fn open(url: &str, namespace: &Namespace) -> Result<Self, BackendError> {
-        let client = Client::open(url).map_err(|error| BackendError::broken("open", error))?;
+    pub async fn open(
+        url: &str,
+        namespace: &Namespace,
+        authorities: Option<&TlsAuthorities>,
+    ) -> Result<Self, BackendError> {
+        let client = client(url, authorities).map_err(|error| BackendError::broken("open", error))?;
         let config = ConnectionManagerConfig::new()
             .set_connection_timeout(Some(ANSWER_MAX))
             .set_response_timeout(Some(ANSWER_MAX))
@@ -77,6 +85,17 @@ impl RedisLeases {
             Ok(answer) => answer.map_err(|error| failure::of(operation, error)),
             Err(elapsed) => Err(BackendError::unknown(operation, elapsed)),
         }
+    }
+}
+
+fn client(url: &str, authorities: Option<&TlsAuthorities>) -> redis::RedisResult<Client> {
+    let info = url.into_connection_info()?;
+    match (authorities, info.addr()) {
+        (Some(authorities), ConnectionAddr::TcpTls { .. }) => {
+            let root_cert = Some(authorities.pem().as_bytes().to_vec());
+            Client::build_with_tls(info, TlsCertificates { client_tls: None, root_cert })
+        }
+        _ => Client::open(info),
     }
 }
 

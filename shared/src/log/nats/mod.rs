@@ -29,6 +29,8 @@
 //! A stream somebody deletes is made again, and a stream somebody empties begins another life, as soon as anybody asks
 //! for its extent.
 
+mod connect;
+mod durability;
 mod failure;
 mod life;
 mod open;
@@ -43,6 +45,7 @@ use std::time::Duration;
 
 use async_nats::jetstream::Context;
 
+pub use self::connect::NatsOptions;
 use self::failure::within;
 use self::life::Beginning;
 pub use self::open::NatsOpenError;
@@ -59,6 +62,9 @@ use crate::store::FeedEntry;
 /// How long a publisher leaves a full partition alone.
 const FULL_WAIT: Duration = Duration::from_secs(1);
 
+/// How many servers of a cluster keep a partition, so that one of them may die.
+const CLUSTER_REPLICAS: u8 = 3;
+
 /// How many records are purged in one call, so that none takes longer than a call may.
 const TRIMMED_AT_ONCE: u64 = 100_000;
 
@@ -69,6 +75,8 @@ pub struct NatsLog(Arc<Shared>);
 struct Shared {
     jetstream: Context,
     partitions: PartitionMap,
+    /// How many servers keep a stream that is made.
+    replicas: u8,
     names: Box<[Names]>,
     /// The lives last seen, one for each partition, so that a publish need not ask.
     lives: Mutex<BTreeMap<Partition, Beginning>>,
@@ -111,14 +119,16 @@ impl NatsLog {
     /// # Errors
     /// [`NatsOpenError`] says what stands in the way and how to get past it.
     pub async fn open(
-        url: &str,
+        options: NatsOptions<'_>,
         namespace: &Namespace,
         partitions: PartitionMap,
         ids: Ids,
     ) -> Result<Self, NatsOpenError> {
-        let jetstream = open::connect(url).await?;
+        let jetstream = connect::connect(&options).await?;
+        let is_cluster = durability::is_cluster(&jetstream);
+        let replicas = options.replicas.unwrap_or(if is_cluster { CLUSTER_REPLICAS } else { 1 });
         let names = partitions.all().map(|partition| Names::of(namespace, partition)).collect();
-        let log = Self(Arc::new(Shared { jetstream, partitions, names, lives: Mutex::default(), ids }));
+        let log = Self(Arc::new(Shared { jetstream, partitions, replicas, names, lives: Mutex::default(), ids }));
         open::streams(&log.0).await?;
         Ok(log)
     }

@@ -1,28 +1,21 @@
-//! The connection, and the streams a log needs.
+//! The streams a log needs.
 
 use std::collections::HashMap;
 use std::time::Duration;
 
+use async_nats::jetstream::ErrorCode;
 use async_nats::jetstream::context::CreateStreamErrorKind;
 use async_nats::jetstream::stream::{Config, DiscardPolicy, Info, RetentionPolicy, StorageType};
-use async_nats::jetstream::{Context, ContextBuilder, ErrorCode};
-use async_nats::{ConnectOptions, Event};
 use futures::{StreamExt, TryStreamExt};
 use tokio::time::timeout;
-use tracing::{debug, info, warn};
 
+use super::connect::PAYLOAD_BYTES_MIN;
 use super::failure::CALL_MAX;
 use super::{Names, Shared};
 use crate::error::BackendError;
 
 /// How many records a partition holds at most, as many as an embedded one.
 const RECORDS_MAX: i64 = 10_000_000;
-
-/// How often the connection is tried, so that a peer that went away without a word is noticed.
-const PING_EVERY: Duration = Duration::from_secs(5);
-
-/// How long the client waits before it connects again.
-const RECONNECT_WAIT: Duration = Duration::from_millis(250);
 
 /// The shortest the server allows: the ids of messages never repeat, so there is nothing to remember.
 const DUPLICATE_WINDOW: Duration = Duration::from_millis(100);
@@ -66,40 +59,47 @@ pub enum NatsOpenError {
         /// What it says it is.
         version: String,
     },
+    /// The server has no place for streams.
+    #[error(
+        "the server at {server} has no JetStream for this user: give it a block jetstream {{ store_dir: … }} (or the \
+         flag -js), and enable it for the account"
+    )]
+    NoJetStream {
+        /// Which server.
+        server: String,
+    },
+    /// The server takes only small messages.
+    #[error(
+        "the server at {server} takes messages of {bytes} bytes, a partition needs {PAYLOAD_BYTES_MIN}: raise its \
+         max_payload"
+    )]
+    Payload {
+        /// Which server.
+        server: String,
+        /// How large a message may be.
+        bytes: usize,
+    },
+    /// Not a NATS URL. It is not quoted, since it may hold a password.
+    #[error("the NATS URL cannot be read: it should be nats://HOST:4222 or tls://HOST:4222")]
+    Url,
+    /// The file of credentials.
+    #[error("the credentials for NATS cannot be read: {source}")]
+    Credentials {
+        /// Why not.
+        source: std::io::Error,
+    },
     /// The server does not answer, or refuses.
     #[error(transparent)]
     Backend(#[from] BackendError),
 }
 
-pub(super) async fn connect(url: &str) -> Result<Context, NatsOpenError> {
-    let options = ConnectOptions::new()
-        .name("bank")
-        .connection_timeout(CALL_MAX)
-        .request_timeout(Some(CALL_MAX))
-        .ping_interval(PING_EVERY)
-        .reconnect_delay_callback(|_| RECONNECT_WAIT)
-        .event_callback(|event| async move { note(&event) });
-    let client = match timeout(CALL_MAX, options.connect(url)).await {
-        Ok(client) => client.map_err(|error| BackendError::not_done("open", error))?,
-        Err(elapsed) => return Err(BackendError::not_done("open", elapsed).into()),
-    };
-    if !client.is_server_compatible(2, 12, 0) {
-        let server = client.server_info();
-        return Err(NatsOpenError::TooOld { server: server.host, version: server.version });
-    }
-    Ok(ContextBuilder::new().timeout(CALL_MAX).build(client))
-}
-
-fn note(event: &Event) {
-    match event {
-        Event::Connected => info!("connected to nats"),
-        Event::Disconnected => warn!("connection to nats lost"),
-        Event::SlowConsumer(_) => warn!("nats delivered faster than was read, what was dropped is read again"),
-        Event::LameDuckMode | Event::Draining | Event::Closed | Event::ServerError(_) | Event::ClientError(_) => {
-            debug!(%event, "nats connection");
-        }
-    }
-}
+/// More copies than there are servers.
+#[derive(Debug, thiserror::Error)]
+#[error(
+    "the servers cannot keep {0} copies of a partition: start more of them, or set BANK_LOG_REPLICAS to how many there \
+     are"
+)]
+struct TooManyCopies(usize);
 
 /// Checks the streams of all partitions, and makes those that are missing. The first one is looked at alone, so that a
 /// log with another number of partitions gets none of ours.
@@ -134,6 +134,9 @@ fn check(shared: &Shared, names: &Names, info: &Info) -> Result<(), NatsOpenErro
     if stored.discard != wanted.discard || stored.retention != wanted.retention {
         return foreign("forgets records by itself");
     }
+    if stored.storage != wanted.storage {
+        return foreign("is not kept in files");
+    }
     if !stored.allow_atomic_publish {
         return foreign("takes no atomic batches");
     }
@@ -142,16 +145,24 @@ fn check(shared: &Shared, names: &Names, info: &Info) -> Result<(), NatsOpenErro
 
 /// Makes the stream of a partition; harmless if somebody else does so at the same time.
 pub(super) async fn create(shared: &Shared, names: &Names) -> Result<(), BackendError> {
-    match timeout(CALL_MAX, shared.jetstream.create_stream(config(shared, names))).await {
-        Ok(Ok(_)) => Ok(()),
-        Ok(Err(error)) if exists(&error.kind()) => Ok(()),
-        Ok(Err(error)) => Err(BackendError::unknown("create stream", error)),
-        Err(elapsed) => Err(BackendError::unknown("create stream", elapsed)),
+    let config = config(shared, names);
+    let replicas = config.num_replicas;
+    let error = match timeout(CALL_MAX, shared.jetstream.create_stream(config)).await {
+        Ok(Ok(_)) => return Ok(()),
+        Ok(Err(error)) => error,
+        Err(elapsed) => return Err(BackendError::unknown("create stream", elapsed)),
+    };
+    match refusal(&error.kind()) {
+        Some(ErrorCode::STREAM_NAME_EXIST) => Ok(()),
+        Some(ErrorCode::CLUSTER_NO_PEERS | ErrorCode::STREAM_REPLICAS_NOT_SUPPORTED) => {
+            Err(BackendError::broken("create stream", TooManyCopies(replicas)))
+        }
+        Some(_) | None => Err(BackendError::unknown("create stream", error)),
     }
 }
 
-fn exists(refusal: &CreateStreamErrorKind) -> bool {
-    matches!(refusal, CreateStreamErrorKind::JetStream(error) if error.error_code() == ErrorCode::STREAM_NAME_EXIST)
+fn refusal(kind: &CreateStreamErrorKind) -> Option<ErrorCode> {
+    if let CreateStreamErrorKind::JetStream(error) = kind { Some(error.error_code()) } else { None }
 }
 
 fn config(shared: &Shared, names: &Names) -> Config {
@@ -160,6 +171,7 @@ fn config(shared: &Shared, names: &Names) -> Config {
         description: Some("records of one partition of a bank".to_owned()),
         subjects: vec![names.records.clone(), names.beginnings.clone()],
         storage: StorageType::File,
+        num_replicas: shared.replicas.into(),
         retention: RetentionPolicy::Limits,
         // For each subject, so that a life can begin in a full partition.
         max_messages_per_subject: RECORDS_MAX,

@@ -1,6 +1,6 @@
 //! Publishing, so that a wrong belief about the end of a partition writes nothing.
 
-use async_nats::client::{Request, RequestErrorKind};
+use async_nats::client::{PublishErrorKind, Request, RequestErrorKind};
 use async_nats::header::{
     NATS_BATCH_COMMIT, NATS_BATCH_COMMIT_FINAL, NATS_BATCH_ID, NATS_BATCH_SEQUENCE, NATS_EXPECTED_LAST_SEQUENCE,
 };
@@ -118,6 +118,9 @@ impl Shared {
             match timeout(CALL_MAX, sent).await {
                 Ok(Ok(())) => {}
                 // Without its last message the batch is dropped by the server.
+                Ok(Err(error)) if error.kind() == PublishErrorKind::MaxPayloadExceeded => {
+                    return Err(BackendError::broken("publish", error));
+                }
                 Ok(Err(error)) => return Err(BackendError::not_done("publish", error)),
                 Err(elapsed) => return Err(BackendError::not_done("publish", elapsed)),
             }
@@ -177,6 +180,8 @@ fn refused(operation: &'static str, refusal: async_nats::jetstream::Error) -> Re
     match refusal.error_code() {
         ErrorCode::STREAM_WRONG_LAST_SEQUENCE | ErrorCode::STREAM_WRONG_LAST_SEQUENCE_CONSTANT => Ok(Fate::Elsewhere),
         ErrorCode::STREAM_STORE_FAILED if refusal.to_string().contains(LIMIT_REACHED) => Ok(Fate::Full),
+        // The limits of the account, and those of the server.
+        ErrorCode::ACCOUNT_RESOURCES_EXCEEDED | ErrorCode::INSUFFICIENT_RESOURCES => Ok(Fate::Full),
         // A message of the batch was lost on the way, or the server has too much to do.
         ErrorCode::ATOMIC_PUBLISH_INCOMPLETE_BATCH | ErrorCode::ATOMIC_PUBLISH_TOO_MANY_INFLIGHT => {
             Err(BackendError::not_done(operation, refusal))

@@ -7,6 +7,7 @@ use tokio::time::{Instant, sleep, timeout_at};
 use tracing::debug;
 
 use super::MongoStore;
+use super::abandoned::{HINDERED_AFTER, end_abandoned};
 use super::failure::{is_lost_race, without_effect};
 use super::judge::{Judged, Known, judge};
 use super::schema::{CommitDocument, EventDocument};
@@ -46,6 +47,7 @@ pub(super) async fn append(
     commits: &[Commit],
 ) -> Result<Vec<Result<Appended, AppendError>>, BackendError> {
     let deadline = Instant::now() + APPEND_MAX;
+    let mut hindered = Instant::now() + HINDERED_AFTER;
     let mut judged = judge(commits, assume(store, commits).await?);
     if judged.refuses() {
         judged = judge(commits, learn(store, commits).await?);
@@ -68,6 +70,13 @@ pub(super) async fn append(
                 debug!(tried, %error, "another writer was faster, the batch is judged again");
                 raced = Some(error);
             }
+        }
+        if Instant::now() >= hindered {
+            let ended = end_abandoned(&store.client, &store.application);
+            if timeout_at(deadline, Box::pin(ended)).await.is_err() {
+                break;
+            }
+            hindered = Instant::now() + HINDERED_AFTER;
         }
         if Instant::now() >= deadline {
             break;

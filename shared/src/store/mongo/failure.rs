@@ -18,6 +18,9 @@ const WRITE_CONFLICT: i32 = 112;
 /// `InvalidResumeToken`, `ChangeStreamFatalError`, `ChangeStreamHistoryLost`, `CappedPositionLost`.
 const FEED_LOST: [i32; 4] = [260, 280, 286, 136];
 
+/// How the server marks a failure of a change stream that another try can get past.
+const RETRYABLE: &str = "ResumableChangeStreamError";
+
 /// `Unauthorized`, `AuthenticationFailed`, `DocumentValidationFailure`: the server refused before it did anything.
 const REFUSED: [i32; 3] = [13, 18, 121];
 
@@ -45,6 +48,11 @@ pub(super) fn is_duplicate(error: &Error) -> bool {
 /// The transaction has no effect and may be tried again as a whole.
 pub(super) fn is_lost_race(error: &Error) -> bool {
     is_duplicate(error) || has_code(error, WRITE_CONFLICT) || error.contains_label(TRANSIENT_TRANSACTION_ERROR)
+}
+
+/// The server answered that it will not, and did not say that it may later.
+pub(super) fn is_refused(error: &Error) -> bool {
+    matches!(&*error.kind, ErrorKind::Command(_)) && !error.contains_label(RETRYABLE) && !is_feed_lost(error)
 }
 
 /// The server no longer has what follows the position.

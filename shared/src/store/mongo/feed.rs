@@ -3,15 +3,17 @@ use std::time::Duration;
 
 use futures::FutureExt;
 use futures::future::BoxFuture;
-use mongodb::ClientSession;
 use mongodb::bson::{Bson, Document, Timestamp as ClusterTime, doc};
 use mongodb::error::Error;
+use mongodb::{ClientSession, Database};
+use tokio::runtime::Handle;
 use tokio::time::timeout;
+use tracing::debug;
 
-use super::MongoStore;
-use super::failure::{CALL_MAX, is_feed_lost, without_effect};
+use super::failure::{CALL_MAX, is_feed_lost, is_refused, without_effect};
 use super::read::broken;
 use super::schema::{EVENTS, recorded};
+use super::{MongoStore, settled};
 use crate::coordinate::Position;
 use crate::error::BackendError;
 use crate::store::{ChangeFeed, FeedBatch, FeedEntry, FeedError};
@@ -19,11 +21,18 @@ use crate::store::{ChangeFeed, FeedBatch, FeedEntry, FeedError};
 /// How long the server waits for news before it says that it is alive.
 const IDLE_MAX: Duration = Duration::from_secs(1);
 
+/// The shortest wait there is; none at all would be the server's own choice of a wait.
+const AT_ONCE: Duration = Duration::from_millis(1);
+
 /// The most changes asked for at once, whatever the caller's limit: a few hundred kilobytes.
 const CHANGES_MAX: usize = 2_000;
 
 /// Marks a position that is a moment of the cluster; every other token is the server's own, in hexadecimal.
 const MOMENT: &str = "moment:";
+
+/// What a change stream calls a moment and a token to begin behind.
+const MOMENT_FIELD: &str = "startAtOperationTime";
+const TOKEN: &str = "resumeAfter";
 
 const FEED: &str = "feed";
 
@@ -33,7 +42,6 @@ const FEED: &str = "feed";
 /// and goes on by itself without an end while no server answers. Here a request that is under way is kept over
 /// a dropped call, and every failure is told; the next call then resumes behind what was yielded.
 ///
-/// A feed that is dropped leaves its cursor to the server, which closes it after ten minutes.
 pub struct MongoFeed {
     store: MongoStore,
     /// The request that is under way.
@@ -46,10 +54,31 @@ pub struct MongoFeed {
     arrived: Position,
 }
 
-/// A cursor of the server; it belongs to the session it was opened in.
+/// A cursor of the server, and the session it was opened in.
 struct OpenCursor {
     session: ClientSession,
+    cursor: Cursor,
+}
+
+/// A cursor that is closed with its owner: left to itself the server keeps it for ten minutes, and reads ahead for it.
+struct Cursor {
+    database: Database,
     id: i64,
+}
+
+impl Drop for Cursor {
+    fn drop(&mut self) {
+        let close = doc! { "killCursors": EVENTS, "cursors": [self.id] };
+        let database = self.database.clone();
+        // Nobody waits for it. Without a runtime, or without an answer, the server closes it when its time is over.
+        if let Ok(runtime) = Handle::try_current() {
+            runtime.spawn(async move {
+                if let Ok(Err(error)) = timeout(CALL_MAX, database.run_command(close)).await {
+                    debug!(%error, "a cursor was left to the server to close");
+                }
+            });
+        }
+    }
 }
 
 /// What a request came to.
@@ -68,8 +97,10 @@ pub(super) fn position_at(moment: ClusterTime) -> Position {
 
 impl MongoFeed {
     pub(super) async fn open(store: &MongoStore, after: Position) -> Result<Self, FeedError> {
-        // At once, so that a lost position is told here.
-        let (open, changes) = open(store.clone(), after.clone()).await?;
+        let (open, changes) = match begin(store, after.clone()).await {
+            Err(FeedError::Lost(Position::Start)) => begin(store, later_start(store).await?).await?,
+            begun => begun?,
+        };
         Ok(Self {
             store: store.clone(),
             asked: None,
@@ -98,7 +129,7 @@ impl ChangeFeed for MongoFeed {
                 (Some(under_way), _) => under_way,
                 (None, Some(open)) => {
                     let limit = limit.clamp(1, CHANGES_MAX);
-                    ask_on(self.store.clone(), open, limit, self.arrived.clone()).boxed()
+                    ask_on(self.store.clone(), open, limit, self.arrived.clone(), IDLE_MAX).boxed()
                 }
                 (None, None) => open(self.store.clone(), self.arrived.clone()).boxed(),
             };
@@ -115,44 +146,80 @@ impl ChangeFeed for MongoFeed {
     }
 }
 
+/// Opens a cursor behind a position and asks it once, so that a lost position is told here: whether its history still
+/// holds the position the server only looks when it is asked for changes.
+async fn begin(store: &MongoStore, after: Position) -> Answer {
+    let (opened, _) = open(store.clone(), after.clone()).await?;
+    ask_on(store.clone(), opened, CHANGES_MAX, after, AT_ONCE).await
+}
+
+/// Where a feed of everything starts when the server no longer knows the store's first moment: later, if the store was
+/// still empty then. The moment is taken before the look, so what is written after the look comes behind it.
+async fn later_start(store: &MongoStore) -> Result<Position, FeedError> {
+    let (moment, _) = settled(&store.database).await?;
+    let (_, written) = settled(&store.database).await?;
+    if written { Err(FeedError::Lost(Position::Start)) } else { Ok(position_at(moment)) }
+}
+
 /// Opens a cursor behind a position. Boxed and owning, so that it outlives the call that asked.
 async fn open(store: MongoStore, after: Position) -> Answer {
     let Some(begin) = beginning(&store, &after) else { return Err(FeedError::Lost(after)) };
-    let request = async {
-        let mut session = store.client.start_session().causal_consistency(false).await?;
-        let command = doc! {
-            "aggregate": EVENTS,
-            "pipeline": [
-                { "$changeStream": begin },
-                { "$match": { "operationType": { "$in": ["insert", "invalidate"] } } },
-                { "$project": { "fullDocument": 1 } },
-            ],
-            "cursor": { "batchSize": 0 },
-            "readConcern": { "level": "majority" },
-        };
-        let reply = store.database.run_command(command).session(&mut session).await?;
-        Ok((session, reply))
-    };
-    let (session, reply) = told(timeout(CALL_MAX, request).await, &after)?;
-    understand(session, &reply, "firstBatch", &after)
+    let is_token = begin.contains_key(TOKEN);
+    match timeout(CALL_MAX, stream(&store, begin)).await {
+        Ok(Err(error)) if is_token && is_refused(&error) && can_open(&store).await => {
+            debug!(%error, "the server does not understand a token");
+            Err(FeedError::Lost(after))
+        }
+        outcome => {
+            let (session, reply) = told(outcome, &after)?;
+            understand(&store, session, None, &reply, &after)
+        }
+    }
 }
 
-/// Asks a cursor for the changes behind what has arrived; waits for one for [`IDLE_MAX`].
-async fn ask_on(store: MongoStore, mut open: OpenCursor, limit: usize, arrived: Position) -> Answer {
+async fn stream(store: &MongoStore, begin: Document) -> Result<(ClientSession, Document), Error> {
+    let mut session = store.client.start_session().causal_consistency(false).await?;
     let command = doc! {
-        "getMore": open.id,
+        "aggregate": EVENTS,
+        "pipeline": [
+            { "$changeStream": begin },
+            { "$match": { "operationType": { "$in": ["insert", "invalidate"] } } },
+            { "$project": { "fullDocument": 1 } },
+        ],
+        "cursor": { "batchSize": 0 },
+        "readConcern": { "level": "majority" },
+    };
+    let reply = store.database.run_command(command).session(&mut session).await?;
+    Ok((session, reply))
+}
+
+/// Whether the server opens a feed at its present moment. Servers say in many ways that they cannot read a token; one
+/// that opens another feed means the token.
+async fn can_open(store: &MongoStore) -> bool {
+    let attempt = async {
+        let (moment, _) = settled(&store.database).await.ok()?;
+        let (session, reply) = stream(store, doc! { MOMENT_FIELD: moment }).await.ok()?;
+        understand(store, session, None, &reply, &position_at(moment)).ok()
+    };
+    timeout(CALL_MAX, attempt).await.is_ok_and(|opened| opened.is_some())
+}
+
+/// Asks a cursor for the changes behind what has arrived, and waits so long for one.
+async fn ask_on(store: MongoStore, mut open: OpenCursor, limit: usize, arrived: Position, wait: Duration) -> Answer {
+    let command = doc! {
+        "getMore": open.cursor.id,
         "collection": EVENTS,
         "batchSize": i64::try_from(limit).unwrap_or(i64::MAX),
-        "maxTimeMS": i64::try_from(IDLE_MAX.as_millis()).unwrap_or(i64::MAX),
+        "maxTimeMS": i64::try_from(wait.as_millis()).unwrap_or(i64::MAX),
     };
     let request = async { store.database.run_command(command).session(&mut open.session).await };
     let reply = told(timeout(CALL_MAX, request).await, &arrived)?;
-    understand(open.session, &reply, "nextBatch", &arrived)
+    understand(&store, open.session, Some(open.cursor), &reply, &arrived)
 }
 
 /// Where the server is to begin; nothing for a position that this store did not make.
 fn beginning(store: &MongoStore, after: &Position) -> Option<Document> {
-    let moment = |time, increment| doc! { "startAtOperationTime": ClusterTime { time, increment } };
+    let moment = |time, increment| doc! { MOMENT_FIELD: ClusterTime { time, increment } };
     match after {
         Position::Start => Some(moment(store.start.time, store.start.increment)),
         Position::Number(_) => None,
@@ -161,9 +228,7 @@ fn beginning(store: &MongoStore, after: &Position) -> Option<Document> {
                 let (time, increment) = rest.split_once(':')?;
                 Some(moment(time.parse().ok()?, increment.parse().ok()?))
             }
-            None if token.bytes().all(|byte| byte.is_ascii_hexdigit()) => {
-                Some(doc! { "resumeAfter": { "_data": &**token } })
-            }
+            None if token.bytes().all(|byte| byte.is_ascii_hexdigit()) => Some(doc! { TOKEN: { "_data": &**token } }),
             None => None,
         },
     }
@@ -178,11 +243,20 @@ fn told<T>(outcome: Result<Result<T, Error>, tokio::time::error::Elapsed>, after
     }
 }
 
-fn understand(session: ClientSession, reply: &Document, batch: &str, after: &Position) -> Answer {
+/// Reads the answer to a request, which opened a cursor unless it asked one.
+fn understand(
+    store: &MongoStore,
+    session: ClientSession,
+    asked: Option<Cursor>,
+    reply: &Document,
+    after: &Position,
+) -> Answer {
     let strange = |what: &'static str| BackendError::not_done(FEED, what);
-    let cursor = reply.get_document("cursor").map_err(|_| strange("an answer without a cursor"))?;
-    let changes = cursor.get_array(batch).map_err(|_| strange("an answer without changes"))?;
-    let id = cursor.get_i64("id").map_err(|_| strange("a cursor without a number"))?;
+    let answer = reply.get_document("cursor").map_err(|_| strange("an answer without a cursor"))?;
+    let batch = if asked.is_some() { "nextBatch" } else { "firstBatch" };
+    let changes = answer.get_array(batch).map_err(|_| strange("an answer without changes"))?;
+    let id = answer.get_i64("id").map_err(|_| strange("a cursor without a number"))?;
+    let cursor = asked.unwrap_or_else(|| Cursor { database: store.database.clone(), id });
     let mut entries = Vec::with_capacity(changes.len());
     for change in changes {
         let change = change.as_document().ok_or_else(|| strange("a change that is no document"))?;
@@ -192,8 +266,8 @@ fn understand(session: ClientSession, reply: &Document, batch: &str, after: &Pos
             Err(_) => return Err(FeedError::Lost(after.clone())),
         }
     }
-    let reached = cursor.get_document("postBatchResumeToken").ok().and_then(position);
-    Ok((OpenCursor { session, id }, Changes { entries, reached }))
+    let reached = answer.get_document("postBatchResumeToken").ok().and_then(position);
+    Ok((OpenCursor { session, cursor }, Changes { entries, reached }))
 }
 
 fn entry(change: &Document, inserted: &Document) -> Result<FeedEntry, BackendError> {

@@ -16,11 +16,17 @@
 //! what a refusal says is true and what an earlier acknowledgement promised is seen.
 //!
 //! Why the feed skips nothing (law S3): a change stream follows the oplog, in which a transaction's inserts stand at
-//! its commit, in their order.
+//! its commit, in their order. The head is a moment up to which a majority has everything, so what is not read at it
+//! comes behind it.
+//!
+//! A process that dies leaves its transaction, and the places it holds, to the server; who is hindered ends it
+//! ([`abandoned`]).
 //!
 //! A backup that is put back under running processes makes them remember ends that are gone: restart them.
 
+mod abandoned;
 mod append;
+mod durability;
 mod failure;
 mod feed;
 mod judge;
@@ -33,7 +39,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use mongodb::bson::{Timestamp as ClusterTime, doc};
-use mongodb::options::{Acknowledgment, ClientOptions, ReadConcern, ReadConcernLevel, SelectionCriteria, WriteConcern};
+use mongodb::options::{
+    Acknowledgment, ClientOptions, ReadConcern, ReadConcernLevel, SelectionCriteria, Tls, WriteConcern,
+};
 use mongodb::{Client, Collection, Database};
 use quick_cache::sync::Cache;
 
@@ -41,6 +49,7 @@ pub use feed::MongoFeed;
 
 use self::schema::{CommitDocument, EventDocument};
 use super::{AppendError, Appended, Commit, EventStore, FeedError, IdempotencyKey, ScanPage, StoredCommit};
+use crate::config::TlsAuthorities;
 use crate::coordinate::{Position, Version};
 use crate::error::BackendError;
 use crate::event::{Recorded, StreamAfter};
@@ -68,8 +77,22 @@ pub enum MongoOpenError {
     /// The URL asks for less than the store promises.
     #[error("the MongoDB URL weakens the store: leave out {0}, the bank itself asks for majority and journal")]
     Weakened(&'static str),
+    /// The URL names another database than the namespace.
+    #[error(
+        "the MongoDB URL names the database {named}, and the bank's is called like its namespace, {database}: leave \
+         /{named} out of the URL (with authSource={named} if its users are kept there), or start with --namespace"
+    )]
+    Database {
+        /// What the URL names.
+        named: Box<str>,
+        /// What the bank uses.
+        database: Box<str>,
+    },
     /// A single server has neither transactions nor change streams.
-    #[error("MongoDB must run as a replica set, also if it has one member only")]
+    #[error(
+        "MongoDB must run as a replica set, also if it has one member only: start mongod with --replSet rs0, and run \
+         rs.initiate() once in mongosh"
+    )]
     NotReplicated,
     /// Another release's layout.
     #[error("database {database} has layout {found}, which this release does not know")]
@@ -95,15 +118,23 @@ pub struct MongoStore {
     ends: Arc<Cache<AccountId, Version>>,
     /// Before the first commit.
     start: ClusterTime,
+    /// What the server knows this bank's connections by.
+    application: Arc<str>,
 }
 
 impl MongoStore {
-    /// Opens the store in this database, and makes what is missing in it.
+    /// Opens the store in this database, and makes what is missing in it. `authorities` vouch for the servers, in place
+    /// of the public ones.
     ///
     /// # Errors
     /// [`MongoOpenError`] says what is wrong and what to do about it.
-    pub async fn open(url: &str, database: &str) -> Result<Self, MongoOpenError> {
-        let client = Client::with_options(options(url).await?).map_err(|error| unreadable(&error))?;
+    pub async fn open(url: &str, database: &str, authorities: Option<&TlsAuthorities>) -> Result<Self, MongoOpenError> {
+        let options = options(url, database, authorities).await?;
+        if let Some(named) = options.default_database.as_deref().filter(|named| *named != database) {
+            return Err(MongoOpenError::Database { named: named.into(), database: database.into() });
+        }
+        let application = options.app_name.clone().unwrap_or_default().into();
+        let client = Client::with_options(options).map_err(|error| unreadable(&error))?;
         let database = client.database(database);
         let now = Box::pin(cluster_time(&database)).await?.ok_or(MongoOpenError::NotReplicated)?;
         let about = failure::read("open", Box::pin(schema::create(&database, now))).await?;
@@ -115,13 +146,18 @@ impl MongoStore {
             commits: database.collection(schema::COMMITS),
             ends: Arc::new(Cache::new(ENDS_KEPT)),
             start: about.start,
+            application,
             client,
             database,
         })
     }
 }
 
-async fn options(url: &str) -> Result<ClientOptions, MongoOpenError> {
+async fn options(
+    url: &str,
+    database: &str,
+    authorities: Option<&TlsAuthorities>,
+) -> Result<ClientOptions, MongoOpenError> {
     let mut options = ClientOptions::parse(url).await.map_err(|error| unreadable(&error))?;
     let weak_write = options.write_concern.as_ref().is_some_and(|asked| {
         asked.journal == Some(false) || asked.w.as_ref().is_some_and(|w| *w != Acknowledgment::Majority)
@@ -141,7 +177,11 @@ async fn options(url: &str) -> Result<ClientOptions, MongoOpenError> {
     options.max_pool_size = Some(CONNECTIONS_MAX);
     options.server_selection_timeout = Some(PRIMARY_MAX);
     options.connect_timeout = Some(CONNECT_MAX);
-    options.app_name.get_or_insert_with(|| "bank".to_owned());
+    if let (Some(authorities), Some(Tls::Enabled(tls))) = (authorities, &mut options.tls) {
+        tls.ca_file_path.get_or_insert_with(|| authorities.path().to_owned());
+    }
+    // By this name a process knows the transactions of its own bank.
+    options.app_name.get_or_insert_with(|| format!("bank {database}"));
     Ok(options)
 }
 
@@ -152,8 +192,30 @@ fn unreadable(error: &mongodb::error::Error) -> MongoOpenError {
 
 /// The newest moment of the cluster; nothing when the server is not a member of one.
 async fn cluster_time(database: &Database) -> Result<Option<ClusterTime>, BackendError> {
-    let hello = failure::read("head", async { database.run_command(doc! { "hello": 1 }).await }).await?;
+    let hello = failure::read("open", async { database.run_command(doc! { "hello": 1 }).await }).await?;
     Ok(hello.get_timestamp("operationTime").ok())
+}
+
+/// A moment up to which a majority has everything, and whether there was a write at it.
+///
+/// It is asked for by a majority read, and not by a greeting: a greeting tells of moments that only the primary has,
+/// and a commit at one of them would neither be read yet nor come behind it.
+async fn settled(database: &Database) -> Result<(ClusterTime, bool), BackendError> {
+    let any = doc! {
+        "find": schema::EVENTS,
+        "projection": { "_id": 1 },
+        "limit": 1,
+        "singleBatch": true,
+        "readConcern": { "level": "majority" },
+    };
+    let answer = failure::read("head", async { database.run_command(any).await }).await?;
+    let moment = answer.get_timestamp("operationTime");
+    let found = answer.get_document("cursor").and_then(|cursor| cursor.get_array("firstBatch"));
+    match (moment, found) {
+        (Ok(moment), Ok(found)) => Ok((moment, !found.is_empty())),
+        (Err(_), _) => Err(BackendError::broken("head", MongoOpenError::NotReplicated)),
+        (Ok(_), Err(strange)) => Err(BackendError::not_done("head", strange)),
+    }
 }
 
 impl EventStore for MongoStore {
@@ -201,9 +263,8 @@ impl EventStore for MongoStore {
     }
 
     async fn head(&self) -> Result<Position, BackendError> {
-        let now = Box::pin(cluster_time(&self.database)).await?;
-        let now = now.ok_or_else(|| BackendError::broken("head", MongoOpenError::NotReplicated.to_string()))?;
-        Ok(feed::position_at(now))
+        let (moment, written) = Box::pin(settled(&self.database)).await?;
+        Ok(if written { feed::position_at(moment) } else { Position::Start })
     }
 
     async fn feed(&self, after: Position) -> Result<MongoFeed, FeedError> {
@@ -217,4 +278,20 @@ fn one_each(failure: &BackendError, commits: usize) -> Vec<Result<Appended, Appe
     let reason: Arc<str> = failure.source.to_string().into();
     let told = || BackendError { operation, effect, retry, source: reason.as_ref().into() };
     (0..commits).map(|_| Err(told().into())).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn every_write_is_acknowledged_by_a_majority_and_its_journals_whatever_the_url_says() {
+        for url in ["mongodb://host", "mongodb://host/?w=majority&journal=true&readConcernLevel=majority"] {
+            let options = options(url, "bank", None).await.unwrap();
+            let database = Client::with_options(options).unwrap().database("bank");
+            let promised = WriteConcern::builder().w(Acknowledgment::Majority).journal(true).build();
+            assert_eq!(database.write_concern(), Some(&promised));
+            assert_eq!(database.read_concern(), Some(&ReadConcern::majority()));
+        }
+    }
 }

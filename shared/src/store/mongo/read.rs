@@ -20,6 +20,10 @@ const STREAMS_A_QUERY: usize = 64;
 /// How many queries of one call are under way at once.
 const QUERIES_AT_ONCE: usize = 4;
 
+/// How many writes of one stream are streamed over before its end is looked up: as many as cost about what the look-up
+/// and a new query do.
+const LEAP_AFTER: u32 = 1_000;
+
 /// The most documents asked for in one page, whatever the caller's limit.
 const PAGE_MAX: usize = 10_000;
 
@@ -145,30 +149,57 @@ impl MongoStore {
         Ok(ScanPage { records, next })
     }
 
-    /// Streams over the heads of all writes: half a microsecond for each, which only a bank of very long streams would
-    /// notice.
+    /// Streams over the heads of the writes, and leaps over what is left of a stream that is long.
     pub(super) async fn heads_page(
         &self,
         slots: SlotRange,
         after: Option<AccountId>,
         limit: usize,
     ) -> Result<Vec<(AccountId, Version)>, BackendError> {
-        let begin = after.map_or_else(|| slot_start(slots.start), |after| place(&after, Version::MAX));
-        let filter = doc! { "_id": { "$gt": begin, "$lt": slot_start(slots.end) } };
+        let mut begin = after.map_or_else(|| slot_start(slots.start), |after| place(&after, Version::MAX));
+        let mut heads = Vec::new();
+        while let Some(long) = self.heads_on(begin, slot_start(slots.end), limit, &mut heads).await? {
+            if let Some(last) = self.read_heads(&[long]).await?.remove(&long) {
+                heads.pop();
+                heads.push((long, last));
+            }
+            begin = place(&long, Version::MAX);
+        }
+        Ok(heads)
+    }
+
+    /// Adds heads until the range ends, the page is full, or a stream turns out to be long, whose name it answers.
+    async fn heads_on(
+        &self,
+        begin: Binary,
+        end: Binary,
+        limit: usize,
+        heads: &mut Vec<(AccountId, Version)>,
+    ) -> Result<Option<AccountId>, BackendError> {
         let events = self.events.clone_with_type::<EventHead>();
-        let find = events.find(filter).projection(EventHead::projection()).sort(doc! { "_id": 1 });
+        let find = events.find(doc! { "_id": { "$gt": begin, "$lt": end } }).projection(EventHead::projection());
+        let find = find.sort(doc! { "_id": 1 }).batch_size(LEAP_AFTER);
         let mut cursor = read("heads", Box::pin(async { find.await })).await?;
-        let mut heads: Vec<(AccountId, Version)> = Vec::new();
+        let mut writes_of_stream = 0;
         while let Some(head) = read("heads", cursor.try_next()).await? {
             let (stream, last) = head.reached().map_err(|damaged| broken("heads", damaged))?;
             let is_full = heads.len() == limit;
             match heads.last_mut() {
-                Some((current, head)) if *current == stream => *head = last,
-                Some(_) | None if is_full => break,
-                Some(_) | None => heads.push((stream, last)),
+                Some((current, head)) if *current == stream => {
+                    *head = last;
+                    writes_of_stream += 1;
+                    if writes_of_stream >= LEAP_AFTER {
+                        return Ok(Some(stream));
+                    }
+                }
+                Some(_) | None if is_full => return Ok(None),
+                Some(_) | None => {
+                    heads.push((stream, last));
+                    writes_of_stream = 1;
+                }
             }
         }
-        Ok(heads)
+        Ok(None)
     }
 
     /// Asks for each item by a look-up of its own, many of them in one round trip. One filter with many ranges would

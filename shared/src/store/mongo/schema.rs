@@ -47,8 +47,8 @@ pub(super) async fn create(database: &Database, now: ClusterTime) -> mongodb::er
     let events = database.create_collection(EVENTS).clustered_index(clustered).validator(event_rules());
     allow_existing(events.await)?;
     allow_existing(database.create_collection(COMMITS).validator(commit_rules()).await)?;
-    allow_existing(database.create_collection(SNAPSHOTS).await)?;
-    allow_existing(database.create_collection(REGISTERS).await)?;
+    allow_existing(database.create_collection(SNAPSHOTS).validator(snapshot_rules()).await)?;
+    allow_existing(database.create_collection(REGISTERS).validator(register_rules()).await)?;
     let unique = IndexOptions::builder()
         .name(KEY_INDEX.to_owned())
         .unique(true)
@@ -101,6 +101,29 @@ fn commit_rules() -> Document {
             "key": { "bsonType": "string" },
             "request": { "bsonType": "binData" },
             "receipt": { "bsonType": "binData" },
+        },
+    } }
+}
+
+fn snapshot_rules() -> Document {
+    doc! { "$jsonSchema": {
+        "required": ["version", "schema", "state"],
+        "properties": {
+            "_id": { "bsonType": "binData" },
+            "version": { "bsonType": "long", "minimum": 1 },
+            "schema": { "bsonType": "int" },
+            "state": { "bsonType": "binData" },
+        },
+    } }
+}
+
+fn register_rules() -> Document {
+    doc! { "$jsonSchema": {
+        "required": ["revision"],
+        "properties": {
+            "_id": { "bsonType": "string" },
+            "revision": { "bsonType": "long", "minimum": 1 },
+            "value": { "bsonType": "binData" },
         },
     } }
 }

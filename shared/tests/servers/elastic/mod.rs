@@ -1,5 +1,11 @@
 //! The index in Elasticsearch keeps the laws of the index, and what it promises of its own.
 
+mod pressure;
+mod seal;
+mod secure;
+mod users;
+mod wire;
+
 use std::thread;
 use std::time::Duration;
 
@@ -13,11 +19,11 @@ use shared::coordinate::Version;
 use shared::error::Effect;
 use shared::id::{AccountId, EventId, Ids};
 use shared::index::{
-    AccountStatus, ApplyError, Balance, BalanceIndex, BalanceQuery, ElasticIndex, Generation, Projected, QueryError,
-    Seal,
+    AccountStatus, ApplyError, Balance, BalanceIndex, ElasticIndex, ElasticOptions, Generation, Projected,
 };
 use shared::money::Money;
 use shared::owner::Owner;
+use shared::partition::Partition;
 
 use super::server::Server;
 
@@ -33,7 +39,11 @@ impl Scratch {
     }
 
     fn index(&self) -> ElasticIndex {
-        ElasticIndex::new(&Server::Elastic.url(), &self.namespace).expect("a URL")
+        self.index_at(&Server::Elastic.url(), &ElasticOptions::default())
+    }
+
+    fn index_at(&self, url: &str, options: &ElasticOptions) -> ElasticIndex {
+        ElasticIndex::new(url, &self.namespace, options).expect("a URL")
     }
 
     fn alias(&self) -> String {
@@ -42,6 +52,10 @@ impl Scratch {
 
     fn documents(&self, generation: Generation) -> String {
         format!("{}-{generation}", self.alias())
+    }
+
+    fn work(&self, generation: Generation) -> String {
+        format!("{}-work", self.documents(generation))
     }
 }
 
@@ -105,63 +119,6 @@ fn projected(balances: Vec<Balance>) -> Projected {
 }
 
 #[tokio::test]
-async fn a_users_own_queries_work_as_written() {
-    let (index, scratch) = empty_index();
-    let generation = index.create().await.unwrap();
-    index.apply(generation, projected(vec![document(2, 1), document(1, 7)])).await.unwrap();
-    index.promote(generation, None).await.unwrap();
-    let alias = scratch.alias();
-    let hits = |found: Value| -> Vec<Value> { found["hits"]["hits"].as_array().unwrap().clone() };
-
-    let all = json!({ "query": { "match_all": {} }, "sort": [{ "owner.keyword": { "order": "asc" } }] });
-    let (status, found) = ask(Method::Post, &format!("{alias}/_search"), Some(all)).await;
-    assert_eq!((status, hits(found).len()), (200, 2));
-    let newest = json!({ "sort": [{ "event_id": { "order": "desc" } }] });
-    let (_, found) = ask(Method::Post, &format!("{alias}/_search?size=1"), Some(newest)).await;
-    assert_eq!(hits(found)[0]["_id"], json!(document(1, 7).id));
-    let (_, found) = ask(Method::Get, &format!("{alias}/_doc/{}", document(1, 7).id), None).await;
-    assert_eq!(found["_version"], 7);
-    assert_eq!(found["_source"]["updated_at"], "2023-11-14T22:13:20.000001Z");
-}
-
-/// What a user of an earlier release may have done before the first start.
-#[tokio::test]
-async fn a_plain_index_of_the_same_name_is_replaced_in_one_step() {
-    let (index, scratch) = empty_index();
-    let own =
-        json!({ "mappings": { "properties": { "owner": { "type": "keyword" }, "balance": { "type": "long" } } } });
-    assert_eq!(ask(Method::Put, &scratch.alias(), Some(own)).await.0, 200);
-    assert!(matches!(index.get(document(1, 1).id).await, Err(QueryError::NoGeneration)));
-    assert!(matches!(index.search(&BalanceQuery::default()).await, Err(QueryError::NoGeneration)));
-
-    let generation = index.create().await.unwrap();
-    index.apply(generation, projected(vec![document(1, 1)])).await.unwrap();
-    index.promote(generation, None).await.unwrap();
-    assert_eq!(index.search(&BalanceQuery::default()).await.unwrap().balances, [document(1, 1)]);
-    assert_eq!(index.generations().await.unwrap().active, Some(generation));
-}
-
-#[tokio::test]
-async fn an_index_that_a_user_deleted_is_gone_and_its_number_is_not_used_again() {
-    let (index, scratch) = empty_index();
-    let generation = index.create().await.unwrap();
-    index.promote(generation, None).await.unwrap();
-    assert_eq!(ask(Method::Delete, &scratch.documents(generation), None).await.0, 200);
-    let refused = index.apply(generation, projected(vec![document(1, 1)])).await;
-    assert!(matches!(refused, Err(ApplyError::Gone(_))), "{refused:?}");
-    assert!(matches!(index.get(document(1, 1).id).await, Err(QueryError::NoGeneration)));
-    assert_eq!(index.generations().await.unwrap().all, []);
-
-    let next = index.create().await.unwrap();
-    assert!(next > generation);
-    index.promote(next, None).await.unwrap();
-    // The counter too.
-    assert_eq!(ask(Method::Delete, &format!("{}-state", scratch.alias()), None).await.0, 200);
-    assert_eq!(index.create().await.unwrap(), Generation(next.0 + 1));
-    assert_eq!(index.create().await.unwrap(), Generation(next.0 + 2));
-}
-
-#[tokio::test]
 async fn one_document_the_index_refuses_is_named_and_the_others_are_written() {
     let (index, scratch) = empty_index();
     let generation = index.create().await.unwrap();
@@ -181,19 +138,6 @@ async fn one_document_the_index_refuses_is_named_and_the_others_are_written() {
     assert_eq!((&loaded[0].balance, &loaded[1].balance), (&None, &Some(numeric)));
 }
 
-/// The lifting of a seal that is over may come when the next seal is there.
-#[tokio::test]
-async fn a_seal_refuses_writes_also_without_its_block() {
-    let (index, scratch) = empty_index();
-    let generation = index.create().await.unwrap();
-    index.seal(generation, Seal(uuid::Uuid::from_u128(1))).await.unwrap();
-    let lifted = json!({ "index.blocks.write": null });
-    let settings = format!("{}/_settings", scratch.documents(generation));
-    assert_eq!(ask(Method::Put, &settings, Some(lifted)).await.0, 200);
-    let refused = index.apply(generation, projected(vec![document(1, 1)])).await;
-    assert!(matches!(refused, Err(ApplyError::Sealed(_))), "{refused:?}");
-}
-
 #[tokio::test]
 async fn a_bulk_of_many_bodies_is_written_whole() {
     let (index, _scratch) = empty_index();
@@ -210,11 +154,29 @@ async fn a_server_that_does_not_answer_has_done_nothing() {
     let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let url = format!("http://user:secret@{}", listener.local_addr().unwrap());
     drop(listener);
-    let index = ElasticIndex::new(&url, &"bank".parse().unwrap()).unwrap();
+    let open = |url: &str| ElasticIndex::new(url, &"bank".parse().unwrap(), &ElasticOptions::default());
+    let index = open(&url).unwrap();
+    // Commands go on without their projection.
+    index.check().await.unwrap();
     let failure = index.generations().await.unwrap_err();
     assert_eq!(failure.effect, Effect::None);
     assert!(!format!("{failure} {failure:?} {index:?}").contains("secret"));
     for wrong in ["", "elastic", "mongodb://x", "http://"] {
-        assert!(ElasticIndex::new(wrong, &"bank".parse().unwrap()).is_err(), "{wrong}");
+        assert!(open(wrong).is_err(), "{wrong}");
     }
+}
+
+/// Its maker died between the two indices.
+#[tokio::test]
+async fn a_generation_that_was_only_half_made_is_known_and_can_be_discarded() {
+    let scratch = Scratch::new();
+    let index = scratch.index();
+    let generation = index.create().await.unwrap();
+    ask(Method::Delete, &format!("{}-work", scratch.documents(generation)), None).await;
+    assert_eq!(index.checkpoint(generation, Partition::new(1)).await.unwrap(), None);
+    assert_eq!(index.generations().await.unwrap().all, [generation]);
+    index.discard(generation).await.unwrap();
+    let (_, found) = ask(Method::Get, &format!("{}-*/_alias?expand_wildcards=all", scratch.alias()), None).await;
+    let left: Vec<&String> = found.as_object().unwrap().keys().collect();
+    assert_eq!(left, [&format!("{}-state", scratch.alias())]);
 }

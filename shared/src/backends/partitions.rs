@@ -1,0 +1,98 @@
+//! How many partitions a bank has, agreed on by all of its processes.
+//!
+//! P1  All processes on one store have the same partitions, whichever logs they name.
+//! P2  A process that is refused has changed nothing.
+//!
+//! Places in the log, floors and checkpoints are kept by partition, and with another number of them an account lies
+//! elsewhere. A log remembers its number, but a log can be new while the rest of the bank is old; the store is what
+//! stays.
+
+use bytes::Bytes;
+use serde::{Deserialize, Serialize};
+
+use crate::coordinate::Revision;
+use crate::error::BackendError;
+use crate::partition::PartitionMap;
+use crate::store::{Registers, WriteError};
+
+/// The register the number stands in.
+const REGISTER: &str = "partitions";
+
+/// Why a process may not work with a number of partitions.
+#[derive(Debug, thiserror::Error)]
+pub enum PartitionsError {
+    /// The bank has another one.
+    #[error(
+        "this bank has {stored} partitions, not {asked}: start with {stored}; or, to change it, stop all of its \
+         processes, delete its log and the register \"{REGISTER}\" of its store, and start them with {asked}; nothing \
+         is lost by that, the workers read from the store what they still need"
+    )]
+    Other {
+        /// How many the bank has.
+        stored: u16,
+        /// How many were asked for.
+        asked: u16,
+    },
+    /// The store failed.
+    #[error(transparent)]
+    Backend(#[from] BackendError),
+}
+
+#[derive(Serialize, Deserialize)]
+struct Agreed {
+    partitions: u16,
+}
+
+/// Refuses another number than the bank's. Nothing is noted, so this may come before a log is made.
+///
+/// # Errors
+/// The bank has another number, or the store failed.
+pub(super) async fn check<R: Registers>(registers: &R, asked: PartitionMap) -> Result<(), PartitionsError> {
+    let Some(stored) = registers.read_register(REGISTER).await? else { return Ok(()) };
+    let Agreed { partitions } = serde_json::from_slice(&stored.value)
+        .map_err(|error| BackendError::broken("read the number of partitions", error))?;
+    if partitions == asked.partitions() {
+        Ok(())
+    } else {
+        Err(PartitionsError::Other { stored: partitions, asked: asked.partitions() })
+    }
+}
+
+/// Notes the number of a bank that has none, once its log has taken it.
+///
+/// # Errors
+/// Another process noted another number meanwhile, or the store failed.
+pub(super) async fn agree<R: Registers>(registers: &R, asked: PartitionMap) -> Result<(), PartitionsError> {
+    let value = serde_json::to_vec(&Agreed { partitions: asked.partitions() })
+        .map_err(|error| BackendError::broken("write the number of partitions", error))?;
+    if registers.read_register(REGISTER).await?.is_none() {
+        match registers.write_register(REGISTER, Revision::ABSENT, Bytes::from(value)).await {
+            Ok(_) | Err(WriteError::Moved { .. }) => {}
+            Err(WriteError::Backend(failure)) => return Err(failure.into()),
+        }
+    }
+    check(registers, asked).await
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::sqlite::DataFolder;
+    use crate::store::EmbeddedStore;
+
+    #[tokio::test]
+    async fn the_first_number_stays_and_another_one_is_refused_with_the_way_out() {
+        let folder = tempfile::tempdir().unwrap();
+        let store = EmbeddedStore::open(&DataFolder::open(folder.path()).unwrap()).unwrap();
+        let [eight, nine] = [8, 9].map(|count| PartitionMap::new(count).unwrap());
+        check(&store, nine).await.unwrap();
+        check(&store, eight).await.unwrap();
+        agree(&store, eight).await.unwrap();
+        agree(&store, eight).await.unwrap();
+        for refused in [check(&store, nine).await, agree(&store, nine).await] {
+            let refusal = refused.unwrap_err().to_string();
+            assert!(refusal.contains("start with 8") && refusal.contains("register \"partitions\""), "{refusal}");
+        }
+        check(&store, eight).await.unwrap();
+    }
+}

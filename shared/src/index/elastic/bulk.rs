@@ -1,0 +1,333 @@
+//! Many writes in one call, each with its own fate.
+//!
+//! An answer of "200" says nothing: every line has a status of its own. A line that was written, or whose version is in
+//! the way, is done. One that Elasticsearch can never take as it is names its document. One that it is too busy for is
+//! sent again, alone, after a pause that grows. Everything else fails the call, and no document is blamed for it.
+//!
+//! Whoever waits for a busy server keeps its place among the few calls that are under way at once. So a server that
+//! refuses is sent less and less, and workers that wait for their place read nothing from the log meanwhile.
+
+use std::io::Write as _;
+use std::time::Duration;
+
+use backon::{BackoffBuilder, ExponentialBuilder};
+use bytes::Bytes;
+use elasticsearch::http::Method;
+use elasticsearch::http::headers::{CONTENT_TYPE, HeaderMap, HeaderValue};
+use metrics::counter;
+use serde::{Deserialize, Serialize};
+use tokio::time::sleep;
+use tracing::debug;
+
+use super::ElasticIndex;
+use super::answer::{Failure, body_of};
+use crate::coordinate::Version;
+use crate::telemetry::metric::INDEX_BUSY;
+
+/// How many lines one bulk has. A document takes less than 2 KiB, so a body stays below 10 MiB, a tenth of what
+/// Elasticsearch takes by default.
+pub(super) const LINES_AT_ONCE: usize = 5_000;
+
+/// How many bulks a process has under way: enough to keep a node of a few cores busy, few enough to fit into its queue
+/// beside those of other processes.
+pub(super) const BULKS_AT_ONCE: usize = 4;
+
+/// The first pause for a busy server; it doubles up to [`BUSY_PAUSE_MAX`].
+pub(super) const BUSY_PAUSE_MIN: Duration = Duration::from_millis(20);
+
+/// The longest pause for a busy server.
+const BUSY_PAUSE_MAX: Duration = Duration::from_secs(1);
+
+/// How often lines are sent again before the caller is told: after about a second, so that an operator hears of it.
+pub(super) const BUSY_TRIES_MAX: usize = 6;
+
+/// All that is looked at of an answer. Reasons stay behind, since they quote documents, and names with them.
+const PARTS: &str = "items.*.status,items.*.error.type,error.type";
+
+/// What a document is refused for, whoever sends it and whenever: its content does not fit the mapping. Other refusals
+/// with the same status are about the request or the index, and no document is parked for them.
+const UNFIT: &[&str] = &["document_parsing_exception", "mapper_parsing_exception", "strict_dynamic_mapping_exception"];
+
+/// Which stored documents a write replaces.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Over {
+    /// Those of a lower version.
+    Older,
+    /// Those of a lower or equal version.
+    OlderOrEqual,
+}
+
+impl Over {
+    const fn version_type(self) -> &'static str {
+        match self {
+            Self::Older => "external",
+            Self::OlderOrEqual => "external_gte",
+        }
+    }
+}
+
+/// Lines as they are sent, in one buffer.
+#[derive(Debug, Default)]
+pub(super) struct Lines {
+    body: Vec<u8>,
+    /// Where each line ends.
+    ends: Vec<usize>,
+}
+
+impl Lines {
+    /// A whole document over those that `over` says.
+    pub(super) fn index(
+        &mut self,
+        id: impl std::fmt::Display,
+        version: Version,
+        over: Over,
+        document: &impl Serialize,
+    ) {
+        let (number, kind) = (version.get(), over.version_type());
+        self.action(format_args!(r#"{{"index":{{"_id":"{id}","version":{number},"version_type":"{kind}"}}}}"#));
+        self.content(document);
+    }
+
+    /// A document if there is none yet.
+    pub(super) fn create(&mut self, id: impl std::fmt::Display, document: &impl Serialize) {
+        self.action(format_args!(r#"{{"create":{{"_id":"{id}"}}}}"#));
+        self.content(document);
+    }
+
+    /// No document any more.
+    pub(super) fn delete(&mut self, id: impl std::fmt::Display) {
+        self.action(format_args!(r#"{{"delete":{{"_id":"{id}"}}}}"#));
+        self.ends.push(self.body.len());
+    }
+
+    pub(super) const fn is_empty(&self) -> bool {
+        self.ends.is_empty()
+    }
+
+    fn action(&mut self, action: std::fmt::Arguments<'_>) {
+        writeln!(self.body, "{action}").expect("memory takes every byte");
+    }
+
+    fn content(&mut self, document: &impl Serialize) {
+        serde_json::to_writer(&mut self.body, document).expect("a document is an object of texts and numbers");
+        self.body.push(b'\n');
+        self.ends.push(self.body.len());
+    }
+
+    /// No line is added any more.
+    fn close(self) -> Closed {
+        Closed { body: self.body.into(), ends: self.ends }
+    }
+}
+
+/// Lines that may be sent more than once.
+struct Closed {
+    body: Bytes,
+    ends: Vec<usize>,
+}
+
+impl Closed {
+    /// These lines alone; all of them without a copy.
+    fn of(&self, lines: &[usize]) -> Bytes {
+        if lines.len() == self.ends.len() {
+            return self.body.clone();
+        }
+        let parts = lines.iter().map(|line| {
+            let start = line.checked_sub(1).map_or(0, |before| self.ends[before]);
+            &self.body[start..self.ends[*line]]
+        });
+        parts.collect::<Vec<_>>().concat().into()
+    }
+}
+
+/// What became of a line.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Fate {
+    /// It took effect.
+    Done,
+    /// A version or a document is in the way.
+    Conflict,
+    /// Elasticsearch can never take this document, for a reason of this kind.
+    Unfit(String),
+}
+
+#[derive(Deserialize)]
+struct BulkAnswer {
+    items: Vec<Item>,
+}
+
+/// A line of an answer says what was asked for, and then what became of it.
+#[derive(Deserialize)]
+struct Item {
+    #[serde(alias = "create", alias = "delete")]
+    index: ItemFate,
+}
+
+#[derive(Deserialize)]
+struct ItemFate {
+    status: u16,
+    error: Option<ItemError>,
+}
+
+#[derive(Deserialize)]
+struct ItemError {
+    #[serde(rename = "type")]
+    kind: String,
+}
+
+impl ItemFate {
+    fn read(self) -> Result<Fate, Failure> {
+        match (self.status, self.error.map(|error| error.kind)) {
+            // What is to be deleted and is not there has no error.
+            (200..=299 | 404, None) => Ok(Fate::Done),
+            (409, _) => Ok(Fate::Conflict),
+            (400, Some(kind)) if UNFIT.contains(&kind.as_str()) => Ok(Fate::Unfit(kind)),
+            (status, kind) => {
+                let kind = kind.unwrap_or_default();
+                Err(Failure::Refused { status, kind, reason: "a line of a bulk".to_owned() })
+            }
+        }
+    }
+}
+
+/// The fates of as many lines as were sent. Anything else is no answer: who knows which line it leaves out?
+fn read_answer(body: &[u8], lines: usize) -> Result<Vec<Result<Fate, Failure>>, Failure> {
+    let BulkAnswer { items } = serde_json::from_slice(body).map_err(|error| Failure::unreadable(&error))?;
+    if items.len() != lines {
+        return Err(Failure::Unreadable(format!("{} fates for {lines} lines", items.len())));
+    }
+    Ok(items.into_iter().map(|item| item.index.read()).collect())
+}
+
+impl ElasticIndex {
+    /// Sends at most [`LINES_AT_ONCE`] lines to an alias, and to nothing but an alias: what is gone is not made again
+    /// (law X6). Answers their fates, in order.
+    pub(super) async fn bulk(&self, alias: &str, lines: Lines) -> Result<Vec<Fate>, Failure> {
+        let _place = self.bulks.acquire().await.expect("the semaphore is never closed");
+        let lines = lines.close();
+        let mut open: Vec<usize> = (0..lines.ends.len()).collect();
+        let mut fates = vec![Fate::Done; open.len()];
+        let pauses = ExponentialBuilder::new().with_min_delay(BUSY_PAUSE_MIN).with_max_delay(BUSY_PAUSE_MAX);
+        let mut pauses = pauses.with_max_times(BUSY_TRIES_MAX).build();
+        while !open.is_empty() {
+            let Some(busy) = self.send(alias, &lines, &mut open, &mut fates).await? else { break };
+            let Some(pause) = pauses.next() else { return Err(busy) };
+            counter!(INDEX_BUSY.name).increment(open.len() as u64);
+            debug!(alias, lines = open.len(), pause_ms = pause.as_millis(), failure = %busy, "index is busy, waiting");
+            sleep(pause).await;
+        }
+        Ok(fates)
+    }
+
+    /// Sends the lines that are open once, and leaves those open that Elasticsearch was too busy for.
+    async fn send(
+        &self,
+        alias: &str,
+        lines: &Closed,
+        open: &mut Vec<usize>,
+        fates: &mut [Fate],
+    ) -> Result<Option<Failure>, Failure> {
+        let mut headers = HeaderMap::new();
+        headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/x-ndjson"));
+        let (path, query) = (format!("/{alias}/_bulk"), [("require_alias", "true"), ("filter_path", PARTS)]);
+        let sent = self.client.send(Method::Post, &path, headers, Some(&query), Some(lines.of(open)), None).await;
+        let items = match body_of(sent).await.and_then(|body| read_answer(&body, open.len())) {
+            Err(failure) if failure.is_busy() => return Ok(Some(failure)),
+            items => items?,
+        };
+        let mut still_open = Vec::new();
+        let mut busy = None;
+        for (line, item) in std::mem::take(open).into_iter().zip(items) {
+            match item {
+                Ok(fate) => fates[line] = fate,
+                Err(failure) if failure.is_busy() => {
+                    still_open.push(line);
+                    busy = Some(failure);
+                }
+                Err(failure) => return Err(failure),
+            }
+        }
+        *open = still_open;
+        Ok(busy)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+    use serde_json::json;
+
+    use super::*;
+
+    /// What Elasticsearch says of one line.
+    fn item() -> impl Strategy<Value = serde_json::Value> {
+        let action = prop::sample::select(vec!["index", "create", "delete"]);
+        let status = prop::sample::select(vec![200_u16, 201, 400, 403, 404, 409, 429, 500, 503]);
+        let kind = prop::sample::select(vec!["document_parsing_exception", "illegal_argument_exception", "other"]);
+        (action, status, prop::option::of(kind)).prop_map(|(action, status, kind)| {
+            let mut fate = json!({ "status": status });
+            if let Some(kind) = kind {
+                fate["error"] = json!({ "type": kind });
+            }
+            json!({ action: fate })
+        })
+    }
+
+    proptest! {
+        #[test]
+        fn an_answer_is_read_whole_or_not_at_all(items in prop::collection::vec(item(), 1..20), cut in 0.0_f64..1.0) {
+            let whole = json!({ "items": items }).to_string();
+            prop_assert_eq!(read_answer(whole.as_bytes(), items.len()).unwrap().len(), items.len());
+            for wrong in [items.len() - 1, items.len() + 1] {
+                prop_assert!(read_answer(whole.as_bytes(), wrong).is_err());
+            }
+            #[expect(clippy::cast_precision_loss, clippy::cast_possible_truncation, clippy::cast_sign_loss,
+                reason = "any place before the end will do")]
+            let part = &whole.as_bytes()[..(whole.len() as f64 * cut) as usize];
+            prop_assert!(read_answer(part, items.len()).is_err(), "half an answer was read");
+        }
+
+        #[test]
+        fn garbage_is_no_answer(garbage in prop::collection::vec(any::<u8>(), 0..200), lines in 1_usize..20) {
+            prop_assert!(read_answer(&garbage, lines).is_err());
+        }
+    }
+
+    #[test]
+    fn only_a_document_that_does_not_fit_is_blamed() {
+        let read = |item: serde_json::Value| serde_json::from_value::<Item>(item).unwrap().index.read();
+        let refused =
+            |status: u16, kind: &str| read(json!({ "index": { "status": status, "error": { "type": kind } } }));
+        for kind in UNFIT {
+            assert_eq!(refused(400, kind).unwrap(), Fate::Unfit((*kind).to_owned()));
+        }
+        for (status, kind) in [
+            // Two indices behind the alias, a version that is none, a mapping that is full.
+            (400, "illegal_argument_exception"),
+            (403, "cluster_block_exception"),
+            (404, "index_not_found_exception"),
+            (429, "es_rejected_execution_exception"),
+            (429, "document_parsing_exception"),
+            (503, "unavailable_shards_exception"),
+            (500, "mapper_parsing_exception"),
+        ] {
+            assert!(refused(status, kind).is_err(), "{status} {kind}");
+        }
+        assert_eq!(read(json!({ "delete": { "status": 404 } })).unwrap(), Fate::Done);
+    }
+
+    #[test]
+    fn a_line_is_sent_again_as_it_was() {
+        let mut lines = Lines::default();
+        lines.index("a", Version::new(7), Over::Older, &json!({ "b": 1 }));
+        lines.delete("b");
+        lines.create("c", &json!({}));
+        let lines = lines.close();
+        let [first, second, third] = [0, 1, 2].map(|line| String::from_utf8(lines.of(&[line]).to_vec()).unwrap());
+        assert_eq!(first, "{\"index\":{\"_id\":\"a\",\"version\":7,\"version_type\":\"external\"}}\n{\"b\":1}\n");
+        assert_eq!(second, "{\"delete\":{\"_id\":\"b\"}}\n");
+        assert_eq!(third, "{\"create\":{\"_id\":\"c\"}}\n{}\n");
+        assert_eq!(lines.of(&[0, 1, 2]), lines.body);
+        assert_eq!(lines.of(&[0, 2]), first + &third);
+    }
+}

@@ -1,0 +1,114 @@
+//! What Elasticsearch must promise, looked at when the bank starts. What endangers nothing is warned about; a release
+//! that is too old is refused; a server that does not answer may be up later.
+
+use std::collections::BTreeMap;
+
+use elasticsearch::cluster::ClusterHealthParts;
+use elasticsearch::http::Method;
+use elasticsearch::http::headers::HeaderMap;
+use elasticsearch::indices::IndicesGetSettingsParts;
+use elasticsearch::params::ExpandWildcards;
+use serde::Deserialize;
+use tracing::{info, warn};
+
+use super::answer::{Failure, answer};
+use super::{ElasticIndex, ElasticOpenError};
+use crate::error::BackendError;
+
+/// The first version with everything that is asked of it.
+const MAJOR_MIN: u32 = 8;
+
+/// Whether a write is on disk when it is acknowledged.
+const DURABILITY: &str = "index.translog.durability";
+
+#[derive(Deserialize)]
+struct Nodes {
+    nodes: BTreeMap<String, Node>,
+}
+
+#[derive(Deserialize)]
+struct Node {
+    version: String,
+}
+
+#[derive(Deserialize)]
+struct Health {
+    status: String,
+    number_of_data_nodes: u32,
+}
+
+#[derive(Deserialize)]
+struct Settings {
+    settings: BTreeMap<String, String>,
+}
+
+impl ElasticIndex {
+    /// Looks at the server, and says in the log what an operator should know.
+    ///
+    /// # Errors
+    /// [`ElasticOpenError::TooOld`].
+    pub async fn check(&self) -> Result<(), ElasticOpenError> {
+        match self.oldest_version().await {
+            Ok(Some(version)) if major(&version).is_some_and(|major| major < MAJOR_MIN) => {
+                return Err(ElasticOpenError::TooOld { found: version.into(), needed: MAJOR_MIN });
+            }
+            Ok(version) => self.describe(&version.unwrap_or_default()).await,
+            Err(failure) => warn!(%failure, "elasticsearch does not answer now, the projection will be late"),
+        }
+        Ok(())
+    }
+
+    async fn oldest_version(&self) -> Result<Option<String>, Failure> {
+        // The root, which is usually asked, needs another privilege, and a module that not every server has.
+        let (path, parts) = ("/_nodes/_all/http", [("filter_path", "nodes.*.version")]);
+        let sent = self.client.send(Method::Get, path, HeaderMap::new(), Some(&parts), None::<()>, None).await;
+        let found: Nodes = answer(sent).await?;
+        Ok(found.nodes.into_values().map(|node| node.version).min_by_key(|version| major(version)))
+    }
+
+    async fn describe(&self, version: &str) {
+        let parts = &["status", "number_of_data_nodes"];
+        let health = self.client.cluster().health(ClusterHealthParts::None).filter_path(parts).send().await;
+        match answer::<Health>(health).await {
+            Ok(Health { status, number_of_data_nodes: nodes }) if status == "green" => {
+                info!(version, nodes, "elasticsearch is there");
+                if nodes == 1 {
+                    info!("elasticsearch has one node: if its disk is lost, the projection is built from the store");
+                }
+            }
+            Ok(Health { status, number_of_data_nodes }) => {
+                warn!(version, nodes = number_of_data_nodes, status, "elasticsearch is not green, copies are missing");
+            }
+            Err(failure) => warn!(version, %failure, "elasticsearch does not tell how it is"),
+        }
+        match self.lax_indices().await {
+            Ok(lax) => lax.iter().for_each(|index| {
+                warn!(index, "acknowledged writes are not on disk: set index.translog.durability to request");
+            }),
+            Err(failure) => warn!(%failure, "elasticsearch does not tell the settings of its indices"),
+        }
+    }
+
+    /// Indices of this bank whose acknowledged writes may be lost when a node dies.
+    ///
+    /// # Errors
+    /// The server does not tell.
+    pub async fn lax_indices(&self) -> Result<Vec<String>, BackendError> {
+        self.find_lax().await.map_err(|failure| failure.backend("check"))
+    }
+
+    async fn find_lax(&self) -> Result<Vec<String>, Failure> {
+        let (api, pattern) = (self.client.indices(), self.names.pattern());
+        let indices = [pattern.as_str()];
+        let asked = api.get_settings(IndicesGetSettingsParts::IndexName(&indices, &[DURABILITY]));
+        let asked = asked.flat_settings(true).expand_wildcards(&[ExpandWildcards::All]).send().await;
+        let found: BTreeMap<String, Settings> = answer(asked).await?;
+        let is_lax = |settings: &Settings| settings.settings.get(DURABILITY).is_some_and(|set| set != "request");
+        let lax = found.into_iter().filter(|(index, settings)| self.names.is_own(index) && is_lax(settings));
+        Ok(lax.map(|(index, _)| index).collect())
+    }
+}
+
+fn major(version: &str) -> Option<u32> {
+    version.split('.').next()?.parse().ok()
+}

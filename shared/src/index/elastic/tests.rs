@@ -1,0 +1,279 @@
+//! What becomes of a batch, whatever Elasticsearch answers to its lines.
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::io;
+use std::sync::{Arc, Mutex};
+
+use proptest::prelude::*;
+use serde_json::{Value, json};
+
+use super::bulk::BUSY_TRIES_MAX;
+use super::fake::{Asked, Fake};
+use super::{ElasticIndex, ElasticOpenError, ElasticOptions};
+use crate::clock::Timestamp;
+use crate::coordinate::Version;
+use crate::error::{Effect, Retry};
+use crate::id::{AccountId, EventId};
+use crate::index::{AccountStatus, Applied, ApplyError, Balance, BalanceIndex, Generation, Generations, Projected};
+use crate::money::Money;
+use crate::owner::Owner;
+
+const GENERATION: Generation = Generation(1);
+
+fn account(number: usize) -> AccountId {
+    AccountId::from_bytes([u8::try_from(number).unwrap(); 16])
+}
+
+fn documents(count: usize) -> Projected {
+    let document = |number| Balance {
+        id: account(number),
+        event_id: EventId::from_number(1),
+        owner: Owner::new("Ann").unwrap(),
+        status: AccountStatus::Open,
+        currency: "EUR".parse().unwrap(),
+        balance: Money::ZERO,
+        version: Version::new(3),
+        opened_at: Timestamp::EPOCH,
+        updated_at: Timestamp::EPOCH,
+    };
+    Projected { balances: (0..count).map(document).collect(), ..Projected::default() }
+}
+
+/// What a line of a bulk meets.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Meets {
+    Written,
+    Stale,
+    Busy,
+    Unavailable,
+    Unfit,
+}
+
+impl Meets {
+    fn said(self) -> Value {
+        match self {
+            Self::Written => json!({ "status": 201 }),
+            Self::Stale => json!({ "status": 409, "error": { "type": "version_conflict_engine_exception" } }),
+            Self::Busy => json!({ "status": 429, "error": { "type": "es_rejected_execution_exception" } }),
+            Self::Unavailable => json!({ "status": 503, "error": { "type": "unavailable_shards_exception" } }),
+            Self::Unfit => json!({ "status": 400, "error": { "type": "strict_dynamic_mapping_exception" } }),
+        }
+    }
+
+    const fn is_busy(self) -> bool {
+        matches!(self, Self::Busy | Self::Unavailable)
+    }
+}
+
+fn all(fates: impl Iterator<Item = Value>) -> (u16, String) {
+    let items: Vec<Value> = fates.map(|fate| json!({ "index": fate })).collect();
+    (200, json!({ "items": items }).to_string())
+}
+
+/// Busy for a while, and then for good.
+fn course() -> impl Strategy<Value = Vec<Meets>> {
+    let busy = prop::sample::select(vec![Meets::Busy, Meets::Unavailable]);
+    let last = prop::sample::select(vec![Meets::Written, Meets::Stale, Meets::Unfit]);
+    (prop::collection::vec(busy, 0..3), last).prop_map(|(mut course, last)| {
+        course.push(last);
+        course
+    })
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 24, ..ProptestConfig::default() })]
+
+    #[test]
+    fn every_line_is_sent_until_it_is_answered_for_good_and_no_longer(
+        courses in prop::collection::vec(course(), 1..12),
+    ) {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        runtime.block_on(async {
+            let ids = (0..courses.len()).map(|number| account(number).to_string());
+            let mut left: BTreeMap<String, VecDeque<Meets>> =
+                ids.zip(&courses).map(|(id, course)| (id, course.iter().copied().collect())).collect();
+            let answer = move |asked: &Asked| {
+                let mut next = |id: &String| left.get_mut(id).unwrap().pop_front().expect("sent after its last answer");
+                all(asked.ids().iter().map(|id| next(id).said()).collect::<Vec<_>>().into_iter())
+            };
+            let fake = Fake::start(answer).await;
+            let applied = fake.index().apply(GENERATION, documents(courses.len())).await;
+
+            let ends = |wanted: Meets| courses.iter().filter(|course| course.last() == Some(&wanted)).count();
+            match applied {
+                Ok(applied) => {
+                    assert_eq!(ends(Meets::Unfit), 0);
+                    assert_eq!(applied, Applied { written: ends(Meets::Written), stale: ends(Meets::Stale) });
+                }
+                Err(ApplyError::Refused { account: refused, .. }) => {
+                    let number = (0..courses.len()).find(|number| account(*number) == refused).unwrap();
+                    assert_eq!(courses[number].last(), Some(&Meets::Unfit));
+                }
+                other @ Err(_) => panic!("{other:?}"),
+            }
+            let rounds = courses.iter().map(Vec::len).max().unwrap();
+            let bulks = fake.bulks();
+            assert_eq!(bulks.len(), rounds);
+            for (round, bulk) in bulks.iter().enumerate() {
+                let open = courses.iter().filter(|course| {
+                    course.len() > round && course[..round].iter().all(|answer| answer.is_busy())
+                });
+                assert_eq!(bulk.ids().len(), open.count());
+            }
+        });
+    }
+}
+
+#[tokio::test]
+async fn a_busy_server_is_asked_again_a_bounded_number_of_times_and_nobody_is_parked_for_it() {
+    for (status, kind) in [(429, "es_rejected_execution_exception"), (503, "no_master_block"), (503, "")] {
+        let refusal = json!({ "error": { "type": kind } }).to_string();
+        let fake = Fake::start(move |_| (status, refusal.clone())).await;
+        let applied = fake.index().apply(GENERATION, documents(3)).await;
+        let Err(ApplyError::Backend(failure)) = applied else { panic!("{applied:?}") };
+        assert_eq!((failure.effect, failure.retry), (Effect::Unknown, Retry::Later));
+        assert_eq!(fake.bulks().len(), BUSY_TRIES_MAX + 1);
+    }
+}
+
+/// An outage, a proxy's own words, a disk that is full, a request that is wrong: whose document would be to blame?
+#[tokio::test]
+async fn nobody_is_parked_for_what_is_not_about_his_document() {
+    let item = |status: u16, kind: &str| all((0..2).map(|_| json!({ "status": status, "error": { "type": kind } })));
+    for answer in [
+        item(429, "cluster_block_exception"),
+        item(403, "cluster_block_exception"),
+        item(400, "illegal_argument_exception"),
+        item(500, "document_parsing_exception"),
+        item(404, "index_not_found_exception"),
+        (400, json!({ "error": { "type": "document_parsing_exception" } }).to_string()),
+        (413, String::new()),
+        (502, "<html>Bad Gateway</html>".to_owned()),
+        (200, "<html>Welcome to the hotel's network</html>".to_owned()),
+        (200, "{}".to_owned()),
+        all([json!({ "status": 201 })].into_iter()),
+    ] {
+        let said = answer.clone();
+        let fake = Fake::start(move |_| said.clone()).await;
+        let applied = fake.index().apply(GENERATION, documents(2)).await;
+        assert!(!matches!(applied, Ok(_) | Err(ApplyError::Refused { .. })), "{applied:?} after {answer:?}");
+    }
+}
+
+#[tokio::test]
+async fn an_answer_longer_than_any_is_not_read() {
+    let fake = Fake::start(|_| (200, " ".repeat(65 << 20))).await;
+    let applied = fake.index().apply(GENERATION, documents(1)).await;
+    let Err(ApplyError::Backend(failure)) = applied else { panic!("{applied:?}") };
+    assert_eq!(failure.effect, Effect::Unknown);
+    assert!(failure.to_string().contains("68157440 bytes"), "{failure}");
+}
+
+#[tokio::test]
+async fn a_process_has_a_bounded_number_of_bulks_under_way() {
+    let (sender, mut open) = tokio::sync::watch::channel(BTreeSet::new());
+    // Never done: every call keeps its place until it gives up.
+    let fake = Fake::start(move |asked| {
+        sender.send_modify(|open| open.extend(asked.ids()));
+        (429, String::new())
+    })
+    .await;
+    let index = fake.index();
+    let calls = (0..12).map(|number| {
+        let one = documents(number + 1).balances.split_off(number);
+        index.apply(GENERATION, Projected { balances: one, ..Projected::default() })
+    });
+    let looks = async {
+        open.wait_for(|open| open.len() >= super::bulk::BULKS_AT_ONCE).await.unwrap();
+        tokio::time::sleep(super::bulk::BUSY_PAUSE_MIN * 10).await;
+        open.borrow().len()
+    };
+    tokio::select! {
+        biased;
+        _ = futures::future::join_all(calls) => panic!("the calls ended first"),
+        seen = looks => assert_eq!(seen, super::bulk::BULKS_AT_ONCE),
+    }
+}
+
+#[tokio::test]
+async fn whoever_the_url_names_is_told_to_the_server() {
+    for (user, told) in [
+        ("", ""),
+        ("ann:p%40ss@", "Basic YW5uOnBAc3M="),
+        ("ApiKey:VnVhQ2Z%2BY0JDZGJrU==@", "ApiKey VnVhQ2Z+Y0JDZGJrU=="),
+    ] {
+        let fake = Fake::start(|_| (200, "{}".to_owned())).await;
+        assert_eq!(fake.index_as(user).generations().await.unwrap(), Generations::default());
+        assert_eq!(fake.asked()[0].authorization, told);
+    }
+}
+
+/// Everything that is logged in this thread, by whomever.
+#[derive(Clone, Default)]
+struct Log(Arc<Mutex<Vec<u8>>>);
+
+impl io::Write for Log {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.0.lock().unwrap().extend_from_slice(bytes);
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+#[tokio::test]
+async fn neither_a_failure_nor_a_log_line_shows_a_secret() {
+    let log = Log::default();
+    let writer = log.clone();
+    let subscriber =
+        tracing_subscriber::fmt().with_max_level(tracing::Level::TRACE).with_writer(move || writer.clone());
+    let _guard = tracing::subscriber::set_default(subscriber.finish());
+    let mut said = Vec::new();
+    for answer in
+        [(401, r#"{"error":"who are you?"}"#), (200, "<html>"), (429, ""), (503, ""), (200, r#"{"items":[]}"#)]
+    {
+        let fake = Fake::start(move |_| (answer.0, answer.1.to_owned())).await;
+        let index = fake.index_as("elastic:hunter2@");
+        index.check().await.unwrap();
+        said.push(format!("{:?} {index:?}", index.apply(GENERATION, documents(1)).await.unwrap_err()));
+        said.push(index.generations().await.map_or_else(|failure| failure.to_string(), |found| format!("{found:?}")));
+        drop(fake);
+        said.push(format!("{:?}", index.create().await.unwrap_err()));
+    }
+    let wrong = ElasticIndex::new("ftp://elastic:hunter2@host", &"bank".parse().unwrap(), &ElasticOptions::default());
+    said.push(wrong.unwrap_err().to_string());
+    said.push(String::from_utf8(log.0.lock().unwrap().clone()).unwrap());
+    let said = said.join("\n");
+    assert!(said.contains("who are you?") && said.contains("index is busy"), "{said}");
+    // In the clear, and as HTTP sends it.
+    for secret in ["hunter2", "ZWxhc3RpYzpodW50ZXIy"] {
+        assert!(!said.contains(secret), "{said}");
+    }
+}
+
+/// What the nodes say of themselves, and nothing else.
+async fn of_version(versions: &[&str]) -> Result<(), ElasticOpenError> {
+    let nodes: Vec<(String, Value)> =
+        versions.iter().enumerate().map(|(n, version)| (n.to_string(), json!({ "version": version }))).collect();
+    let nodes = json!({ "nodes": nodes.into_iter().collect::<serde_json::Map<_, _>>() }).to_string();
+    let fake = Fake::start(
+        move |asked| {
+            if asked.path.starts_with("/_nodes") { (200, nodes.clone()) } else { (403, String::new()) }
+        },
+    )
+    .await;
+    fake.index().check().await
+}
+
+#[tokio::test]
+async fn a_release_that_is_too_old_is_refused_with_what_to_do() {
+    of_version(&["8.0.0"]).await.unwrap();
+    of_version(&["9.1.0", "8.19.2"]).await.unwrap();
+    let refusal = of_version(&["8.1.0", "7.17.29"]).await.unwrap_err();
+    assert_eq!(
+        refusal.to_string(),
+        "Elasticsearch 7.17.29 is too old: upgrade it to version 8 or newer, or name another one"
+    );
+}

@@ -1,0 +1,61 @@
+//! What the servers promise beyond what the log asks of them.
+//!
+//! How often they sync their files (`sync_interval`) they tell only to their own monitors, so it cannot be looked at
+//! from here: that is said once, when a bank starts, and not taken for a weakness.
+
+use async_nats::jetstream::Context;
+use tracing::{debug, info};
+
+use super::NatsLog;
+use crate::durability::Weakness;
+
+const SERVER: &str = "nats";
+
+/// Whether the server belongs to others.
+pub(super) fn is_cluster(jetstream: &Context) -> bool {
+    jetstream.client().server_info().cluster.is_some()
+}
+
+impl NatsLog {
+    /// What the servers' settings promise less than a bank should have.
+    pub async fn weaknesses(&self) -> Vec<Weakness> {
+        info!(
+            setting = "jetstream.sync_interval",
+            wanted = "always",
+            "nats does not tell its clients how often it syncs; a loss of power costs no more than a synchronisation"
+        );
+        if !is_cluster(&self.0.jetstream) {
+            return Vec::new();
+        }
+        let Some(names) = self.0.names.first() else { return Vec::new() };
+        match self.0.info("weaknesses", names).await {
+            Ok(Some(stream)) => replicas(stream.config.num_replicas).into_iter().collect(),
+            Ok(None) => Vec::new(),
+            Err(failure) => {
+                debug!(%failure, "nats does not tell about a stream");
+                Vec::new()
+            }
+        }
+    }
+}
+
+fn replicas(kept: usize) -> Option<Weakness> {
+    (kept < 2).then(|| Weakness {
+        server: SERVER,
+        setting: "num_replicas",
+        found: kept.to_string(),
+        wanted: "3 (nats stream edit --replicas=3, and BANK_LOG_REPLICAS=3 for streams to come)",
+        risk: "the death of one server of the cluster stops the partitions that lie on it",
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_partition_on_one_server_of_a_cluster_is_a_weakness() {
+        assert_eq!(replicas(1).unwrap().found, "1");
+        assert_eq!(replicas(3), None);
+    }
+}

@@ -1,0 +1,55 @@
+//! Transactions that nobody will end.
+//!
+//! A process that dies between the first insert of a transaction and its commit leaves the transaction to the server,
+//! which keeps it, and every place it wrote to, for `transactionLifetimeLimitSeconds`: a minute. All that time every
+//! other process that wants one of these places meets a write conflict. So whoever is hindered for long looks for
+//! transactions of the bank that nobody works on, and ends them. One whose owner is only slow has no effect then, and
+//! its owner begins again as after any lost race.
+
+use std::time::Duration;
+
+use futures::TryStreamExt;
+use mongodb::Client;
+use mongodb::bson::{Bson, Document, doc};
+use mongodb::error::Error;
+use mongodb::options::ReadConcern;
+use tracing::{debug, warn};
+
+/// How long an append loses races before it looks for the reason. A winner needs some milliseconds.
+pub(super) const HINDERED_AFTER: Duration = Duration::from_secs(1);
+
+/// How long nobody has worked on a transaction that counts as abandoned: a living process sends the next command of it
+/// at once.
+const IDLE_AFTER: Duration = Duration::from_secs(1);
+
+/// Ends what is abandoned. It needs no right beyond the user's own sessions; where even that is refused, the server's
+/// own limit remains.
+pub(super) async fn end_abandoned(client: &Client, application: &str) {
+    match end(client, application).await {
+        Ok(0) => debug!("appends are hindered, and no transaction is abandoned"),
+        Ok(transactions) => warn!(transactions, "ended transactions whose owner is gone"),
+        Err(error) => warn!(%error, "appends are hindered, and abandoned transactions cannot be ended"),
+    }
+}
+
+async fn end(client: &Client, application: &str) -> Result<usize, Error> {
+    let admin = client.database("admin");
+    let idle_micros = i64::try_from(IDLE_AFTER.as_micros()).unwrap_or(i64::MAX);
+    let found = admin.aggregate([
+        doc! { "$currentOp": { "allUsers": false, "idleSessions": true } },
+        doc! { "$match": {
+            "type": "idleSession",
+            "appName": application,
+            "transaction.timeInactiveMicros": { "$gte": idle_micros },
+        } },
+        doc! { "$project": { "session": { "id": "$lsid.id" } } },
+    ]);
+    // What goes on now is nothing that a majority could have.
+    let found: Vec<Document> = found.read_concern(ReadConcern::local()).await?.try_collect().await?;
+    let sessions: Vec<Bson> = found.into_iter().filter_map(|mut operation| operation.remove("session")).collect();
+    let count = sessions.len();
+    if count > 0 {
+        admin.run_command(doc! { "killSessions": sessions }).await?;
+    }
+    Ok(count)
+}

@@ -1,0 +1,23 @@
+//! The collections in MongoDB take what the bank writes, and nothing else.
+
+use bytes::Bytes;
+use mongodb::bson::{Document, doc};
+use shared::coordinate::Revision;
+use shared::store::Registers;
+
+use super::mongo::Scratch;
+use super::server::Server;
+
+#[tokio::test]
+async fn a_document_that_no_release_writes_is_refused_by_the_database_itself() {
+    let scratch = Scratch::new();
+    let store = scratch.opened().await;
+    store.write_register("kept", Revision::ABSENT, Bytes::from_static(b"value")).await.expect("what the bank writes");
+    let client = mongodb::Client::with_uri_str(Server::Mongo.url()).await.expect("a URL of a server");
+    let database = client.database(scratch.name());
+    for collection in ["events", "commits", "snapshots", "registers"] {
+        let foreign = doc! { "_id": "somebody", "money": 1_000_000 };
+        let refusal = database.collection::<Document>(collection).insert_one(foreign).await.unwrap_err();
+        assert!(refusal.to_string().contains("failed validation"), "{collection}: {refusal}");
+    }
+}

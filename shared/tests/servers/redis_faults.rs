@@ -1,0 +1,132 @@
+//! A Redis that forgets or dies costs time: epochs grow all the same, and a lease finds its next holder.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use shared::coordinate::Epoch;
+use shared::lease::{Ended, Holder, Lease, LeaseName, LeaseStore, RedisLeases, RenewError, act_while_held};
+use tokio::sync::watch;
+use tokio::time::{Instant, sleep};
+
+use crate::own::{Own, Program, until, words};
+
+const TTL: Duration = Duration::from_millis(600);
+
+const LONG: Duration = Duration::from_mins(10);
+
+async fn server(settings: &str) -> Own {
+    Own::start(Program::Redis, |folder, port| {
+        words(&format!("--port {port} --bind 127.0.0.1 --dir {} --save \"\" {settings}", folder.display()))
+    })
+    .await
+}
+
+async fn leases(own: &Own) -> RedisLeases {
+    let url = format!("redis://{}", own.address());
+    RedisLeases::open(&url, &"bank".parse().expect("a name"), None).await.expect("a Redis that answers")
+}
+
+fn name() -> LeaseName {
+    LeaseName("balance/p1".into())
+}
+
+async fn granted(leases: &RedisLeases, holder: &str, ttl: Duration, above: Epoch) -> Lease {
+    let holder = Holder(holder.into());
+    until("it is granted", async || leases.acquire(&name(), &holder, ttl, above).await.ok().flatten()).await
+}
+
+/// What is kept in the store: the highest epoch that noted anything. A holder is one of many, and gives up and takes
+/// over all the time.
+async fn work(leases: &RedisLeases, holder: &str, noted: &AtomicU64, goes_on: &watch::Receiver<bool>) -> u32 {
+    let holder = Holder(holder.into());
+    let mut terms = 0;
+    while *goes_on.borrow() {
+        let asked = Instant::now();
+        let above = Epoch::new(noted.load(Ordering::SeqCst));
+        let Ok(Some(lease)) = leases.acquire(&name(), &holder, TTL, above).await else {
+            sleep(Duration::from_millis(5)).await;
+            continue;
+        };
+        let epoch = lease.epoch();
+        assert!(epoch > above, "an epoch at or below one that was noted");
+        let note = async {
+            // As a checkpoint does: a note of an older epoch than the last one is refused.
+            let before = noted.fetch_max(epoch.get(), Ordering::SeqCst);
+            assert_ne!(before, epoch.get(), "two holders have the same epoch");
+            sleep(Duration::from_millis(20)).await;
+        };
+        if act_while_held(leases, lease, asked, TTL, note).await == Ended::Done(()) {
+            terms += 1;
+        }
+    }
+    terms
+}
+
+#[tokio::test]
+async fn epochs_grow_while_redis_is_emptied_again_and_again_under_load() {
+    let own = server("").await;
+    let (one, two) = (leases(&own).await, leases(&own).await);
+    let noted = AtomicU64::new(0);
+    let (stop, goes_on) = watch::channel(true);
+    let empty = async {
+        let client = redis::Client::open(format!("redis://{}", own.address())).unwrap();
+        let mut connection = client.get_multiplexed_async_connection().await.unwrap();
+        for _ in 0..30 {
+            let before = noted.load(Ordering::SeqCst);
+            until("somebody works", async || (noted.load(Ordering::SeqCst) > before).then_some(())).await;
+            let () = redis::cmd("FLUSHALL").query_async(&mut connection).await.unwrap();
+        }
+        stop.send(false).unwrap();
+    };
+    let working = async { futures::join!(work(&one, "ann", &noted, &goes_on), work(&two, "bob", &noted, &goes_on)) };
+    let ((anns, bobs), ()) = futures::join!(working, empty);
+    assert!(anns + bobs > 10 && noted.load(Ordering::SeqCst) >= 30);
+}
+
+#[tokio::test]
+async fn a_redis_with_its_file_knows_its_leases_after_it_was_killed() {
+    let mut own = server("--appendonly yes --appendfsync always").await;
+    let leases = leases(&own).await;
+    let held = granted(&leases, "ann", LONG, Epoch::NONE).await;
+    own.kill();
+    assert!(matches!(leases.renew(&held, LONG).await, Err(RenewError::Backend(_))), "a dead server took nothing away");
+    own.start_again().await;
+    until("it is renewed", async || leases.renew(&held, LONG).await.ok()).await;
+    assert_eq!(leases.acquire(&name(), &Holder("bob".into()), LONG, Epoch::NONE).await.unwrap(), None);
+    let before = held.epoch();
+    leases.release(held).await.unwrap();
+    assert!(granted(&leases, "bob", LONG, Epoch::NONE).await.epoch() > before);
+}
+
+#[tokio::test]
+async fn a_redis_without_a_file_forgets_its_leases_and_epochs_grow_by_what_is_noted() {
+    let mut own = server("").await;
+    let leases = leases(&own).await;
+    let mut above = Epoch::NONE;
+    for round in 0..3 {
+        let held = granted(&leases, "ann", LONG, above).await;
+        assert!(held.epoch() > above, "in round {round}");
+        above = held.epoch();
+        own.kill();
+        own.start_again().await;
+        let told = until("it answers", async || match leases.renew(&held, LONG).await {
+            Err(RenewError::Backend(_)) => None,
+            told => Some(told),
+        });
+        assert!(matches!(told.await, Err(RenewError::Lost)), "a lease nobody knows of is lost");
+    }
+}
+
+#[tokio::test]
+async fn a_lease_passes_on_when_its_holder_dies_and_the_dead_one_gets_nothing_back() {
+    let own = server("").await;
+    let (one, two) = (leases(&own).await, leases(&own).await);
+    let asked = Instant::now();
+    let dead = granted(&one, "ann", TTL, Epoch::NONE).await;
+    let next = granted(&two, "bob", LONG, Epoch::NONE).await;
+    assert!(asked.elapsed() >= TTL, "it was still ann's");
+    assert!(next.epoch() > dead.epoch());
+    assert!(matches!(one.renew(&dead, TTL).await, Err(RenewError::Lost)));
+    one.release(dead).await.unwrap();
+    two.renew(&next, LONG).await.unwrap();
+}

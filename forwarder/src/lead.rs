@@ -2,16 +2,14 @@
 
 use metrics::gauge;
 use shared::clock::Clock;
-use shared::coordinate::Epoch;
 use shared::error::BackendError;
-use shared::lease::{Ended, LeaseName, LeaseStore, RENEWALS_PER_TTL, act_while_held};
+use shared::lease::{LeaseName, LeaseStore, RENEWALS_PER_TTL, Turn};
 use shared::log::PartitionLog;
 use shared::store::{FeedError, Store, WriteError};
 use shared::supervise::{OnFailure, Supervisor, TaskFailure};
 use shared::telemetry::metric::FORWARDER_LEADING;
-use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
-use tracing::{debug, info};
+use tracing::info;
 
 use crate::{ForwarderConfig, forward, trim};
 
@@ -59,28 +57,34 @@ async fn compete<S: Store, L: PartitionLog, E: LeaseStore>(
     clock: Clock,
     shutdown: CancellationToken,
 ) -> Result<(), ForwardError> {
-    let name = LeaseName(LEADER_LEASE.into());
-    while !shutdown.is_cancelled() {
-        let asked = Instant::now();
-        if let Some(lease) = leases.acquire(&name, &config.holder, config.lease_ttl, Epoch::NONE).await? {
-            info!(epoch = %lease.epoch(), "forwarder leads");
-            gauge!(FORWARDER_LEADING.name).set(1);
-            let work = lead(&config, &store, &log, &clock, &shutdown);
-            let ended = act_while_held(&leases, lease, asked, config.lease_ttl, work).await;
-            gauge!(FORWARDER_LEADING.name).set(0);
-            match ended {
-                Ended::Done(result) => result?,
-                Ended::Lost => debug!("forwarder competes again"),
-            }
-        } else {
-            tokio::select! {
-                biased;
-                () = shutdown.cancelled() => {}
-                () = tokio::time::sleep(config.lease_ttl / RENEWALS_PER_TTL) => {}
-            }
-        }
+    let turn = Turn {
+        leases: &leases,
+        name: LeaseName(LEADER_LEASE.into()),
+        holder: &config.holder,
+        ttl: config.lease_ttl,
+        ask_every: config.lease_ttl / RENEWALS_PER_TTL,
+    };
+    turn.act(&shutdown, |epoch| {
+        info!(%epoch, "forwarder leads");
+        lead(&config, &store, &log, &clock, &shutdown)
+    })
+    .await
+}
+
+/// Shows for as long as it lives that this process leads.
+struct Leading;
+
+impl Leading {
+    fn new() -> Self {
+        gauge!(FORWARDER_LEADING.name).set(1);
+        Self
     }
-    Ok(())
+}
+
+impl Drop for Leading {
+    fn drop(&mut self) {
+        gauge!(FORWARDER_LEADING.name).set(0);
+    }
 }
 
 async fn lead<S: Store, L: PartitionLog>(
@@ -90,6 +94,7 @@ async fn lead<S: Store, L: PartitionLog>(
     clock: &Clock,
     shutdown: &CancellationToken,
 ) -> Result<(), ForwardError> {
+    let _leading = Leading::new();
     tokio::select! {
         biased;
         forwarded = forward::forward(config, store, log, shutdown) => forwarded,

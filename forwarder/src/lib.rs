@@ -10,15 +10,18 @@
 //!
 //! The path of an event: [`lead`] takes the lease, [`resume`] decides where to start, [`forward`] reads the feed and
 //! routes, [`publish`] appends to each partition with what it believes about the partition's end, [`checkpoint`] notes
-//! how far that came. Meanwhile [`trim`] forgets what every projection has behind it.
+//! how far that came. Meanwhile [`trim`] forgets what every projection has behind it, and [`operations`] tells an
+//! operator how it goes.
 
 mod checkpoint;
 mod config;
 mod forward;
 mod lead;
+mod operations;
 mod publish;
 mod resume;
 mod trim;
 
 pub use config::ForwarderConfig;
 pub use lead::{ForwardError, LEADER_LEASE, run};
+pub use operations::serve_operations;

@@ -4,8 +4,10 @@ use std::process::ExitCode;
 
 use clap::Parser;
 use forwarder::ForwarderConfig;
+use futures::future::try_join;
 use shared::config::Settings;
 use shared::process::{self, Process};
+use tokio_util::sync::CancellationToken;
 
 /// The forwarder as a process of its own: from the store to the partitions of the log.
 #[derive(Parser)]
@@ -18,11 +20,21 @@ struct Cli {
 #[tokio::main]
 async fn main() -> ExitCode {
     let Cli { settings } = Cli::parse();
-    process::run("forwarder", settings, serve).await
+    Box::pin(process::run("forwarder", settings, serve)).await
 }
 
 async fn serve(process: Process) -> anyhow::Result<()> {
+    let listener = Process::listen(process.settings.services.forwarder_addr, "--forwarder-addr").await?;
     let config = ForwarderConfig::of(&process);
-    let Process { backends, clock, shutdown, .. } = process;
-    Ok(forwarder::run(config, backends.store, backends.log, backends.leases, clock, shutdown).await?)
+    let Process { backends, clock, metrics, shutdown, .. } = process;
+    // Told how it is doing until it has stopped, and stopped if nobody can be told.
+    let stopped = CancellationToken::new();
+    let answering = forwarder::serve_operations(backends.clone(), metrics, listener, stopped.clone());
+    let forwarding = async {
+        let ended = forwarder::run(config, backends.store, backends.log, backends.leases, clock, shutdown).await;
+        stopped.cancel();
+        Ok(ended?)
+    };
+    try_join(async { anyhow::Ok(answering.await?) }, forwarding).await?;
+    Ok(())
 }

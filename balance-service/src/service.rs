@@ -12,6 +12,7 @@ use crate::http::BalanceApi;
 use crate::project::project;
 use crate::rebuild::Rebuilds;
 use crate::roster::Nudge;
+use crate::verify::Verifier;
 use crate::visibility::Visibility;
 
 /// Why a balance service ended other than by shutdown.
@@ -51,6 +52,7 @@ pub async fn run<B: Backends>(
     let (nudge, visibility) = (Nudge::default(), Visibility::default());
     let api = BalanceApi {
         rebuilds: Rebuilds::new(backends.clone(), config.partitions, clock.clone(), ids.clone(), nudge.clone()),
+        verifier: Verifier::new(backends.clone(), config.partitions),
         backends: backends.clone(),
         visibility: visibility.clone(),
         clock: clock.clone(),

@@ -40,6 +40,12 @@ impl Folding {
         Self { limit: at.before(), ..Self::new(account, balance) }
     }
 
+    /// An account of which only the first `until` events are folded, from the first one on.
+    #[must_use]
+    pub fn up_to(account: AccountId, until: Version) -> Self {
+        Self { limit: until, ..Self::new(account, None) }
+    }
+
     /// How many events are in the balance.
     #[must_use]
     pub fn version(&self) -> Version {

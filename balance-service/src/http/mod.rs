@@ -11,6 +11,7 @@ mod one;
 mod parked;
 mod ready;
 mod rebuild;
+mod verify;
 mod view;
 
 use axum::Router;
@@ -27,6 +28,7 @@ pub use view::{BalanceView, ParkedView, PartitionView, RebuildView};
 
 use crate::Visibility;
 use crate::rebuild::Rebuilds;
+use crate::verify::Verifier;
 
 #[derive(OpenApi)]
 #[openapi(info(
@@ -43,6 +45,8 @@ pub struct BalanceApi<B> {
     pub backends: B,
     /// The requests about rebuilds.
     pub rebuilds: Rebuilds<B>,
+    /// The requests to compare the view with the store.
+    pub verifier: Verifier<B>,
     /// Wakes those who wait for a version.
     pub visibility: Visibility,
     /// The time of day.
@@ -69,6 +73,7 @@ impl<B: Backends> BalanceApi<B> {
             .routes(described(rebuild::__path_status, rebuild::status::<B>))
             .routes(described(rebuild::__path_cancel, rebuild::cancel::<B>))
             .routes(described(rebuild::__path_rollback, rebuild::rollback::<B>))
+            .routes(described(verify::__path_verify, verify::verify::<B>))
             .with_state(self);
         with_operations(routes, operations)
     }

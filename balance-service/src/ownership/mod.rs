@@ -15,7 +15,7 @@ use shared::clock::Clock;
 use shared::coordinate::Epoch;
 use shared::error::BackendError;
 use shared::index::BalanceIndex;
-use shared::lease::{Ended, Holder, LeaseName, LeaseStore, RENEWALS_PER_TTL, act_while_held};
+use shared::lease::{Ended, Holder, LeaseName, LeaseStore, RENEWALS_PER_TTL, Turn, act_while_held};
 use shared::partition::Partition;
 use shared::telemetry::metric::LEASES_HELD;
 use tokio::task::JoinSet;
@@ -54,23 +54,21 @@ pub(crate) async fn own_share<B: Backends>(
     ownership: Ownership<B>,
     shutdown: CancellationToken,
 ) -> Result<(), BackendError> {
-    let name = LeaseName(format!("{MEMBERS}{}", ownership.config.holder).into());
-    let (leases, ttl) = (ownership.backends.leases(), ownership.config.lease_ttl);
-    while !shutdown.is_cancelled() {
-        let asked = Instant::now();
-        let Some(lease) = leases.acquire(&name, &ownership.config.holder, ttl, Epoch::NONE).await? else {
-            // The lease of an earlier run of this process under the same name: it expires.
-            tokio::time::sleep(ttl / RENEWALS_PER_TTL).await;
-            continue;
-        };
-        // A member whose own lease is lost gives up its partitions too: dropping the work aborts all owners.
-        let work = ownership.keep_share(&shutdown);
-        match act_while_held(leases, lease, asked, ttl, work).await {
-            Ended::Done(()) => info!("all partitions given back"),
-            Ended::Lost => warn!("this process is a member no more, beginning again"),
-        }
-    }
-    Ok(())
+    // An earlier run of this process under the same name may hold it: that one expires.
+    let turn = Turn {
+        leases: ownership.backends.leases(),
+        name: LeaseName(format!("{MEMBERS}{}", ownership.config.holder).into()),
+        holder: &ownership.config.holder,
+        ttl: ownership.config.lease_ttl,
+        ask_every: ownership.config.lease_ttl / RENEWALS_PER_TTL,
+    };
+    // A member whose own lease is lost gives up its partitions too: dropping the work aborts all owners.
+    turn.act(&shutdown, |_| async {
+        ownership.keep_share(&shutdown).await;
+        info!("all partitions given back");
+        Ok(())
+    })
+    .await
 }
 
 impl<B: Backends> Ownership<B> {

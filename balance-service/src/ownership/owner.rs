@@ -7,8 +7,9 @@ use shared::backends::Backends;
 use shared::coordinate::Epoch;
 use shared::index::Generation;
 use shared::partition::Partition;
-use shared::supervise::{RESTART_DELAY_MAX, RESTART_DELAY_MIN};
+use shared::supervise::{RESTART_DELAY_MAX, RESTART_DELAY_MIN, STEADY_AFTER};
 use tokio::task::{AbortHandle, Id, JoinError, JoinSet};
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, error, warn};
 
@@ -135,13 +136,15 @@ async fn keep_working<B: Backends>(
     reconcile_every: Option<Duration>,
     shutdown: CancellationToken,
 ) -> Result<(), Epoch> {
-    let mut delay = RESTART_DELAY_MIN;
+    let mut restarts = Restarts::default();
     loop {
+        let began = Instant::now();
         let ended = tokio::select! {
             biased;
             ended = worker.clone().run(shutdown.clone()) => ended,
             never = keep_reconciling(&worker, reconcile_every) => match never {},
         };
+        let delay = restarts.after(began.elapsed());
         match ended {
             Ok(()) => return Ok(()),
             Err(WorkerError::Fenced { current }) => return Err(current),
@@ -161,6 +164,37 @@ async fn keep_working<B: Backends>(
             () = shutdown.cancelled() => return Ok(()),
             () = tokio::time::sleep(delay) => {}
         }
-        delay = (delay * 2).min(RESTART_DELAY_MAX);
+    }
+}
+
+/// How long a worker that failed waits: longer each time, unless it had worked well for a while.
+#[derive(Default)]
+struct Restarts {
+    last: Option<Duration>,
+}
+
+impl Restarts {
+    fn after(&mut self, worked: Duration) -> Duration {
+        let last = self.last.filter(|_| worked < STEADY_AFTER);
+        let delay = last.map_or(RESTART_DELAY_MIN, |last| (last * 2).min(RESTART_DELAY_MAX));
+        self.last = Some(delay);
+        delay
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_worker_that_worked_well_for_a_while_waits_as_little_as_a_new_one() {
+        let mut restarts = Restarts::default();
+        assert_eq!(restarts.after(Duration::ZERO), RESTART_DELAY_MIN);
+        assert_eq!(restarts.after(Duration::ZERO), RESTART_DELAY_MIN * 2);
+        for _ in 0..20 {
+            restarts.after(Duration::ZERO);
+        }
+        assert_eq!(restarts.after(Duration::ZERO), RESTART_DELAY_MAX);
+        assert_eq!(restarts.after(STEADY_AFTER), RESTART_DELAY_MIN);
     }
 }

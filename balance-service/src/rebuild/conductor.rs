@@ -15,16 +15,14 @@ use std::time::Duration;
 use metrics::{counter, gauge};
 use shared::backends::Backends;
 use shared::clock::{Clock, Timestamp};
-use shared::coordinate::Epoch;
 use shared::error::BackendError;
 use shared::id::Ids;
 use shared::index::{ApplyError, BalanceIndex, Generation, Generations, Phase};
-use shared::lease::{Ended, LeaseName, LeaseStore, act_while_held};
+use shared::lease::{LeaseName, Turn};
 use shared::log::PartitionLog;
 use shared::log::floor::remove_floors;
 use shared::store::WriteError;
 use shared::telemetry::metric::{REBUILD_RUNNING, REBUILDS};
-use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tracing::{error, info, warn};
 
@@ -69,31 +67,21 @@ pub(crate) async fn conduct<B: Backends>(
     conductor: Conductor<B>,
     shutdown: CancellationToken,
 ) -> Result<(), StepError> {
-    let name = LeaseName(CONDUCTOR_LEASE.into());
-    let ttl = conductor.config.lease_ttl;
-    while !shutdown.is_cancelled() {
-        let asked = Instant::now();
-        let leases = conductor.backends.leases();
-        if let Some(lease) = leases.acquire(&name, &conductor.config.holder, ttl, Epoch::NONE).await? {
-            let work = async {
-                tokio::select! {
-                    biased;
-                    () = shutdown.cancelled() => Ok(()),
-                    stopped = conductor.work() => stopped.map(|never| match never {}),
-                }
-            };
-            if let Ended::Done(result) = act_while_held(leases, lease, asked, ttl, work).await {
-                result?;
-            }
-        } else {
-            tokio::select! {
-                biased;
-                () = shutdown.cancelled() => {}
-                () = tokio::time::sleep(LOOK_EVERY) => {}
-            }
+    let turn = Turn {
+        leases: conductor.backends.leases(),
+        name: LeaseName(CONDUCTOR_LEASE.into()),
+        holder: &conductor.config.holder,
+        ttl: conductor.config.lease_ttl,
+        ask_every: LOOK_EVERY,
+    };
+    turn.act(&shutdown, |_| async {
+        tokio::select! {
+            biased;
+            () = shutdown.cancelled() => Ok(()),
+            stopped = conductor.work() => stopped.map(|never| match never {}),
         }
-    }
-    Ok(())
+    })
+    .await
 }
 
 impl<B: Backends> Conductor<B> {

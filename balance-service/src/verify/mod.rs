@@ -1,16 +1,32 @@
-//! Proof that a generation equals the store, while both go on.
+//! Proof that a generation equals the store, while both go on; and the repair of what does not.
 //!
 //! P1  A document is right if it is the fold of its account's first events, as many as its version says. So any version
 //!     can be checked at any time, and traffic causes no false alarm.
-//! P2  A document is missing or behind only if it stays below the head the store had when it was first looked at.
+//! P2  A difference counts only if it is there at every look until the patience is over. A document is missing or
+//!     behind only if it stays below the head the store had when it was first looked at; later events ask nothing more
+//!     of it.
+//! P3  Memory does not grow with the number of accounts: streams pass in pages, and at most [`SUSPECTS_MAX`] accounts
+//!     and a page wait to be looked at again. Store and index are asked in batches, never account by account.
+//! P4  A repair writes what the store's events fold to, at the version that stands there or above it. What the store
+//!     has no events for is left alone: nothing is deleted, and nothing is set back.
 //!
 //! [`scan`] folds every stream of a partition once, in the sorted order of the store, and compares each document in
-//! passing. What looks wrong because something moved meanwhile is kept as a suspect and looked at again, by itself.
+//! passing; [`orphans`] looks for documents that the store does not list. What looks wrong is a suspect, since
+//! something may have moved between the two readings, and [`suspects`] looks at it again, by itself. [`repair`] mends
+//! what stays wrong, and the partition is compared once more. [`check()`] does that for the active generation,
+//! [`verify`] proves one that is not active yet.
 
+mod check;
 mod compare;
+mod orphans;
+mod repair;
 mod report;
 mod scan;
 mod suspects;
+mod verifier;
+mod walk;
+
+use std::time::Duration;
 
 use futures::StreamExt;
 use futures::stream;
@@ -19,10 +35,18 @@ use shared::error::BackendError;
 use shared::index::Generation;
 use shared::partition::PartitionMap;
 
-pub use report::{FINDINGS_MAX, Fault, Finding, Verification};
+pub use check::{Check, CheckError, Progress, check};
+pub use report::{FINDINGS_MAX, Fault, Finding, PartitionReport, Verification};
+pub use suspects::SUSPECTS_MAX;
+pub use verifier::{PATIENCE_DEFAULT, PATIENCE_MAX, PATIENCE_MIN, Running, Verifier};
+
+use walk::Comparison;
 
 /// How many partitions are compared at once.
 const PARTITIONS_AT_ONCE: usize = 4;
+
+/// How long a difference may be what is on its way when a generation is proved before a switch.
+const PROOF_PATIENCE: Duration = Duration::from_secs(12);
 
 /// Compares a generation with the store.
 ///
@@ -33,14 +57,11 @@ pub async fn verify<B: Backends>(
     generation: Generation,
     partitions: PartitionMap,
 ) -> Result<Verification, BackendError> {
+    let progress = Progress::default();
     let mut parts = stream::iter(partitions.all())
-        .map(|partition| async move {
+        .map(async |partition| {
             let slots = partitions.slots(partition);
-            let mut verification = Verification::default();
-            let suspects = scan::scan(backends, generation, slots, &mut verification).await?;
-            let orphans = scan::orphans(backends, generation, slots).await?;
-            suspects::judge(backends, generation, suspects, orphans, &mut verification).await?;
-            Ok::<_, BackendError>(verification)
+            Comparison { backends, generation, slots, patience: PROOF_PATIENCE, progress: &progress }.run().await
         })
         .buffered(PARTITIONS_AT_ONCE);
     let mut verification = Verification::default();

@@ -1,6 +1,8 @@
 use serde::{Deserialize, Serialize};
 use shared::coordinate::Version;
 use shared::id::AccountId;
+use shared::index::Generation;
+use shared::partition::Partition;
 
 /// How many findings a report names; the counts go on.
 pub const FINDINGS_MAX: usize = 20;
@@ -19,6 +21,20 @@ pub enum Fault {
     Orphan,
     /// The document has a version the store has not.
     Ahead,
+}
+
+impl Fault {
+    /// The word for it, as in JSON.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Missing => "missing",
+            Self::Behind => "behind",
+            Self::Diverged => "diverged",
+            Self::Orphan => "orphan",
+            Self::Ahead => "ahead",
+        }
+    }
 }
 
 /// One document that is wrong.
@@ -61,7 +77,13 @@ impl Verification {
     /// Whether every document is right.
     #[must_use]
     pub const fn is_clean(&self) -> bool {
-        self.missing + self.behind + self.diverged + self.orphans + self.ahead == 0
+        self.differences() == 0
+    }
+
+    /// How many documents are wrong, in whatever way.
+    #[must_use]
+    pub const fn differences(&self) -> u64 {
+        self.missing + self.behind + self.diverged + self.orphans + self.ahead
     }
 
     /// Counts a finding, and names it while there is room.
@@ -90,5 +112,28 @@ impl Verification {
         self.ahead += part.ahead;
         let room = FINDINGS_MAX.saturating_sub(self.findings.len());
         self.findings.extend(part.findings.into_iter().take(room));
+    }
+}
+
+/// What became of one partition.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PartitionReport {
+    /// The partition.
+    pub partition: Partition,
+    /// The generation that answered the queries while the partition was compared.
+    pub generation: Generation,
+    /// What the comparison found.
+    pub found: Verification,
+    /// Documents that were wrong, and are right now that they were written anew.
+    pub repaired: u64,
+    /// What a second comparison found after the repair; nothing if nothing was to be repaired.
+    pub left: Option<Verification>,
+}
+
+impl PartitionReport {
+    /// Whether every document is right, now that what was to be repaired is repaired.
+    #[must_use]
+    pub fn is_clean(&self) -> bool {
+        self.left.as_ref().unwrap_or(&self.found).is_clean()
     }
 }

@@ -3,65 +3,89 @@ use std::collections::BTreeMap;
 use shared::backends::Backends;
 use shared::coordinate::Version;
 use shared::error::BackendError;
-use shared::event::Recorded;
+use shared::event::{Recorded, StreamAfter};
 use shared::id::AccountId;
-use shared::index::{BalanceIndex, Generation, Loaded};
-use shared::partition::SlotRange;
+use shared::index::{BalanceIndex, Loaded};
 use shared::store::EventStore;
+use tokio::task::yield_now;
 
 use super::compare::compare;
-use super::report::{Fault, Finding, Verification};
+use super::report::Verification;
+use super::suspects::{SUSPECTS_MAX, Suspects};
+use super::walk::Comparison;
 use crate::fold::Folding;
-use crate::pages::{IndexVersions, Pairs, StoreHeads};
 
 /// How many events are read from the store at once.
 const SCAN_EVENTS: usize = 8_192;
 
-/// Accounts that look wrong, with the version that a right document has reached.
-pub(super) type Suspects = BTreeMap<AccountId, Version>;
+/// After how many writes the task lets others run, which renew the lease it works under.
+const YIELD_EVERY: usize = 256;
 
-/// Folds every stream of the slots and compares its document; answers what has to be looked at again.
-pub(super) async fn scan<B: Backends>(
-    backends: &B,
-    generation: Generation,
-    slots: SlotRange,
-    verification: &mut Verification,
-) -> Result<Suspects, BackendError> {
-    let mut suspects = Suspects::new();
-    let mut open: Option<Checked> = None;
-    let mut after = None;
-    loop {
-        let page = backends.store().scan(slots, after, SCAN_EVENTS).await?;
-        let mut documents = load_new(backends, generation, open.as_ref(), &page.records).await?;
-        for recorded in &page.records {
-            if open.as_ref().is_none_or(|open| open.stream != recorded.stream) {
-                finish(open.take(), verification, &mut suspects);
-            }
-            let checked = open.get_or_insert_with(|| {
-                Checked::new(recorded.stream, documents.remove(&recorded.stream).unwrap_or_default())
-            });
-            checked.take(recorded, verification);
-        }
-        after = page.next;
-        if after.is_none() {
-            finish(open, verification, &mut suspects);
-            return Ok(suspects);
-        }
-    }
+/// A walk through the streams of a partition, each beside its document.
+pub(super) struct Scan<'a, B> {
+    comparison: &'a Comparison<'a, B>,
+    open: Option<Checked>,
+    after: Option<StreamAfter>,
+    done: bool,
 }
 
-/// The documents of the streams that begin in these records.
-async fn load_new<B: Backends>(
-    backends: &B,
-    generation: Generation,
-    open: Option<&Checked>,
-    records: &[Recorded],
-) -> Result<BTreeMap<AccountId, Loaded>, BackendError> {
-    let mut streams: Vec<AccountId> = records.iter().map(|recorded| recorded.stream).collect();
-    streams.dedup();
-    streams.retain(|stream| open.is_none_or(|open| open.stream != *stream));
-    let loaded = backends.index().load(generation, &streams).await?;
-    Ok(streams.into_iter().zip(loaded).collect())
+impl<'a, B: Backends> Scan<'a, B> {
+    pub(super) const fn new(comparison: &'a Comparison<'a, B>) -> Self {
+        Self { comparison, open: None, after: None, done: false }
+    }
+
+    /// Folds streams and compares their documents until there are suspects enough, or no streams left.
+    pub(super) async fn collect(
+        &mut self,
+        suspects: &mut Suspects,
+        verification: &mut Verification,
+    ) -> Result<(), BackendError> {
+        let Comparison { backends, slots, .. } = *self.comparison;
+        while !self.done && suspects.len() < SUSPECTS_MAX {
+            let page = backends.store().scan(slots, self.after, SCAN_EVENTS).await?;
+            let mut documents = self.load_new(&page.records).await?;
+            for (number, recorded) in page.records.iter().enumerate() {
+                if number % YIELD_EVERY == YIELD_EVERY - 1 {
+                    yield_now().await;
+                }
+                if self.open.as_ref().is_none_or(|open| open.stream != recorded.stream) {
+                    self.finish(suspects, verification);
+                }
+                let checked = self.open.get_or_insert_with(|| {
+                    Checked::new(recorded.stream, documents.remove(&recorded.stream).unwrap_or_default())
+                });
+                checked.take(recorded, verification);
+            }
+            self.after = page.next;
+            if self.after.is_none() {
+                self.finish(suspects, verification);
+                self.done = true;
+            }
+        }
+        Ok(())
+    }
+
+    /// The documents of the streams that begin in these records.
+    async fn load_new(&self, records: &[Recorded]) -> Result<BTreeMap<AccountId, Loaded>, BackendError> {
+        let mut streams: Vec<AccountId> = records.iter().map(|recorded| recorded.stream).collect();
+        streams.dedup();
+        streams.retain(|stream| self.open.as_ref().is_none_or(|open| open.stream != *stream));
+        let loaded = self.comparison.backends.index().load(self.comparison.generation, &streams).await?;
+        Ok(streams.into_iter().zip(loaded).collect())
+    }
+
+    /// Counts the stream that has passed, or keeps it to be looked at again.
+    fn finish(&mut self, suspects: &mut Suspects, verification: &mut Verification) {
+        let Some(checked) = self.open.take() else { return };
+        self.comparison.progress.one_more();
+        if !checked.is_right() {
+            suspects.insert(checked.stream, checked.head);
+        } else if checked.document.parked.is_some() {
+            verification.parked += 1;
+        } else {
+            verification.checked += 1;
+        }
+    }
 }
 
 /// A stream on its way through the scan, beside its document.
@@ -70,70 +94,29 @@ struct Checked {
     document: Loaded,
     folding: Folding,
     head: Version,
-    compared: bool,
-    finding: Option<Finding>,
+    /// Whether the document is the fold, once the fold has its version.
+    equal: Option<bool>,
 }
 
 impl Checked {
     fn new(stream: AccountId, document: Loaded) -> Self {
-        Self {
-            stream,
-            document,
-            folding: Folding::new(stream, None),
-            head: Version::EMPTY,
-            compared: false,
-            finding: None,
-        }
+        Self { stream, document, folding: Folding::new(stream, None), head: Version::EMPTY, equal: None }
     }
 
     /// Folds a write, event by event as far as the document goes, and compares where the versions meet.
     fn take(&mut self, recorded: &Recorded, verification: &mut Verification) {
         self.head = recorded.last_version();
         verification.events += u64::from(recorded.events.count);
-        let Some(document) = self.document.balance.as_ref().filter(|_| !self.compared) else { return };
+        let Some(document) = self.document.balance.as_ref().filter(|_| self.equal.is_none()) else { return };
         self.folding.take_until(recorded, document.version);
         if let Some(fold) = self.folding.balance().filter(|fold| fold.version == document.version) {
-            self.compared = true;
-            self.finding = compare(fold, document);
+            self.equal = Some(compare(fold, document).is_none());
         }
     }
-}
 
-/// Counts a stream that has passed; one whose document is elsewhere than the head is looked at again.
-fn finish(checked: Option<Checked>, verification: &mut Verification, suspects: &mut Suspects) {
-    let Some(checked) = checked else { return };
-    let reached = checked.document.balance.as_ref().map_or(Version::EMPTY, |balance| balance.version);
-    let reachable = checked.document.reachable(checked.head);
-    if let Some(finding) = checked.finding {
-        verification.checked += 1;
-        verification.add(finding);
-    } else if reached != reachable {
-        suspects.insert(checked.stream, checked.head);
-    } else if checked.document.parked.is_some() {
-        verification.parked += 1;
-    } else if let Some((at, reason)) = checked.folding.poison() {
-        // The document claims events that cannot be folded.
-        let detail = format!("event {at} cannot be folded: {reason}");
-        verification.checked += 1;
-        verification.add(Finding { account: checked.stream, fault: Fault::Diverged, detail, version: reached });
-    } else {
-        verification.checked += 1;
+    /// Whether the document is where it can be, and is what the events fold to.
+    fn is_right(&self) -> bool {
+        let reached = self.document.balance.as_ref().map_or(Version::EMPTY, |balance| balance.version);
+        reached == self.document.reachable(self.head) && self.equal.unwrap_or(reached == Version::EMPTY)
     }
-}
-
-/// Documents whose account the store did not list; an account that was opened meanwhile is among them.
-pub(super) async fn orphans<B: Backends>(
-    backends: &B,
-    generation: Generation,
-    slots: SlotRange,
-) -> Result<Vec<AccountId>, BackendError> {
-    let mut pairs =
-        Pairs::new(StoreHeads::new(backends.store(), slots), IndexVersions::new(backends.index(), generation, slots));
-    let mut orphans = Vec::new();
-    while let Some(pair) = pairs.next().await? {
-        if pair.left == Version::EMPTY {
-            orphans.push(pair.account);
-        }
-    }
-    Ok(orphans)
 }

@@ -1,121 +1,115 @@
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use shared::backends::Backends;
 use shared::coordinate::Version;
 use shared::error::BackendError;
-use shared::event::StreamAfter;
 use shared::id::AccountId;
-use shared::index::{BalanceIndex, Generation, Loaded};
-use shared::store::EventStore;
+use shared::index::{Balance, BalanceIndex, Loaded};
+use tokio::time::Instant;
 
 use super::compare::compare;
 use super::report::{Fault, Finding, Verification};
-use super::scan::Suspects;
+use super::walk::Comparison;
 use crate::fold::Folding;
+use crate::worker::refill;
 
-/// The pauses before suspects are looked at again: an event may be on its way that long.
-const PAUSES: [Duration; 4] =
-    [Duration::from_millis(50), Duration::from_millis(500), Duration::from_secs(2), Duration::from_secs(10)];
+/// How many accounts of a partition wait to be looked at again before the walk through its streams goes on: a few
+/// megabytes. A partition where nobody works keeps a check waiting for its patience once for so many accounts.
+pub const SUSPECTS_MAX: usize = 20_000;
+
+/// The pause before suspects are looked at for the second time: most events are on their way no longer than that.
+const PAUSE_MIN: Duration = Duration::from_millis(50);
+
+/// How much longer each pause is than the one before, so that a minute of patience is seven looks.
+const PAUSE_GROWTH: u32 = 3;
+
+/// However long a look takes, and however short the patience is, nothing is judged by one look.
+const LOOKS_MIN: usize = 2;
 
 /// How many accounts are looked at in one call.
-const ACCOUNTS_AT_ONCE: usize = 500;
+const ACCOUNTS_AT_ONCE: usize = 250;
 
-/// How many events of one stream are read at once.
-const STREAM_EVENTS: usize = 1_000;
+/// Accounts that look wrong, with the version that a right document has reached.
+pub(super) type Suspects = BTreeMap<AccountId, Version>;
 
-/// Looks again at what the scan could not decide, and reports what stays wrong.
-pub(super) async fn judge<B: Backends>(
-    backends: &B,
-    generation: Generation,
-    mut suspects: Suspects,
-    orphans: Vec<AccountId>,
-    verification: &mut Verification,
-) -> Result<(), BackendError> {
-    for account in orphans {
-        // A document that appeared after the store was listed: its account must be in the store now.
-        suspects.entry(account).or_insert(Version::EMPTY);
+/// A suspect that looks wrong, and the head it was first seen beside.
+struct Wrong {
+    head: Version,
+    finding: Finding,
+}
+
+impl<B: Backends> Comparison<'_, B> {
+    /// Looks at suspects again and again (law P2) and answers what stays wrong.
+    pub(super) async fn judge(
+        &self,
+        mut suspects: Suspects,
+        verification: &mut Verification,
+    ) -> Result<Vec<Finding>, BackendError> {
+        let deadline = Instant::now() + self.patience;
+        let mut pause = PAUSE_MIN;
+        for look in 1.. {
+            let wrong = self.look_at(suspects, verification).await?;
+            let is_last = look >= LOOKS_MIN && Instant::now() >= deadline;
+            if wrong.is_empty() || is_last {
+                verification.checked += wrong.len() as u64;
+                return Ok(wrong.into_iter().map(|wrong| wrong.finding).collect());
+            }
+            suspects = wrong.into_iter().map(|wrong| (wrong.finding.account, wrong.head)).collect();
+            tokio::time::sleep_until(deadline.min(Instant::now() + pause)).await;
+            pause *= PAUSE_GROWTH;
+        }
+        Ok(Vec::new())
     }
-    let mut pauses = PAUSES.iter();
-    loop {
-        let last_look = pauses.len() == 0;
-        let mut undecided = Suspects::new();
-        let accounts: Vec<(AccountId, Version)> = suspects.into_iter().collect();
-        for chunk in accounts.chunks(ACCOUNTS_AT_ONCE) {
-            let ids: Vec<AccountId> = chunk.iter().map(|(account, _)| *account).collect();
-            let loaded = backends.index().load(generation, &ids).await?;
-            for ((account, head), document) in chunk.iter().zip(loaded) {
-                if !look(backends, *account, *head, document, last_look, verification).await? {
-                    undecided.insert(*account, *head);
+
+    /// Looks at each suspect once, counts what is right, and answers what is not.
+    async fn look_at(&self, suspects: Suspects, verification: &mut Verification) -> Result<Vec<Wrong>, BackendError> {
+        let suspects: Vec<(AccountId, Version)> = suspects.into_iter().collect();
+        let mut wrong = Vec::new();
+        for chunk in suspects.chunks(ACCOUNTS_AT_ONCE) {
+            let accounts: Vec<AccountId> = chunk.iter().map(|(account, _)| *account).collect();
+            let loaded = self.backends.index().load(self.generation, &accounts).await?;
+            let mut foldings = accounts.iter().zip(&loaded).filter_map(to_fold).collect();
+            refill(self.backends.store(), &mut foldings).await?;
+            verification.events += foldings.values().map(|folding| folding.version().get()).sum::<u64>();
+            for ((account, head), loaded) in chunk.iter().zip(&loaded) {
+                match judged(*account, *head, loaded, foldings.get(account)) {
+                    Some(finding) => wrong.push(Wrong { head: *head, finding }),
+                    None if loaded.parked.is_some() => verification.parked += 1,
+                    None if loaded.balance.is_some() => verification.checked += 1,
+                    None => {}
                 }
             }
         }
-        suspects = undecided;
-        let Some(pause) = pauses.next().filter(|_| !suspects.is_empty()) else { return Ok(()) };
-        tokio::time::sleep(*pause).await;
+        Ok(wrong)
     }
 }
 
-/// Judges one account; answers false if it may still become right.
-async fn look<B: Backends>(
-    backends: &B,
-    account: AccountId,
-    head: Version,
-    document: Loaded,
-    last_look: bool,
-    verification: &mut Verification,
-) -> Result<bool, BackendError> {
-    let head = document.reachable(head);
-    let reached = document.balance.as_ref().map_or(Version::EMPTY, |balance| balance.version);
+/// What has to be folded to judge a document: its stream, as far as its version goes.
+fn to_fold((account, loaded): (&AccountId, &Loaded)) -> Option<(AccountId, Folding)> {
+    let document = loaded.balance.as_ref()?;
+    Some((*account, Folding::up_to(*account, document.version)))
+}
+
+/// What is wrong with a document, if its store was at `head` once and its first events fold to this.
+fn judged(account: AccountId, head: Version, loaded: &Loaded, folding: Option<&Folding>) -> Option<Finding> {
+    let head = loaded.reachable(head);
+    let reached = loaded.balance.as_ref().map_or(Version::EMPTY, |balance| balance.version);
+    let finding = |fault, detail| Finding { account, fault, detail, version: reached };
     if reached < head {
-        if last_look {
-            let fault = if document.balance.is_none() { Fault::Missing } else { Fault::Behind };
-            let detail = format!("the document is at {reached}, the store was at {head}");
-            verification.add(Finding { account, fault, detail, version: reached });
-        }
-        return Ok(last_look);
+        let fault = if loaded.balance.is_none() { Fault::Missing } else { Fault::Behind };
+        return Some(finding(fault, format!("the document is at {reached}, the store was at {head}")));
     }
-    if document.parked.is_some() {
-        verification.parked += 1;
-        return Ok(true);
+    let (document, folding) = (loaded.balance.as_ref()?, folding?);
+    match (folding.balance(), folding.poison()) {
+        (Some(fold), _) if fold.version == reached => compare(fold, document),
+        (_, Some((at, reason))) => {
+            // The document claims events that cannot be folded.
+            Some(finding(Fault::Diverged, format!("event {at} cannot be folded: {reason}")))
+        }
+        (Some(Balance { version, .. }), None) => {
+            Some(finding(Fault::Ahead, format!("the document is at {reached}, the store's events fold to {version}")))
+        }
+        (None, None) => Some(finding(Fault::Orphan, "there is a document and no event".to_owned())),
     }
-    let Some(document) = document.balance else { return Ok(true) };
-    let fold = fold_until(backends, account, reached, verification).await?;
-    let finding = match fold.balance() {
-        Some(fold) if fold.version == reached => compare(fold, &document),
-        Some(fold) => {
-            let detail = format!("the document is at {reached}, the store's events fold to {}", fold.version);
-            Some(Finding { account, fault: Fault::Ahead, detail, version: reached })
-        }
-        None => {
-            let detail = "there is a document and no event".to_owned();
-            Some(Finding { account, fault: Fault::Orphan, detail, version: reached })
-        }
-    };
-    verification.checked += 1;
-    if let Some(finding) = finding {
-        verification.add(finding);
-    }
-    Ok(true)
-}
-
-async fn fold_until<B: Backends>(
-    backends: &B,
-    account: AccountId,
-    until: Version,
-    verification: &mut Verification,
-) -> Result<Folding, BackendError> {
-    let mut folding = Folding::new(account, None);
-    while folding.version() < until && !folding.is_stuck() {
-        let place = StreamAfter { stream: account, after: folding.version() };
-        let answers = backends.store().read_streams(&[place], STREAM_EVENTS).await?;
-        let before = folding.version();
-        for recorded in answers.iter().flatten() {
-            verification.events += u64::from(recorded.events.count);
-            folding.take_until(recorded, until);
-        }
-        if folding.version() == before {
-            break;
-        }
-    }
-    Ok(folding)
 }

@@ -35,7 +35,7 @@ use shared::partition::{Partition, SlotRange};
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
-pub(crate) use refill::{load_foldings, refill};
+pub(crate) use refill::{load_foldings, load_stopping, refill};
 pub(crate) use synchronise::{compare, fill};
 
 use crate::visibility::Visibility;
@@ -118,7 +118,8 @@ impl<B: Backends> Worker<B> {
 
     /// Writes a checkpoint alone: that a partition has a new owner, or a new phase.
     async fn note(&self, checkpoint: Checkpoint) -> Result<(), WorkerError> {
-        self.write(Projected { checkpoint: Some(checkpoint), ..Projected::default() }).await
+        self.write(Projected { checkpoint: Some(checkpoint), ..Projected::default() }).await?;
+        Ok(())
     }
 }
 

@@ -52,12 +52,13 @@ impl<B: Backends> Worker<B> {
         let stuck: Vec<AccountId> =
             foldings.iter().filter(|(_, f)| f.is_stuck()).map(|(account, _)| *account).collect();
         let balances: Vec<Balance> = foldings.into_values().filter_map(Folding::into_changed).collect();
-        self.write(Projected { balances: balances.clone(), parked, checkpoint: Some(checkpoint) }).await?;
+        let refused =
+            self.write(Projected { balances: balances.clone(), parked, checkpoint: Some(checkpoint) }).await?;
         for balance in balances {
             cache.0.put(balance.id, balance);
         }
         // What a parked account is must be read each time: it may be let go by a retry in any process.
-        for account in stuck {
+        for account in stuck.into_iter().chain(refused) {
             cache.0.pop(&account);
         }
         Ok(())

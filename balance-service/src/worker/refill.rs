@@ -1,5 +1,6 @@
 use std::collections::BTreeMap;
 
+use shared::coordinate::Version;
 use shared::error::BackendError;
 use shared::event::StreamAfter;
 use shared::id::AccountId;
@@ -24,6 +25,20 @@ pub(crate) async fn load_foldings<I: BalanceIndex>(
             None => Folding::new(*account, loaded.balance),
         };
         (*account, folding)
+    });
+    Ok(foldings.collect())
+}
+
+/// These accounts, to be folded anew from their first event on, but no further than where they are parked.
+pub(crate) async fn load_stopping<I: BalanceIndex>(
+    index: &I,
+    generation: Generation,
+    accounts: &[AccountId],
+) -> Result<BTreeMap<AccountId, Folding>, BackendError> {
+    let loaded = index.load(generation, accounts).await?;
+    let foldings = accounts.iter().zip(loaded).map(|(account, loaded)| {
+        let until = loaded.reachable(Version::MAX);
+        (*account, Folding::up_to(*account, until))
     });
     Ok(foldings.collect())
 }

@@ -2,6 +2,8 @@ use std::time::Duration;
 
 use metrics::{counter, histogram};
 use shared::backends::Backends;
+use shared::coordinate::Version;
+use shared::error::BackendError;
 use shared::id::AccountId;
 use shared::index::{ApplyError, BalanceIndex, Parked, Projected};
 use shared::retry::Backoff;
@@ -16,8 +18,10 @@ const SEALED_PAUSE: Duration = Duration::from_millis(10);
 
 impl<B: Backends> Worker<B> {
     /// Writes a batch, waiting out what passes. Writing the same again is harmless, so an unknown outcome is repeated.
-    pub(super) async fn write(&self, mut projected: Projected) -> Result<(), WorkerError> {
+    /// Answers the accounts whose documents the index refused.
+    pub(super) async fn write(&self, mut projected: Projected) -> Result<Vec<AccountId>, WorkerError> {
         let mut backoff = Backoff::default();
+        let mut refused_accounts = Vec::new();
         for parked in &projected.parked {
             warn!(generation = %self.generation, partition = %self.partition, account = %parked.account,
                 at = %parked.at, reason = parked.reason, "account parked");
@@ -32,10 +36,15 @@ impl<B: Backends> Worker<B> {
                     counter!(ACCOUNTS_PARKED.name, "partition" => self.partition.to_string())
                         .increment(projected.parked.len() as u64);
                     self.visibility.seen(projected.balances.iter().map(|balance| balance.id));
-                    return Ok(());
+                    return Ok(refused_accounts);
                 }
                 Err(ApplyError::Sealed(_)) => tokio::time::sleep(SEALED_PAUSE).await,
-                Err(ApplyError::Refused { account, reason }) => self.park_refused(&mut projected, account, &reason),
+                Err(ApplyError::Refused { account, reason }) => {
+                    match self.park_refused(&mut projected, account, &reason).await {
+                        Ok(()) => refused_accounts.push(account),
+                        Err(failure) => backoff.wait(failure).await?,
+                    }
+                }
                 Err(ApplyError::Backend(failure)) => {
                     debug!(partition = %self.partition, %failure, "index write failed, trying again");
                     backoff.wait(failure).await?;
@@ -45,13 +54,26 @@ impl<B: Backends> Worker<B> {
         }
     }
 
-    /// A document that the index will never take is as poisonous as an event that cannot be folded.
-    fn park_refused(&self, projected: &mut Projected, account: AccountId, reason: &str) {
-        warn!(generation = %self.generation, partition = %self.partition, %account, reason, "account parked");
+    /// A document that the index will never take is as poisonous as an event that cannot be folded. It may stand for
+    /// many events: its account is parked at the first of them that the index does not show.
+    async fn park_refused(
+        &self,
+        projected: &mut Projected,
+        account: AccountId,
+        reason: &str,
+    ) -> Result<(), BackendError> {
+        let loaded = self.backends.index().load(self.generation, &[account]).await?.pop().unwrap_or_default();
+        let at = loaded.balance.map_or(Version::EMPTY, |balance| balance.version).next();
+        warn!(generation = %self.generation, partition = %self.partition, %account, %at, reason, "account parked");
         let since = self.clock.now();
         for balance in projected.balances.extract_if(.., |balance| balance.id == account) {
-            let parked = Parked { account, at: balance.version, reason: reason.to_owned(), since };
-            projected.parked.push(parked);
+            // Somebody else may have written as much meanwhile.
+            if at <= balance.version {
+                // An event behind it may be poison; this one comes first.
+                projected.parked.retain(|parked| parked.account != account);
+                projected.parked.push(Parked { account, at, reason: reason.to_owned(), since });
+            }
         }
+        Ok(())
     }
 }

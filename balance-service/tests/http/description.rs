@@ -14,6 +14,7 @@ async fn what_is_described_is_there_and_what_is_there_is_described() {
         "/balance/{id}",
         "/balance/parked",
         "/balance/parked/{id}/retry",
+        "/balance/verify",
         "/balance/rebuild",
         "/balance/rebuild/status",
         "/balance/rebuild/rollback",

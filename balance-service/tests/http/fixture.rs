@@ -5,6 +5,7 @@ use axum::body::Body;
 use axum::http::{HeaderMap, Method, Request, StatusCode};
 use balance_service::http::BalanceApi;
 use balance_service::rebuild::Rebuilds;
+use balance_service::verify::Verifier;
 use balance_service::{Nudge, Visibility};
 use bytes::Bytes;
 use http_body_util::BodyExt;
@@ -73,6 +74,7 @@ impl Bank {
         };
         let shutdown = CancellationToken::new();
         let api = BalanceApi {
+            verifier: Verifier::new(backends.clone(), partitions),
             backends: backends.clone(),
             rebuilds: Rebuilds::new(backends.clone(), partitions, clock.clone(), ids, Nudge::default()),
             visibility: Visibility::default(),

@@ -6,4 +6,5 @@ mod fixture;
 mod lists;
 mod parked;
 mod rebuilds;
+mod verify;
 mod waits;

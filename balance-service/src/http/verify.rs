@@ -1,0 +1,131 @@
+//! Comparing the view with the store while both go on, and repairing it.
+
+use std::convert::Infallible;
+use std::time::Duration;
+
+use axum::extract::State;
+use axum::response::sse::{Event, Sse};
+use futures::StreamExt;
+use futures::stream::{self, Stream};
+use serde::{Deserialize, Deserializer, Serialize};
+use serde_json::json;
+use shared::backends::Backends;
+use shared::http::{Problem, ProblemBody, QueryParams, Reason};
+use shared::partition::Partition;
+use tokio_util::sync::CancellationToken;
+use tracing::warn;
+use utoipa::IntoParams;
+
+use super::BalanceApi;
+use crate::verify::{Check, CheckError, PATIENCE_DEFAULT, PATIENCE_MAX, PATIENCE_MIN, PartitionReport, Running};
+
+/// How often a client is told how far the check is.
+const PROGRESS_EVERY: Duration = Duration::from_secs(1);
+
+/// What to compare, and how patiently.
+#[derive(Debug, Deserialize, IntoParams)]
+#[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
+pub(super) struct VerifyParams {
+    /// These partitions, with commas between them; all when nothing is said.
+    #[param(value_type = Option<String>, example = "1,3")]
+    partitions: Option<Partitions>,
+    /// How long a difference may be what is on its way, in milliseconds: 1000 to 3600000, 30000 when nothing is said.
+    #[param(value_type = Option<u64>, minimum = 1_000, maximum = 3_600_000)]
+    patience_ms: Option<Patience>,
+    /// Whether what is wrong is written anew from the store.
+    #[serde(default)]
+    repair: bool,
+}
+
+#[derive(Debug)]
+struct Partitions(Vec<Partition>);
+
+impl<'de> Deserialize<'de> for Partitions {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let text = String::deserialize(deserializer)?;
+        let numbers = text.split(',').map(|number| number.parse().map(Partition::new));
+        let mut partitions: Vec<Partition> = numbers
+            .collect::<Result<_, _>>()
+            .map_err(|_| serde::de::Error::custom("must be numbers of partitions such as 1,3"))?;
+        partitions.sort_unstable();
+        partitions.dedup();
+        Ok(Self(partitions))
+    }
+}
+
+#[derive(Debug)]
+struct Patience(Duration);
+
+impl<'de> Deserialize<'de> for Patience {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let patience = Duration::from_millis(u64::deserialize(deserializer)?);
+        if (PATIENCE_MIN..=PATIENCE_MAX).contains(&patience) {
+            return Ok(Self(patience));
+        }
+        let (min, max) = (PATIENCE_MIN.as_millis(), PATIENCE_MAX.as_millis());
+        Err(serde::de::Error::custom(format_args!("must be {min} to {max}")))
+    }
+}
+
+/// Compares the view with the store. The answer is a stream: an event `partition` with the report of each partition,
+/// `progress` with the number of accounts every second, and at last `done`, or `failed` with the reason. A client that
+/// goes away ends the check.
+#[utoipa::path(post, path = "/balance/verify", tag = "verify", params(VerifyParams), responses(
+    (status = 200, description = "The reports as they come", content((String = "text/event-stream"))),
+    (status = 400, description = "A parameter is wrong", body = ProblemBody, content_type = "application/problem+json"),
+    (status = 409, description = "This service is comparing already", body = ProblemBody,
+     content_type = "application/problem+json"),
+))]
+pub(super) async fn verify<B: Backends>(
+    State(api): State<BalanceApi<B>>,
+    QueryParams(params): QueryParams<VerifyParams>,
+) -> Result<Sse<impl Stream<Item = Result<Event, Infallible>>>, Problem> {
+    let all: Vec<Partition> = api.verifier.partitions().collect();
+    let partitions = params.partitions.map_or_else(|| all.clone(), |asked| asked.0);
+    if let Some(strange) = partitions.iter().find(|partition| !all.contains(partition)) {
+        let detail = format!("there is no partition {}, only 1 to {}", strange.get(), all.len());
+        return Err(Problem::invalid("partitions", detail));
+    }
+    let patience = params.patience_ms.map_or(PATIENCE_DEFAULT, |patience| patience.0);
+    let check = Check { partitions, patience, repair: params.repair };
+    let running = api.verifier.begin(check).ok_or_else(|| Problem::new(Reason::VerificationRunning))?;
+    Ok(Sse::new(events(running, api.shutdown)))
+}
+
+/// What a check tells until it is over, or the service stops.
+fn events(running: Running, shutdown: CancellationToken) -> impl Stream<Item = Result<Event, Infallible>> {
+    stream::unfold((Some(running), shutdown), |(running, shutdown)| async move {
+        let mut running = running?;
+        let (event, goes_on) = tokio::select! {
+            biased;
+            () = shutdown.cancelled() => return None,
+            report = running.reports.next() => told(report),
+            () = tokio::time::sleep(PROGRESS_EVERY) => {
+                (event("progress", &json!({ "accounts": running.progress.accounts() })), true)
+            }
+        };
+        Some((Ok(event), (goes_on.then_some(running), shutdown)))
+    })
+}
+
+/// The event for a report, or for the end; and whether more may follow.
+fn told(report: Option<Result<PartitionReport, CheckError>>) -> (Event, bool) {
+    match report {
+        Some(Ok(report)) => (event("partition", &report), true),
+        Some(Err(failure)) => {
+            warn!(%failure, "check not finished");
+            let detail = match failure {
+                CheckError::NoGeneration | CheckError::Turned(_) | CheckError::Apply(_) => failure.to_string(),
+                // What a driver says is for the log.
+                CheckError::Backend(_) => "a backend does not answer".to_owned(),
+            };
+            (event("failed", &json!({ "detail": detail })), false)
+        }
+        None => (event("done", &json!({})), false),
+    }
+}
+
+fn event(name: &str, data: &impl Serialize) -> Event {
+    Event::default().event(name).data(serde_json::to_string(data).unwrap_or_default())
+}

@@ -1,0 +1,137 @@
+//! Checking the generation that answers the queries, partition by partition, and repairing it when that is asked for.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use futures::stream;
+use futures::{Stream, StreamExt};
+use metrics::counter;
+use shared::backends::Backends;
+use shared::error::BackendError;
+use shared::index::{ApplyError, BalanceIndex, Generation};
+use shared::partition::{Partition, PartitionMap};
+use shared::telemetry::metric::DOCUMENTS_REPAIRED;
+use tracing::warn;
+
+use super::PARTITIONS_AT_ONCE;
+use super::repair::repair;
+use super::report::PartitionReport;
+use super::walk::{Comparison, Walk};
+
+/// How often a partition is compared again because the queries were turned to another generation meanwhile.
+const TURNS_MAX: usize = 3;
+
+/// What to check, and how.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Check {
+    /// The partitions.
+    pub partitions: Vec<Partition>,
+    /// How long a difference may be what is on its way (law P2).
+    pub patience: Duration,
+    /// Whether what is wrong is written anew (law P4).
+    pub repair: bool,
+}
+
+/// How many accounts a running check has looked at. Clones count together.
+#[derive(Clone, Debug, Default)]
+pub struct Progress(Arc<AtomicU64>);
+
+impl Progress {
+    /// How many accounts have passed; those of a partition that is compared again count again.
+    #[must_use]
+    pub fn accounts(&self) -> u64 {
+        self.0.load(Ordering::Relaxed)
+    }
+
+    pub(super) fn one_more(&self) {
+        self.0.fetch_add(1, Ordering::Relaxed);
+    }
+}
+
+/// Why nothing can be said about a partition.
+#[derive(Debug, thiserror::Error)]
+pub enum CheckError {
+    /// Nothing answers the queries, so there is nothing to compare.
+    #[error("there is no projection yet; a balance service builds it when it runs")]
+    NoGeneration,
+    /// The queries were turned again and again.
+    #[error("the queries were turned to another generation {TURNS_MAX} times while partition {} was compared", .0.get())]
+    Turned(Partition),
+    /// The index refused a repair.
+    #[error(transparent)]
+    Apply(#[from] ApplyError),
+    /// A backend failed.
+    #[error(transparent)]
+    Backend(#[from] BackendError),
+}
+
+/// Checks partitions of the active generation; yields their reports in the order in which they were asked for. Dropping
+/// the stream ends the check. Repeating it is harmless.
+pub fn check<B: Backends>(
+    backends: B,
+    map: PartitionMap,
+    check: Check,
+    progress: Progress,
+) -> impl Stream<Item = Result<PartitionReport, CheckError>> + Send {
+    let Check { partitions, patience, repair } = check;
+    stream::iter(partitions)
+        .map(move |partition| {
+            let one = One { backends: backends.clone(), map, partition, patience, repair, progress: progress.clone() };
+            one.check()
+        })
+        .buffered(PARTITIONS_AT_ONCE)
+}
+
+/// One partition to check.
+struct One<B> {
+    backends: B,
+    map: PartitionMap,
+    partition: Partition,
+    patience: Duration,
+    repair: bool,
+    progress: Progress,
+}
+
+impl<B: Backends> One<B> {
+    /// Checks the partition in the generation that is active from beginning to end: one that was turned away from may
+    /// be discarded meanwhile, and then everything in it looks missing.
+    async fn check(self) -> Result<PartitionReport, CheckError> {
+        for _ in 0..TURNS_MAX {
+            let generation = self.active().await?;
+            let report = self.check_in(generation).await;
+            if self.active().await? == generation {
+                return report;
+            }
+        }
+        Err(CheckError::Turned(self.partition))
+    }
+
+    async fn active(&self) -> Result<Generation, CheckError> {
+        self.backends.index().generations().await?.active.ok_or(CheckError::NoGeneration)
+    }
+
+    async fn check_in(&self, generation: Generation) -> Result<PartitionReport, CheckError> {
+        let comparison = Comparison {
+            backends: &self.backends,
+            generation,
+            slots: self.map.slots(self.partition),
+            patience: self.patience,
+            progress: &self.progress,
+        };
+        let mut walk = Walk::new(&comparison);
+        while let Some(wrong) = walk.next_wrong().await? {
+            if self.repair {
+                repair(&self.backends, generation, &wrong).await?;
+            }
+        }
+        let found = walk.into_verification();
+        let left = if self.repair && !found.is_clean() { Some(comparison.run().await?) } else { None };
+        let repaired = left.as_ref().map_or(0, |left| found.differences().saturating_sub(left.differences()));
+        if repaired > 0 {
+            warn!(partition = %self.partition, %generation, repaired, "documents repaired");
+            counter!(DOCUMENTS_REPAIRED.name, "partition" => self.partition.to_string()).increment(repaired);
+        }
+        Ok(PartitionReport { partition: self.partition, generation, found, repaired, left })
+    }
+}

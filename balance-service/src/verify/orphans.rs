@@ -1,0 +1,39 @@
+use shared::backends::Backends;
+use shared::coordinate::Version;
+use shared::error::BackendError;
+
+use super::suspects::{SUSPECTS_MAX, Suspects};
+use super::walk::Comparison;
+use crate::pages::{IndexVersions, Pairs, StoreHeads};
+
+/// A walk through the documents of a partition beside the heads of the store.
+pub(super) struct Orphans<'a, B: Backends> {
+    pairs: Pairs<StoreHeads<'a, B::Store>, IndexVersions<'a, B::Index>>,
+    done: bool,
+}
+
+impl<'a, B: Backends> Orphans<'a, B> {
+    pub(super) fn new(comparison: &Comparison<'a, B>) -> Self {
+        let Comparison { backends, generation, slots, .. } = *comparison;
+        let heads = StoreHeads::new(backends.store(), slots);
+        Self { pairs: Pairs::new(heads, IndexVersions::new(backends.index(), generation, slots)), done: false }
+    }
+
+    /// Takes documents whose account the store did not list, until there are suspects enough or no documents left. An
+    /// account that was opened meanwhile is among them.
+    pub(super) async fn collect(&mut self, suspects: &mut Suspects) -> Result<(), BackendError> {
+        while !self.done && suspects.len() < SUSPECTS_MAX {
+            match self.pairs.next().await? {
+                Some(pair) if pair.left == Version::EMPTY => _ = suspects.entry(pair.account).or_insert(pair.left),
+                Some(_) => {}
+                None => self.done = true,
+            }
+        }
+        Ok(())
+    }
+
+    /// Whether there are no documents left.
+    pub(super) const fn is_done(&self) -> bool {
+        self.done
+    }
+}

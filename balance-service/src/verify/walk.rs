@@ -1,0 +1,65 @@
+use std::time::Duration;
+
+use shared::backends::Backends;
+use shared::error::BackendError;
+use shared::index::Generation;
+use shared::partition::SlotRange;
+
+use super::check::Progress;
+use super::orphans::Orphans;
+use super::report::{Finding, Verification};
+use super::scan::Scan;
+use super::suspects::Suspects;
+
+/// What is compared, and how patiently.
+pub(super) struct Comparison<'a, B> {
+    pub(super) backends: &'a B,
+    pub(super) generation: Generation,
+    pub(super) slots: SlotRange,
+    pub(super) patience: Duration,
+    pub(super) progress: &'a Progress,
+}
+
+impl<B: Backends> Comparison<'_, B> {
+    /// Compares every document.
+    pub(super) async fn run(&self) -> Result<Verification, BackendError> {
+        let mut walk = Walk::new(self);
+        while walk.next_wrong().await?.is_some() {}
+        Ok(walk.into_verification())
+    }
+}
+
+/// A comparison on its way, which stops where so many suspects wait that they have to be judged first.
+pub(super) struct Walk<'a, B: Backends> {
+    comparison: &'a Comparison<'a, B>,
+    scan: Scan<'a, B>,
+    orphans: Orphans<'a, B>,
+    verification: Verification,
+}
+
+impl<'a, B: Backends> Walk<'a, B> {
+    pub(super) fn new(comparison: &'a Comparison<'a, B>) -> Self {
+        let (scan, orphans) = (Scan::new(comparison), Orphans::new(comparison));
+        Self { comparison, scan, orphans, verification: Verification::default() }
+    }
+
+    /// What is wrong in the next part of the partition; nothing when all of it has passed.
+    pub(super) async fn next_wrong(&mut self) -> Result<Option<Vec<Finding>>, BackendError> {
+        if self.orphans.is_done() {
+            return Ok(None);
+        }
+        let mut suspects = Suspects::new();
+        self.scan.collect(&mut suspects, &mut self.verification).await?;
+        self.orphans.collect(&mut suspects).await?;
+        let wrong = self.comparison.judge(suspects, &mut self.verification).await?;
+        for finding in &wrong {
+            self.verification.add(finding.clone());
+        }
+        Ok(Some(wrong))
+    }
+
+    /// What was found so far.
+    pub(super) fn into_verification(self) -> Verification {
+        self.verification
+    }
+}

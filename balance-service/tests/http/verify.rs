@@ -1,0 +1,116 @@
+use axum::http::{Method, StatusCode};
+use serde_json::{Value, json};
+use shared::clock::Timestamp;
+use shared::event::{AccountEvent, NewEvent, Personal, codec};
+use shared::id::EventId;
+use shared::money::Money;
+use shared::owner::Owner;
+
+use crate::fixture::{Answer, Bank, account, balance};
+
+/// The events of a stream of server-sent events: name and data.
+fn events(answer: &Answer) -> Vec<(String, Value)> {
+    let events = answer.text.split("\n\n").filter(|event| !event.is_empty());
+    let parts = events.map(|event| event.split_once('\n').unwrap());
+    parts
+        .map(|(name, data)| {
+            let name = name.strip_prefix("event: ").unwrap().to_owned();
+            (name, serde_json::from_str(data.strip_prefix("data: ").unwrap()).unwrap())
+        })
+        .collect()
+}
+
+async fn verify(bank: &Bank, query: &str) -> Vec<(String, Value)> {
+    let answer = bank.ask(Method::POST, &format!("/balance/verify?patience_ms=1000{query}"), &[]).await;
+    assert_eq!(answer.status, StatusCode::OK, "{}", answer.text);
+    assert_eq!(answer.headers["content-type"], "text/event-stream");
+    let mut events = events(&answer);
+    events.retain(|(name, _)| name != "progress");
+    events
+}
+
+#[tokio::test]
+async fn every_partition_is_reported_and_then_that_it_is_done() {
+    let (bank, _) = Bank::with(vec![balance(1, "Paulo", 500, 3)]).await;
+    let events = verify(&bank, "").await;
+    assert_eq!(events.iter().map(|(name, _)| &**name).collect::<Vec<_>>(), ["partition", "partition", "done"]);
+    assert_eq!((&events[0].1["partition"], &events[1].1["partition"]), (&json!(1), &json!(2)));
+    let orphans: u64 = events[..2].iter().map(|(_, report)| report["found"]["orphans"].as_u64().unwrap()).sum();
+    assert_eq!(orphans, 1, "the store knows of no account");
+
+    let events = verify(&bank, "&partitions=2").await;
+    assert_eq!(events.len(), 2);
+    assert_eq!(events[0].1["partition"], 2);
+}
+
+#[tokio::test]
+async fn a_missing_document_is_repaired_when_that_is_asked_for() {
+    let (bank, _) = Bank::with(Vec::new()).await;
+    let event = AccountEvent::AccountOpened {
+        currency: "EUR".parse().unwrap(),
+        overdraft_limit: Money::ZERO,
+        opening: Money::new(70).unwrap(),
+        personal: Personal { owner: Owner::new("Maria").unwrap() },
+    };
+    let opened = NewEvent { id: EventId::from_number(1), time: Timestamp::EPOCH, event };
+    bank.commit(1, codec::encode(&[opened])).await;
+    let missing = |events: &[(String, Value)], part: &str| -> u64 {
+        events.iter().filter_map(|(_, report)| report[part]["missing"].as_u64()).sum()
+    };
+    let looked = verify(&bank, "&repair=false").await;
+    assert_eq!((missing(&looked, "found"), missing(&looked, "left")), (1, 0));
+    assert_eq!(bank.get(&format!("/balance/{}", account(1))).await.status, StatusCode::NOT_FOUND);
+
+    let repaired = verify(&bank, "&repair=true").await;
+    assert_eq!((missing(&repaired, "found"), missing(&repaired, "left")), (1, 0));
+    assert_eq!(bank.get(&format!("/balance/{}", account(1))).await.json()["balance"], 70);
+}
+
+#[tokio::test]
+async fn without_a_view_the_check_fails_and_says_why() {
+    let bank = Bank::empty().await;
+    let events = verify(&bank, "").await;
+    assert_eq!(events.len(), 1);
+    assert_eq!(events[0].0, "failed");
+    assert!(events[0].1["detail"].as_str().unwrap().contains("no projection yet"), "{events:?}");
+}
+
+#[tokio::test]
+async fn a_service_compares_once_at_a_time_and_ends_with_its_client() {
+    let (bank, _) = Bank::with(vec![balance(1, "Paulo", 500, 3)]).await;
+    // The orphan keeps the first one waiting for its patience.
+    let first = bank.ask(Method::POST, "/balance/verify?patience_ms=60000", &[]);
+    let second = async {
+        loop {
+            let second = bank.ask(Method::POST, "/balance/verify?patience_ms=1000", &[]).await;
+            if second.status == StatusCode::CONFLICT {
+                return second;
+            }
+        }
+    };
+    tokio::select! {
+        biased;
+        _ = first => panic!("an orphan is judged before the patience is over"),
+        second = second => assert_eq!(second.json()["code"], "verification_running"),
+    }
+    // The first client has gone.
+    verify(&bank, "").await;
+}
+
+#[tokio::test]
+async fn a_wrong_parameter_is_refused_before_anything_begins() {
+    let (bank, _) = Bank::with(Vec::new()).await;
+    for (query, field) in [
+        ("partitions=3", "partitions"),
+        ("partitions=0", "partitions"),
+        ("partitions=1,x", "partitions"),
+        ("partitions=", "partitions"),
+        ("patience_ms=999", "patience_ms"),
+        ("patience_ms=3600001", "patience_ms"),
+        ("repair=yes", "repair"),
+    ] {
+        let refusal = bank.ask(Method::POST, &format!("/balance/verify?{query}"), &[]).await;
+        assert_eq!(refusal.status, StatusCode::BAD_REQUEST, "{query}: {}", refusal.text);
+        assert_eq!(refusal.json()["errors"][0]["field"], field, "{query}");
+    }
+}

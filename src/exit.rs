@@ -17,8 +17,10 @@ pub(crate) enum Exit {
     BadFile = 4,
     /// The import is done, but the bank refused some lines.
     LinesRejected = 5,
-    /// The import is done, but some accounts hold something else than the file says.
+    /// It is done, but some accounts hold something else than the file, or the measured commands, say.
     BalancesDiffer = 6,
+    /// The projection was compared, and some documents are not what the store says.
+    DocumentsDiffer = 7,
 }
 
 /// The codes as `--help` shows them.
@@ -30,7 +32,8 @@ Exit codes:
   3  another process works on the data folder
   4  import: the file is not what it should be; nothing was sent
   5  import: the bank refused some lines, the report lists them
-  6  import: an account holds something else than the file says";
+  6  import, bench: an account holds something else than it must
+  7  verify: documents differ from the store; with --repair: still differ from it";
 
 impl From<Exit> for ExitCode {
     fn from(exit: Exit) -> Self {

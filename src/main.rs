@@ -1,13 +1,19 @@
-//! The bank: `bank` serves, `bank import` plays a file of transactions.
+//! The bank: `bank` serves, `bank import` plays a file of transactions, `bank verify` compares the projection with the
+//! store, `bank bench` measures.
 
+mod bench;
 mod exit;
 mod import;
+mod number;
 mod serve;
+mod url;
+mod verify;
 
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 use shared::config::Settings;
+use tokio::runtime;
 
 use exit::{EXIT_CODES, Exit};
 
@@ -33,19 +39,38 @@ enum Command {
     /// Play a file of transactions through the HTTP API of a running bank
     #[command(after_help = EXIT_CODES)]
     Import(import::ImportArgs),
+
+    /// Measure a running bank, and check what was measured
+    #[command(after_help = EXIT_CODES)]
+    Bench(bench::BenchArgs),
+
+    /// Compare the projection with the store while the bank is open, and repair it
+    #[command(after_help = EXIT_CODES)]
+    Verify(Box<verify::VerifyArgs>),
 }
 
-#[tokio::main]
-async fn main() -> ExitCode {
+fn main() -> ExitCode {
     let Cli { settings, command } = Cli::parse();
     let done = match command {
-        None => serve::run(settings).await,
-        Some(Command::Serve(settings)) => serve::run(*settings).await,
-        Some(Command::Import(args)) => import::run(args).await,
+        None => on_all_cores(serve::run(settings)),
+        Some(Command::Serve(settings)) => on_all_cores(serve::run(*settings)),
+        Some(Command::Import(args)) => on_all_cores(import::run(args)),
+        Some(Command::Verify(args)) => on_all_cores(verify::run(*args)),
+        Some(Command::Bench(args)) if args.opens_a_bank() => on_all_cores(bench::run(args)),
+        Some(Command::Bench(args)) => on_one_thread(bench::run(args)),
     };
     done.unwrap_or_else(|failure| {
         eprintln!("bank: {failure:#}");
         Exit::Failure
     })
     .into()
+}
+
+fn on_all_cores(work: impl Future<Output = anyhow::Result<Exit>>) -> anyhow::Result<Exit> {
+    runtime::Builder::new_multi_thread().enable_all().build()?.block_on(work)
+}
+
+/// For who must leave the other cores to those beside him.
+fn on_one_thread(work: impl Future<Output = anyhow::Result<Exit>>) -> anyhow::Result<Exit> {
+    runtime::Builder::new_current_thread().enable_all().build()?.block_on(work)
 }

@@ -23,6 +23,7 @@ use indicatif::{ProgressBar, ProgressStyle};
 use shared::money::Money;
 
 use crate::exit::Exit;
+use crate::url::base_url;
 use client::Client;
 use player::Player;
 use reader::{ReadError, Statement};
@@ -70,14 +71,6 @@ pub(crate) struct ImportArgs {
 fn money(text: &str) -> Result<Money, String> {
     let cents = text.parse().map_err(|error| format!("{error}"))?;
     Money::new(cents).map_err(|error| error.to_string())
-}
-
-fn base_url(text: &str) -> Result<String, String> {
-    let url: reqwest::Url = text.parse().map_err(|error| format!("{error}"))?;
-    if url.scheme() != "http" || url.host().is_none() {
-        return Err("must be http://host:port".to_owned());
-    }
-    Ok(text.trim_end_matches('/').to_owned())
 }
 
 /// Reads, plays, compares, reports.

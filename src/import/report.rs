@@ -1,7 +1,7 @@
 //! What an import did, for people and for the exit code.
 
 use std::collections::BTreeMap;
-use std::fmt::{Display, Write};
+use std::fmt::Write;
 use std::time::Duration;
 
 use shared::id::AccountId;
@@ -9,6 +9,7 @@ use shared::id::AccountId;
 use super::client::Rejection;
 use super::reader::Line;
 use crate::exit::Exit;
+use crate::number::grouped as n;
 
 /// How many rejected lines and differences are listed one by one.
 const LISTED_MAX: usize = 20;
@@ -138,30 +139,11 @@ fn push(text: &mut String, line: std::fmt::Arguments<'_>) {
     writeln!(text, "{line}").expect("a string takes every text");
 }
 
-/// A whole number with commas between its thousands.
-fn n(number: impl Display) -> String {
-    let digits = format!("{number}");
-    let (sign, digits) = digits.strip_prefix('-').map_or(("", &*digits), |rest| ("-", rest));
-    let mut grouped = String::from(sign);
-    for (index, digit) in digits.chars().enumerate() {
-        if index > 0 && (digits.len() - index).is_multiple_of(3) {
-            grouped.push(',');
-        }
-        grouped.push(digit);
-    }
-    grouped
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::import::reader::Direction;
     use shared::money::Amount;
-
-    #[test]
-    fn numbers_are_grouped_by_thousands() {
-        assert_eq!([n(0), n(999), n(1_000), n(-3_924_614_280_i64)], ["0", "999", "1,000", "-3,924,614,280"]);
-    }
 
     #[test]
     fn a_summary_adds_up_and_says_what_was_refused() {

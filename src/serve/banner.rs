@@ -35,7 +35,7 @@ struct Data<'a>(&'a BackendSettings);
 
 impl fmt::Display for Data<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let BackendSettings { store_url, log_url, lease_url, index_url, data, namespace: _ } = self.0;
+        let BackendSettings { store_url, log_url, lease_url, index_url, data, .. } = self.0;
         let embedded = [
             (*store_url == StoreUrl::Embedded, "store"),
             (*log_url == LogUrl::Embedded, "log"),

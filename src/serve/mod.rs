@@ -15,7 +15,7 @@ use tokio::net::TcpListener;
 
 use crate::exit::Exit;
 use banner::Banner;
-use stages::{Stage, run_in_stages};
+pub(crate) use stages::{Stage, run_in_stages};
 
 /// Serves until a signal, or until something breaks that the services cannot mend themselves.
 pub(crate) async fn run(settings: Settings) -> anyhow::Result<Exit> {

@@ -12,7 +12,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::info;
 
 /// One service, running.
-pub(super) struct Stage {
+pub(crate) struct Stage {
     name: &'static str,
     supervisor: Supervisor,
     stop: CancellationToken,
@@ -21,7 +21,7 @@ pub(super) struct Stage {
 
 impl Stage {
     /// Starts a service. `run` gets the token that asks it to stop. When it breaks, `shutdown` is cancelled.
-    pub(super) fn start<F, E>(
+    pub(crate) fn start<F, E>(
         name: &'static str,
         shutdown: &CancellationToken,
         run: impl FnOnce(CancellationToken) -> F,
@@ -38,10 +38,17 @@ impl Stage {
         });
         Self { name, supervisor, stop, ended: CancellationToken::new() }
     }
+
+    /// Asks the service to stop and waits until it has. Nothing when it has stopped before.
+    pub(crate) async fn stop(&mut self) -> Result<(), TaskFailure> {
+        self.stop.cancel();
+        let supervisor = std::mem::replace(&mut self.supervisor, Supervisor::new(self.stop.clone()));
+        supervisor.wait().await
+    }
 }
 
 /// Waits until `shutdown` is cancelled, stops the stages in the order given, and gives the first failure.
-pub(super) async fn run_in_stages(stages: Vec<Stage>, shutdown: CancellationToken) -> Result<(), TaskFailure> {
+pub(crate) async fn run_in_stages(stages: Vec<Stage>, shutdown: CancellationToken) -> Result<(), TaskFailure> {
     let order: Vec<_> = stages.iter().map(|stage| (stage.name, stage.stop.clone(), stage.ended.clone())).collect();
     let running = stages.into_iter().map(async |Stage { supervisor, ended, .. }| {
         let end = supervisor.wait().await;

@@ -1,0 +1,124 @@
+//! The bank whose projection is measured, and how a backlog is held back while it is written.
+
+use std::net::{Ipv4Addr, SocketAddr};
+use std::process::Stdio;
+
+use anyhow::{Context, ensure};
+use balance_service::{BalanceConfig, Edge};
+use clap::Args;
+use forwarder::ForwarderConfig;
+use shared::http::Limits;
+use shared::process::Process;
+use tokio::process::Command;
+use tokio_util::sync::CancellationToken;
+
+use super::options::Base;
+use crate::serve::{Stage, run_in_stages};
+
+/// How forwarders that run elsewhere are held back.
+#[derive(Args, Debug)]
+pub(super) struct HoldOptions {
+    /// A shell command that stops the forwarders, run before the events are written; needs --release
+    #[arg(long, value_name = "COMMAND", requires = "release")]
+    pub(super) hold: Option<String>,
+
+    /// A shell command that starts them again, run when the events are written; the time counts from here
+    #[arg(long, value_name = "COMMAND", requires = "hold")]
+    release: Option<String>,
+}
+
+/// Where the bank runs.
+pub(super) enum Bank {
+    /// In processes of its own.
+    Elsewhere { base: Base, hold: HoldOptions },
+    /// In this process.
+    Here(Box<Here>),
+}
+
+/// Forwarder and balance service in this process.
+pub(super) struct Here {
+    process: Process,
+    base: Base,
+    balance: Stage,
+    forwarder: Stage,
+    /// Cancelled when the run is over, or when a service breaks.
+    over: CancellationToken,
+}
+
+impl Bank {
+    /// A bank that runs already.
+    pub(super) fn elsewhere(base: &Base, hold: HoldOptions) -> Self {
+        Self::Elsewhere { base: base.clone(), hold }
+    }
+
+    /// A bank in this process, on a port that is free.
+    pub(super) async fn here(process: Process) -> anyhow::Result<Self> {
+        let over = CancellationToken::new();
+        let anywhere = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
+        let listener = Process::listen(anywhere, "--balance-addr").await?;
+        let base = Base::local(listener.local_addr()?);
+        let config = BalanceConfig::of(&process);
+        let edge = Edge { listener, limits: Limits::default(), metrics: Some(process.metrics.clone()) };
+        let (backends, clock, ids) = (process.backends.clone(), process.clock.clone(), process.ids.clone());
+        let balance = Stage::start("balance-service", &over, |stop| {
+            balance_service::run(config, backends, clock, ids, edge, stop)
+        });
+        let forwarder = forwarder_of(&process, &over);
+        Ok(Self::Here(Box::new(Here { process, base, balance, forwarder, over })))
+    }
+
+    /// Where balances are asked for.
+    pub(super) fn base(&self) -> &Base {
+        match self {
+            Self::Elsewhere { base, .. } => base,
+            Self::Here(here) => &here.base,
+        }
+    }
+
+    /// From here on nothing reaches the projection.
+    pub(super) async fn hold(&mut self) -> anyhow::Result<()> {
+        match self {
+            Self::Elsewhere { hold, .. } => shell(hold.hold.as_deref()).await,
+            Self::Here(here) => Ok(here.forwarder.stop().await?),
+        }
+    }
+
+    /// Everything reaches it again.
+    pub(super) async fn release(&mut self) -> anyhow::Result<()> {
+        match self {
+            Self::Elsewhere { hold, .. } => shell(hold.release.as_deref()).await,
+            Self::Here(here) => {
+                here.forwarder = forwarder_of(&here.process, &here.over);
+                Ok(())
+            }
+        }
+    }
+
+    /// Ends what runs here.
+    pub(super) async fn close(self) -> anyhow::Result<()> {
+        match self {
+            Self::Elsewhere { .. } => Ok(()),
+            Self::Here(here) => {
+                let Here { forwarder, balance, over, .. } = *here;
+                over.cancel();
+                Ok(run_in_stages(vec![forwarder, balance], over).await?)
+            }
+        }
+    }
+}
+
+fn forwarder_of(process: &Process, over: &CancellationToken) -> Stage {
+    let config = ForwarderConfig::of(process);
+    let (backends, clock) = (process.backends.clone(), process.clock.clone());
+    Stage::start("forwarder", over, |stop| {
+        forwarder::run(config, backends.store, backends.log, backends.leases, clock, stop)
+    })
+}
+
+async fn shell(command: Option<&str>) -> anyhow::Result<()> {
+    let Some(command) = command else { return Ok(()) };
+    let status = Command::new("sh").args(["-c", command]).stdin(Stdio::null()).status().await;
+    let status = status.with_context(|| format!("{command:?} cannot be run"))?;
+    ensure!(status.success(), "{command:?} ended with {status}");
+    Ok(())
+}

@@ -1,0 +1,86 @@
+//! Whether the projection shows what was acknowledged (law B4).
+
+use std::cell::{Cell, RefCell};
+
+use anyhow::Context;
+use futures::future::try_join_all;
+use rand::SeedableRng;
+use rand::rngs::StdRng;
+use rand::seq::SliceRandom;
+use serde::Serialize;
+
+use super::account::{Account, Accounts, Side};
+use super::connection::{Call, Connection};
+use super::options::LoadOptions;
+use super::progress;
+
+/// How many accounts are looked at: enough that a fault of one in a thousand is not missed.
+const CHECKED_MAX: usize = 10_000;
+
+/// How many wrong accounts are listed.
+const LISTED_MAX: usize = 5;
+
+/// How long the projection may take to come to a version.
+const WAIT_MS: u32 = 30_000;
+
+/// What was found.
+#[derive(Debug, Serialize)]
+pub(super) struct Check {
+    /// How many accounts were compared.
+    pub(super) checked: usize,
+    /// How many were used, and their state is known.
+    pub(super) used: usize,
+    /// How many nobody can tell, since a command to them had no answer.
+    pub(super) uncertain: usize,
+    /// The first that do not show what they should.
+    pub(super) wrong: Vec<String>,
+    /// How many those are.
+    pub(super) wrong_count: usize,
+}
+
+/// Compares the accounts that were used, or as many of them as are looked at, chosen by chance.
+pub(super) async fn balances(accounts: &Accounts, options: &LoadOptions) -> anyhow::Result<Check> {
+    let mut used: Vec<(&Account, (i64, u64))> =
+        accounts.iter().filter_map(|account| Some((account, account.expected()?))).collect();
+    let used_count = used.len();
+    used.shuffle(&mut StdRng::seed_from_u64(options.seed));
+    used.truncate(CHECKED_MAX);
+    let bar = progress::counted("checking balances", used.len() as u64);
+    let (next, wrong) = (Cell::new(0), RefCell::new(Vec::new()));
+    let checkers = (0..options.connections).map(|_| async {
+        let mut connection = Connection::new(&options.target.balance_url);
+        while let Some((account, expected)) = used.get(next.replace(next.get() + 1)) {
+            if let Some(finding) = compare(&mut connection, account, *expected).await? {
+                wrong.borrow_mut().push(finding);
+            }
+            bar.inc(1);
+        }
+        anyhow::Ok(())
+    });
+    let done = try_join_all(checkers).await;
+    bar.finish_and_clear();
+    done.context("the balances cannot be checked")?;
+    let mut wrong = wrong.into_inner();
+    let wrong_count = wrong.len();
+    wrong.truncate(LISTED_MAX);
+    let uncertain = accounts.iter().filter(|account| account.is_uncertain()).count();
+    Ok(Check { checked: used.len(), used: used_count, uncertain, wrong, wrong_count })
+}
+
+async fn compare(
+    connection: &mut Connection,
+    account: &Account,
+    (balance, version): (i64, u64),
+) -> anyhow::Result<Option<String>> {
+    let id = account.id;
+    let answer = connection.send(Call::get(format!("/balance/{id}?min_version={version}&wait_ms={WAIT_MS}"))).await?;
+    if !answer.status.is_success() {
+        let text = String::from_utf8_lossy(&answer.body);
+        return Ok(Some(format!("{id} is not shown at version {version}: {} {text}", answer.status)));
+    }
+    let shown: Side = serde_json::from_slice(&answer.body).context("a balance has a version")?;
+    let is_right = (shown.version, shown.balance) == (version, balance);
+    Ok((!is_right).then(|| {
+        format!("{id} holds {} at version {}, and should hold {balance} at {version}", shown.balance, shown.version)
+    }))
+}

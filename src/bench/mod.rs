@@ -1,0 +1,94 @@
+//! `bank bench`: measures a bank from outside, over HTTP, as its customers meet it, and checks what it measured.
+//!
+//! B1  Nothing is counted that was not answered. An answer that is no success is counted as what it is, and a request
+//!     without an answer as unknown.
+//! B2  In the open model (`--rate`) requests begin when a timetable says, whether or not earlier ones are answered, and
+//!     a latency counts from the time in the table. So a bank that stalls is charged for everybody who had to wait
+//!     (coordinated omission, after Gil Tene's "How NOT to Measure Latency"). In the closed model each connection sends
+//!     its next request after the answer to the last; the latencies of that are shown as they are, and once more
+//!     corrected with the mean interval of a connection.
+//! B3  What happens in the warm-up takes effect and is checked, but not timed.
+//! B4  At the end the projection is asked for accounts that were used, each at the last version acknowledged or later,
+//!     and must show what the acknowledged commands add up to. A run whose balances are wrong has no figures.
+//! B5  The load runs on one thread, so that it takes at most one core from the bank beside it; how much it took is
+//!     reported with everybody else's CPU time.
+
+mod account;
+mod bank;
+mod check;
+mod connection;
+mod cpu;
+mod latency;
+mod load;
+mod options;
+mod order;
+mod progress;
+mod projection;
+mod queries;
+mod rebuild;
+mod report;
+mod visibility;
+
+use clap::{Args, Subcommand};
+
+use crate::exit::Exit;
+use options::{LoadOptions, Target};
+use order::Mix;
+use report::Report;
+
+/// What to measure.
+#[derive(Args, Debug)]
+pub(crate) struct BenchArgs {
+    #[command(subcommand)]
+    scenario: Scenario,
+}
+
+#[derive(Debug, Subcommand)]
+enum Scenario {
+    /// Deposits and withdrawals over many accounts
+    Commands(LoadOptions),
+    /// Deposits to one account
+    Hot(LoadOptions),
+    /// Transfers between accounts
+    Transfers(LoadOptions),
+    /// Deposits, withdrawals and transfers, while some are watched until they are visible by id and by search
+    Mixed(LoadOptions),
+    /// Reads of the projection: by id, lists, filters
+    Queries(LoadOptions),
+    /// A rebuild, beside traffic if a rate is given
+    Rebuild(LoadOptions),
+    /// A backlog written straight into the store, until the projection has it
+    Projection(Box<projection::ProjectionOptions>),
+}
+
+impl BenchArgs {
+    /// Whether the run opens a bank of its own in this process.
+    pub(crate) const fn opens_a_bank(&self) -> bool {
+        matches!(self.scenario, Scenario::Projection(_))
+    }
+}
+
+/// Measures, checks, reports.
+pub(crate) async fn run(args: BenchArgs) -> anyhow::Result<Exit> {
+    let (report, target) = match args.scenario {
+        Scenario::Commands(options) => (load::measure("commands", Mix::OneAccount, &options).await?, options.target),
+        Scenario::Hot(mut options) => {
+            options.accounts = 1;
+            (load::measure("hot", Mix::Deposits, &options).await?, options.target)
+        }
+        Scenario::Transfers(options) => (load::measure("transfers", Mix::Transfers, &options).await?, options.target),
+        Scenario::Mixed(options) => (visibility::measure(&options).await?, options.target),
+        Scenario::Queries(options) => (queries::measure(&options).await?, options.target),
+        Scenario::Rebuild(options) => (rebuild::measure(&options).await?, options.target),
+        Scenario::Projection(options) => projection::measure(*options).await?,
+    };
+    tell(&report, &target)
+}
+
+fn tell(report: &Report, target: &Target) -> anyhow::Result<Exit> {
+    print!("{}", report.table());
+    if let Some(path) = &target.json {
+        report.write_json(path)?;
+    }
+    Ok(if report.is_right() { Exit::Done } else { Exit::BalancesDiffer })
+}

@@ -1,0 +1,47 @@
+//! Bars for people who wait; drawn on a terminal only.
+
+use std::future::Future;
+use std::io::{self, IsTerminal};
+use std::pin::pin;
+use std::time::Duration;
+
+use indicatif::{ProgressBar, ProgressStyle};
+use tokio::time::interval;
+
+/// How often a bar of time moves on.
+const REDRAW_EVERY: Duration = Duration::from_millis(250);
+
+/// A bar for a number of things.
+pub(super) fn counted(what: &'static str, count: u64) -> ProgressBar {
+    bar(count, "{msg:18} {bar:40} {human_pos}/{human_len}, {per_sec}, {eta} left").with_message(what)
+}
+
+/// A bar for a time.
+pub(super) fn timed(what: &'static str, time: Duration) -> ProgressBar {
+    let millis = u64::try_from(time.as_millis()).unwrap_or(u64::MAX);
+    bar(millis, "{msg:18} {bar:40} {eta} left").with_message(what)
+}
+
+/// Moves a bar of time on while something happens.
+pub(super) async fn beside<T>(bar: &ProgressBar, work: impl Future<Output = T>) -> T {
+    let mut work = pin!(work);
+    let mut ticks = interval(REDRAW_EVERY);
+    loop {
+        tokio::select! {
+            biased;
+            done = &mut work => return done,
+            _ = ticks.tick() => {
+                let millis = u64::try_from(bar.elapsed().as_millis()).unwrap_or(u64::MAX);
+                bar.set_position(millis.min(bar.length().unwrap_or(millis)));
+            }
+        }
+    }
+}
+
+fn bar(length: u64, template: &str) -> ProgressBar {
+    if !io::stderr().is_terminal() {
+        return ProgressBar::hidden();
+    }
+    let style = ProgressStyle::with_template(template).expect("the template is well formed");
+    ProgressBar::new(length).with_style(style)
+}

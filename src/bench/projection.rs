@@ -1,0 +1,269 @@
+//! A backlog, written straight into the store, until the projection has it.
+//!
+//! The events are those of deposits, as the account service writes them, many commits a batch. So the store holds a
+//! backlog much sooner than commands over HTTP could make one, and what is measured is the way from the store into the
+//! projection: forwarder, bus, workers, index.
+//!
+//! With embedded backends, which one process at a time may open, the run opens the bank itself; with servers the
+//! services run elsewhere.
+
+use std::cell::Cell;
+use std::time::Duration;
+
+use anyhow::{Context, bail, ensure};
+use bytes::Bytes;
+use clap::Args;
+use futures::future::try_join_all;
+use hyper::StatusCode;
+use indicatif::ProgressBar;
+use shared::clock::Clock;
+use shared::config::{Settings, StoreUrl};
+use shared::coordinate::Version;
+use shared::event::{AccountEvent, NewEvent, Personal, codec};
+use shared::id::{AccountId, Ids};
+use shared::money::{Amount, Money};
+use shared::owner::Owner;
+use shared::process::Process;
+use shared::store::{AnyStore, Appended, Commit, EventStore, StreamWrite};
+use tokio::time::{Instant, sleep};
+
+use super::account::Side;
+use super::bank::{Bank, HoldOptions};
+use super::connection::{Call, Connection};
+use super::cpu::CpuMeter;
+use super::options::{Base, Target};
+use super::progress;
+use super::report::{Report, per_second};
+
+/// How many commits an append takes: large enough that a batch costs less than its events.
+const COMMITS_PER_BATCH: usize = 1_000;
+
+/// How many appends are under way at once, each for accounts of its own.
+const LANES: usize = 4;
+
+/// Any will do.
+const CURRENCY: &str = "EUR";
+
+/// How many connections wait for accounts to become visible.
+const WAITERS: usize = 32;
+
+/// How long one request waits for a version; it is sent again until [`PATIENCE`] is over.
+const WAIT_MS: u32 = 30_000;
+
+/// How long an account may take to become visible before the run fails.
+const PATIENCE: Duration = Duration::from_mins(30);
+
+/// How long to wait before asking again for an account that is not visible yet.
+const AGAIN_AFTER: Duration = Duration::from_millis(20);
+
+/// What is written, and where to.
+#[derive(Args, Debug)]
+pub(super) struct ProjectionOptions {
+    #[command(flatten)]
+    target: Target,
+
+    /// How many deposits are written
+    #[arg(long, default_value_t = 200_000, value_parser = clap::value_parser!(u32).range(1..=1_000_000_000))]
+    events: u32,
+
+    /// How many accounts they are spread over, one after the other
+    #[arg(long, default_value_t = 10_000, value_parser = clap::value_parser!(u32).range(1..=10_000_000))]
+    accounts: u32,
+
+    /// Write only, and do not wait for the projection
+    #[arg(long)]
+    write_only: bool,
+
+    #[command(flatten)]
+    hold: HoldOptions,
+
+    #[command(flatten)]
+    settings: Settings,
+}
+
+/// Writes, waits, tells.
+pub(super) async fn measure(options: ProjectionOptions) -> anyhow::Result<(Report, Target)> {
+    let ProjectionOptions { target, events, accounts, write_only, hold, settings } = options;
+    let is_here = settings.backends.store_url == StoreUrl::Embedded;
+    ensure!(!(is_here && hold.hold.is_some()), "an embedded bank is held back by the run itself: leave out --hold");
+    let process = Process::begin(settings).await?;
+    let writer =
+        Writer { store: process.backends.store.clone(), clock: process.clock.clone(), ids: process.ids.clone() };
+    let mut bank = if is_here { Bank::here(process).await? } else { Bank::elsewhere(&target.balance_url, hold) };
+    let mut streams = writer.open_accounts(accounts).await?;
+    if !write_only {
+        wait_until_visible(bank.base(), &streams).await?;
+    }
+    bank.hold().await?;
+    let began = Instant::now();
+    writer.deposit(&mut streams, events).await?;
+    let written = began.elapsed();
+    let mut report = Report::new("projection");
+    report.setup.extend([("events", events.to_string()), ("accounts", accounts.to_string())]);
+    report.figures.extend([
+        ("written_seconds", written.as_secs_f64()),
+        ("written_events_per_second", per_second(events.into(), written)),
+    ]);
+    if !write_only {
+        let cpu = CpuMeter::start();
+        let released = Instant::now();
+        bank.release().await?;
+        wait_until_visible(bank.base(), &streams).await?;
+        let visible = released.elapsed();
+        report.cpu = cpu.stop();
+        report.figures.extend([
+            ("visible_seconds", visible.as_secs_f64()),
+            ("visible_events_per_second", per_second(events.into(), visible)),
+        ]);
+    }
+    bank.close().await?;
+    Ok((report, target))
+}
+
+/// One account and where it is.
+struct Stream {
+    account: AccountId,
+    version: Version,
+    balance: i64,
+}
+
+/// Writes events as the account service would, without deciding anything.
+struct Writer {
+    store: AnyStore,
+    clock: Clock,
+    ids: Ids,
+}
+
+impl Writer {
+    async fn open_accounts(&self, count: u32) -> anyhow::Result<Vec<Stream>> {
+        let bar = progress::counted("opening accounts", u64::from(count));
+        let mut streams: Vec<Stream> =
+            (0..count).map(|_| Stream { account: self.ids.account(), version: Version::EMPTY, balance: 0 }).collect();
+        for batch in streams.chunks_mut(COMMITS_PER_BATCH) {
+            let opened = batch.iter_mut().map(|stream| {
+                let owner = Owner::new(&format!("bench {}", stream.account)).expect("an owner's name is short");
+                let opening = Money::new(0).expect("nothing is an amount of money");
+                let currency = CURRENCY.parse().expect("the currency exists");
+                let personal = Personal { owner };
+                let overdraft_limit = opening;
+                self.commit(stream, AccountEvent::AccountOpened { currency, overdraft_limit, opening, personal })
+            });
+            self.append(opened.collect()).await?;
+            bar.inc(COMMITS_PER_BATCH as u64);
+        }
+        bar.finish_and_clear();
+        Ok(streams)
+    }
+
+    /// Deposits go round all accounts, in lanes side by side.
+    async fn deposit(&self, streams: &mut [Stream], events: u32) -> anyhow::Result<()> {
+        let bar = progress::counted("writing events", u64::from(events));
+        let count = streams.len();
+        let per_lane = count.div_ceil(LANES);
+        let mut first = 0;
+        let lanes = streams.chunks_mut(per_lane).map(|lane| {
+            let share = share_of(events, first, lane.len(), count);
+            first += lane.len();
+            self.deposit_in_lane(lane, share, &bar)
+        });
+        try_join_all(lanes.collect::<Vec<_>>()).await?;
+        bar.finish_and_clear();
+        Ok(())
+    }
+
+    async fn deposit_in_lane(&self, lane: &mut [Stream], events: usize, bar: &ProgressBar) -> anyhow::Result<()> {
+        let mut written = 0;
+        while written < events {
+            let batch = (written..events).take(COMMITS_PER_BATCH);
+            let commits: Vec<Commit> = batch
+                .map(|number| {
+                    let stream = &mut lane[number % lane.len()];
+                    stream.balance += 1;
+                    let (transaction, amount) = (self.ids.commit(), Amount::new(1).expect("a cent is an amount"));
+                    self.commit(stream, AccountEvent::MoneyDeposited { transaction, amount })
+                })
+                .collect();
+            let count = commits.len();
+            self.append(commits).await?;
+            written += count;
+            bar.inc(count as u64);
+        }
+        Ok(())
+    }
+
+    fn commit(&self, stream: &mut Stream, event: AccountEvent) -> Commit {
+        let time = self.clock.now();
+        let events = codec::encode(&[NewEvent { id: self.ids.event(), time, event }]);
+        let write = StreamWrite { stream: stream.account, expected: stream.version, events };
+        stream.version = stream.version.next();
+        Commit { id: self.ids.commit(), time, key: None, receipt: Bytes::new(), writes: vec![write] }
+    }
+
+    async fn append(&self, commits: Vec<Commit>) -> anyhow::Result<()> {
+        for answer in self.store.append(commits).await {
+            ensure!(matches!(answer, Ok(Appended::New)), "an event is not taken: {answer:?}");
+        }
+        Ok(())
+    }
+}
+
+/// How many of the events fall to `length` of `count` accounts from the one with the number `first`.
+fn share_of(events: u32, first: usize, length: usize, count: usize) -> usize {
+    let events = events as usize;
+    events * (first + length) / count - events * first / count
+}
+
+/// Waits until each account is visible as it is in the store, and checks its balance.
+async fn wait_until_visible(base: &Base, streams: &[Stream]) -> anyhow::Result<()> {
+    let bar = progress::counted("waiting to be seen", streams.len() as u64);
+    let next = Cell::new(0);
+    let waiters = (0..WAITERS).map(|_| async {
+        let mut connection = Connection::new(base);
+        while let Some(stream) = streams.get(next.replace(next.get() + 1)) {
+            wait_for(&mut connection, stream).await?;
+            bar.inc(1);
+        }
+        anyhow::Ok(())
+    });
+    let waited = try_join_all(waiters).await;
+    bar.finish_and_clear();
+    waited.map(|_| ())
+}
+
+async fn wait_for(connection: &mut Connection, stream: &Stream) -> anyhow::Result<()> {
+    let Stream { account, version, balance } = stream;
+    let version = version.get();
+    let give_up = Instant::now() + PATIENCE;
+    loop {
+        let call = Call::get(format!("/balance/{account}?min_version={version}&wait_ms={WAIT_MS}"));
+        let answer = connection.send(call).await?;
+        if answer.status.is_success() {
+            let shown: Side = serde_json::from_slice(&answer.body).context("a balance has a version")?;
+            ensure!(
+                (shown.version, shown.balance) == (version, *balance),
+                "{account} holds {} at version {}, and should hold {balance} at {version}",
+                shown.balance,
+                shown.version
+            );
+            return Ok(());
+        }
+        let is_late = matches!(answer.status, StatusCode::GATEWAY_TIMEOUT | StatusCode::SERVICE_UNAVAILABLE);
+        if !is_late || Instant::now() > give_up {
+            bail!("{account} is not visible: {} {}", answer.status, String::from_utf8_lossy(&answer.body));
+        }
+        sleep(AGAIN_AFTER).await;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_event_falls_to_one_lane() {
+        for (events, count, lane) in [(10, 3, 1), (7, 8, 2), (1_000_003, 10_000, 2_500)] {
+            let shares = (0..count).step_by(lane).map(|first| share_of(events, first, lane.min(count - first), count));
+            assert_eq!(shares.sum::<usize>(), events as usize);
+        }
+    }
+}

@@ -1,0 +1,89 @@
+//! `bank verify`: compares the projection with the store while the bank is open, and repairs it with `--repair`.
+//!
+//! It is a process of its own beside a running bank: on servers it opens the same store and index as the services do
+//! and asks nobody. Embedded backends belong to the one process that has locked the data folder, so there the running
+//! bank does the work: with `--url` its balance service is asked for the same reports. Without `--url`, a folder in use
+//! is refused with the command that would work. It is not asked by itself, because the bank that happens to listen at
+//! the usual address may be another one than the one whose folder was named.
+//!
+//! Both ways run [`balance_service::verify`], whose laws say why traffic raises no false alarm.
+
+mod here;
+mod report;
+mod screen;
+mod there;
+
+use std::time::Duration;
+
+use balance_service::verify::{PATIENCE_DEFAULT, PATIENCE_MAX, PATIENCE_MIN};
+use clap::Args;
+use shared::config::Settings;
+use shared::partition::SLOTS;
+
+use crate::exit::Exit;
+use crate::url::base_url;
+use report::Summary;
+use screen::Screen;
+
+/// What to compare, and how.
+#[derive(Args, Debug)]
+pub(crate) struct VerifyArgs {
+    /// Ask the balance service at this address, which also works beside a bank on embedded backends
+    #[arg(long, value_parser = base_url)]
+    url: Option<String>,
+
+    /// Only this partition, from 1; may be given several times
+    #[arg(long, value_name = "NUMBER", value_parser = clap::value_parser!(u16).range(1..=i64::from(SLOTS)))]
+    partition: Vec<u16>,
+
+    /// How long a document may be behind the store before it counts as wrong, in seconds
+    #[arg(long, value_name = "SECONDS", default_value_t = PATIENCE_DEFAULT.as_secs(),
+          value_parser = clap::value_parser!(u64).range(PATIENCE_MIN.as_secs()..=PATIENCE_MAX.as_secs()))]
+    patience: u64,
+
+    /// Write what is wrong anew from the store, and compare again
+    #[arg(long)]
+    repair: bool,
+
+    /// Report as JSON
+    #[arg(long)]
+    json: bool,
+
+    #[command(flatten)]
+    settings: Settings,
+}
+
+impl VerifyArgs {
+    const fn patience(&self) -> Duration {
+        Duration::from_secs(self.patience)
+    }
+
+    /// The partitions asked for, each once and in order; nothing for all.
+    fn partitions(&self) -> Option<Vec<u16>> {
+        let mut partitions = self.partition.clone();
+        partitions.sort_unstable();
+        partitions.dedup();
+        Some(partitions).filter(|partitions| !partitions.is_empty())
+    }
+}
+
+/// Compares, repairs if asked to, reports.
+pub(crate) async fn run(args: VerifyArgs) -> anyhow::Result<Exit> {
+    let mut screen = Screen::new();
+    let compared = match &args.url {
+        Some(base) => there::compare(base, &args, &mut screen).await,
+        None => here::compare(&args, &mut screen).await,
+    };
+    screen.clear();
+    let reports = match compared? {
+        Ok(reports) => reports,
+        Err(exit) => return Ok(exit),
+    };
+    let summary = Summary::of(&reports, args.repair);
+    if args.json {
+        println!("{}", report::json(&summary, &reports)?);
+    } else {
+        print!("{}", report::table(&summary, &reports));
+    }
+    Ok(summary.exit())
+}

@@ -1,0 +1,175 @@
+//! What was found, for people, for programs, and for the exit code.
+
+use std::fmt::{Display, Write};
+
+use balance_service::verify::{Finding, PartitionReport, Verification};
+use serde::Serialize;
+
+use crate::exit::Exit;
+use crate::number::grouped as n;
+
+/// How many findings are listed one by one.
+const LISTED_MAX: usize = 20;
+
+/// All partitions together.
+#[derive(Debug, Serialize)]
+pub(super) struct Summary {
+    /// Whether every document is right now.
+    clean: bool,
+    /// What the comparison found.
+    found: Verification,
+    /// Documents that were written anew.
+    repaired: u64,
+    /// What is wrong now, after a repair; the same as `found` without one.
+    left: Verification,
+    #[serde(skip)]
+    is_repair: bool,
+}
+
+impl Summary {
+    pub(super) fn of(reports: &[PartitionReport], is_repair: bool) -> Self {
+        let (mut found, mut left) = (Verification::default(), Verification::default());
+        for report in reports {
+            found.merge(report.found.clone());
+            left.merge(report.left.as_ref().unwrap_or(&report.found).clone());
+        }
+        let repaired = reports.iter().map(|report| report.repaired).sum();
+        Self { clean: left.is_clean(), found, repaired, left, is_repair }
+    }
+
+    pub(super) const fn exit(&self) -> Exit {
+        if self.clean { Exit::Done } else { Exit::DocumentsDiffer }
+    }
+}
+
+#[derive(Serialize)]
+struct Json<'a> {
+    #[serde(flatten)]
+    summary: &'a Summary,
+    partitions: &'a [PartitionReport],
+}
+
+/// Everything, as one JSON object.
+pub(super) fn json(summary: &Summary, partitions: &[PartitionReport]) -> serde_json::Result<String> {
+    serde_json::to_string(&Json { summary, partitions })
+}
+
+/// A line for each partition, what is wrong, and what that means.
+pub(super) fn table(summary: &Summary, partitions: &[PartitionReport]) -> String {
+    let mut text = String::new();
+    let names = ["documents", "parked", "missing", "behind", "diverged", "orphans", "ahead", "repaired"];
+    row(&mut text, "partition", names.map(str::to_owned));
+    for PartitionReport { partition, found, repaired, .. } in partitions {
+        row(&mut text, partition.get(), columns(found, *repaired));
+    }
+    row(&mut text, "all", columns(&summary.found, summary.repaired));
+    for report in partitions {
+        list(&mut text, report, "found", &report.found.findings);
+    }
+    if summary.is_repair && !summary.clean {
+        for report in partitions {
+            list(&mut text, report, "left", report.left.as_ref().map_or(&[], |left| &left.findings));
+        }
+    }
+    push(&mut text, format_args!("{}", verdict(summary)));
+    text
+}
+
+fn verdict(summary: &Summary) -> String {
+    let Summary { clean, found, repaired, left, is_repair } = summary;
+    let (repaired, left) = (documents(*repaired), documents(left.differences()));
+    match (clean, is_repair) {
+        (true, _) if found.is_clean() => "the projection agrees with the store".to_owned(),
+        (true, _) => format!("{repaired} repaired; the projection agrees with the store"),
+        (false, false) => format!("not as the store says: {left}; --repair writes what the store says"),
+        (false, true) => {
+            format!("{repaired} repaired; still not as the store says: {left}; docs/OPERATIONS.md says what to do")
+        }
+    }
+}
+
+fn documents(count: u64) -> String {
+    format!("{} {}", n(count), if count == 1 { "document" } else { "documents" })
+}
+
+fn columns(found: &Verification, repaired: u64) -> [String; 8] {
+    let Verification { checked, parked, missing, behind, diverged, orphans, ahead, .. } = found;
+    [*checked, *parked, *missing, *behind, *diverged, *orphans, *ahead, repaired].map(n)
+}
+
+fn row(text: &mut String, first: impl Display, columns: [String; 8]) {
+    let mut line = format!("{first:>9}");
+    for column in columns {
+        write!(line, " {column:>10}").expect("a string takes every text");
+    }
+    push(text, format_args!("{line}"));
+}
+
+fn list(text: &mut String, report: &PartitionReport, when: &str, findings: &[Finding]) {
+    for Finding { account, fault, detail, .. } in findings.iter().take(LISTED_MAX) {
+        push(text, format_args!("{when} in {}: {account} {}: {detail}", report.partition.get(), fault.as_str()));
+    }
+}
+
+fn push(text: &mut String, line: std::fmt::Arguments<'_>) {
+    writeln!(text, "{line}").expect("a string takes every text");
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use balance_service::verify::Fault;
+    use shared::coordinate::Version;
+    use shared::id::AccountId;
+    use shared::index::Generation;
+    use shared::partition::Partition;
+
+    fn found(fault: Fault, checked: u64) -> Verification {
+        let account = AccountId::from_bytes([7; 16]);
+        let mut found = Verification { checked, ..Verification::default() };
+        found.add(Finding { account, fault, detail: "as planted".to_owned(), version: Version::new(2) });
+        found
+    }
+
+    fn report(partition: u16, found: Verification, repaired: u64, left: Option<Verification>) -> PartitionReport {
+        PartitionReport { partition: Partition::new(partition), generation: Generation(1), found, repaired, left }
+    }
+
+    #[test]
+    fn differences_are_listed_by_partition_and_have_an_exit_code() {
+        let clean = Verification { checked: 1_200, ..Verification::default() };
+        let reports = [report(1, clean, 0, None), report(2, found(Fault::Behind, 5), 0, None)];
+        let summary = Summary::of(&reports, false);
+        assert_eq!(summary.exit(), Exit::DocumentsDiffer);
+        let words = |line: &str| line.split_whitespace().collect::<Vec<_>>().join(" ");
+        assert_eq!(
+            table(&summary, &reports).lines().map(words).collect::<Vec<_>>(),
+            [
+                "partition documents parked missing behind diverged orphans ahead repaired",
+                "1 1,200 0 0 0 0 0 0 0",
+                "2 5 0 0 1 0 0 0 0",
+                "all 1,205 0 0 1 0 0 0 0",
+                "found in 2: 07070707-0707-0707-0707-070707070707 behind: as planted",
+                "not as the store says: 1 document; --repair writes what the store says",
+            ]
+        );
+    }
+
+    #[test]
+    fn what_was_repaired_is_clean_and_what_is_left_is_not() {
+        let right = Verification { checked: 5, ..Verification::default() };
+        let mended = [report(1, found(Fault::Diverged, 5), 1, Some(right))];
+        let summary = Summary::of(&mended, true);
+        assert_eq!(summary.exit(), Exit::Done);
+        assert!(table(&summary, &mended).ends_with("1 document repaired; the projection agrees with the store\n"));
+        assert!(json(&summary, &mended).unwrap().contains(r#""clean":true"#));
+
+        let orphan = found(Fault::Orphan, 5);
+        let stuck = [report(1, orphan.clone(), 0, Some(orphan))];
+        let summary = Summary::of(&stuck, true);
+        assert_eq!(summary.exit(), Exit::DocumentsDiffer);
+        let text = table(&summary, &stuck);
+        assert!(text.contains("left in 1: 07070707-0707-0707-0707-070707070707 orphan: as planted\n"), "{text}");
+        assert!(text.contains("0 documents repaired; still not as the store says: 1 document"), "{text}");
+    }
+}

@@ -90,7 +90,7 @@ pub(crate) const MUTANTS: &[Mutant] = &[
         name: "a_checkpoint_moves_without_its_documents",
         file: "balance-service/src/worker/project.rs",
         text: "        self.write(Projected { balances: balances.clone(), parked, checkpoint: Some(checkpoint) }).await?;",
-        replacement: "        self.note(checkpoint).await?;\n        self.write(Projected { balances: balances.clone(), parked, checkpoint: None }).await?;",
+        replacement: "        { self.note(checkpoint).await?; self.write(Projected { balances: balances.clone(), parked, checkpoint: None }).await? };",
         seed: 2,
     },
     Mutant {

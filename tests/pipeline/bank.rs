@@ -4,9 +4,10 @@ use std::time::Duration;
 use account_service::account::Command;
 use account_service::command::{Request, Settings, Teller};
 use balance_service::rebuild::{JobState, RebuildStatus, Rebuilds};
-use balance_service::verify::{Verification, verify};
+use balance_service::verify::{self, Check, PartitionReport, Progress, Verification, verify};
 use balance_service::{BalanceConfig, Nudge, Visibility, project};
 use forwarder::ForwarderConfig;
+use futures::StreamExt;
 use shared::backends::Ports;
 use shared::clock::Clock;
 use shared::id::{AccountId, Ids};
@@ -73,6 +74,26 @@ impl Bank {
         bank.start_projection("one");
         bank.wait_for_view().await;
         bank
+    }
+
+    /// Opens a bank with accounts that hold this much, all of them visible, whose projection has ended: from here on
+    /// nobody mends anything.
+    pub(crate) async fn start_without_projection(
+        folder: &Path,
+        openings: impl IntoIterator<Item = i64>,
+    ) -> (Self, Vec<AccountId>) {
+        let mut bank = Self::open(folder).await;
+        bank.start_forwarder();
+        let projection = bank.start_projection("one");
+        bank.wait_for_view().await;
+        let mut accounts = Vec::new();
+        for money in openings {
+            accounts.push(bank.opened(money).await);
+        }
+        bank.wait_until_settled(&accounts).await;
+        projection.abort();
+        until("the projection has ended", async || projection.is_finished()).await;
+        (bank, accounts)
     }
 
     pub(crate) fn start_forwarder(&mut self) -> AbortHandle {
@@ -162,6 +183,13 @@ impl Bank {
 
     pub(crate) async fn verify(&self) -> Verification {
         verify(&self.ports, self.active().await, self.partitions).await.unwrap()
+    }
+
+    /// Checks every partition of the active generation; answers the reports in the order of the partitions.
+    pub(crate) async fn check(&self, patience: Duration, repair: bool) -> Vec<PartitionReport> {
+        let check = Check { partitions: self.partitions.all().collect(), patience, repair };
+        let reports = verify::check(self.ports.clone(), self.partitions, check, Progress::default());
+        reports.map(Result::unwrap).collect().await
     }
 
     pub(crate) async fn wait_for_job(&self) -> RebuildStatus {

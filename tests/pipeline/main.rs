@@ -3,6 +3,7 @@
 #![expect(clippy::disallowed_methods, reason = "a test's tasks need no supervisor")]
 
 mod bank;
+mod check;
 mod ownership;
 mod parking;
 mod rebuild;

@@ -101,15 +101,9 @@ async fn readers_never_see_a_step_back_while_the_bank_is_rebuilt_and_rolled_back
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn there_is_one_job_at_a_time_and_a_cancelled_one_leaves_nothing_behind() {
     let folder = tempfile::tempdir().unwrap();
-    let mut bank = Bank::open(folder.path()).await;
-    bank.start_forwarder();
-    let projection = bank.start_projection("one");
-    bank.wait_for_view().await;
-    let account = bank.opened(10).await;
-    bank.wait_until_settled(&[account]).await;
     // Without workers the job waits where it can be cancelled.
-    projection.abort();
-    until("the projection has ended", async || projection.is_finished()).await;
+    let (mut bank, accounts) = Bank::start_without_projection(folder.path(), [10]).await;
+    let account = accounts[0];
     let active = bank.active().await;
     assert!(matches!(bank.rebuilds.rollback().await, Err(RebuildRefusal::NoPrevious)));
 

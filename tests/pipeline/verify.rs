@@ -17,18 +17,7 @@ async fn write(bank: &Bank, balance: Balance) {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn every_kind_of_damage_is_found_and_nothing_else() {
     let folder = tempfile::tempdir().unwrap();
-    let mut bank = Bank::open(folder.path()).await;
-    bank.start_forwarder();
-    let projection = bank.start_projection("one");
-    bank.wait_for_view().await;
-    let mut accounts = Vec::new();
-    for money in 1..30 {
-        accounts.push(bank.opened(money).await);
-    }
-    bank.wait_until_settled(&accounts).await;
-    // From here on nobody mends anything.
-    projection.abort();
-    until("the projection has ended", async || projection.is_finished()).await;
+    let (bank, accounts) = Bank::start_without_projection(folder.path(), 1..30).await;
 
     let right: Vec<Balance> = vec![
         bank.visible(accounts[0]).await.unwrap(),

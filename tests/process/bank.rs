@@ -2,17 +2,15 @@
 
 use std::path::{Path, PathBuf};
 use std::process::{ExitStatus, Stdio};
-use std::time::Duration;
 
 use tokio::io::{AsyncBufReadExt, BufReader, Lines};
 use tokio::process::{Child, ChildStdout, Command};
 use tokio::time::timeout;
 
+use crate::customers::PATIENCE;
+
 /// The program under test.
 pub(crate) const BANK: &str = env!("CARGO_BIN_EXE_bank");
-
-/// How long anything may take before the test fails instead of hanging; far beyond what a slow machine needs.
-pub(crate) const PATIENCE: Duration = Duration::from_mins(2);
 
 /// A running bank. Dropping it kills it.
 pub(crate) struct Bank {

@@ -9,7 +9,8 @@ use serde_json::Value;
 use tokio::process::Command;
 use tokio::time::timeout;
 
-use crate::bank::{BANK, Bank, PATIENCE};
+use crate::bank::{BANK, Bank};
+use crate::customers::PATIENCE;
 
 /// How far below zero the accounts of the file go for a while, and a little more.
 const OVERDRAFT_LIMIT: &str = "10000";

@@ -3,7 +3,11 @@
 #![expect(clippy::unwrap_used, reason = "a test may")]
 
 mod bank;
+mod bench;
+#[path = "../customers/mod.rs"]
+mod customers;
 mod import;
 mod kill;
 mod readme;
 mod serve;
+mod verify;

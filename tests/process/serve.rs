@@ -7,7 +7,8 @@ use tokio::net::TcpListener;
 use tokio::process::Command;
 use tokio::time::timeout;
 
-use crate::bank::{BANK, Bank, PATIENCE};
+use crate::bank::{BANK, Bank};
+use crate::customers::PATIENCE;
 
 /// Runs a bank that must end by itself.
 async fn run(data: &Path, arguments: &[&str]) -> Output {

@@ -6,10 +6,12 @@
 //! K4  `lib.rs` is a table of contents. Every source file is part of the build.
 //! K5  Pure code has no clock, no runtime and nothing asynchronous.
 //! K6  No path of somebody's machine, no unfinished business, no link into nothing.
+//! K7  Every test and every source that docs/FAILURES.md names is there, and none of its rows is missing.
 //!
 //! Every rule is a function from texts to faults, so that its test can plant the fault it must find.
 
 mod document;
+mod failures;
 mod manifest;
 mod shape;
 mod source;
@@ -69,4 +71,11 @@ fn dependencies_point_in_one_direction() {
 #[test]
 fn documents_hold_together() {
     assert_tidy(&document::faults(&Source::all_under(root()), &|path| root().join(path).exists()));
+}
+
+#[test]
+fn what_can_break_is_shown_by_tests_that_exist() {
+    let sources = Source::all_under(root());
+    let document = sources.iter().find(|source| source.path == failures::PATH).expect("the document exists");
+    assert_tidy(&failures::faults(document, &sources));
 }

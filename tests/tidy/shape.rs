@@ -121,7 +121,8 @@ fn statements(code: &str) -> Vec<String> {
 /// Whether a `mod` statement makes the file part of a crate; the crates' own roots need none.
 fn is_mounted(source: &Source, sources: &[Source]) -> bool {
     let Some((folder, name)) = source.path.rsplit_once('/') else { return source.path == "build.rs" };
-    let is_root = matches!(name, "lib.rs" | "main.rs") || folder.ends_with("tests") || folder.ends_with("benches");
+    let is_root =
+        matches!(name, "lib.rs" | "main.rs" | "suite.rs") || folder.ends_with("tests") || folder.ends_with("benches");
     if is_root || folder.ends_with("examples") {
         return true;
     }
@@ -133,7 +134,10 @@ fn is_mounted(source: &Source, sources: &[Source]) -> bool {
     let mount = format!("mod {module};");
     let mounts = |candidate: &Source| candidate.is_rust() && candidate.text.contains(&mount);
     let is_beside = |candidate: &Source| candidate.path.rsplit_once('/').is_some_and(|(beside, _)| beside == parent);
-    sources.iter().any(|candidate| is_beside(candidate) && mounts(candidate))
+    // Of two crates at once: such a module is mounted by its path.
+    let by_path = format!("#[path = \"../{}/{name}\"]", folder.rsplit('/').next().unwrap_or_default());
+    let mounts_by_path = |candidate: &Source| candidate.is_rust() && candidate.text.contains(&by_path);
+    sources.iter().any(|candidate| (is_beside(candidate) && mounts(candidate)) || mounts_by_path(candidate))
 }
 
 #[cfg(test)]
@@ -183,5 +187,10 @@ mod tests {
         assert_eq!(found("src/utils.rs", "").len(), 1);
         let lonely = [Source::new("src/lonely.rs", ""), Source::new("src/main.rs", "fn main() {}")];
         assert_eq!(faults(&lonely).len(), 1);
+        let shared = Source::new("tests/both/mod.rs", "");
+        let mount = |path| Source::new("tests/one/main.rs", &format!("#[path = \"{path}\"]\nmod both;"));
+        assert_eq!(faults(&[shared, mount("../both/mod.rs")]).len(), 0);
+        let lonely = Source::new("tests/both/mod.rs", "");
+        assert_eq!(faults(&[lonely, mount("../other/mod.rs")]).len(), 1);
     }
 }

@@ -63,8 +63,7 @@ impl Contents {
 
     fn covers(&self, account: AccountId, version: Version) -> bool {
         self.version(account).is_some_and(|have| version <= have)
-            // A refused document may hold more than one write; its account is parked at the last of them.
-            || self.parked.get(&account).is_some_and(|parked| parked.at <= version || self.was_refused(account))
+            || self.parked.get(&account).is_some_and(|parked| parked.at <= version)
             || self.deleted.get(&account).is_some_and(|deleted| version <= *deleted)
     }
 

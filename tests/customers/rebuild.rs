@@ -2,31 +2,32 @@
 
 use reqwest::StatusCode;
 use serde_json::Value;
-use tokio::time::timeout;
+use tokio::time::{sleep, timeout};
 
-use super::customer;
-use crate::bank::{Bank, PATIENCE};
+use super::{AGAIN_AFTER, ASK, PATIENCE, get};
 
-/// Asks for a rebuild. One may run already, and a bank that has just started may not be ready for one.
-pub(crate) async fn request(bank: &Bank) -> StatusCode {
-    let answer = customer::client().post(bank.balance_url("/balance/rebuild")).send().await.unwrap();
+/// Asks a balance service for a rebuild; whether it took the request. One may run already, and a service that has just
+/// started may not be ready for one.
+pub(crate) async fn request(view: &str) -> bool {
+    let Ok(answer) = ASK.post(format!("{view}/balance/rebuild")).send().await else { return false };
     let status = answer.status();
     let expected = [StatusCode::ACCEPTED, StatusCode::CONFLICT, StatusCode::SERVICE_UNAVAILABLE];
     assert!(expected.contains(&status), "{status}");
-    status
+    status == StatusCode::ACCEPTED
 }
 
 /// Rebuilds, and waits until the bank has compared every document with the store and found nothing.
-pub(crate) async fn prove(bank: &Bank) {
+pub(crate) async fn prove(view: &str) {
     let job = timeout(PATIENCE, async {
-        while request(bank).await != StatusCode::ACCEPTED {
-            tokio::task::yield_now().await;
+        while !request(view).await {
+            sleep(AGAIN_AFTER).await;
         }
         loop {
-            let job: Value = customer::get(&bank.balance_url("/balance/rebuild/status")).await;
+            let job: Value = get(&format!("{view}/balance/rebuild/status")).await;
             if !job["finished_at"].is_null() {
                 return job;
             }
+            sleep(AGAIN_AFTER).await;
         }
     });
     let job = job.await.expect("a rebuild ends in time");

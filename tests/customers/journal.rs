@@ -6,7 +6,7 @@ use std::sync::Mutex;
 use tokio::sync::watch;
 use tokio::time::timeout;
 
-use crate::bank::PATIENCE;
+use super::PATIENCE;
 
 /// What one acknowledged command did to one account.
 #[derive(Clone, Debug)]
@@ -22,7 +22,7 @@ pub(crate) struct Effect {
 /// A command and the answer it had.
 #[derive(Clone, Debug)]
 pub(crate) struct Acknowledged {
-    pub(crate) url: String,
+    pub(crate) path: &'static str,
     pub(crate) key: String,
     pub(crate) body: String,
     pub(crate) answer: String,

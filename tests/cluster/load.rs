@@ -1,0 +1,140 @@
+//! Customers and observers at work on a cluster, and the verdict when they are done.
+
+use std::sync::Arc;
+
+use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
+
+use crate::alias::{self, Absence, Onlooker};
+use crate::cluster::Cluster;
+use crate::customers::customer::{Customer, open_accounts};
+use crate::customers::desks::Desks;
+use crate::customers::journal::Journal;
+use crate::customers::verdict::Case;
+use crate::customers::{get, observer, rebuild};
+use crate::pulse::Pulse;
+use crate::service::Kind;
+use crate::tally::Count;
+
+/// How many customers send commands at once.
+const CUSTOMERS: usize = 6;
+
+/// How many accounts they share: few enough that two customers often mean the same one.
+const ACCOUNTS: usize = 24;
+
+/// What each account holds at the beginning.
+const OPENING: i64 = 5_000;
+
+/// How many readers hop over the balance services.
+const OBSERVERS: usize = 2;
+
+/// The load on a cluster, from its first account to the verdict.
+pub(crate) struct Load {
+    journal: Arc<Journal>,
+    accounts: Vec<String>,
+    desks: Desks,
+    views: Vec<String>,
+    absence: Absence,
+    stop: CancellationToken,
+    customers: JoinSet<()>,
+    observers: JoinSet<usize>,
+}
+
+impl Load {
+    /// Opens accounts, waits until the projection shows them, and sets everybody to work.
+    pub(crate) async fn begin(cluster: &Cluster) -> Self {
+        let journal = Arc::new(Journal::default());
+        let (desks, views) = (cluster.desks(), cluster.views());
+        let accounts = open_accounts(&desks, &journal, ACCOUNTS, OPENING).await;
+        for account in &accounts {
+            get(&format!("{}/balance/{account}?min_version=1&wait_ms=30000", views[0])).await;
+        }
+        let (mut customers, mut observers) = (JoinSet::new(), JoinSet::new());
+        let stop = CancellationToken::new();
+        for number in 0..CUSTOMERS {
+            let customer = Customer::new(number, &desks, accounts.clone(), Arc::clone(&journal));
+            customers.spawn(customer.trade(stop.clone()));
+        }
+        for number in 0..OBSERVERS {
+            let mut views = views.clone();
+            views.rotate_left(number);
+            observers.spawn(observer::watch(views, accounts.clone(), stop.clone()));
+        }
+        let absence = Absence::default();
+        let (alias, accounts_seen) = (cluster.alias_url(), accounts.clone());
+        let onlooker = Onlooker { alias, accounts: accounts_seen, absence: absence.clone(), stop: stop.clone() };
+        observers.spawn(alias::watch_documents(onlooker.clone()));
+        observers.spawn(alias::watch_searches(onlooker.clone()));
+        observers.spawn(alias::watch_turns(onlooker));
+        Self { journal, accounts, desks, views, absence, stop, customers, observers }
+    }
+
+    /// From now on the index may be missing for a while, though never fall back.
+    pub(crate) fn expect_absence(&self) {
+        self.absence.allow();
+    }
+
+    /// Where the projection is measured by somebody else while customers are at work.
+    pub(crate) fn pulse(&self) -> Pulse {
+        Pulse { journal: Arc::clone(&self.journal), accounts: self.accounts.clone(), views: self.views.clone() }
+    }
+
+    /// Waits until this many more commands are acknowledged.
+    pub(crate) async fn acknowledge(&mut self, more: usize) {
+        tokio::select! {
+            biased;
+            Some(ended) = self.customers.join_next() => panic!("a customer gave up: {ended:?}"),
+            Some(ended) = self.observers.join_next() => panic!("an observer gave up: {ended:?}"),
+            () = self.journal.wait_for_more(more) => {}
+        }
+    }
+
+    /// Waits until the projection shows everything that is acknowledged by now.
+    pub(crate) async fn wait_visible(&self) {
+        for (number, account) in self.accounts.iter().enumerate() {
+            let view = &self.views[number % self.views.len()];
+            let version = self.journal.history(account).last().map_or(0, |effect| effect.version);
+            get(&format!("{view}/balance/{account}?min_version={version}&wait_ms=30000")).await;
+        }
+    }
+
+    /// Asks one of the balance services for a rebuild; whether it began one.
+    pub(crate) async fn request_rebuild(&self, cluster: &Cluster, number: usize) -> bool {
+        let is_begun = rebuild::request(&self.views[number % self.views.len()]).await;
+        cluster.tally().add(Count::Rebuilds, usize::from(is_begun));
+        is_begun
+    }
+
+    /// Sends everybody home. All services must run.
+    async fn end(&mut self, cluster: &Cluster) {
+        self.stop.cancel();
+        while let Some(ended) = self.customers.join_next().await {
+            ended.expect("no customer found a fault");
+        }
+        while let Some(ended) = self.observers.join_next().await {
+            let sightings = ended.expect("no observer found a fault");
+            assert!(sightings > 0, "an observer saw nothing, so it proved nothing");
+            cluster.tally().add(Count::Sightings, sightings);
+        }
+        cluster.tally().add(Count::Commands, self.journal.commands().len());
+    }
+
+    /// Ends the load and the bank, and judges: what was acknowledged is in the store, once, and every document is the
+    /// fold of its stream, first as the bank left it, then as a rebuild makes it.
+    pub(crate) async fn judge(mut self, mut cluster: Cluster) {
+        cluster.wait_ready().await;
+        self.end(&cluster).await;
+        let case = Case { journal: &self.journal, accounts: &self.accounts, desks: &self.desks, views: &self.views };
+        case.check().await;
+        case.check_parked().await;
+        let account_service = cluster.of(Kind::Account).next().expect("there is one").url("");
+        alias::check(&cluster.alias_url(), &self.accounts, &account_service).await;
+        rebuild::prove(&self.views[0]).await;
+        cluster.tally().count(Count::Rebuilds);
+        case.check_repeats().await;
+        case.check().await;
+        alias::check(&cluster.alias_url(), &self.accounts, &account_service).await;
+        alias::check_leftovers(&cluster.alias_url()).await;
+        cluster.stop().await;
+    }
+}

@@ -1,0 +1,91 @@
+//! `kill -9` of balance services in every state of a rebuild, and of every server once during one.
+//!
+//! States pass in milliseconds. So that each can be met, MongoDB lets the balance services wait for every note of the
+//! job; what a process that is dead by then has sent takes effect all the same.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use rand::rngs::StdRng;
+use rand::seq::IndexedRandom;
+use rand::{RngExt, SeedableRng};
+use tokio::time::sleep;
+
+use crate::cluster::{Cluster, Plan};
+use crate::failpoint::{self, Fault, Victim};
+use crate::jobs::{Jobs, Request, STATES};
+use crate::load::Load;
+use crate::server::Server;
+use crate::service::Kind;
+use crate::tally::{Count, Tally};
+
+/// What the balance services are called.
+const BALANCE: &str = "cluster-balance";
+
+/// What they tell MongoDB about.
+const JOBS: Victim = Victim { application: BALANCE, collection: None };
+
+/// How long a note of the job waits.
+const NOTED_AFTER: Duration = Duration::from_millis(250);
+
+/// How long a state may last before the kill, in milliseconds; longer than a note waits, so that kills fall before and
+/// behind the step.
+const KILLED_AFTER: std::ops::Range<u64> = 0..350;
+
+/// How often balance services are killed in each state.
+const ROUNDS: usize = 2;
+
+/// How many commands are acknowledged behind each rebuild.
+const ACKNOWLEDGED_BETWEEN: usize = 20;
+
+pub(super) async fn play(name: &'static str, tally: Arc<Tally>) {
+    let url = Server::Mongo.url_for(BALANCE);
+    let plan = Plan::new(name, Arc::clone(&tally)).with_kind(Kind::Balance, "BANK_STORE_URL", url);
+    let mut cluster = plan.start().await;
+    let mut load = Load::begin(&cluster).await;
+    let mut random = StdRng::seed_from_u64(4);
+    let mut met = [0; STATES.len()];
+    for _ in 0..ROUNDS {
+        for state in 0..STATES.len() {
+            failpoint::set(&JOBS, &["findAndModify"], Fault::Late(NOTED_AFTER), None).await;
+            kill_services(&mut cluster, state, &mut met, &mut random).await;
+            failpoint::clear().await;
+            load.acknowledge(ACKNOWLEDGED_BETWEEN).await;
+            load.wait_visible().await;
+        }
+    }
+    println!("{name}: killed while {STATES:?}: {met:?}");
+    assert!(met.iter().all(|met| *met > 0), "states in which nothing was killed: {STATES:?} {met:?}");
+    for server in Server::ALL {
+        let jobs = Jobs::of(&cluster);
+        let job = jobs.begin(Request::Rebuild).await;
+        sleep(Duration::from_millis(random.random_range(KILLED_AFTER))).await;
+        server.kill().await;
+        tally.count(Count::ServerKills);
+        server.up().await;
+        jobs.wait_switched(&job).await;
+        load.acknowledge(ACKNOWLEDGED_BETWEEN).await;
+        load.wait_visible().await;
+    }
+    load.judge(cluster).await;
+}
+
+/// Kills one, two or all balance services when a job is in this state, or soon after. The job is carried through by
+/// those who are left, or come.
+async fn kill_services(cluster: &mut Cluster, state: usize, met: &mut [usize; STATES.len()], random: &mut StdRng) {
+    let jobs = Jobs::of(cluster);
+    let job = jobs.begin(Request::Rebuild).await;
+    let reached = jobs.wait_state(&job, state).await;
+    sleep(Duration::from_millis(random.random_range(KILLED_AFTER))).await;
+    let replicas: Vec<usize> =
+        (0..cluster.services.len()).filter(|number| cluster.services[*number].kind() == Kind::Balance).collect();
+    let victims = random.random_range(1..=replicas.len());
+    for number in replicas.sample(random, victims) {
+        cluster.kill_and_restart(*number).await;
+    }
+    if let Some(reached) = reached {
+        met[reached] += 1;
+    }
+    jobs.wait_switched(&job).await;
+    cluster.wait_ready().await;
+}

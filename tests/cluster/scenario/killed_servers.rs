@@ -1,0 +1,59 @@
+//! `kill -9` of every server in turn, and servers that are frozen, under load and rebuilds; the services stay as they
+//! are.
+
+use std::sync::Arc;
+
+use super::emptied_leases::forget_leases;
+use crate::cluster::{Plan, ZOMBIE_PAUSE};
+use crate::load::Load;
+use crate::server::Server;
+use crate::tally::{Count, Tally};
+
+/// How often the servers are killed, one group after the other.
+const ROUNDS: usize = 5;
+
+/// What is killed together: leases and log at once.
+const TOGETHER: [&[Server]; 2] = [&[Server::Mongo], &[Server::Nats, Server::Redis]];
+
+/// Every how manieth round Elasticsearch is killed too, which takes long to start.
+const ELASTIC_EVERY: usize = 3;
+
+/// How many commands are acknowledged between two kills.
+const ACKNOWLEDGED_BETWEEN: usize = 40;
+
+pub(super) async fn play(name: &'static str, tally: Arc<Tally>) {
+    let cluster = Plan::new(name, Arc::clone(&tally)).start().await;
+    let mut load = Load::begin(&cluster).await;
+    for round in 0..ROUNDS {
+        load.request_rebuild(&cluster, round).await;
+        for together in TOGETHER {
+            kill(&mut load, &tally, together).await;
+        }
+        if round % ELASTIC_EVERY == 0 {
+            kill(&mut load, &tally, &[Server::Elastic]).await;
+        }
+        load.acknowledge(ACKNOWLEDGED_BETWEEN).await;
+        forget_leases().await;
+        tally.count(Count::Troubles);
+        load.acknowledge(ACKNOWLEDGED_BETWEEN).await;
+        let frozen = Server::ALL[round % Server::ALL.len()];
+        frozen.pause().await;
+        tokio::time::sleep(ZOMBIE_PAUSE).await;
+        frozen.up().await;
+        tally.count(Count::Troubles);
+        load.wait_visible().await;
+    }
+    load.judge(cluster).await;
+}
+
+/// `kill -9` of servers at work, all of which come back on their data.
+async fn kill(load: &mut Load, tally: &Tally, servers: &[Server]) {
+    load.acknowledge(ACKNOWLEDGED_BETWEEN).await;
+    for server in servers {
+        server.kill().await;
+        tally.count(Count::ServerKills);
+    }
+    for server in servers {
+        server.up().await;
+    }
+}

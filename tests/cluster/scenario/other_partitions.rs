@@ -1,0 +1,27 @@
+//! A service that is started with another number of partitions refuses, and says the way out.
+
+use std::sync::Arc;
+
+use crate::cluster::{PARTITIONS, Plan};
+use crate::load::Load;
+use crate::service::Kind;
+use crate::tally::Tally;
+
+/// How many commands are acknowledged behind each refusal.
+const ACKNOWLEDGED_BETWEEN: usize = 20;
+
+pub(super) async fn play(name: &'static str, tally: Arc<Tally>) {
+    let cluster = Plan::new(name, tally).start().await;
+    let mut load = Load::begin(&cluster).await;
+    for kind in Kind::ALL {
+        for other in [PARTITIONS - 1, PARTITIONS + 1] {
+            let (code, said) = cluster.refusal(kind, "BANK_PARTITIONS", &other.to_string()).await;
+            assert_eq!(code, Some(1), "{said}");
+            let way_out =
+                format!("has {PARTITIONS} partitions, not {other}: start with {PARTITIONS}; or, to change it,");
+            assert!(said.contains(&way_out), "{said}");
+            load.acknowledge(ACKNOWLEDGED_BETWEEN).await;
+        }
+    }
+    load.judge(cluster).await;
+}

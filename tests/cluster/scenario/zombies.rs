@@ -1,0 +1,34 @@
+//! Services that are frozen for longer than a lease lives, and wake up as if nothing had happened.
+
+use std::sync::Arc;
+
+use rand::rngs::StdRng;
+use rand::{RngExt, SeedableRng};
+
+use crate::cluster::Plan;
+use crate::load::Load;
+use crate::tally::Tally;
+
+/// How often each of the seven services is frozen.
+const ROUNDS: usize = 3;
+
+/// Which services are frozen together: one of each kind, so that each has a replica that takes over.
+const TOGETHER: [&[usize]; 3] = [&[0, 2, 4], &[1, 3, 5], &[6]];
+
+/// How many acknowledgements lie between two of them.
+const ACKNOWLEDGED_BETWEEN: std::ops::Range<usize> = 1..60;
+
+pub(super) async fn play(name: &'static str, tally: Arc<Tally>) {
+    let mut cluster = Plan::new(name, tally).start().await;
+    let mut load = Load::begin(&cluster).await;
+    let mut random = StdRng::seed_from_u64(2);
+    for round in 0..ROUNDS {
+        load.request_rebuild(&cluster, round).await;
+        for together in TOGETHER {
+            load.acknowledge(random.random_range(ACKNOWLEDGED_BETWEEN)).await;
+            cluster.make_zombies(together).await;
+        }
+        load.wait_visible().await;
+    }
+    load.judge(cluster).await;
+}

@@ -1,0 +1,107 @@
+//! The real servers under the bank, which a scenario may kill, freeze and start again.
+//!
+//! `./scripts/servers` starts them and knows their processes. A server that somebody else started is refused, since it
+//! is not ours to kill.
+
+use std::env;
+use std::net::SocketAddr;
+
+use tokio::process::Command;
+use tokio::time::timeout;
+
+use crate::customers::PATIENCE;
+use crate::root;
+
+/// A server of the bank.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Server {
+    Mongo,
+    Nats,
+    Redis,
+    Elastic,
+}
+
+impl Server {
+    pub(crate) const ALL: [Self; 4] = [Self::Mongo, Self::Nats, Self::Redis, Self::Elastic];
+
+    /// As `scripts/servers` calls it.
+    pub(crate) const fn name(self) -> &'static str {
+        match self {
+            Self::Mongo => "mongo",
+            Self::Nats => "nats",
+            Self::Redis => "redis",
+            Self::Elastic => "elastic",
+        }
+    }
+
+    /// Where it listens. Without it the run fails: a skipped scenario would prove nothing and look green.
+    pub(crate) fn url(self) -> String {
+        let variable = format!("BANK_TEST_{}_URL", self.name().to_uppercase());
+        #[expect(clippy::disallowed_methods, reason = "a test is told where servers are by its environment alone")]
+        env::var(&variable).unwrap_or_else(|_| {
+            panic!("{variable} is not set: run ./scripts/servers up, then eval \"$(./scripts/servers env)\"")
+        })
+    }
+
+    /// The setting that tells the bank where it is.
+    pub(crate) const fn setting(self) -> &'static str {
+        match self {
+            Self::Mongo => "BANK_STORE_URL",
+            Self::Nats => "BANK_LOG_URL",
+            Self::Redis => "BANK_LEASE_URL",
+            Self::Elastic => "BANK_INDEX_URL",
+        }
+    }
+
+    /// Host and port.
+    pub(crate) fn address(self) -> String {
+        let url = self.url();
+        let behind = url.split_once("://").map_or(&*url, |(_, behind)| behind);
+        behind.split(['/', '?']).next().unwrap_or_default().to_owned()
+    }
+
+    /// The URL of the same server at another address. A replica set tells its members' own addresses, unless the
+    /// driver is told not to ask.
+    pub(crate) fn url_at(self, address: SocketAddr) -> String {
+        let url = self.url().replace(&self.address(), &address.to_string());
+        match self {
+            Self::Mongo => format!("{url}{}directConnection=true", if url.contains('?') { '&' } else { '?' }),
+            Self::Nats | Self::Redis | Self::Elastic => url,
+        }
+    }
+
+    /// The URL of MongoDB for services of this name, by which a fault meets them alone.
+    pub(crate) fn url_for(self, application: &str) -> String {
+        let url = self.url();
+        format!("{url}{}appName={application}", if url.contains('?') { '&' } else { '?' })
+    }
+
+    /// `kill -9`.
+    pub(crate) async fn kill(self) {
+        self.order("kill").await;
+    }
+
+    /// `kill -9`, and its data is gone: it starts again as if it were new.
+    pub(crate) async fn wipe(self) {
+        self.order("wipe").await;
+    }
+
+    /// `kill -STOP`: it takes connections and answers nothing.
+    pub(crate) async fn pause(self) {
+        self.order("pause").await;
+    }
+
+    /// Starts it, on its data and its port, or wakes it, and waits until it answers.
+    pub(crate) async fn up(self) {
+        self.order("up").await;
+    }
+
+    async fn order(self, command: &str) {
+        let script = root().join("scripts/servers");
+        let mut order = Command::new(script);
+        let ended = timeout(PATIENCE, order.args([command, self.name()]).kill_on_drop(true).output());
+        let output = ended.await.expect("the order is carried out in time").expect("the script runs");
+        let said = String::from_utf8_lossy(&output.stderr);
+        assert!(output.status.success(), "scripts/servers {command} {}: {said}", self.name());
+    }
+}

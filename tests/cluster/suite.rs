@@ -1,0 +1,103 @@
+//! The whole bank on real servers, as it is operated: seven processes, four servers, customers who never stop, and
+//! everything killed, frozen and cut off in turn.
+//!
+//! The order of business is the same in every scenario: a bank under a name of its own, customers and observers at work
+//! on it, trouble, and the verdict: every acknowledged command is once in the store, money is conserved, every document
+//! is the fold of its stream, no reader saw a version go back, nothing is parked and nothing is left behind.
+//!
+//! `./scripts/test --only cluster` builds the programs, starts servers of its own and runs all scenarios, one after the
+//! other. By hand, with servers that may be killed:
+//!
+//! ```sh
+//! cargo build --workspace --all-features
+//! ./scripts/servers up && eval "$(./scripts/servers env)"
+//! cargo test --workspace --all-features --test cluster -- killed_services
+//! ```
+//!
+//! Logs of the services lie in `target/cluster-logs`, a folder for each scenario.
+
+#![expect(clippy::unwrap_used, reason = "a test may")]
+
+mod alias;
+mod busy;
+mod cluster;
+#[path = "../customers/mod.rs"]
+mod customers;
+mod failpoint;
+mod jobs;
+mod load;
+mod pulse;
+mod scenario;
+mod server;
+mod service;
+mod tally;
+
+use std::panic::AssertUnwindSafe;
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::time::Instant;
+
+use futures::FutureExt;
+
+use scenario::{SCENARIOS, Scenario};
+use server::Server;
+use tally::{Line, Tally};
+
+/// An interrupted run takes its services with it.
+/// The root of the workspace.
+fn root() -> PathBuf {
+    [env!("CARGO_MANIFEST_DIR"), "..", ".."].iter().collect()
+}
+
+#[tokio::main(worker_threads = 2)]
+async fn main() -> ExitCode {
+    tokio::select! {
+        biased;
+        _ = tokio::signal::ctrl_c() => ExitCode::FAILURE,
+        code = play() => code,
+    }
+}
+
+/// Plays the scenarios that the command line names, or all, and shows what each has done.
+async fn play() -> ExitCode {
+    let wanted: Vec<String> = std::env::args().skip(1).filter(|argument| !argument.starts_with('-')).collect();
+    let is_wanted = |name: &str| wanted.is_empty() || wanted.iter().any(|wanted| wanted == name);
+    let (mut passed, mut failed) = (0, 0);
+    let (mut lines, total, began) = (vec![tally::head()], Tally::default(), Instant::now());
+    for scenario in SCENARIOS.iter().filter(|scenario| is_wanted(scenario.name)) {
+        let (began, tally) = (Instant::now(), Arc::new(Tally::default()));
+        let is_passed = run(scenario, &tally).await;
+        let word = if is_passed { "ok" } else { "FAILED" };
+        println!("test {} ... {word} ({:.1} s)", scenario.name, began.elapsed().as_secs_f64());
+        lines.push(Line(scenario.name, began.elapsed(), &tally).to_string());
+        total.add_all(&tally);
+        if is_passed {
+            passed += 1;
+        } else {
+            failed += 1;
+        }
+    }
+    lines.push(Line("total", began.elapsed(), &total).to_string());
+    println!("\n{}", lines.join("\n"));
+    if let (true, 0, Some(shortfall)) = (wanted.is_empty(), failed, total.shortfall()) {
+        println!("the run proves too little: {shortfall}");
+        failed += 1;
+    }
+    let result = if failed == 0 { "ok" } else { "FAILED" };
+    println!("\ntest result: {result}. {passed} passed; {failed} failed; 0 ignored; 0 measured; 0 filtered out");
+    if failed == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+}
+
+/// Plays a scenario on servers that all run, whatever the one before left behind.
+async fn run(scenario: &Scenario, tally: &Arc<Tally>) -> bool {
+    cluster::clear_logs(scenario.name);
+    for server in Server::ALL {
+        server.up().await;
+    }
+    let played = AssertUnwindSafe((scenario.play)(scenario.name, Arc::clone(tally))).catch_unwind().await;
+    if played.is_err() {
+        println!("{}", cluster::tails(scenario.name));
+    }
+    played.is_ok()
+}

@@ -1,0 +1,220 @@
+//! The check of the view that answers queries: nothing is reported that is only on its way, everything that stays wrong
+//! is, and a repair writes what the store says.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::time::Duration;
+
+use account_service::account::Command;
+use account_service::command::{Request, Teller};
+use balance_service::verify::{Fault, PartitionReport, SUSPECTS_MAX, Verification};
+use futures::future::join_all;
+use shared::coordinate::Version;
+use shared::id::{AccountId, Ids};
+use shared::index::{Balance, BalanceIndex, Generation, Projected};
+use shared::money::{Amount, Money};
+use shared::owner::Owner;
+use shared::store::EmbeddedStore;
+use tokio::task::JoinSet;
+
+use crate::bank::Bank;
+
+/// Long enough for anything that is on its way, on a machine that is busy with other tests.
+const PATIENT: Duration = Duration::from_secs(30);
+
+/// For differences that nobody mends meanwhile.
+const IMPATIENT: Duration = Duration::from_millis(100);
+
+/// How often the view is checked while commands run, at least.
+const CHECKS: usize = 12;
+
+/// How many commands run meanwhile, at least.
+const COMMANDS: usize = 3_000;
+
+fn total(reports: &[PartitionReport]) -> Verification {
+    let mut total = Verification::default();
+    for report in reports {
+        total.merge(report.found.clone());
+    }
+    total
+}
+
+fn faults(verification: &Verification) -> Vec<(AccountId, Fault)> {
+    let mut faults: Vec<_> = verification.findings.iter().map(|found| (found.account, found.fault)).collect();
+    faults.sort_unstable();
+    faults
+}
+
+/// What a customer needs to be busy.
+#[derive(Clone)]
+struct Customer {
+    teller: Teller<EmbeddedStore>,
+    accounts: Vec<AccountId>,
+    ids: Ids,
+    busy: Arc<AtomicBool>,
+    done: Arc<AtomicUsize>,
+}
+
+impl Customer {
+    /// Deposits, and opens accounts now and then, until told to stop.
+    async fn trade(self) {
+        while self.busy.load(Ordering::Relaxed) {
+            let number = self.done.fetch_add(1, Ordering::Relaxed);
+            let command = if number.is_multiple_of(7) {
+                Command::Open {
+                    account: self.ids.account(),
+                    owner: Owner::new("Maria").unwrap(),
+                    currency: "EUR".parse().unwrap(),
+                    opening: None,
+                    overdraft_limit: None,
+                }
+            } else {
+                let account = self.accounts[number % self.accounts.len()];
+                Command::Deposit { account, amount: Amount::new(1).unwrap() }
+            };
+            self.teller.execute(Request { command, key: None, if_match: None }).await.unwrap();
+        }
+    }
+}
+
+/// Goal: while commands run as fast as they can, accounts are opened, and the queries are turned twice, no check ever
+/// reports a difference.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_check_under_traffic_raises_no_false_alarm() {
+    let folder = tempfile::tempdir().unwrap();
+    let bank = Bank::start(folder.path()).await;
+    let mut accounts = Vec::new();
+    for _ in 0..50 {
+        accounts.push(bank.opened(1).await);
+    }
+    let customer = Customer {
+        teller: bank.teller.clone(),
+        accounts,
+        ids: bank.ids.clone(),
+        busy: Arc::new(AtomicBool::new(true)),
+        done: Arc::default(),
+    };
+    let mut customers = JoinSet::new();
+    for _ in 0..8 {
+        customers.spawn(customer.clone().trade());
+    }
+    let checking = async {
+        let mut checks = 0;
+        while checks < CHECKS || customer.done.load(Ordering::Relaxed) < COMMANDS {
+            let reports = bank.check(PATIENT, checks % 2 == 1).await;
+            assert!(total(&reports).is_clean(), "{reports:?}");
+            assert!(reports.iter().all(|report| report.repaired == 0 && report.left.is_none()), "{reports:?}");
+            assert!(total(&reports).checked >= 50);
+            checks += 1;
+        }
+    };
+    let rebuilding = async {
+        bank.rebuild().await;
+        bank.rebuild().await;
+    };
+    tokio::join!(checking, rebuilding);
+    customer.busy.store(false, Ordering::Relaxed);
+    customers.join_all().await;
+}
+
+/// Goal: a document that is behind while nobody works on its partition is no alarm if it comes within the patience.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_comes_late_but_within_the_patience_is_no_difference() {
+    let folder = tempfile::tempdir().unwrap();
+    let (mut bank, accounts) = Bank::start_without_projection(folder.path(), [5]).await;
+    let account = accounts[0];
+    bank.deposit(account, 1).await;
+    let reports = bank.check(IMPATIENT, false).await;
+    assert_eq!(faults(&total(&reports)), [(account, Fault::Behind)]);
+
+    // The leases of the one that was killed have to expire first.
+    bank.start_projection("two");
+    let reports = bank.check(PATIENT, false).await;
+    assert!(total(&reports).is_clean(), "{reports:?}");
+}
+
+async fn plant(bank: &Bank, generation: Generation, balance: Balance) {
+    bank.ports.index.repair(generation, vec![balance]).await.unwrap();
+}
+
+/// Goal: what can be repaired is right after a repair, with versions that did not fall; what the store has no events
+/// for is reported and left as it is. Without being asked nothing is written.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_repair_writes_what_the_store_says_and_leaves_what_it_has_no_events_for() {
+    let folder = tempfile::tempdir().unwrap();
+    let (bank, accounts) = Bank::start_without_projection(folder.path(), 1..30).await;
+
+    let generation = bank.active().await;
+    let right = join_all(accounts[..2].iter().map(|account| bank.visible(*account))).await;
+    let [diverged, ahead] = [right[0].clone().unwrap(), right[1].clone().unwrap()];
+    plant(&bank, generation, Balance { balance: Money::new(31).unwrap(), ..diverged.clone() }).await;
+    plant(&bank, generation, Balance { version: Version::new(9), ..ahead.clone() }).await;
+    let orphan = AccountId::from_bytes([7; 16]);
+    plant(&bank, generation, Balance { id: orphan, ..diverged.clone() }).await;
+    bank.deposit(accounts[2], 1).await;
+    let missing = bank.opened(5).await;
+    let mut planted = vec![
+        (accounts[0], Fault::Diverged),
+        (accounts[1], Fault::Ahead),
+        (accounts[2], Fault::Behind),
+        (missing, Fault::Missing),
+        (orphan, Fault::Orphan),
+    ];
+    planted.sort_unstable();
+
+    let looked = bank.check(IMPATIENT, false).await;
+    assert_eq!(faults(&total(&looked)), planted);
+    assert!(looked.iter().all(|report| report.repaired == 0 && report.left.is_none()));
+    let partitions: usize = looked.iter().filter(|report| !report.is_clean()).count();
+    let map = bank.partitions;
+    assert!(
+        looked.iter().all(|report| report
+            .found
+            .findings
+            .iter()
+            .all(|f| map.partition_of(&f.account) == report.partition))
+    );
+
+    let repaired = bank.check(IMPATIENT, true).await;
+    assert_eq!(faults(&total(&repaired)), planted, "a look without repair has changed something");
+    assert_eq!(repaired.iter().map(|report| report.repaired).sum::<u64>(), 3);
+    let mut left = Verification::default();
+    for part in repaired.iter().filter_map(|report| report.left.clone()) {
+        left.merge(part);
+    }
+    assert_eq!(repaired.iter().filter(|report| report.left.is_some()).count(), partitions);
+    let mut beyond_repair = vec![(accounts[1], Fault::Ahead), (orphan, Fault::Orphan)];
+    beyond_repair.sort_unstable();
+    assert_eq!(faults(&left), beyond_repair);
+    assert_eq!(bank.visible(accounts[0]).await.unwrap(), diverged);
+    assert_eq!(bank.visible(accounts[2]).await.unwrap().version, Version::new(2));
+    assert_eq!(bank.visible(missing).await.unwrap().balance, Money::new(5).unwrap());
+    assert_eq!(bank.visible(accounts[1]).await.unwrap().version, Version::new(9), "a version has fallen");
+}
+
+/// Goal: more wrong documents than wait at once are all counted and all repaired, without being kept in memory.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn more_suspects_than_fit_are_judged_part_by_part() {
+    let folder = tempfile::tempdir().unwrap();
+    let bank = Bank::start(folder.path()).await;
+    let account = bank.opened(5).await;
+    bank.wait_until_settled(&[account]).await;
+    let orphan = bank.visible(account).await.unwrap();
+    // All in one partition, as after a disaster that took one part of the index.
+    let partition = bank.partitions.all().next().unwrap();
+    let ids = (0_u32..).map(|number| {
+        let mut bytes = [0xff; 16];
+        bytes[..4].copy_from_slice(&number.to_be_bytes());
+        AccountId::from_bytes(bytes)
+    });
+    let count = SUSPECTS_MAX + 5_000;
+    let ids: Vec<_> = ids.filter(|id| bank.partitions.partition_of(id) == partition).take(count).collect();
+    for ids in ids.chunks(5_000) {
+        let balances = ids.iter().map(|id| Balance { id: *id, ..orphan.clone() }).collect();
+        let projected = Projected { balances, ..Projected::default() };
+        bank.ports.index.apply(bank.active().await, projected).await.unwrap();
+    }
+    let reports = bank.check(IMPATIENT, false).await;
+    assert_eq!(total(&reports).orphans, count as u64);
+    assert_eq!(reports[0].found.orphans, count as u64);
+}

@@ -1,0 +1,95 @@
+//! `bank bench` against a real bank: it has figures, and it notices a projection that is wrong.
+
+use std::path::Path;
+use std::process::Output;
+
+use axum::Router;
+use axum::routing::get;
+use serde_json::Value;
+use tokio::net::TcpListener;
+use tokio::process::Command;
+use tokio::task::JoinSet;
+use tokio::time::timeout;
+
+use crate::bank::{BANK, Bank};
+use crate::customers::PATIENCE;
+
+/// Exit code of a run whose balances are wrong.
+const BALANCES_DIFFER: i32 = 6;
+
+/// A short load on few accounts.
+const SHORT: [&str; 8] = ["--duration", "1", "--warmup", "0", "--accounts", "20", "--connections", "4"];
+
+async fn run(arguments: &[&str]) -> Output {
+    let run = Command::new(BANK).arg("bench").args(arguments).kill_on_drop(true).output();
+    timeout(PATIENCE, run).await.expect("a run ends in time").expect("the program was built with this test")
+}
+
+/// Runs a scenario against a bank, and gives what it wrote down.
+async fn measure(bank: &Bank, scenario: &str, options: &[&str], folder: &Path) -> Value {
+    let file = folder.join(format!("{scenario}.json"));
+    let (url, balance_url) = (bank.account_url(""), bank.balance_url(""));
+    let json = file.to_str().unwrap();
+    let target = [scenario, "--url", &url, "--balance-url", &balance_url, "--json", json];
+    let ended = run(&[&target, options].concat()).await;
+    assert!(ended.status.success(), "{scenario}: {ended:?}");
+    serde_json::from_slice(&std::fs::read(file).unwrap()).unwrap()
+}
+
+#[tokio::test]
+async fn every_scenario_has_figures_and_right_balances() {
+    let folder = tempfile::tempdir().unwrap();
+    let bank = Bank::start(&folder.path().join("data")).await;
+    for scenario in ["commands", "hot", "transfers", "queries"] {
+        let report = measure(&bank, scenario, &SHORT, folder.path()).await;
+        assert!(report["figures"]["done_per_second"].as_f64().unwrap() > 0.0, "{report}");
+        assert!(report["latencies_ms"][0]["count"].as_u64().unwrap() > 0, "{report}");
+        assert!(report["check"]["checked"].as_u64().unwrap() > 0, "{report}");
+        assert_eq!(report["check"]["wrong_count"], 0, "{report}");
+    }
+    let paced = [&SHORT[..], &["--rate", "50", "--keys", "--zipf", "1.1"]].concat();
+    for scenario in ["mixed", "rebuild"] {
+        let report = measure(&bank, scenario, &paced, folder.path()).await;
+        let kinds: Vec<&str> =
+            report["latencies_ms"].as_array().unwrap().iter().filter_map(|row| row["of"].as_str()).collect();
+        assert!(kinds.contains(&"visible by id") && kinds.contains(&"visible by search"), "{report}");
+        assert_eq!(report["check"]["wrong_count"], 0, "{report}");
+    }
+    let report = measure(&bank, "rebuild", &[], folder.path()).await;
+    assert!(report["figures"]["replayed_events"].as_f64().unwrap() > 100.0, "{report}");
+    assert!(bank.stop().await.success());
+}
+
+#[tokio::test]
+async fn a_backlog_is_written_into_an_embedded_bank_and_drained() {
+    let folder = tempfile::tempdir().unwrap();
+    let (data, file) = (folder.path().join("data"), folder.path().join("report.json"));
+    let (data, json) = (data.to_str().unwrap(), file.to_str().unwrap());
+    let size = ["--events", "300", "--accounts", "7"];
+    let ended = run(&[&["projection", "--data", data, "--json", json, "--log", "error"], &size[..]].concat()).await;
+    assert!(ended.status.success(), "{ended:?}");
+    let report: Value = serde_json::from_slice(&std::fs::read(file).unwrap()).unwrap();
+    assert!(report["figures"]["visible_events_per_second"].as_f64().unwrap() > 0.0, "{report}");
+}
+
+#[tokio::test]
+async fn a_projection_that_shows_something_else_spoils_the_run() {
+    let folder = tempfile::tempdir().unwrap();
+    let bank = Bank::start(folder.path()).await;
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let liar = format!("http://{}", listener.local_addr().unwrap());
+    let lies = Router::new().route("/balance/{id}", get(async || r#"{"version":1000000,"balance":1}"#));
+    let mut server = JoinSet::new();
+    server.spawn(axum::serve(listener, lies).into_future());
+    let target = ["commands", "--url", &bank.account_url(""), "--balance-url", &liar];
+    let ended = run(&[&target[..], &SHORT].concat()).await;
+    assert_eq!(ended.status.code(), Some(BALANCES_DIFFER), "{ended:?}");
+    assert!(String::from_utf8_lossy(&ended.stdout).contains("WRONG"), "{ended:?}");
+}
+
+#[tokio::test]
+async fn without_a_bank_a_run_says_what_is_missing() {
+    let ended = run(&["commands", "--url", "http://127.0.0.1:9"]).await;
+    assert_eq!(ended.status.code(), Some(1), "{ended:?}");
+    assert!(String::from_utf8_lossy(&ended.stderr).contains("127.0.0.1:9 cannot be reached"), "{ended:?}");
+}

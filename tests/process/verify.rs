@@ -1,0 +1,176 @@
+//! `bank verify` beside a bank that is open, and on the folder of one that is closed.
+
+use std::path::Path;
+use std::process::{Output, Stdio};
+
+use serde_json::Value;
+use shared::coordinate::Version;
+use shared::id::AccountId;
+use shared::index::{Balance, BalanceIndex, EmbeddedIndex};
+use shared::money::Money;
+use shared::sqlite::DataFolder;
+use tokio::process::Command;
+use tokio::time::timeout;
+
+use crate::bank::{BANK, Bank};
+use crate::customers::PATIENCE;
+
+/// Few, so that a check of all of them is short to read.
+const ACCOUNTS: usize = 20;
+
+fn command(data: &Path, arguments: &[&str]) -> Command {
+    let mut command = Command::new(BANK);
+    command.arg("verify").args(arguments).env("BANK_DATA", data).env("BANK_LOG", "error");
+    command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).kill_on_drop(true);
+    command
+}
+
+async fn verify(data: &Path, arguments: &[&str]) -> Output {
+    timeout(PATIENCE, command(data, arguments).output()).await.expect("it ends").unwrap()
+}
+
+fn stdout_of(output: &Output) -> String {
+    String::from_utf8_lossy(&output.stdout).into_owned()
+}
+
+fn stderr_of(output: &Output) -> String {
+    String::from_utf8_lossy(&output.stderr).into_owned()
+}
+
+/// What `--json` says, and the exit code.
+async fn verify_json(data: &Path, arguments: &[&str]) -> (Value, i32) {
+    let output = verify(data, &[&["--json"], arguments].concat()).await;
+    let text = stdout_of(&output);
+    let json = serde_json::from_str(&text).unwrap_or_else(|_| panic!("{text}{}", stderr_of(&output)));
+    (json, output.status.code().unwrap())
+}
+
+async fn post(url: &str, body: Value) -> Value {
+    let http = reqwest::Client::builder().no_proxy().build().unwrap();
+    http.post(url).json(&body).send().await.unwrap().error_for_status().unwrap().json().await.unwrap()
+}
+
+/// A bank with some accounts that are all visible.
+async fn with_accounts(data: &Path) -> (Bank, Vec<String>) {
+    let bank = Bank::start(data).await;
+    let mut accounts = Vec::new();
+    for money in 1..=ACCOUNTS {
+        let body = serde_json::json!({ "owner": "Paulo", "money": money });
+        accounts.push(post(&bank.account_url("/accounts"), body).await.as_str().unwrap().to_owned());
+    }
+    (bank, accounts)
+}
+
+/// Goal: beside a bank on embedded backends the check has to be asked of that bank, and is told how.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_bank_that_is_open_is_asked_to_compare_itself() {
+    let folder = tempfile::tempdir().unwrap();
+    let (bank, _) = with_accounts(folder.path()).await;
+    let refused = verify(folder.path(), &["--balance-addr", "127.0.0.1:8031"]).await;
+    assert_eq!(refused.status.code(), Some(3), "{}", stderr_of(&refused));
+    assert!(stderr_of(&refused).contains("bank verify --url http://127.0.0.1:8031"), "{}", stderr_of(&refused));
+
+    let url = bank.balance_url("");
+    let (report, code) = verify_json(folder.path(), &["--url", &url]).await;
+    assert_eq!((code, &report["clean"], &report["found"]["checked"]), (0, &true.into(), &ACCOUNTS.into()), "{report}");
+    assert_eq!(report["partitions"].as_array().unwrap().len(), 8);
+
+    let (report, code) = verify_json(folder.path(), &["--url", &url, "--partition", "3", "--partition", "1"]).await;
+    let partitions: Vec<&Value> = report["partitions"].as_array().unwrap().iter().map(|p| &p["partition"]).collect();
+    assert_eq!((code, partitions), (0, vec![&Value::from(1), &Value::from(3)]));
+
+    let table = verify(folder.path(), &["--url", &url]).await;
+    assert!(stdout_of(&table).ends_with("the projection agrees with the store\n"), "{}", stdout_of(&table));
+    assert!(bank.stop().await.success());
+}
+
+/// Goal: checks with repair while a file is being imported report nothing, ever.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn no_check_raises_an_alarm_while_a_file_is_imported() {
+    let folder = tempfile::tempdir().unwrap();
+    let bank = Bank::start(folder.path()).await;
+    // There is something to compare from the first check on.
+    post(&bank.account_url("/accounts"), serde_json::json!({ "owner": "Paulo" })).await;
+    while reqwest::get(bank.balance_url("/balance")).await.unwrap().status() != 200 {
+        tokio::task::yield_now().await;
+    }
+    let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/data/branch-2024.csv");
+    let mut import = Command::new(BANK);
+    import.arg("import").arg(file).args(["--url", &bank.account_url(""), "--overdraft-limit", "10000"]);
+    let mut import = import.stdin(Stdio::null()).stdout(Stdio::null()).kill_on_drop(true).spawn().unwrap();
+    let mut checks = 0;
+    let imported = loop {
+        let (report, code) = verify_json(folder.path(), &["--url", &bank.balance_url(""), "--repair"]).await;
+        assert_eq!((code, &report["repaired"]), (0, &0.into()), "{report}");
+        checks += 1;
+        if let Some(imported) = import.try_wait().unwrap() {
+            break imported;
+        }
+    };
+    assert!(imported.success() && checks > 1, "{checks} checks");
+    assert!(bank.stop().await.success());
+}
+
+/// Writes a wrong balance and a document without an account, past the bank, which is closed.
+async fn damage(data: &Path, account: AccountId, orphan: AccountId) {
+    let index = EmbeddedIndex::open(&DataFolder::open(data).unwrap()).unwrap();
+    let generation = index.generations().await.unwrap().active.unwrap();
+    let right = index.get(account).await.unwrap().unwrap();
+    let wrong = Balance { balance: Money::new(1_000_000).unwrap(), ..right.clone() };
+    let unknown = Balance { id: orphan, version: Version::new(1), ..right };
+    index.repair(generation, vec![wrong, unknown]).await.unwrap();
+    tokio::task::spawn_blocking(move || drop(index)).await.unwrap();
+}
+
+/// Goal: what is wrong has an exit code of its own, is named, and is written anew only when that is asked for.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn differences_are_named_and_repaired_when_that_is_asked_for() {
+    let folder = tempfile::tempdir().unwrap();
+    let (bank, accounts) = with_accounts(folder.path()).await;
+    for account in &accounts {
+        let url = bank.balance_url(&format!("/balance/{account}?min_version=1&wait_ms=30000"));
+        while reqwest::get(&url).await.unwrap().status() != 200 {
+            tokio::task::yield_now().await;
+        }
+    }
+    assert!(bank.stop().await.success());
+    let (account, orphan) = (accounts[4].parse().unwrap(), AccountId::from_bytes([0x77; 16]));
+    damage(folder.path(), account, orphan).await;
+
+    let quick = ["--patience", "1"];
+    let looked = verify(folder.path(), &quick).await;
+    assert_eq!(looked.status.code(), Some(7), "{}{}", stdout_of(&looked), stderr_of(&looked));
+    let text = stdout_of(&looked);
+    assert!(text.contains(&format!("{account} diverged: balance is 1000000, the store says 5\n")), "{text}");
+    assert!(text.contains(&format!("{orphan} orphan: there is a document and no event\n")), "{text}");
+    assert!(text.ends_with("not as the store says: 2 documents; --repair writes what the store says\n"), "{text}");
+
+    let (report, code) = verify_json(folder.path(), &["--patience", "1", "--repair"]).await;
+    assert_eq!((code, &report["repaired"], &report["clean"]), (7, &1.into(), &false.into()), "{report}");
+    assert_eq!((&report["left"]["diverged"], &report["left"]["orphans"]), (&0.into(), &1.into()), "{report}");
+
+    // A bank that is opened again shows what was repaired.
+    let bank = Bank::start(folder.path()).await;
+    let shown: Value =
+        reqwest::get(bank.balance_url(&format!("/balance/{account}"))).await.unwrap().json().await.unwrap();
+    assert_eq!(shown["balance"], 5);
+}
+
+#[tokio::test]
+async fn what_cannot_be_compared_is_told_apart_by_its_code() {
+    let folder = tempfile::tempdir().unwrap();
+    for (arguments, code, lesson) in [
+        (&["--partition", "9"][..], 2, "there is no partition 9, only 1 to 8"),
+        (&["--partition", "0"], 2, "1..=1024"),
+        (&["--patience", "0"], 2, "1..=3600"),
+        (&["--url", "ftp://bank"], 2, "http://host:port"),
+        (&["--url", "http://127.0.0.1:9"], 1, "no balance service answers at http://127.0.0.1:9"),
+        (&[], 1, "there is no projection yet"),
+    ] {
+        let output = verify(folder.path(), arguments).await;
+        assert_eq!(output.status.code(), Some(code), "{arguments:?}: {}", stderr_of(&output));
+        assert!(stderr_of(&output).contains(lesson), "{arguments:?}: {}", stderr_of(&output));
+    }
+    let help = verify(folder.path(), &["--help"]).await;
+    assert!(stdout_of(&help).contains("7  verify: documents differ"), "{}", stdout_of(&help));
+}

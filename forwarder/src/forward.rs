@@ -1,4 +1,5 @@
-//! The loop: while one batch is being published, the next one is read.
+//! The loop: while one batch is being published, the next one is read. Small batches follow each other at a
+//! [`Pace`], since each costs a publish to every partition it touches.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -7,6 +8,7 @@ use futures::future::try_join_all;
 use metrics::gauge;
 use shared::error::BackendError;
 use shared::log::PartitionLog;
+use shared::pace::Pace;
 use shared::partition::{Partition, PartitionMap};
 use shared::store::{ChangeFeed, FeedBatch, FeedEntry, FeedError, Store};
 use shared::telemetry::metric::FORWARDER_POSITION_SECONDS;
@@ -22,6 +24,9 @@ use crate::resume::{Start, check_ends, resume};
 
 /// The most writes read from the feed at once: two such batches are in memory, one being read, one being published.
 pub(crate) const FEED_BATCH_MAX: usize = 4_096;
+
+/// How small batches follow each other: a write is published at most 10 ms later, so that others come with it.
+const PACE: Pace = Pace::new(Duration::from_micros(100), Duration::from_millis(10), FEED_BATCH_MAX / 4);
 
 /// How often the checkpoint is noted while batches come without a pause. A crash repeats at most that much.
 pub(crate) const CHECKPOINT_EVERY: Duration = Duration::from_millis(250);
@@ -40,11 +45,14 @@ pub(crate) async fn forward<S: Store, L: PartitionLog>(
     let mut saved_at = Instant::now();
     let mut saved = progress.clone();
     let mut checked_at = Instant::now();
+    let mut pace = PACE;
     let mut read = FeedBatch { entries: Vec::new(), reached: progress.position.clone() };
     loop {
         // The batch that was read last is published while the next one is read; its progress counts afterwards.
-        let (published, next) =
-            tokio::join!(publish_batch(log, config.partitions, progress, read), next_batch(&mut feed, shutdown));
+        let (published, next) = tokio::join!(
+            publish_batch(log, config.partitions, progress, read),
+            next_batch(&mut feed, &mut pace, shutdown)
+        );
         progress = published?;
         let ending = next.is_none();
         if progress != saved && (ending || saved_at.elapsed() >= CHECKPOINT_EVERY) {
@@ -67,12 +75,22 @@ pub(crate) async fn forward<S: Store, L: PartitionLog>(
     }
 }
 
-async fn next_batch<F: ChangeFeed>(feed: &mut F, shutdown: &CancellationToken) -> Option<Result<FeedBatch, FeedError>> {
-    tokio::select! {
+async fn next_batch<F: ChangeFeed>(
+    feed: &mut F,
+    pace: &mut Pace,
+    shutdown: &CancellationToken,
+) -> Option<Result<FeedBatch, FeedError>> {
+    let paced = async {
+        pace.wait().await;
+        feed.next_batch(FEED_BATCH_MAX).await
+    };
+    let batch = tokio::select! {
         biased;
-        () = shutdown.cancelled() => None,
-        batch = feed.next_batch(FEED_BATCH_MAX) => Some(batch),
-    }
+        () = shutdown.cancelled() => return None,
+        batch = paced => batch,
+    };
+    pace.taken(batch.as_ref().map_or(0, |batch| batch.entries.len()));
+    Some(batch)
 }
 
 async fn publish_batch<L: PartitionLog>(

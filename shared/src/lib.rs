@@ -21,6 +21,7 @@ pub mod lease;
 pub mod log;
 pub mod money;
 pub mod owner;
+pub mod pace;
 pub mod partition;
 pub mod process;
 #[cfg(feature = "contract")]

@@ -1,4 +1,5 @@
-//! Following the log: while one batch is being projected, the next one is read.
+//! Following the log: while one batch is being projected, the next one is read. Small batches follow each other at a
+//! [`Pace`], since each costs a write to the index.
 
 use std::time::Duration;
 
@@ -9,6 +10,7 @@ use shared::coordinate::Offset;
 use shared::index::{BalanceIndex, Checkpoint, Phase};
 use shared::log::floor::{Floor, write_floor};
 use shared::log::{PartitionLog, PartitionReader, ReadError, Record};
+use shared::pace::Pace;
 use shared::telemetry::metric::{LAG_EVENTS, LAG_SECONDS, VISIBLE_SECONDS};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
@@ -19,6 +21,9 @@ use super::{Stopped, Worker, WorkerError, stopped_reading};
 
 /// The most records read at once: two such batches are in memory, one being read, one being projected.
 pub(super) const READ_BATCH_MAX: usize = 4_096;
+
+/// How small batches follow each other: an event is shown at most 100 ms later, so that others come with it.
+const PACE: Pace = Pace::new(Duration::from_millis(2), Duration::from_millis(100), 256);
 
 /// How often the forwarder is told what this worker needs no more.
 const FLOOR_EVERY: Duration = Duration::from_secs(5);
@@ -44,12 +49,13 @@ impl<B: Backends> Worker<B> {
             offset = %checkpoint.offset, "worker follows the log");
         let mut cache = Cache::new();
         let mut report = Report::new();
+        let mut pace = PACE;
         let mut batch = Vec::new();
         loop {
             report.newest = batch.last().map(|record: &Record| record.recorded.time).or(report.newest);
             let (projected, read) = tokio::join!(
                 self.project_batch(&mut cache, batch, checkpoint.clone()),
-                next_batch(&mut reader, shutdown)
+                next_batch(&mut reader, &mut pace, shutdown)
             );
             checkpoint = projected?;
             self.report(&mut report, &checkpoint).await;
@@ -139,11 +145,18 @@ impl Report {
 
 async fn next_batch<R: PartitionReader>(
     reader: &mut R,
+    pace: &mut Pace,
     shutdown: &CancellationToken,
 ) -> Option<Result<Vec<Record>, ReadError>> {
-    tokio::select! {
+    let paced = async {
+        pace.wait().await;
+        reader.next_batch(READ_BATCH_MAX).await
+    };
+    let batch = tokio::select! {
         biased;
-        () = shutdown.cancelled() => None,
-        batch = reader.next_batch(READ_BATCH_MAX) => Some(batch),
-    }
+        () = shutdown.cancelled() => return None,
+        batch = paced => batch,
+    };
+    pace.taken(batch.as_ref().map_or(0, Vec::len));
+    Some(batch)
 }

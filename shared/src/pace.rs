@@ -1,0 +1,93 @@
+//! Room between small batches, so that what comes fast comes together.
+//!
+//! Each batch costs a round trip or a transaction, however small it is. A reader that takes whatever is there at once
+//! pays that for every few records, just when the machine has most to do. A [`Pace`] lets it wait a little after a small
+//! batch: the longer, the more there was in it. So a lone record never waits, nor the one after it longer than its
+//! allowance; a stream of records gathers into batches; and a backlog, whose batches are large anyway, is not held up.
+
+use std::time::Duration;
+
+use tokio::time::{Instant, sleep_until};
+
+/// When the next batch is to be taken.
+#[derive(Debug)]
+pub struct Pace {
+    /// How long is waited for each record of the last batch.
+    pub for_each: Duration,
+    /// How long is waited at most, and so how much later a record is seen because of it.
+    pub longest: Duration,
+    /// A batch of so many records is large enough; nothing is waited after it.
+    pub enough: usize,
+    next: Option<Instant>,
+}
+
+impl Pace {
+    /// A pace whose first batch is taken at once.
+    #[must_use]
+    pub const fn new(for_each: Duration, longest: Duration, enough: usize) -> Self {
+        Self { for_each, longest, enough, next: None }
+    }
+
+    /// Waits until the next batch is to be taken. A call that is dropped has waited for nothing.
+    pub async fn wait(&self) {
+        if let Some(next) = self.next {
+            sleep_until(next).await;
+        }
+    }
+
+    /// A batch of so many records was taken just now.
+    pub fn taken(&mut self, records: usize) {
+        let records = u32::try_from(records).unwrap_or(u32::MAX);
+        let is_small = (1..self.enough).contains(&(records as usize));
+        self.next = is_small.then(|| Instant::now() + self.for_each.saturating_mul(records).min(self.longest));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn pace() -> Pace {
+        Pace::new(Duration::from_millis(1), Duration::from_millis(20), 64)
+    }
+
+    async fn waited(pace: &Pace) -> Duration {
+        let began = Instant::now();
+        pace.wait().await;
+        began.elapsed()
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn more_records_wait_longer_up_to_a_bound_and_a_backlog_not_at_all() {
+        let mut pace = pace();
+        assert_eq!(waited(&pace).await, Duration::ZERO, "the first batch");
+        for (records, millis) in [(0, 0), (1, 1), (7, 7), (30, 20), (63, 20), (64, 0), (usize::MAX, 0)] {
+            pace.taken(records);
+            assert_eq!(waited(&pace).await, Duration::from_millis(millis), "after {records} records");
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn who_comes_later_than_the_pace_waits_no_more() {
+        let mut pace = pace();
+        pace.taken(10);
+        tokio::time::advance(Duration::from_millis(11)).await;
+        assert_eq!(waited(&pace).await, Duration::ZERO);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_stream_of_records_gathers_into_batches() {
+        let mut pace = pace();
+        let began = Instant::now();
+        // A thousand records a second, taken for a second.
+        let (mut taken, mut batches) = (0, 0);
+        while began.elapsed() < Duration::from_secs(1) {
+            pace.wait().await;
+            tokio::time::advance(Duration::from_millis(1)).await;
+            let arrived = usize::try_from(began.elapsed().as_millis()).unwrap();
+            pace.taken(arrived - taken);
+            (taken, batches) = (arrived, batches + 1);
+        }
+        assert!(batches < 60, "{batches} batches for {taken} records");
+    }
+}

@@ -22,6 +22,7 @@ mod folder;
 mod log_check;
 mod open;
 mod reader;
+mod tail;
 mod turn;
 mod writer;
 
@@ -33,6 +34,7 @@ use tokio::sync::watch;
 use crate::error::BackendError;
 pub use folder::{DataFolder, OpenError};
 use reader::Readers;
+pub use tail::Tail;
 use writer::Writer;
 
 /// What a commit is good for when the machine loses power.
@@ -97,7 +99,21 @@ impl Database {
         operation: &'static str,
         run: impl FnMut(&Connection) -> rusqlite::Result<T> + Send + 'static,
     ) -> Result<T, BackendError> {
-        self.writer.write(operation, run).await
+        self.writer.write(operation, run, |_| {}).await
+    }
+
+    /// The same, and when the transaction is committed, `committed` is called with the outcome: one write after the
+    /// other in the order in which they were run, also if nobody waits for the answer any more. It must be short.
+    ///
+    /// # Errors
+    /// As for [`Database::write`].
+    pub async fn write_and_tell<T: Send + 'static>(
+        &self,
+        operation: &'static str,
+        run: impl FnMut(&Connection) -> rusqlite::Result<T> + Send + 'static,
+        committed: impl FnOnce(&T) + Send + 'static,
+    ) -> Result<T, BackendError> {
+        self.writer.write(operation, run, committed).await
     }
 
     /// Runs a read on a connection of its own (law Q5).

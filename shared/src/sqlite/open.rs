@@ -5,6 +5,7 @@ use std::io::{self, ErrorKind};
 use std::path::Path;
 use std::time::Duration;
 
+use rusqlite::config::DbConfig;
 use rusqlite::{Connection, OpenFlags};
 
 use super::check::{beside, check};
@@ -62,6 +63,8 @@ fn flags(access: OpenFlags) -> OpenFlags {
 fn set_up(connection: &Connection, cache_kib: i32) -> rusqlite::Result<()> {
     connection.busy_timeout(BUSY_TIMEOUT)?;
     connection.set_prepared_statement_cache_capacity(STATEMENTS_CACHED);
+    // Otherwise statements are planned again for each value they are given, since a better plan might be found for it.
+    connection.set_db_config(DbConfig::SQLITE_DBCONFIG_ENABLE_QPSG, true)?;
     connection.pragma_update(None, "mmap_size", MAPPED_BYTES)?;
     // SQLite takes a positive number for pages and a negative one for KiB.
     connection.pragma_update(None, "cache_size", -cache_kib)?;

@@ -57,9 +57,9 @@ impl Pool {
             None => open_reader(&self.file)?,
         };
         // One state for all statements of the read. A connection whose read fails or panics is not kept.
-        connection.execute_batch("BEGIN")?;
+        connection.prepare_cached("BEGIN")?.execute([])?;
         let read = run(&connection)?;
-        connection.execute_batch("COMMIT")?;
+        connection.prepare_cached("COMMIT")?.execute([])?;
         self.idle.lock().unwrap_or_else(PoisonError::into_inner).push(connection);
         Ok(read)
     }

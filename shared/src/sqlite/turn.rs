@@ -48,16 +48,16 @@ pub(super) fn take_turn(connection: &Connection, writes: &mut [Box<dyn Waiting>]
 
 /// An error means that the transaction was never told to commit.
 fn try_turn(connection: &Connection, writes: &mut [Box<dyn Waiting>]) -> rusqlite::Result<Ending> {
-    connection.execute_batch("BEGIN IMMEDIATE")?;
+    execute(connection, "BEGIN IMMEDIATE")?;
     if !writes.iter_mut().all(|write| write.run(connection)) {
         roll_back(connection);
-        connection.execute_batch("BEGIN IMMEDIATE")?;
+        execute(connection, "BEGIN IMMEDIATE")?;
         run_apart(connection, writes)?;
     }
     if connection.is_autocommit() {
         return Ok(Ending::NotDone("SQLite rolled the transaction back".to_owned()));
     }
-    match connection.execute_batch("COMMIT") {
+    match execute(connection, "COMMIT") {
         Ok(()) => Ok(Ending::Committed),
         Err(error) => {
             // Pages of it may have reached the disk before it failed, so undoing it here proves nothing.
@@ -66,6 +66,11 @@ fn try_turn(connection: &Connection, writes: &mut [Box<dyn Waiting>]) -> rusqlit
             Ok(Ending::Unknown(error.to_string()))
         }
     }
+}
+
+/// Runs a statement that stays prepared.
+fn execute(connection: &Connection, statement: &str) -> rusqlite::Result<()> {
+    connection.prepare_cached(statement)?.execute([]).map(|_| ())
 }
 
 fn run_apart(connection: &Connection, writes: &mut [Box<dyn Waiting>]) -> rusqlite::Result<()> {
@@ -89,23 +94,30 @@ fn roll_back(connection: &Connection) {
 }
 
 /// A write of a certain kind with the way back to its caller.
-pub(super) struct Pending<T, F> {
+pub(super) struct Pending<T, F, C> {
     operation: &'static str,
     run: F,
+    committed: C,
     outcome: Result<T, BackendError>,
     answer: oneshot::Sender<Result<T, BackendError>>,
 }
 
-impl<T, F> Pending<T, F> {
-    pub(super) fn new(operation: &'static str, run: F, answer: oneshot::Sender<Result<T, BackendError>>) -> Self {
-        Self { operation, run, outcome: Err(BackendError::not_done(operation, "it was not run")), answer }
+impl<T, F, C> Pending<T, F, C> {
+    pub(super) fn new(
+        operation: &'static str,
+        run: F,
+        committed: C,
+        answer: oneshot::Sender<Result<T, BackendError>>,
+    ) -> Self {
+        Self { operation, run, committed, outcome: Err(BackendError::not_done(operation, "it was not run")), answer }
     }
 }
 
-impl<T, F> Waiting for Pending<T, F>
+impl<T, F, C> Waiting for Pending<T, F, C>
 where
     T: Send,
     F: FnMut(&Connection) -> rusqlite::Result<T> + Send,
+    C: FnOnce(&T) + Send,
 {
     fn run(&mut self, connection: &Connection) -> bool {
         // A panic is a failure of this write alone: its traces in the file are undone like those of an error.
@@ -122,7 +134,7 @@ where
 
     fn answer(self: Box<Self>, ending: &Ending) {
         let answer = match ending {
-            Ending::Committed => self.outcome,
+            Ending::Committed => self.outcome.inspect(self.committed),
             Ending::NotDone(reason) => Err(BackendError::not_done(self.operation, reason.clone())),
             Ending::Unknown(reason) => Err(BackendError::unknown(self.operation, reason.clone())),
         };

@@ -36,10 +36,11 @@ impl Writer {
         &self,
         operation: &'static str,
         run: impl FnMut(&Connection) -> rusqlite::Result<T> + Send + 'static,
+        committed: impl FnOnce(&T) + Send + 'static,
     ) -> Result<T, BackendError> {
         let (answer, answered) = oneshot::channel();
         let queue = self.queue.as_ref().expect("the queue is only taken away by drop");
-        if queue.send(Box::new(Pending::new(operation, run, answer))).await.is_err() {
+        if queue.send(Box::new(Pending::new(operation, run, committed, answer))).await.is_err() {
             return Err(BackendError::broken(operation, "the writer thread has ended"));
         }
         answered.await.unwrap_or_else(|_| Err(BackendError::unknown(operation, "the writer thread ended meanwhile")))
@@ -63,11 +64,11 @@ fn write_all(connection: &Connection, mut queue: mpsc::Receiver<Box<dyn Waiting>
     let mut turn = Vec::with_capacity(WRITES_PER_TRANSACTION_MAX);
     while queue.blocking_recv_many(&mut turn, WRITES_PER_TRANSACTION_MAX) > 0 {
         let ending = take_turn(connection, &mut turn);
-        if ending.is_committed() {
-            news.send_modify(|commits| *commits += 1);
-        }
         for write in turn.drain(..) {
             write.answer(&ending);
+        }
+        if ending.is_committed() {
+            news.send_modify(|commits| *commits += 1);
         }
     }
 }

@@ -161,6 +161,14 @@ fn recorded(row: &Row<'_>) -> rusqlite::Result<Recorded> {
     })
 }
 
+/// What was forgotten.
+pub(super) struct Trimmed {
+    /// How many records.
+    pub(super) records: u64,
+    /// The last of all that were ever forgotten.
+    pub(super) through: Offset,
+}
+
 /// Forgets at most `limit` records from the front, up to the first that is too young to forget: what a partition holds
 /// has no hole, also if the clock that dated it was set back.
 pub(super) fn trim(
@@ -169,11 +177,11 @@ pub(super) fn trim(
     through: Offset,
     before: Timestamp,
     limit: u64,
-) -> rusqlite::Result<u64> {
+) -> rusqlite::Result<Trimmed> {
     let current = extent(connection, partition)?;
     let reach = Offset::new(current.trimmed.get() + limit).min(through).min(current.last);
     if reach <= current.trimmed {
-        return Ok(0);
+        return Ok(Trimmed { records: 0, through: current.trimmed });
     }
     let (from, to) = (place(partition, current.trimmed), place(partition, reach));
     let too_young: Option<u64> = connection
@@ -184,10 +192,11 @@ pub(super) fn trim(
         .optional()?;
     let end = too_young.map_or(to, |young| young - 1);
     connection.prepare_cached("DELETE FROM records WHERE place > ?1 AND place <= ?2")?.execute(params![from, end])?;
+    let through = Offset::new(current.trimmed.get() + (end - from));
     connection
         .prepare_cached("UPDATE partitions SET trimmed = ?2 WHERE number = ?1")?
-        .execute(params![partition.get(), current.trimmed.get() + (end - from)])?;
-    Ok(end - from)
+        .execute(params![partition.get(), through.get()])?;
+    Ok(Trimmed { records: end - from, through })
 }
 
 pub(super) fn renew(
@@ -243,7 +252,7 @@ mod tests {
         assert!(matches!(publish_at(&connection, &life, 8, 0, 10), Published::Behind(_)));
         assert!(matches!(publish_at(&connection, &life, 3, 0, 10), Published::Full));
         assert_eq!(extent(&connection, ONE).unwrap().last, Offset::new(8));
-        assert_eq!(trim(&connection, ONE, Offset::new(1), Timestamp::from_micros(1), NO_END).unwrap(), 1);
+        assert_eq!(trim(&connection, ONE, Offset::new(1), Timestamp::from_micros(1), NO_END).unwrap().records, 1);
         assert!(matches!(publish_at(&connection, &life, 3, 0, 10), Published::Behind(last) if last == Offset::new(11)));
     }
 
@@ -254,7 +263,11 @@ mod tests {
             publish_at(&connection, &life, 2, micros, NO_END);
         }
         let forgotten = trim(&connection, ONE, Offset::new(8), Timestamp::from_micros(25), NO_END).unwrap();
-        assert_eq!(forgotten, 2, "what lies behind the first young record stays");
+        assert_eq!(
+            (forgotten.records, forgotten.through),
+            (2, Offset::new(2)),
+            "what lies behind the first young record stays"
+        );
         let rest = read(&connection, ONE, &life, Offset::new(2), 100).unwrap().unwrap();
         assert_eq!(rest.len(), 6);
         assert!(read(&connection, ONE, &life, Offset::new(1), 100).unwrap().is_err());

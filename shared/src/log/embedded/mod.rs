@@ -12,6 +12,7 @@
 //! records that belong to it (law L4).
 
 mod file;
+mod newest;
 mod reader;
 
 use std::sync::Arc;
@@ -20,7 +21,7 @@ use std::time::Duration;
 use tokio::sync::watch;
 use tracing::info;
 
-use super::{Extent, Incarnation, PartitionLog, PublishError, ReadError};
+use super::{Extent, Incarnation, PartitionLog, PublishError, ReadError, Record};
 use crate::clock::{Clock, Timestamp};
 use crate::coordinate::Offset;
 use crate::error::BackendError;
@@ -29,7 +30,8 @@ use crate::id::Ids;
 use crate::partition::{Partition, PartitionMap};
 use crate::sqlite::{DataFolder, Database, Durability, FileSpec, OpenError};
 use crate::store::FeedEntry;
-use file::Published;
+use file::{Published, Trimmed};
+use newest::Newest;
 pub use reader::EmbeddedReader;
 
 const LOG: FileSpec = FileSpec {
@@ -85,6 +87,7 @@ pub struct EmbeddedLog {
     clock: Clock,
     ids: Ids,
     news: News,
+    newest: Newest,
 }
 
 impl EmbeddedLog {
@@ -113,7 +116,7 @@ impl EmbeddedLog {
                 return Err(LogOpenError::Partitions { file, stored, asked });
             }
         }
-        Ok(Self { database, partitions, clock, ids, news: News::of(partitions) })
+        Ok(Self { database, partitions, clock, ids, news: News::of(partitions), newest: Newest::of(partitions) })
     }
 
     fn place_of(&self, operation: &'static str, partition: Partition) -> Result<usize, BackendError> {
@@ -123,6 +126,16 @@ impl EmbeddedLog {
             Err(BackendError::broken(operation, format!("the log has no partition {partition}")))
         }
     }
+}
+
+/// A batch as records behind an offset.
+fn numbered(after: Offset, batch: &[Recorded]) -> Vec<Record> {
+    let mut offset = after;
+    let record = |recorded: &Recorded| {
+        offset = offset.next();
+        Record { offset, recorded: recorded.clone() }
+    };
+    batch.iter().map(record).collect()
 }
 
 fn lives(ids: &Ids, partitions: PartitionMap) -> Vec<(Partition, Incarnation)> {
@@ -153,11 +166,17 @@ impl PartitionLog for EmbeddedLog {
         // Told when this call ends, however it ends: also a publish that nobody waits for any more may have happened.
         let _told = Told { news: &self.news, place };
         // The events are shared, not copied.
-        let batch: Vec<Recorded> = batch.iter().map(|entry| entry.recorded.clone()).collect();
-        let (incarnation, now) = (incarnation.clone(), self.clock.now());
+        let batch: Arc<[Recorded]> = batch.iter().map(|entry| entry.recorded.clone()).collect();
+        let (life, now) = (incarnation.clone(), self.clock.now());
+        let (published, newest, incarnation) = (Arc::clone(&batch), self.newest.clone(), incarnation.clone());
         let publish =
-            move |connection: &_| file::publish(connection, partition, &incarnation, after, &batch, now, RECORDS_MAX);
-        match self.database.write("publish", publish).await? {
+            move |connection: &_| file::publish(connection, partition, &life, after, &batch, now, RECORDS_MAX);
+        let committed = move |fate: &Published| {
+            if matches!(fate, Published::Behind(_)) {
+                newest.push(place, &incarnation, numbered(after, &published));
+            }
+        };
+        match self.database.write_and_tell("publish", publish, committed).await? {
             Published::Behind(last) => Ok(last),
             Published::Conflict(extent) => Err(PublishError::Conflict(extent)),
             Published::Full => Err(PublishError::Full { after: FULL_WAIT }),
@@ -172,15 +191,18 @@ impl PartitionLog for EmbeddedLog {
     ) -> Result<EmbeddedReader, ReadError> {
         let place = self.place_of("reader", partition)?;
         let news = self.news.0[place].subscribe();
-        EmbeddedReader::open(self.database.clone(), news, partition, incarnation.clone(), after).await
+        let newest = (self.newest.clone(), place);
+        EmbeddedReader::open(self.database.clone(), news, newest, partition, incarnation.clone(), after).await
     }
 
     async fn trim(&self, partition: Partition, through: Offset, before: Timestamp) -> Result<u64, BackendError> {
-        self.place_of("trim", partition)?;
+        let place = self.place_of("trim", partition)?;
         let mut forgotten = 0;
         loop {
             let trim = move |connection: &_| file::trim(connection, partition, through, before, TRIMMED_AT_ONCE);
-            let now = self.database.write("trim", trim).await?;
+            let newest = self.newest.clone();
+            let committed = move |trimmed: &Trimmed| newest.trimmed(place, trimmed.through);
+            let now = self.database.write_and_tell("trim", trim, committed).await?.records;
             forgotten += now;
             if now < TRIMMED_AT_ONCE {
                 return Ok(forgotten);
@@ -192,7 +214,9 @@ impl PartitionLog for EmbeddedLog {
         let place = self.place_of("renew", partition)?;
         let _told = Told { news: &self.news, place };
         let (expected, next) = (incarnation.clone(), life(&self.ids));
-        self.database.write("renew", move |connection| file::renew(connection, partition, &expected, &next)).await
+        let renew = move |connection: &_| file::renew(connection, partition, &expected, &next);
+        let newest = self.newest.clone();
+        self.database.write_and_tell("renew", renew, move |_| newest.renewed(place)).await
     }
 }
 

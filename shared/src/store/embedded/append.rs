@@ -3,10 +3,11 @@ use std::collections::BTreeSet;
 use rusqlite::{CachedStatement, Connection, OptionalExtension, params};
 
 use super::read::{self, HEAD, stored_commit};
-use crate::coordinate::Version;
+use crate::coordinate::{Position, Version};
+use crate::event::Recorded;
 use crate::id::AccountId;
 use crate::partition::Slot;
-use crate::store::{AppendError, Appended, Commit, StoredCommit};
+use crate::store::{AppendError, Appended, Commit, FeedEntry, StoredCommit};
 
 /// A stream that is not where the writer believes it to be.
 pub(super) struct Conflict {
@@ -20,11 +21,40 @@ impl From<Conflict> for AppendError {
     }
 }
 
+/// What became of a batch.
+pub(super) struct Batch {
+    /// One for each commit.
+    pub(super) fates: Vec<Result<Appended, Conflict>>,
+    /// The position before the first write of the batch.
+    before: u64,
+}
+
 /// Takes the commits one after the other; each sees what those before it did. An error leaves it to the transaction to
 /// undo all of them.
-pub(super) fn append(connection: &Connection, commits: &[Commit]) -> rusqlite::Result<Vec<Result<Appended, Conflict>>> {
+pub(super) fn append(connection: &Connection, commits: &[Commit]) -> rusqlite::Result<Batch> {
     let mut appender = Appender::new(connection)?;
-    commits.iter().map(|commit| appender.take(commit)).collect()
+    let before = appender.last_position;
+    let fates = commits.iter().map(|commit| appender.take(commit)).collect::<rusqlite::Result<_>>()?;
+    Ok(Batch { fates, before })
+}
+
+impl Batch {
+    /// The position of the first write, and all writes as the feed yields them.
+    pub(super) fn fed(&self, commits: &[Commit]) -> (u64, Vec<FeedEntry>) {
+        let taken = commits.iter().zip(&self.fates).filter(|(_, fate)| matches!(fate, Ok(Appended::New)));
+        let writes = taken.flat_map(|(commit, _)| commit.writes.iter().map(move |write| (commit.time, write)));
+        let first = self.before + 1;
+        let entries = (first..).zip(writes).map(|(position, (time, write))| FeedEntry {
+            position: Position::Number(position),
+            recorded: Recorded {
+                stream: write.stream,
+                first_version: write.expected.next(),
+                time,
+                events: write.events.clone(),
+            },
+        });
+        (first, entries.collect())
+    }
 }
 
 struct Appender<'c> {

@@ -1,9 +1,10 @@
+use std::sync::PoisonError;
 use std::time::Duration;
 
 use tokio::sync::watch;
 use tokio::time::timeout;
 
-use super::read;
+use super::{Newest, read};
 use crate::coordinate::Position;
 use crate::error::BackendError;
 use crate::sqlite::Database;
@@ -12,15 +13,16 @@ use crate::store::{ChangeFeed, FeedBatch, FeedEntry, FeedError};
 /// How long a feed without news waits before it says that it is alive.
 const IDLE_MAX: Duration = Duration::from_secs(1);
 
-/// Reads on when the writer thread has committed; between commits it costs nothing.
+/// Reads on when the writer thread has committed; between commits it costs nothing. What is new is mostly in memory.
 pub struct EmbeddedFeed {
     database: Database,
+    newest: Newest,
     commits: watch::Receiver<u64>,
     reached: Position,
 }
 
 impl EmbeddedFeed {
-    pub(super) async fn open(database: Database, after: Position) -> Result<Self, FeedError> {
+    pub(super) async fn open(database: Database, newest: Newest, after: Position) -> Result<Self, FeedError> {
         // A position behind the last write comes from another store, or from before an old copy was put back.
         let known = match number(&after) {
             Some(number) => number <= database.read("feed", read::last_position).await?,
@@ -29,7 +31,15 @@ impl EmbeddedFeed {
         if !known {
             return Err(FeedError::Lost(after));
         }
-        Ok(Self { commits: database.commits(), database, reached: after })
+        Ok(Self { commits: database.commits(), database, newest, reached: after })
+    }
+
+    async fn read(&self, after: u64, limit: usize) -> Result<Vec<FeedEntry>, BackendError> {
+        let newest = self.newest.lock().unwrap_or_else(PoisonError::into_inner).after(after, limit);
+        match newest {
+            Some(entries) => Ok(entries),
+            None => self.database.read("next_batch", move |connection| read::fed(connection, after, limit)).await,
+        }
     }
 }
 
@@ -39,11 +49,7 @@ impl ChangeFeed for EmbeddedFeed {
         loop {
             // Marked as seen before the read, so that a commit during the read wakes the wait below.
             self.commits.mark_unchanged();
-            let rows = self.database.read("next_batch", move |connection| read::fed(connection, after, limit)).await?;
-            let entries: Vec<FeedEntry> = rows
-                .into_iter()
-                .map(|(position, recorded)| FeedEntry { position: Position::Number(position), recorded })
-                .collect();
+            let entries = self.read(after, limit).await?;
             if let Some(last) = entries.last() {
                 self.reached = last.position.clone();
                 return Ok(FeedBatch { entries, reached: self.reached.clone() });

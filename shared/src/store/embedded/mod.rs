@@ -17,21 +17,22 @@ mod read;
 mod register;
 mod snapshot;
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use bytes::Bytes;
 use rusqlite::Row;
 
 pub use feed::EmbeddedFeed;
 
-use super::{AppendError, Appended, Commit, EventStore, FeedError, IdempotencyKey, ScanPage, StoredCommit};
+use self::append::Batch;
+use super::{AppendError, Appended, Commit, EventStore, FeedEntry, FeedError, IdempotencyKey, ScanPage, StoredCommit};
 use crate::clock::Timestamp;
 use crate::coordinate::{Position, Version};
 use crate::error::BackendError;
 use crate::event::{EncodedEvents, Recorded, StreamAfter};
 use crate::id::{AccountId, CommitId};
 use crate::partition::SlotRange;
-use crate::sqlite::{DataFolder, Database, Durability, FileSpec, OpenError};
+use crate::sqlite::{DataFolder, Database, Durability, FileSpec, OpenError, Tail};
 
 const STORE: FileSpec = FileSpec {
     file_name: "store.db",
@@ -41,10 +42,17 @@ const STORE: FileSpec = FileSpec {
     durability: Durability::Full,
 };
 
+/// How many of the newest writes are kept in memory for feeds that follow them: some megabytes.
+const NEWEST_KEPT: usize = 8_192;
+
+/// The newest writes by position.
+type Newest = Arc<Mutex<Tail<FeedEntry>>>;
+
 /// The store of an embedded bank. Clones share it; the last one that is dropped closes the file, and waits for that.
 #[derive(Clone, Debug)]
 pub struct EmbeddedStore {
     database: Database,
+    newest: Newest,
 }
 
 impl EmbeddedStore {
@@ -53,7 +61,7 @@ impl EmbeddedStore {
     /// # Errors
     /// [`OpenError`] for a file that is damaged, foreign or from a newer release; it was left as it is.
     pub fn open(folder: &DataFolder) -> Result<Self, OpenError> {
-        Ok(Self { database: Database::open(folder, STORE)? })
+        Ok(Self { database: Database::open(folder, STORE)?, newest: Arc::new(Mutex::new(Tail::new(NEWEST_KEPT))) })
     }
 }
 
@@ -62,8 +70,15 @@ impl EventStore for EmbeddedStore {
 
     async fn append(&self, commits: Vec<Commit>) -> Vec<Result<Appended, AppendError>> {
         let asked = commits.len();
-        match self.database.write("append", move |connection| append::append(connection, &commits)).await {
-            Ok(fates) => fates.into_iter().map(|fate| fate.map_err(AppendError::from)).collect(),
+        let (commits, newest) = (Arc::new(commits), Arc::clone(&self.newest));
+        let fed = Arc::clone(&commits);
+        let append = move |connection: &_| append::append(connection, &commits);
+        let committed = move |batch: &Batch| {
+            let (first, entries) = batch.fed(&fed);
+            newest.lock().unwrap_or_else(PoisonError::into_inner).push(first, entries);
+        };
+        match self.database.write_and_tell("append", append, committed).await {
+            Ok(Batch { fates, .. }) => fates.into_iter().map(|fate| fate.map_err(AppendError::from)).collect(),
             Err(failure) => one_each(&failure, asked),
         }
     }
@@ -106,7 +121,7 @@ impl EventStore for EmbeddedStore {
     }
 
     async fn feed(&self, after: Position) -> Result<EmbeddedFeed, FeedError> {
-        EmbeddedFeed::open(self.database.clone(), after).await
+        EmbeddedFeed::open(self.database.clone(), Arc::clone(&self.newest), after).await
     }
 }
 

@@ -3,11 +3,11 @@ use rusqlite::{Connection, Error, OptionalExtension, Row, params};
 
 use super::{blob, recorded};
 use crate::clock::Timestamp;
-use crate::coordinate::Version;
+use crate::coordinate::{Position, Version};
 use crate::event::{Recorded, StreamAfter};
 use crate::id::{AccountId, CommitId};
 use crate::partition::{Slot, SlotRange};
-use crate::store::{IdempotencyKey, KeyedRequest, ScanPage, StoredCommit};
+use crate::store::{FeedEntry, IdempotencyKey, KeyedRequest, ScanPage, StoredCommit};
 
 pub(super) const COMMIT_BY_ID: &str = "SELECT id, time, key, request, receipt FROM commits WHERE id = ?1";
 pub(super) const COMMIT_BY_KEY: &str = "SELECT id, time, key, request, receipt FROM commits WHERE key = ?1";
@@ -127,10 +127,11 @@ fn behind(slots: SlotRange, stream: Option<AccountId>) -> (u16, Vec<u8>) {
 }
 
 /// Writes with positions after `after`, in the order of their positions.
-pub(super) fn fed(connection: &Connection, after: u64, limit: usize) -> rusqlite::Result<Vec<(u64, Recorded)>> {
+pub(super) fn fed(connection: &Connection, after: u64, limit: usize) -> rusqlite::Result<Vec<FeedEntry>> {
     let mut read_on = connection.prepare_cached(
         "SELECT stream, first_version, count, time, events, position FROM writes
          WHERE position > ?1 ORDER BY position LIMIT ?2",
     )?;
-    read_on.query_map(params![after, limit], |row| Ok((row.get(5)?, recorded(row)?)))?.collect()
+    let entry = |row: &Row<'_>| Ok(FeedEntry { position: Position::Number(row.get(5)?), recorded: recorded(row)? });
+    read_on.query_map(params![after, limit], entry)?.collect()
 }

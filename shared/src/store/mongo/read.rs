@@ -1,12 +1,12 @@
 use std::collections::BTreeMap;
 
 use futures::{StreamExt, TryStreamExt, stream};
-use mongodb::bson::{Binary, Document, doc};
-use serde::de::DeserializeOwned;
+use mongodb::bson::{Binary, Document, RawDocument, doc};
+use mongodb::raw_batch_cursor::RawBatch;
 
 use super::MongoStore;
-use super::failure::read;
-use super::schema::{CommitDocument, Damaged, EVENTS, EventDocument, EventHead, place, slot_start, uuid};
+use super::failure::{read, without_effect};
+use super::schema::{CommitDocument, Damaged, EVENTS, head, head_fields, place, recorded, slot_start, uuid};
 use crate::coordinate::Version;
 use crate::error::BackendError;
 use crate::event::{Recorded, StreamAfter};
@@ -32,13 +32,11 @@ impl MongoStore {
     pub(super) async fn read_heads(&self, streams: &[AccountId]) -> Result<BTreeMap<AccountId, Version>, BackendError> {
         let seek = |stream: &AccountId| {
             let mut stages = within(place(stream, Version::EMPTY), place(stream, Version::MAX), -1, 1);
-            stages.push(doc! { "$project": EventHead::projection() });
+            stages.push(doc! { "$project": head_fields() });
             stages
         };
-        let found: Vec<EventHead> = self.unite("read_heads", streams, seek).await?;
         let mut heads = BTreeMap::new();
-        for head in found {
-            let (stream, last) = head.reached().map_err(|damaged| broken("read_heads", damaged))?;
+        for (stream, last) in self.unite("read_heads", streams, seek, head).await? {
             self.ends.insert(stream, last);
             heads.insert(stream, last);
         }
@@ -63,9 +61,8 @@ impl MongoStore {
         let read_on = |asked: &StreamAfter| {
             within(place(&asked.stream, asked.after), place(&asked.stream, Version::MAX), 1, limit)
         };
-        let documents: Vec<EventDocument> = self.unite("read_streams", &asked, read_on).await?;
         let mut found: BTreeMap<AccountId, Vec<Recorded>> = BTreeMap::new();
-        for recorded in recorded_all("read_streams", documents)? {
+        for recorded in self.unite("read_streams", &asked, read_on, recorded).await? {
             found.entry(recorded.stream).or_default().push(recorded);
         }
         for (stream, records) in &found {
@@ -131,13 +128,13 @@ impl MongoStore {
         let page = async {
             let filter = doc! { "_id": { "$gt": begin, "$lt": slot_start(slots.end) } };
             let size = u32::try_from(asked).unwrap_or(u32::MAX);
-            let cursor = self.events.find(filter).sort(doc! { "_id": 1 }).limit(size.into()).batch_size(size).await?;
-            cursor.try_collect().await
+            let find = self.events.find(filter).sort(doc! { "_id": 1 }).limit(size.into()).batch_size(size);
+            find.batch().await?.try_collect::<Vec<RawBatch>>().await
         };
-        let documents: Vec<EventDocument> = read("scan", Box::pin(page)).await?;
-        let is_last = documents.len() < asked;
-        let (mut records, mut events) = (Vec::with_capacity(documents.len()), 0);
-        for recorded in recorded_all("scan", documents)? {
+        let found = decoded("scan", &read("scan", Box::pin(page)).await?, recorded)?;
+        let is_last = found.len() < asked;
+        let (mut records, mut events) = (Vec::with_capacity(found.len()), 0);
+        for recorded in found {
             if events >= limit {
                 let next = records.last().map(reached);
                 return Ok(ScanPage { records, next });
@@ -176,26 +173,26 @@ impl MongoStore {
         limit: usize,
         heads: &mut Vec<(AccountId, Version)>,
     ) -> Result<Option<AccountId>, BackendError> {
-        let events = self.events.clone_with_type::<EventHead>();
-        let find = events.find(doc! { "_id": { "$gt": begin, "$lt": end } }).projection(EventHead::projection());
+        let find = self.events.find(doc! { "_id": { "$gt": begin, "$lt": end } }).projection(head_fields());
         let find = find.sort(doc! { "_id": 1 }).batch_size(LEAP_AFTER);
-        let mut cursor = read("heads", Box::pin(async { find.await })).await?;
+        let mut cursor = read("heads", Box::pin(find.batch())).await?;
         let mut writes_of_stream = 0;
-        while let Some(head) = read("heads", cursor.try_next()).await? {
-            let (stream, last) = head.reached().map_err(|damaged| broken("heads", damaged))?;
-            let is_full = heads.len() == limit;
-            match heads.last_mut() {
-                Some((current, head)) if *current == stream => {
-                    *head = last;
-                    writes_of_stream += 1;
-                    if writes_of_stream >= LEAP_AFTER {
-                        return Ok(Some(stream));
+        while let Some(batch) = read("heads", cursor.try_next()).await? {
+            for (stream, last) in decoded("heads", [&batch], head)? {
+                let is_full = heads.len() == limit;
+                match heads.last_mut() {
+                    Some((current, head)) if *current == stream => {
+                        *head = last;
+                        writes_of_stream += 1;
+                        if writes_of_stream >= LEAP_AFTER {
+                            return Ok(Some(stream));
+                        }
                     }
-                }
-                Some(_) | None if is_full => return Ok(None),
-                Some(_) | None => {
-                    heads.push((stream, last));
-                    writes_of_stream = 1;
+                    Some(_) | None if is_full => return Ok(None),
+                    Some(_) | None => {
+                        heads.push((stream, last));
+                        writes_of_stream = 1;
+                    }
                 }
             }
         }
@@ -204,20 +201,39 @@ impl MongoStore {
 
     /// Asks for each item by a look-up of its own, many of them in one round trip. One filter with many ranges would
     /// not do: a clustered collection is then read from the first range to the last.
-    async fn unite<Q: Sync, T: DeserializeOwned + Send + Sync + Unpin>(
+    async fn unite<Q: Sync, T>(
         &self,
         operation: &'static str,
         items: &[Q],
         stages: impl Fn(&Q) -> Vec<Document>,
+        decode: impl Fn(&RawDocument) -> Result<T, Damaged>,
     ) -> Result<Vec<T>, BackendError> {
         let pipelines: Vec<Vec<Document>> = items.chunks(STREAMS_A_QUERY).map(|chunk| union(chunk, &stages)).collect();
         let ask = |pipeline: Vec<Document>| async move {
-            let found = async { self.events.aggregate(pipeline).with_type::<T>().await?.try_collect::<Vec<T>>().await };
+            let found = async { self.events.aggregate(pipeline).batch().await?.try_collect::<Vec<RawBatch>>().await };
             read(operation, Box::pin(found)).await
         };
-        let answers: Vec<Vec<T>> = stream::iter(pipelines).map(ask).buffered(QUERIES_AT_ONCE).try_collect().await?;
-        Ok(answers.into_iter().flatten().collect())
+        let answers: Vec<Vec<RawBatch>> =
+            stream::iter(pipelines).map(ask).buffered(QUERIES_AT_ONCE).try_collect().await?;
+        decoded(operation, answers.iter().flatten(), decode)
     }
+}
+
+/// What the batches of an answer hold, each document read where it lies.
+fn decoded<'b, T>(
+    operation: &'static str,
+    batches: impl IntoIterator<Item = &'b RawBatch>,
+    decode: impl Fn(&RawDocument) -> Result<T, Damaged>,
+) -> Result<Vec<T>, BackendError> {
+    let mut items = Vec::new();
+    for batch in batches {
+        for document in batch.doc_slices().map_err(|error| without_effect(operation, error))? {
+            let document = document.ok().and_then(|document| document.as_document());
+            let document = document.ok_or_else(|| broken(operation, Damaged("batch")))?;
+            items.push(decode(document).map_err(|damaged| broken(operation, damaged))?);
+        }
+    }
+    Ok(items)
 }
 
 /// The pipelines of all items as one: the first, and each of the others united with it.
@@ -235,11 +251,6 @@ fn within(begin: Binary, end: Binary, direction: i32, limit: i64) -> Vec<Documen
         doc! { "$sort": { "_id": direction } },
         doc! { "$limit": limit },
     ]
-}
-
-fn recorded_all(operation: &'static str, documents: Vec<EventDocument>) -> Result<Vec<Recorded>, BackendError> {
-    let recorded = |document: EventDocument| document.into_recorded().map_err(|damaged| broken(operation, damaged));
-    documents.into_iter().map(recorded).collect()
 }
 
 fn reached(record: &Recorded) -> StreamAfter {

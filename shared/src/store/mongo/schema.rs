@@ -2,7 +2,7 @@
 
 use bytes::Bytes;
 use mongodb::bson::spec::BinarySubtype;
-use mongodb::bson::{Binary, Bson, Document, Timestamp as ClusterTime, Uuid, doc};
+use mongodb::bson::{Binary, Document, RawDocument, Timestamp as ClusterTime, Uuid, doc};
 use mongodb::options::{ClusteredIndex, IndexOptions};
 use mongodb::{Collection, Database, IndexModel};
 use serde::{Deserialize, Serialize};
@@ -30,7 +30,7 @@ const FORMAT: i32 = 1;
 /// What a stored document should have been; something else wrote it.
 #[derive(Debug, thiserror::Error)]
 #[error("a stored document is damaged: {0}")]
-pub(super) struct Damaged(&'static str);
+pub(super) struct Damaged(pub(super) &'static str);
 
 /// The database's own word about itself.
 #[derive(Debug, Serialize, Deserialize)]
@@ -128,8 +128,8 @@ fn register_rules() -> Document {
     } }
 }
 
-/// One write of a commit to one stream.
-#[derive(Debug, Serialize, Deserialize)]
+/// One write of a commit to one stream, as it is inserted; [`recorded`] reads it back.
+#[derive(Debug, Serialize)]
 pub(super) struct EventDocument {
     #[serde(rename = "_id")]
     place: Binary,
@@ -153,23 +153,29 @@ impl EventDocument {
             events: std::str::from_utf8(&write.events.json)?.to_owned(),
         })
     }
+}
 
-    pub(super) fn into_recorded(self) -> Result<Recorded, Damaged> {
-        rebuilt(self.stream.bytes(), self.version, self.count, self.time, self.events.into())
+/// A stored write, read where it lies: only the events are copied.
+pub(super) fn recorded(document: &RawDocument) -> Result<Recorded, Damaged> {
+    let (mut stream, mut version, mut count, mut time, mut events) = (None, None, None, None, None);
+    for field in document {
+        let (name, value) = field.map_err(|_| Damaged("fields"))?;
+        match name.as_str() {
+            "stream" => stream = value.as_binary().and_then(|binary| binary.bytes.try_into().ok()),
+            "version" => version = value.as_i64(),
+            "count" => count = value.as_i64(),
+            "time" => time = value.as_i64(),
+            "events" => events = value.as_str(),
+            _ => {}
+        }
     }
-}
-
-/// The same from a document that is parsed already.
-pub(super) fn recorded(document: &Document) -> Result<Recorded, Damaged> {
-    let stream = document.get("stream").and_then(as_uuid_bytes).ok_or(Damaged("stream"))?;
-    let number = |field: &'static str| document.get_i64(field).map_err(|_| Damaged(field));
-    let events = document.get_str("events").map_err(|_| Damaged("events"))?;
-    let events = Bytes::copy_from_slice(events.as_bytes());
-    rebuilt(stream, number("version")?, number("count")?, number("time")?, events)
-}
-
-fn as_uuid_bytes(value: &Bson) -> Option<[u8; 16]> {
-    if let Bson::Binary(binary) = value { binary.bytes.as_slice().try_into().ok() } else { None }
+    rebuilt(
+        stream.ok_or(Damaged("stream"))?,
+        version.ok_or(Damaged("version"))?,
+        count.ok_or(Damaged("count"))?,
+        time.ok_or(Damaged("time"))?,
+        Bytes::copy_from_slice(events.ok_or(Damaged("events"))?.as_bytes()),
+    )
 }
 
 fn rebuilt(stream: [u8; 16], version: i64, count: i64, time: i64, json: Bytes) -> Result<Recorded, Damaged> {
@@ -182,25 +188,18 @@ fn rebuilt(stream: [u8; 16], version: i64, count: i64, time: i64, json: Bytes) -
     })
 }
 
-/// What is known of a write without its events.
-#[derive(Debug, Deserialize)]
-pub(super) struct EventHead {
-    stream: Uuid,
-    version: i64,
-    count: i64,
+/// The fields that [`head`] reads.
+pub(super) fn head_fields() -> Document {
+    doc! { "_id": 0, "stream": 1, "version": 1, "count": 1 }
 }
 
-impl EventHead {
-    /// The stream and the last version of the write.
-    pub(super) fn reached(&self) -> Result<(AccountId, Version), Damaged> {
-        let last = u64::try_from(self.version + self.count - 1).map_err(|_| Damaged("version"))?;
-        Ok((AccountId::from_bytes(self.stream.bytes()), Version::new(last)))
-    }
-
-    /// The fields that make one.
-    pub(super) fn projection() -> Document {
-        doc! { "stream": 1, "version": 1, "count": 1 }
-    }
+/// The stream of a stored write, and the last version of the write.
+pub(super) fn head(document: &RawDocument) -> Result<(AccountId, Version), Damaged> {
+    let stream = document.get_binary("stream").map_err(|_| Damaged("stream"))?;
+    let stream = stream.bytes.try_into().map_err(|_| Damaged("stream"))?;
+    let number = |field: &'static str| document.get_i64(field).map_err(|_| Damaged(field));
+    let last = u64::try_from(number("version")? + number("count")? - 1).map_err(|_| Damaged("version"))?;
+    Ok((AccountId::from_bytes(stream), Version::new(last)))
 }
 
 /// What the store remembers of a commit.

@@ -21,7 +21,6 @@ impl NatsLog {
     pub async fn weaknesses(&self) -> Vec<Weakness> {
         info!(
             setting = "jetstream.sync_interval",
-            wanted = "always",
             "nats does not tell its clients how often it syncs; a loss of power costs no more than a synchronisation"
         );
         if !is_cluster(&self.0.jetstream) {

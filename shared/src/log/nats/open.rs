@@ -52,7 +52,7 @@ pub enum NatsOpenError {
         reason: &'static str,
     },
     /// The server is too old.
-    #[error("the server at {server} has version {version}: it needs NATS 2.12 or newer, for atomic batches")]
+    #[error("the server at {server} has version {version}: it needs NATS 2.12 or newer")]
     TooOld {
         /// Which server.
         server: String,
@@ -137,9 +137,6 @@ fn check(shared: &Shared, names: &Names, info: &Info) -> Result<(), NatsOpenErro
     if stored.storage != wanted.storage {
         return foreign("is not kept in files");
     }
-    if !stored.allow_atomic_publish {
-        return foreign("takes no atomic batches");
-    }
     Ok(())
 }
 
@@ -178,7 +175,6 @@ fn config(shared: &Shared, names: &Names) -> Config {
         discard: DiscardPolicy::New,
         discard_new_per_subject: true,
         duplicate_window: DUPLICATE_WINDOW,
-        allow_atomic_publish: true,
         metadata: HashMap::from([(PARTITIONS.to_owned(), shared.partitions.partitions().to_string())]),
         ..Config::default()
     }

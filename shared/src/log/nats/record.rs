@@ -10,12 +10,9 @@ use crate::coordinate::Version;
 use crate::event::{EncodedEvents, Recorded};
 use crate::id::AccountId;
 use crate::log::Incarnation;
-use crate::store::FeedEntry;
 
 /// The life a message belongs to.
 pub(super) const INCARNATION: &str = "Bank-Incarnation";
-/// Where the store's feed resumes behind the write, as JSON.
-const POSITION: &str = "Bank-Position";
 /// When the write was committed, as in the events.
 const TIME: &str = "Bank-Time";
 /// How many events the body holds.
@@ -52,16 +49,18 @@ pub(super) fn body(recorded: &Recorded) -> Bytes {
     body.freeze()
 }
 
-/// The headers of a write that takes this sequence of its stream.
-pub(super) fn headers(entry: &FeedEntry, life: &Incarnation, sequence: u64) -> HeaderMap {
-    let FeedEntry { position, recorded } = entry;
+/// The id of a write that takes this sequence of its stream.
+pub(super) fn id(recorded: &Recorded, sequence: u64) -> String {
+    format!("{}/{}/{sequence}", recorded.stream, recorded.first_version.get())
+}
+
+/// The headers of a write with this id.
+pub(super) fn headers(recorded: &Recorded, life: &Incarnation, id: &str) -> HeaderMap {
     let mut headers = HeaderMap::new();
     headers.insert(INCARNATION, &*life.0);
-    headers.insert(POSITION, serde_json::to_string(position).expect("a position has no maps").as_str());
     headers.insert(TIME, recorded.time.as_micros().to_string().as_str());
     headers.insert(EVENTS, recorded.events.count.to_string().as_str());
-    let id = format!("{}/{}/{sequence}", recorded.stream, recorded.first_version.get());
-    headers.insert(async_nats::header::NATS_MESSAGE_ID, id.as_str());
+    headers.insert(async_nats::header::NATS_MESSAGE_ID, id);
     headers
 }
 
@@ -90,30 +89,29 @@ pub(super) fn recorded(headers: &HeaderMap, payload: &Bytes) -> Result<Recorded,
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::coordinate::Position;
 
-    fn entry() -> FeedEntry {
-        FeedEntry {
-            position: Position::Token("a \"token\"".into()),
-            recorded: Recorded {
-                stream: AccountId::from_bytes([7; 16]),
-                first_version: Version::new(41),
-                time: Timestamp::from_micros(1_700_000_000_123_456),
-                events: EncodedEvents { count: 2, json: Bytes::from_static(br#"[{"a":"\u00fc"}, {}]"#) },
-            },
+    fn write() -> Recorded {
+        Recorded {
+            stream: AccountId::from_bytes([7; 16]),
+            first_version: Version::new(41),
+            time: Timestamp::from_micros(1_700_000_000_123_456),
+            events: EncodedEvents { count: 2, json: Bytes::from_static(br#"[{"a":"\u00fc"}, {}]"#) },
         }
+    }
+
+    fn headers_of(write: &Recorded) -> HeaderMap {
+        headers(write, &Incarnation("a".into()), &id(write, 12))
     }
 
     #[test]
     fn a_message_is_read_as_it_was_written() {
-        let entry = entry();
-        let headers = headers(&entry, &Incarnation("a".into()), 12);
-        assert_eq!(recorded(&headers, &body(&entry.recorded)).unwrap(), entry.recorded);
+        let write = write();
+        assert_eq!(recorded(&headers_of(&write), &body(&write)).unwrap(), write);
     }
 
     #[test]
     fn the_body_is_what_the_api_promises() {
-        let body: serde_json::Value = serde_json::from_slice(&body(&entry().recorded)).unwrap();
+        let body: serde_json::Value = serde_json::from_slice(&body(&write())).unwrap();
         let stream = "07070707-0707-0707-0707-070707070707";
         let events = serde_json::json!([{ "a": "ü" }, {}]);
         assert_eq!(body, serde_json::json!({ "stream": stream, "first_version": 41, "events": events }));
@@ -121,8 +119,7 @@ mod tests {
 
     #[test]
     fn a_foreign_message_is_no_record() {
-        let written = headers(&entry(), &Incarnation("a".into()), 12);
-        assert!(recorded(&written, &Bytes::from_static(b"hello")).is_err());
-        assert!(recorded(&HeaderMap::new(), &body(&entry().recorded)).is_err());
+        assert!(recorded(&headers_of(&write()), &Bytes::from_static(b"hello")).is_err());
+        assert!(recorded(&HeaderMap::new(), &body(&write())).is_err());
     }
 }

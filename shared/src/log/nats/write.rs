@@ -1,9 +1,7 @@
 //! Publishing, so that a wrong belief about the end of a partition writes nothing.
 
 use async_nats::client::{PublishErrorKind, Request, RequestErrorKind};
-use async_nats::header::{
-    NATS_BATCH_COMMIT, NATS_BATCH_COMMIT_FINAL, NATS_BATCH_ID, NATS_BATCH_SEQUENCE, NATS_EXPECTED_LAST_SEQUENCE,
-};
+use async_nats::header::{NATS_EXPECTED_LAST_MESSAGE_ID, NATS_EXPECTED_LAST_SEQUENCE};
 use async_nats::jetstream::ErrorCode;
 use async_nats::{Client, HeaderMap};
 use bytes::Bytes;
@@ -18,7 +16,7 @@ use crate::error::BackendError;
 use crate::log::{Incarnation, PublishError};
 use crate::store::FeedEntry;
 
-/// How many records are published in one atomic batch. The server takes at most a thousand.
+/// How many records are published for one answer: far fewer than the server queues for a stream.
 pub(super) const BATCH_MAX: usize = 500;
 
 /// What the server says when a limit of the stream keeps a message out; the code alone covers every failure of its
@@ -91,7 +89,7 @@ impl Shared {
         Ok(Offset::new(last - beginning.base))
     }
 
-    /// Publishes one part behind a sequence. Only its last message is answered, for all of them.
+    /// Publishes one part behind a sequence. Only its last message is answered, for all of them (law N3).
     async fn store(
         &self,
         names: &Names,
@@ -100,33 +98,27 @@ impl Shared {
         part: &[FeedEntry],
     ) -> Result<Fate, BackendError> {
         let client = self.jetstream.client();
-        let batch = (part.len() > 1).then(|| self.ids.commit().to_string());
-        let mut messages = part.iter().enumerate().map(|(index, entry)| {
-            let mut headers = record::headers(entry, life, expected + 1 + index as u64);
-            if index == 0 {
-                headers.insert(NATS_EXPECTED_LAST_SEQUENCE, expected.to_string().as_str());
+        let messages = (expected..).zip(part).scan(None::<String>, |before, (last, FeedEntry { recorded, .. })| {
+            let id = record::id(recorded, last + 1);
+            let mut headers = record::headers(recorded, life, &id);
+            headers.insert(NATS_EXPECTED_LAST_SEQUENCE, last.to_string().as_str());
+            if let Some(before) = before.replace(id) {
+                headers.insert(NATS_EXPECTED_LAST_MESSAGE_ID, before.as_str());
             }
-            if let Some(batch) = &batch {
-                headers.insert(NATS_BATCH_ID, batch.as_str());
-                headers.insert(NATS_BATCH_SEQUENCE, (index + 1).to_string().as_str());
-            }
-            (headers, record::body(&entry.recorded))
+            Some((headers, record::body(recorded)))
         });
-        let Some((mut headers, body)) = messages.next_back() else { return Ok(Fate::Stored(expected)) };
+        let mut messages: Vec<_> = messages.collect();
+        let Some((headers, body)) = messages.pop() else { return Ok(Fate::Stored(expected)) };
         for (headers, body) in messages {
             let sent = client.publish_with_headers(names.records.clone(), headers, body);
             match timeout(CALL_MAX, sent).await {
                 Ok(Ok(())) => {}
-                // Without its last message the batch is dropped by the server.
                 Ok(Err(error)) if error.kind() == PublishErrorKind::MaxPayloadExceeded => {
                     return Err(BackendError::broken("publish", error));
                 }
-                Ok(Err(error)) => return Err(BackendError::not_done("publish", error)),
-                Err(elapsed) => return Err(BackendError::not_done("publish", elapsed)),
+                Ok(Err(error)) => return Err(BackendError::unknown("publish", error)),
+                Err(elapsed) => return Err(BackendError::unknown("publish", elapsed)),
             }
-        }
-        if batch.is_some() {
-            headers.insert(NATS_BATCH_COMMIT, NATS_BATCH_COMMIT_FINAL);
         }
         answered("publish", &client, &names.records, headers, body).await
     }
@@ -178,17 +170,13 @@ async fn answered(
 /// What a refusal means: only those known to have had no effect are told as such.
 fn refused(operation: &'static str, refusal: async_nats::jetstream::Error) -> Result<Fate, BackendError> {
     match refusal.error_code() {
-        ErrorCode::STREAM_WRONG_LAST_SEQUENCE | ErrorCode::STREAM_WRONG_LAST_SEQUENCE_CONSTANT => Ok(Fate::Elsewhere),
+        ErrorCode::STREAM_WRONG_LAST_SEQUENCE
+        | ErrorCode::STREAM_WRONG_LAST_SEQUENCE_CONSTANT
+        | ErrorCode::STREAM_WRONG_LAST_MESSAGE_ID => Ok(Fate::Elsewhere),
         ErrorCode::STREAM_STORE_FAILED if refusal.to_string().contains(LIMIT_REACHED) => Ok(Fate::Full),
         // The limits of the account, and those of the server.
         ErrorCode::ACCOUNT_RESOURCES_EXCEEDED | ErrorCode::INSUFFICIENT_RESOURCES => Ok(Fate::Full),
-        // A message of the batch was lost on the way, or the server has too much to do.
-        ErrorCode::ATOMIC_PUBLISH_INCOMPLETE_BATCH | ErrorCode::ATOMIC_PUBLISH_TOO_MANY_INFLIGHT => {
-            Err(BackendError::not_done(operation, refusal))
-        }
-        ErrorCode::ATOMIC_PUBLISH_DISABLED
-        | ErrorCode::ATOMIC_PUBLISH_TOO_LARGE_BATCH
-        | ErrorCode::STREAM_MESSAGE_EXCEEDS_MAXIMUM => Err(BackendError::broken(operation, refusal)),
+        ErrorCode::STREAM_MESSAGE_EXCEEDS_MAXIMUM => Err(BackendError::broken(operation, refusal)),
         _ => Err(BackendError::unknown(operation, refusal)),
     }
 }

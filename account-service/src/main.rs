@@ -5,8 +5,11 @@ use std::process::ExitCode;
 use account_service::AccountServiceConfig;
 use clap::Parser;
 use shared::config::Settings;
-use shared::process::{self, Process};
+use shared::process::{self, Allocator, Process};
 use tracing::info;
+
+#[global_allocator]
+static ALLOCATOR: Allocator = process::ALLOCATOR;
 
 /// The account service as a process of its own: commands over HTTP, events into the store.
 #[derive(Parser)]

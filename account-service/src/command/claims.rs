@@ -62,6 +62,11 @@ impl<T> Claims<T> {
         self.ready.len() + self.waiting.len()
     }
 
+    /// How many commands may be decided now.
+    pub(super) const fn ready(&self) -> usize {
+        self.ready.len()
+    }
+
     pub(super) fn admit(&mut self, parties: Parties, item: T) {
         if parties.all().all(|account| !self.accounts.contains_key(&account)) {
             self.ready.push((parties, item));

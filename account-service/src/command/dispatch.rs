@@ -43,11 +43,14 @@ pub(super) async fn dispatch<S: Store>(
     let mut claims = Claims::new();
     let mut under_way = FuturesUnordered::new();
     let mut arrived = Vec::new();
+    // Commands in the batches under way.
+    let mut held = 0;
     let mut open = true;
     let mut drained_by: Option<Instant> = None;
     while open || claims.len() > 0 || !under_way.is_empty() {
-        while under_way.len() < lanes {
+        while under_way.len() < lanes && is_worth_a_batch(claims.ready(), held, lanes) {
             let Some(batch) = claims.take_batch() else { break };
+            held += batch.items.len();
             under_way.push(run_batch(&desk, batch));
         }
         let room = HELD_MAX - claims.len();
@@ -57,7 +60,10 @@ pub(super) async fn dispatch<S: Store>(
                 arrivals.close();
                 drained_by = Some(Instant::now() + DRAIN_TIME_MAX);
             }
-            Some(accounts) = under_way.next() => claims.finished(accounts),
+            Some((accounts, commands)) = under_way.next() => {
+                held -= commands;
+                claims.finished(accounts);
+            }
             received = arrivals.recv_many(&mut arrived, room), if open && room > 0 => {
                 open = received > 0;
                 for pending in arrived.drain(..) {
@@ -83,10 +89,17 @@ async fn until(deadline: Option<Instant>) {
     }
 }
 
+/// Whether a further batch begins beside those under way. A batch of a few commands costs the store nearly what one of
+/// many does, so beside others it is to be as large as their lane's part of them; a lone command never waits.
+const fn is_worth_a_batch(ready: usize, held: usize, lanes: usize) -> bool {
+    ready > 0 && ready >= held / lanes
+}
+
 /// A batch that panics costs its own commands their answers and nobody else anything.
-async fn run_batch<S: Store>(desk: &Desk<S>, batch: Batch<Pending>) -> BTreeSet<AccountId> {
+async fn run_batch<S: Store>(desk: &Desk<S>, batch: Batch<Pending>) -> (BTreeSet<AccountId>, usize) {
+    let commands = batch.items.len();
     if AssertUnwindSafe(carry_out(desk, batch.items)).catch_unwind().await.is_err() {
         error!(accounts = batch.accounts.len(), "a batch panicked, its commands have no answer");
     }
-    batch.accounts
+    (batch.accounts, commands)
 }

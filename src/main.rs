@@ -13,9 +13,13 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 use shared::config::Settings;
+use shared::process::{self, Allocator};
 use tokio::runtime;
 
 use exit::{EXIT_CODES, Exit};
+
+#[global_allocator]
+static ALLOCATOR: Allocator = process::ALLOCATOR;
 
 /// An event-sourced bank in one process: account service, forwarder and balance service on a folder of files.
 ///

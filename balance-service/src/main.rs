@@ -6,8 +6,11 @@ use balance_service::{BalanceConfig, Edge};
 use clap::Parser;
 use shared::config::Settings;
 use shared::http::Limits;
-use shared::process::{self, Process};
+use shared::process::{self, Allocator, Process};
 use tracing::info;
+
+#[global_allocator]
+static ALLOCATOR: Allocator = process::ALLOCATOR;
 
 /// The balance service as a process of its own: from the log to balances, queries and rebuilds.
 #[derive(Parser)]

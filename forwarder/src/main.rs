@@ -6,8 +6,11 @@ use clap::Parser;
 use forwarder::ForwarderConfig;
 use futures::future::try_join;
 use shared::config::Settings;
-use shared::process::{self, Process};
+use shared::process::{self, Allocator, Process};
 use tokio_util::sync::CancellationToken;
+
+#[global_allocator]
+static ALLOCATOR: Allocator = process::ALLOCATOR;
 
 /// The forwarder as a process of its own: from the store to the partitions of the log.
 #[derive(Parser)]

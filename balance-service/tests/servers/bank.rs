@@ -148,7 +148,7 @@ impl Bank {
             .await;
         }
         let active = self.ports.index.generations().await.unwrap().active.unwrap();
-        // While the shards of an index that was made just now are spread, nothing can be said about a generation.
+        // An index that was made just now cannot be asked at once.
         let mut proof = None;
         until("the index can be compared", async || {
             proof = verify(&self.ports, active, self.partitions).await.ok();

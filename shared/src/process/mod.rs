@@ -18,6 +18,13 @@ use crate::lease::Holder;
 use crate::partition::{PartitionCountError, PartitionMap};
 use crate::telemetry::{LogError, MetricsError, MetricsReader, init_logs, install_metrics};
 
+/// What every binary allocates with. A request, and an event on its way, is many short-lived pieces that are often
+/// freed on another thread than they were made on, which this allocator is made for.
+pub type Allocator = mimalloc::MiMalloc;
+
+/// The allocator, to be named as the global one.
+pub const ALLOCATOR: Allocator = mimalloc::MiMalloc;
+
 /// The exit code of a process that broke; what it said last tells why.
 pub const EXIT_FAILURE: u8 = 1;
 

@@ -3,7 +3,7 @@
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use account_service::command::{Settings, Teller};
+use account_service::command::Teller;
 use balance_service::rebuild::Rebuilds;
 use balance_service::{BalanceConfig, Nudge, Visibility, project};
 use forwarder::ForwarderConfig;
@@ -23,21 +23,6 @@ use crate::world::{ProcessPorts, World};
 
 /// The four backends of a process.
 pub(crate) type WorldPorts = Ports<WorldStore, WorldLog, WorldLeases, WorldIndex>;
-
-/// Records younger than this stay in the log of a run; short, so that runs see trimming.
-const LOG_WINDOW: Duration = Duration::from_secs(2);
-
-/// How often the log of a run is trimmed.
-const TRIM_EVERY: Duration = Duration::from_secs(3);
-
-/// How many accounts a teller keeps in memory; few, so that runs see accounts being loaded.
-const ACCOUNTS_CACHED_MAX: usize = 8;
-
-/// How often heads are compared, in runs that compare them.
-const COMPARE_EVERY: Duration = Duration::from_secs(10);
-
-/// How long the generation before the active one is kept.
-const KEEP_PREVIOUS: Duration = Duration::from_secs(20);
 
 /// How long a process that was asked to stop may take for it.
 pub(crate) const STOP_TIME_MAX: Duration = Duration::from_mins(1);
@@ -143,9 +128,9 @@ impl Fleet {
     }
 
     fn run_teller(&self, ports: ProcessPorts, shutdown: &CancellationToken) -> (JoinHandle<()>, Teller<WorldStore>) {
-        let settings = Settings { accounts_cached_max: ACCOUNTS_CACHED_MAX, lanes: 2 };
         let mut supervisor = Supervisor::new(shutdown.clone());
-        let teller = Teller::start(settings, ports.store, ports.clock, ports.ids, &mut supervisor, shutdown);
+        let teller =
+            Teller::start(self.options.pace.teller, ports.store, ports.clock, ports.ids, &mut supervisor, shutdown);
         let task = spawn(self.world.clone(), async move { supervisor.wait().await.map_err(|error| error.to_string()) });
         (task, teller)
     }
@@ -155,8 +140,8 @@ impl Fleet {
             holder: holder(&ports),
             partitions: self.options.partitions,
             lease_ttl: self.options.lease_ttl,
-            log_window: LOG_WINDOW,
-            trim_every: TRIM_EVERY,
+            log_window: self.options.pace.log_window,
+            trim_every: self.options.pace.trim_every,
         };
         let ProcessPorts { store, log, leases, clock, .. } = ports;
         spawn(self.world.clone(), async move {
@@ -173,8 +158,8 @@ impl Fleet {
             holder: holder(&ports),
             partitions: self.options.partitions,
             lease_ttl: self.options.lease_ttl,
-            reconcile_every: self.options.compare_heads.then_some(COMPARE_EVERY),
-            keep_previous: KEEP_PREVIOUS,
+            reconcile_every: self.options.compare_heads.then_some(self.options.pace.compare_every),
+            keep_previous: self.options.pace.keep_previous,
         };
         let nudge = Nudge::default();
         let ProcessPorts { store, log, leases, index, clock, ids, .. } = ports;

@@ -7,9 +7,11 @@
 mod chaos;
 mod client;
 mod contracts;
+mod costs;
 mod fleet;
 mod journal;
 mod options;
+mod pace;
 mod run;
 mod schedules;
 mod settings;

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use shared::partition::PartitionMap;
 
+use crate::pace::Pace;
 use crate::world::fault::{Fault, Faults};
 use crate::world::random::Random;
 
@@ -20,6 +21,7 @@ pub(crate) struct Options {
     pub(crate) clients: usize,
     pub(crate) orders_each: u64,
     pub(crate) lease_ttl: Duration,
+    pub(crate) pace: Pace,
     /// Whether workers compare heads. It heals what it finds, so in half of the runs it is off and hides nothing.
     /// Tails are lost in these runs only where the forwarder has to notice it.
     pub(crate) compare_heads: bool,
@@ -55,6 +57,7 @@ impl Options {
             clients,
             orders_each: random.between(4, 40),
             lease_ttl: Duration::from_millis(random.between(1_000, 5_000)),
+            pace: Pace::OF_A_SCHEDULE,
             compare_heads,
             rebuilds: random.chance(500),
         }

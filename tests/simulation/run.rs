@@ -139,7 +139,11 @@ async fn serve_clients(
     timeout(CLIENTS_TIME_MAX, served).await.map_err(|_| "liveness: clients wait for ever".to_owned())
 }
 
-async fn come_to_rest(world: &World) -> Result<(), String> {
+/// Waits until the view is the fold of the store and no rebuild runs.
+///
+/// # Errors
+/// It did not come to that in time.
+pub(crate) async fn come_to_rest(world: &World) -> Result<(), String> {
     let deadline = Instant::now() + REST_TIME_MAX;
     while let Some(missing) = world.with(|state| verdict::missing(state)) {
         if Instant::now() >= deadline {

@@ -123,6 +123,11 @@ impl Faults {
         Self { rates: [0; Fault::ALL.len()], latency_max_ms: 0 }
     }
 
+    /// A world in which nothing goes wrong, and each leg of a call takes up to so many milliseconds.
+    pub(crate) const fn slow(latency_max_ms: u64) -> Self {
+        Self { latency_max_ms, ..Self::none() }
+    }
+
     /// The faults of one run.
     pub(crate) fn draw(random: &mut Random) -> Self {
         let latency_max_ms = random.pick(&[0, 2, 10, 40]);

@@ -1,0 +1,170 @@
+use std::sync::Arc;
+use std::time::Duration;
+
+use account_service::account::Command;
+use account_service::command::{CommandError, Outcome, Request, Teller};
+use shared::backends::Ports;
+use shared::id::AccountId;
+use shared::money::Amount;
+use shared::owner::Owner;
+use shared::partition::PartitionMap;
+use tokio::task::JoinSet;
+
+use crate::fleet::{Fleet, Role, WorldPorts};
+use crate::options::Options;
+use crate::pace::Pace;
+use crate::run::come_to_rest;
+use crate::world::fault::Faults;
+use crate::world::random::Random;
+use crate::world::store::WorldStore;
+use crate::world::{ProcessPorts, World};
+
+/// The world of a seed takes as long for each call as that of any other.
+const SEED: u64 = 1;
+
+/// How long a request or an answer travels at most: so long that what waits meanwhile comes together to a batch.
+const LATENCY_MAX_MS: u64 = 5;
+
+/// How long leases live unless somebody says otherwise.
+const LEASE_TTL: Duration = Duration::from_secs(5);
+
+/// How many accounts are at work.
+pub(crate) const ACCOUNTS: usize = 2_000;
+
+/// How many events each of them has in a bank that is filled.
+pub(crate) const EVENTS_EACH: usize = 5;
+
+/// How many customers come at once, at most. The queue of a teller holds four times as many.
+const CUSTOMERS_AT_ONCE: usize = 1_000;
+
+/// A bank whose processes are started one by one, so that each can be charged for what it asks.
+pub(crate) struct Bank {
+    pub(crate) world: World,
+    partitions: PartitionMap,
+}
+
+impl Bank {
+    /// An empty bank.
+    pub(crate) fn new(partitions: u16) -> Self {
+        let partitions = PartitionMap::new(partitions).expect("there are partitions");
+        Self { world: World::new(SEED, Faults::slow(LATENCY_MAX_MS)), partitions }
+    }
+
+    pub(crate) const fn partitions(&self) -> PartitionMap {
+        self.partitions
+    }
+
+    /// Starts one process.
+    pub(crate) fn start(&self, role: Role) -> Fleet {
+        let options = Options {
+            seed: SEED,
+            faults: Faults::slow(LATENCY_MAX_MS),
+            partitions: self.partitions,
+            tellers: usize::from(role == Role::Teller),
+            forwarders: usize::from(role == Role::Forwarder),
+            projectors: usize::from(role == Role::Projector),
+            clients: 0,
+            orders_each: 0,
+            lease_ttl: LEASE_TTL,
+            pace: Pace::of_the_bank(),
+            compare_heads: true,
+            rebuilds: false,
+        };
+        Fleet::start(self.world.clone(), Arc::new(options))
+    }
+
+    /// Starts one process, lets it work for a while, and stops it in order.
+    pub(crate) async fn start_for(&self, role: Role, time: Duration) {
+        let fleet = self.start(role);
+        tokio::time::sleep(time).await;
+        fleet.stop(0).await.expect("it stops when it is asked to");
+    }
+
+    /// Starts a projector, lets it bring the view up to date, and stops it in order.
+    pub(crate) async fn project_all(&self) {
+        let projector = self.start(Role::Projector);
+        self.rest().await;
+        projector.stop(0).await.expect("it stops when it is asked to");
+    }
+
+    /// A teller of its own, which knows no account yet.
+    pub(crate) fn teller(&self) -> Teller<WorldStore> {
+        self.start(Role::Teller).teller(&mut Random::new(SEED)).expect("it was just started")
+    }
+
+    /// The ports of a process that is no service.
+    pub(crate) fn ports(&self) -> WorldPorts {
+        let ProcessPorts { store, log, leases, index, .. } = self.world.process("visitor");
+        Ports { store, log, leases, index }
+    }
+
+    /// Waits until the view is what the store says.
+    pub(crate) async fn rest(&self) {
+        come_to_rest(&self.world).await.expect("a bank without faults comes to rest");
+    }
+
+    /// A bank whose forwarder and projector have begun while it was empty, and have stopped; then all accounts got all
+    /// their events, which nobody has forwarded.
+    pub(crate) async fn with_backlog(partitions: u16) -> Self {
+        let bank = Self::new(partitions);
+        let forwarder = bank.start(Role::Forwarder);
+        bank.project_all().await;
+        forwarder.stop(0).await.expect("it stops when it is asked to");
+        bank.fill().await;
+        bank
+    }
+
+    /// Gives all accounts all their events.
+    pub(crate) async fn fill(&self) -> Vec<AccountId> {
+        let teller = self.teller();
+        let accounts = opened(&teller, ACCOUNTS).await;
+        for _ in 1..EVENTS_EACH {
+            all_taken(&teller, accounts.iter().map(|account| deposit(*account)).collect()).await;
+        }
+        accounts
+    }
+}
+
+/// Opens so many accounts.
+pub(crate) async fn opened(teller: &Teller<WorldStore>, count: usize) -> Vec<AccountId> {
+    let accounts: Vec<AccountId> = (0..count).map(|_| teller.ids().account()).collect();
+    let open = |account: &AccountId| Command::Open {
+        account: *account,
+        owner: Owner::new("Paulo").expect("a name"),
+        currency: "EUR".parse().expect("a currency"),
+        opening: Some(amount(1_000)),
+        overdraft_limit: None,
+    };
+    all_taken(teller, accounts.iter().map(open).collect()).await;
+    accounts
+}
+
+pub(crate) fn amount(minor_units: i64) -> Amount {
+    Amount::new(minor_units).expect("an amount")
+}
+
+pub(crate) fn deposit(account: AccountId) -> Command {
+    Command::Deposit { account, amount: amount(1) }
+}
+
+/// Each command comes from a customer of its own, as many at once as may come.
+pub(crate) async fn all_taken(teller: &Teller<WorldStore>, commands: Vec<Command>) {
+    for commands in commands.chunks(CUSTOMERS_AT_ONCE) {
+        for outcome in all_at_once(teller, commands.to_vec()).await {
+            outcome.expect("the rules allow it");
+        }
+    }
+}
+
+/// Each command comes from a customer of its own, all at once; the outcomes come in any order.
+pub(crate) async fn all_at_once(
+    teller: &Teller<WorldStore>,
+    commands: Vec<Command>,
+) -> Vec<Result<Outcome, CommandError>> {
+    let mut customers = JoinSet::new();
+    for command in commands {
+        let teller = teller.clone();
+        customers.spawn(async move { teller.execute(Request { command, key: None, if_match: None }).await });
+    }
+    customers.join_all().await
+}

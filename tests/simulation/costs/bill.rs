@@ -1,0 +1,80 @@
+use std::collections::BTreeMap;
+use std::fmt::Write;
+
+use crate::world::World;
+
+/// What the names of port calls begin with, in the counts of the world.
+const PORTS: [&str; 4] = ["store.", "log.", "lease.", "index."];
+
+/// What is counted of a call's inside: each document costs the index as much as a small call does.
+pub(crate) const DOCUMENTS: &str = "document written";
+
+/// How often something may be done, and why it is done so often.
+pub(crate) struct Bound {
+    what: &'static str,
+    at_most: u64,
+    because: &'static str,
+}
+
+pub(crate) const fn bound(what: &'static str, at_most: u64, because: &'static str) -> Bound {
+    Bound { what, at_most, because }
+}
+
+/// How often each thing was done.
+#[derive(Debug)]
+pub(crate) struct Bill(BTreeMap<&'static str, u64>);
+
+impl Bill {
+    /// What a piece of work has cost, whoever did it.
+    pub(crate) async fn of(world: &World, work: impl Future<Output = ()>) -> Self {
+        let before = counts(world);
+        work.await;
+        world.with(|state| assert_eq!(state.audit.violation(), None));
+        let mut made = counts(world);
+        for (what, count) in before {
+            if let Some(made) = made.get_mut(what) {
+                *made -= count;
+            }
+        }
+        made.retain(|_, count| *count > 0);
+        Self(made)
+    }
+
+    /// Holds every call to its bound; there must be no other calls.
+    #[track_caller]
+    pub(crate) fn assert(&self, bounds: &[Bound]) {
+        self.assert_beside(bounds, 0);
+    }
+
+    /// The same, beside `others_max` calls of every other kind together: what is asked from time to time, for as long
+    /// as the work took. What that is, the test of the idle bank lists.
+    #[track_caller]
+    pub(crate) fn assert_beside(&self, bounds: &[Bound], others_max: u64) {
+        let mut wrong = String::new();
+        for Bound { what, at_most, because } in bounds {
+            let made = self.0.get(what).copied().unwrap_or_default();
+            let lesson = match made {
+                _ if made > *at_most => "too often",
+                _ if made.saturating_mul(2) < *at_most => "the bound is too loose to notice anything",
+                _ => continue,
+            };
+            writeln!(wrong, "  {what}: {made} times, at most {at_most}, because {because}: {lesson}")
+                .expect("a string takes text");
+        }
+        let others = || self.0.iter().filter(|(what, _)| bounds.iter().all(|bound| bound.what != **what));
+        let sum: u64 = others().map(|(_, count)| count).sum();
+        if sum > others_max {
+            writeln!(wrong, "  others: {sum} times, at most {others_max}: {:?}", others().collect::<Vec<_>>())
+                .expect("a string takes text");
+        }
+        assert!(wrong.is_empty(), "what was asked costs more than it may:\n{wrong}");
+    }
+}
+
+fn counts(world: &World) -> BTreeMap<&'static str, u64> {
+    let is_billed = |what: &str| what == DOCUMENTS || PORTS.iter().any(|port| what.starts_with(port));
+    world.with(|state| {
+        let counts = state.trace.counts().iter().filter(|(what, _)| is_billed(what));
+        counts.map(|(what, count)| (*what, *count)).collect()
+    })
+}

@@ -1,0 +1,113 @@
+//! What it costs to bring events from the store into the log, and from the log into the view.
+
+use std::time::Duration;
+
+use shared::log::PartitionLog;
+use tokio::time::sleep;
+
+use super::bank::{ACCOUNTS, Bank, EVENTS_EACH, all_taken, deposit};
+use super::bill::{Bill, DOCUMENTS, bound};
+use crate::fleet::Role;
+
+/// Few, so that a partition's share of a backlog is more than one batch.
+const PARTITIONS: u16 = 2;
+
+/// Long enough for a backlog, and for a checkpoint when no more comes.
+const FORWARDED_WITHIN: Duration = Duration::from_secs(8);
+
+/// Long enough for what a thousand customers want to become visible; too short for anything that is done by the clock
+/// but to look after leases and generations.
+const VISIBLE_WITHIN: Duration = Duration::from_secs(1);
+
+#[tokio::test(start_paused = true)]
+async fn ten_thousand_events_are_forwarded_in_batches() {
+    let bank = Bank::with_backlog(PARTITIONS).await;
+    let bill = Bill::of(&bank.world, bank.start_for(Role::Forwarder, FORWARDED_WITHIN)).await;
+
+    let mut published = 0;
+    for partition in bank.partitions().all() {
+        published += bank.ports().log.extent(partition).await.unwrap().last.get();
+    }
+    assert_eq!(published, (ACCOUNTS * EVENTS_EACH) as u64);
+    bill.assert(&[
+        bound("store.next_batch", 4, "a batch is 4,096 events, and at last it is told that there are no more"),
+        bound("log.publish", 6, "each of three batches is published once to each of two partitions"),
+        bound("store.write_register", 1, "a checkpoint is noted every 250 ms at most, all was published sooner"),
+        bound("store.read_register", 1, "the checkpoint is read at the start alone"),
+        bound("store.feed", 1, "the feed is opened at the start alone"),
+        bound("log.extent", 4, "the ends of two partitions are looked at when it starts, and when nothing comes"),
+        bound("lease.acquire", 1, "it leads from start to end"),
+        bound("lease.renew", 4, "a lease of 5 s is renewed three times in its life"),
+        bound("lease.release", 1, "it leads from start to end"),
+    ]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn ten_thousand_records_are_projected_in_batches() {
+    let bank = Bank::with_backlog(PARTITIONS).await;
+    bank.start_for(Role::Forwarder, FORWARDED_WITHIN).await;
+    let bill = Bill::of(&bank.world, bank.project_all()).await;
+    bill.assert_beside(
+        &[
+            bound("log.next_batch", 4, "each partition holds 5,000 records, and a batch is 4,096"),
+            bound("index.load", 2, "the first batch of a partition has all of its accounts, and then they are known"),
+            bound("index.apply", 6, "each of four batches is applied once, and each worker notes its epoch first"),
+            bound(DOCUMENTS, 4_000, "each of two batches of a partition has each of its accounts once"),
+        ],
+        24,
+    );
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_thousand_live_events_are_one_batch_from_the_store_to_the_view() {
+    let bank = Bank::new(PARTITIONS);
+    let running = [Role::Forwarder, Role::Projector].map(|role| bank.start(role));
+    let accounts = bank.fill().await;
+    let teller = bank.teller();
+    bank.rest().await;
+    // The new teller gets to know the accounts.
+    let deposits = || accounts[..1_000].iter().map(|account| deposit(*account)).collect();
+    all_taken(&teller, deposits()).await;
+    bank.rest().await;
+
+    let bill = Bill::of(&bank.world, async {
+        all_taken(&teller, deposits()).await;
+        sleep(VISIBLE_WITHIN).await;
+    });
+    bill.await.assert_beside(
+        &[
+            bound("store.append", 1, "the commands come together"),
+            bound("store.next_batch", 1, "they are one append, and are seen together"),
+            bound("log.publish", 2, "the batch is published once to each of two partitions"),
+            bound("log.next_batch", 2, "what was published together is read together"),
+            bound("index.load", 0, "each worker knows its accounts"),
+            bound("store.read_streams", 0, "the teller knows its accounts, and no worker misses anything"),
+            bound("index.apply", 2, "what was read together is applied together, with its checkpoint"),
+            bound(DOCUMENTS, 1_000, "each account has one event"),
+        ],
+        20,
+    );
+    for fleet in running {
+        fleet.stop(0).await.unwrap();
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn events_that_the_log_has_lost_are_filled_in_by_the_hundred() {
+    let bank = Bank::with_backlog(PARTITIONS).await;
+    for partition in bank.partitions().all() {
+        bank.world.empty_log(partition);
+    }
+    let bill = Bill::of(&bank.world, bank.project_all()).await;
+    bill.assert_beside(
+        &[
+            bound("store.heads", 2, "a partition has 1,000 accounts, and a page 4,096"),
+            bound("index.versions", 2, "a partition has no document yet"),
+            bound("index.load", 6, "of a partition's 1,000 accounts, more or less, 500 are filled in at once"),
+            bound("store.read_streams", 6, "the same 500, none of which has 1,000 events"),
+            bound("index.apply", 8, "the same 500, and each worker notes that it is synchronised"),
+            bound(DOCUMENTS, ACCOUNTS as u64, "an account is folded to its end before it is written"),
+        ],
+        30,
+    );
+}

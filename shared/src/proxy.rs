@@ -75,12 +75,26 @@ impl Proxy {
     /// # Errors
     ///
     /// When no port can be had.
-    #[expect(clippy::disallowed_methods, reason = "a tool of tests, whose task ends with its owner")]
     pub async fn start(server: impl Into<String>) -> io::Result<Self> {
+        Self::start_overheard(server, || |_: &[u8]| ()).await
+    }
+
+    /// The same. For every connection `ear` makes somebody who hears each piece that the client sends before it is
+    /// passed on.
+    ///
+    /// # Errors
+    ///
+    /// When no port can be had.
+    #[expect(clippy::disallowed_methods, reason = "a tool of tests, whose task ends with its owner")]
+    pub async fn start_overheard<E, H>(server: impl Into<String>, ear: E) -> io::Result<Self>
+    where
+        E: Fn() -> H + Send + 'static,
+        H: FnMut(&[u8]) + Send + 'static,
+    {
         let listener = TcpListener::bind("127.0.0.1:0").await?;
         let address = listener.local_addr()?;
         let orders = Arc::new(watch::Sender::new(Orders { trouble: Trouble::None, cuts: 0 }));
-        let task = tokio::spawn(accept(listener, server.into(), orders.subscribe())).abort_handle();
+        let task = tokio::spawn(accept(listener, server.into(), orders.subscribe(), ear)).abort_handle();
         Ok(Self { address, orders, task })
     }
 
@@ -111,17 +125,22 @@ impl Drop for Proxy {
     }
 }
 
-async fn accept(listener: TcpListener, server: String, orders: watch::Receiver<Orders>) {
+async fn accept<H: FnMut(&[u8]) + Send + 'static>(
+    listener: TcpListener,
+    server: String,
+    orders: watch::Receiver<Orders>,
+    ear: impl Fn() -> H,
+) {
     // Aborts its connections when this task is aborted.
     let mut connections = JoinSet::new();
     while let Ok((client, _)) = listener.accept().await {
         while connections.try_join_next().is_some() {}
-        connections.spawn(connect(client, server.clone(), orders.clone()));
+        connections.spawn(connect(client, server.clone(), orders.clone(), ear()));
     }
 }
 
 /// A connection's whole life; whatever goes wrong ends both of its sides.
-async fn connect(client: TcpStream, server: String, orders: watch::Receiver<Orders>) {
+async fn connect(client: TcpStream, server: String, orders: watch::Receiver<Orders>, hear: impl FnMut(&[u8])) {
     let Orders { trouble, cuts } = *orders.borrow();
     if trouble == Trouble::Refuse {
         return;
@@ -135,14 +154,21 @@ async fn connect(client: TcpStream, server: String, orders: watch::Receiver<Orde
     tokio::select! {
         biased;
         _ = until_cut.wait_for(|now| now.cuts != cuts) => {}
-        () = pass(Direction::ToServer, from_client, to_server, orders.clone()) => {}
-        () = pass(Direction::ToClient, from_server, to_client, orders) => {}
+        () = pass(Direction::ToServer, from_client, to_server, orders.clone(), hear) => {}
+        () = pass(Direction::ToClient, from_server, to_client, orders, |_| ()) => {}
     }
 }
 
-async fn pass(direction: Direction, mut from: OwnedReadHalf, mut to: OwnedWriteHalf, orders: watch::Receiver<Orders>) {
+async fn pass(
+    direction: Direction,
+    mut from: OwnedReadHalf,
+    mut to: OwnedWriteHalf,
+    orders: watch::Receiver<Orders>,
+    mut hear: impl FnMut(&[u8]),
+) {
     let mut piece = vec![0; PIECE_BYTES];
     while let Ok(length @ 1..) = from.read(&mut piece).await {
+        hear(&piece[..length]);
         let trouble = orders.borrow().trouble;
         let is_answer = matches!(direction, Direction::ToClient);
         if trouble == Trouble::Silence || (trouble == Trouble::LoseReplies && is_answer) {

@@ -87,7 +87,7 @@ async fn what_was_acknowledged_is_there_when_the_store_is_opened_again() {
     contract::what_was_acknowledged_is_there_when_the_store_is_opened_again(async || scratch.opened().await).await;
 }
 
-fn commit(ids: &Ids, writes: &[(AccountId, u64)]) -> Commit {
+pub(crate) fn commit(ids: &Ids, writes: &[(AccountId, u64)]) -> Commit {
     let events = EncodedEvents { count: 1, json: Bytes::from_static(b"[{}]") };
     let write = |&(stream, expected): &(AccountId, u64)| StreamWrite {
         stream,

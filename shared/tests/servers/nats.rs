@@ -24,7 +24,7 @@ fn ids() -> Ids {
     Ids::new(Clock::system())
 }
 
-fn fresh() -> Namespace {
+pub(crate) fn fresh() -> Namespace {
     let id = ids().commit().uuid().simple().to_string();
     format!("t{}", &id[1..]).parse().expect("a letter and hexadecimal digits")
 }
@@ -45,7 +45,7 @@ async fn jetstream() -> Context {
     jetstream::new(async_nats::connect(Server::Nats.url()).await.expect("a NATS that answers"))
 }
 
-async fn stream(namespace: &Namespace, partition: Partition) -> Stream {
+pub(crate) async fn stream(namespace: &Namespace, partition: Partition) -> Stream {
     jetstream()
         .await
         .get_stream(format!("{namespace}-balance-{}", partition.get()))
@@ -59,7 +59,7 @@ async fn change(namespace: &Namespace, change: impl FnOnce(&mut Config)) -> Info
     jetstream().await.update_stream(config).await.expect("a change the server takes")
 }
 
-fn entries(count: u64) -> Vec<FeedEntry> {
+pub(crate) fn entries(count: u64) -> Vec<FeedEntry> {
     let recorded = |version| Recorded {
         stream: AccountId::from_bytes([1; 16]),
         first_version: Version::new(version),

@@ -1,5 +1,6 @@
 //! The index in Elasticsearch keeps the laws of the index, and what it promises of its own.
 
+mod costs;
 mod pressure;
 mod seal;
 mod secure;

@@ -1,0 +1,114 @@
+//! How many commands MongoDB is sent for what the services ask: a few for thousands of events.
+
+use shared::clock::Clock;
+use shared::coordinate::{Position, Version};
+use shared::event::StreamAfter;
+use shared::id::{AccountId, CommitId, Ids};
+use shared::partition::SlotRange;
+use shared::store::{Appended, ChangeFeed, Commit, EventStore, MongoStore};
+
+use super::mongo::{Scratch, commit};
+use super::server::Server;
+use super::tap::Tap;
+
+/// As many commits as a batch holds, more or less.
+const COMMITS: usize = 1_000;
+
+struct Tapped {
+    tap: Tap,
+    scratch: Scratch,
+    ids: Ids,
+    streams: Vec<AccountId>,
+}
+
+impl Tapped {
+    async fn new() -> Self {
+        let ids = Ids::new(Clock::system());
+        let streams = (0..COMMITS).map(|_| ids.account()).collect();
+        Self { tap: Tap::on(Server::Mongo).await, scratch: Scratch::new(), ids, streams }
+    }
+
+    /// A store that remembers nothing yet.
+    async fn store(&self) -> MongoStore {
+        let url = format!("mongodb://{}/?directConnection=true", self.tap.address());
+        MongoStore::open(&url, self.scratch.name(), None).await.unwrap()
+    }
+
+    /// The next commit of each stream.
+    fn commits(&self, head: u64) -> Vec<Commit> {
+        self.streams.iter().map(|stream| commit(&self.ids, &[(*stream, head)])).collect()
+    }
+}
+
+async fn take(store: &MongoStore, commits: Vec<Commit>) {
+    for fate in store.append(commits).await {
+        assert_eq!(fate.unwrap(), Appended::New);
+    }
+}
+
+#[tokio::test]
+async fn a_batch_of_a_thousand_commits_is_three_commands_when_its_streams_are_known() {
+    let tapped = Tapped::new().await;
+    let store = tapped.store().await;
+    // New streams need not be known: their commits, their events, and the end of their transaction.
+    tapped.tap.costs(3, take(&store, tapped.commits(0))).await;
+    tapped.tap.costs(3, take(&store, tapped.commits(1))).await;
+
+    // Another process looks the ends of 64 streams up in one command.
+    let stranger = tapped.store().await;
+    tapped.tap.costs(16 + 3, take(&stranger, tapped.commits(2))).await;
+    tapped.tap.costs(3, take(&stranger, tapped.commits(3))).await;
+}
+
+#[tokio::test]
+async fn what_a_thousand_commits_wrote_is_read_with_few_commands() {
+    let tapped = Tapped::new().await;
+    let store = tapped.store().await;
+    for head in 0..3 {
+        take(&store, tapped.commits(head)).await;
+    }
+    let tap = &tapped.tap;
+
+    // One command asks for 64 streams; 192 events are more than a first answer of 101 holds.
+    let question = |stream: &AccountId| StreamAfter { stream: *stream, after: Version::EMPTY };
+    let questions: Vec<StreamAfter> = tapped.streams.iter().map(question).collect();
+    let read = tap.costs(32, store.read_streams(&questions, 1_000)).await.unwrap();
+    assert!(read.iter().all(|records| records.len() == 3));
+    let question = |stream: &AccountId| StreamAfter { stream: *stream, after: Version::new(2) };
+    let questions: Vec<StreamAfter> = tapped.streams.iter().map(question).collect();
+    tap.costs(16, store.read_streams(&questions, 1_000)).await.unwrap();
+
+    // A page is one answer.
+    let page = tap.costs(1, store.scan(SlotRange::ALL, None, 8_192)).await.unwrap();
+    assert_eq!((page.records.len(), page.next), (3 * COMMITS, None));
+
+    // Heads are read on over the writes, a thousand in each answer, and an empty one at the end.
+    let heads = tap.costs(4, store.heads(SlotRange::ALL, None, 4_096)).await.unwrap();
+    assert_eq!(heads.len(), COMMITS);
+
+    // A first answer of 101, and one with the rest.
+    let commits = tapped.commits(3);
+    let ids: Vec<CommitId> = commits.iter().map(|commit| commit.id).collect();
+    take(&store, commits).await;
+    let found = tap.costs(2, store.find_commits(&ids)).await.unwrap();
+    assert!(found.iter().all(Option::is_some));
+}
+
+#[tokio::test]
+async fn three_thousand_events_come_through_the_feed_in_a_few_answers() {
+    let tapped = Tapped::new().await;
+    let store = tapped.store().await;
+    for head in 0..3 {
+        take(&store, tapped.commits(head)).await;
+    }
+    // One opens it and one looks whether its position is known, which may answer already.
+    let mut feed = tapped.tap.costs(2, store.feed(Position::Start)).await.unwrap();
+    let mut left = 3 * COMMITS;
+    let drained = async {
+        while left > 0 {
+            left -= feed.next_batch(4_096).await.unwrap().entries.len();
+        }
+    };
+    // An answer has 2,000 of them, unless the server has not found so many yet.
+    tapped.tap.costs(4, drained).await;
+}

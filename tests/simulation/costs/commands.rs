@@ -1,5 +1,5 @@
-//! What commands cost at the store: by law T6 a batch is what came in while the one before it was under way, and a batch
-//! is one append, however many accounts it is about.
+//! What commands cost at the store: by law T6 a batch is what came in while the one before it was under way, and a
+//! batch is one append, however many accounts it is about.
 
 use std::time::Duration;
 

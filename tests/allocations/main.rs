@@ -1,0 +1,123 @@
+//! How often memory is asked for on behalf of one event, in the pure code through which every event goes.
+//!
+//! Counted and not timed, so a busy machine counts the same. Each bound says what the memory is for.
+
+use std::hint::black_box;
+
+use account_service::account::{Account, Command, decide};
+use allocation_counter::measure;
+use balance_service::fold::{Folding, Taken};
+use shared::clock::{Clock, Timestamp};
+use shared::coordinate::Version;
+use shared::event::{AccountEvent, NewEvent, Personal, Recorded, codec};
+use shared::id::{AccountId, CommitId, Ids};
+use shared::money::{Amount, Money};
+use shared::owner::Owner;
+
+/// An account that was opened, and a deposit into it.
+struct Deposit {
+    id: AccountId,
+    transaction: CommitId,
+    command: Command,
+    opening: NewEvent,
+    event: NewEvent,
+}
+
+impl Deposit {
+    fn new() -> Self {
+        let ids = Ids::new(Clock::system());
+        let (id, transaction, amount) = (ids.account(), ids.commit(), Amount::new(250).unwrap());
+        let new = |event| NewEvent { id: ids.event(), time: Timestamp::EPOCH, event };
+        let opening = AccountEvent::AccountOpened {
+            currency: "EUR".parse().unwrap(),
+            overdraft_limit: Money::ZERO,
+            opening: Money::ZERO,
+            personal: Personal { owner: Owner::new("Paulo").unwrap() },
+        };
+        let event = AccountEvent::MoneyDeposited { transaction, amount };
+        let command = Command::Deposit { account: id, amount };
+        Self { id, transaction, command, opening: new(opening), event: new(event) }
+    }
+
+    fn account(&self) -> Account {
+        Account::evolve(None, self.id, &self.opening.event, Timestamp::EPOCH).unwrap()
+    }
+
+    /// The first event as it is stored, and the second.
+    fn recorded(&self) -> [Recorded; 2] {
+        [(1, &self.opening), (2, &self.event)].map(|(version, event)| Recorded {
+            stream: self.id,
+            first_version: Version::new(version),
+            time: Timestamp::EPOCH,
+            events: codec::encode(std::slice::from_ref(event)),
+        })
+    }
+}
+
+#[track_caller]
+fn asks_at_most(most: u64, work: impl FnOnce()) {
+    let count = measure(work).count_total;
+    assert!(count <= most, "memory was asked for {count} times, at most {most}");
+}
+
+/// The counter hears what is asked for, lest every bound hold.
+#[test]
+fn what_is_asked_for_is_counted() {
+    assert_eq!(measure(|| drop(black_box(Box::new(1_u8)))).count_total, 1);
+    assert_eq!(measure(|| ()).count_total, 0);
+}
+
+/// The list of the events it leads to.
+#[test]
+fn deciding_a_command_asks_once() {
+    let deposit = Deposit::new();
+    let account = deposit.account();
+    asks_at_most(1, || drop(decide(&deposit.command, deposit.transaction, |_| Some(&account)).unwrap()));
+}
+
+/// The name of the owner is shared by all states of an account.
+#[test]
+fn evolving_an_account_asks_for_nothing() {
+    let deposit = Deposit::new();
+    let account = deposit.account();
+    asks_at_most(0, || {
+        let before = Some(account.clone());
+        drop(Account::evolve(before, deposit.id, &deposit.event.event, Timestamp::EPOCH).unwrap());
+    });
+}
+
+/// The list of what stands around the events, the JSON and once more when it grows, and the count of its owners.
+#[test]
+fn encoding_an_event_asks_four_times() {
+    let deposit = Deposit::new();
+    for event in [&deposit.opening, &deposit.event] {
+        asks_at_most(4, || drop(codec::encode(std::slice::from_ref(event))));
+    }
+}
+
+/// Two lists, and the texts of the event's id and time; for an opening those of the currency and the owner too, whose
+/// name is then normalized and shared.
+#[test]
+fn decoding_an_event_asks_four_times_and_an_opening_eight_times() {
+    let [opening, event] = Deposit::new().recorded();
+    asks_at_most(8, || drop(codec::decode(&opening.events).unwrap()));
+    asks_at_most(4, || drop(codec::decode(&event.events).unwrap()));
+}
+
+/// What decoding it asks for.
+#[test]
+fn folding_an_event_asks_no_more_than_decoding_it() {
+    let deposit = Deposit::new();
+    let [opening, event] = deposit.recorded();
+    let mut folding = Folding::new(deposit.id, None);
+    assert_eq!(folding.take(&opening), Taken::Folded);
+    asks_at_most(4, || assert_eq!(folding.take(&event), Taken::Folded));
+    assert_eq!(folding.version(), Version::new(2));
+}
+
+/// What waits in batches shares its bytes.
+#[test]
+fn handing_an_event_on_asks_for_nothing() {
+    let [_, event] = Deposit::new().recorded();
+    asks_at_most(0, || drop(event.clone()));
+}

@@ -1,11 +1,12 @@
 //! How many commands MongoDB is sent for what the services ask: a few for thousands of events.
 
+use bytes::Bytes;
 use shared::clock::Clock;
 use shared::coordinate::{Position, Version};
 use shared::event::StreamAfter;
 use shared::id::{AccountId, CommitId, Ids};
 use shared::partition::SlotRange;
-use shared::store::{Appended, ChangeFeed, Commit, EventStore, MongoStore};
+use shared::store::{AppendError, Appended, ChangeFeed, Commit, EventStore, MongoStore, Snapshot, Snapshots};
 
 use super::mongo::{Scratch, commit};
 use super::server::Server;
@@ -32,6 +33,19 @@ impl Tapped {
     async fn store(&self) -> MongoStore {
         let url = format!("mongodb://{}/?directConnection=true", self.tap.address());
         MongoStore::open(&url, self.scratch.name(), None).await.unwrap()
+    }
+
+    /// A store that holds three commits of each stream.
+    async fn filled(&self) -> MongoStore {
+        let store = self.store().await;
+        for head in 0..3 {
+            take(&store, self.commits(head)).await;
+        }
+        store
+    }
+
+    fn behind(&self, version: u64) -> Vec<StreamAfter> {
+        self.streams.iter().map(|stream| StreamAfter { stream: *stream, after: Version::new(version) }).collect()
     }
 
     /// The next commit of each stream.
@@ -61,22 +75,41 @@ async fn a_batch_of_a_thousand_commits_is_three_commands_when_its_streams_are_kn
 }
 
 #[tokio::test]
-async fn what_a_thousand_commits_wrote_is_read_with_few_commands() {
+async fn a_commit_that_is_refused_makes_its_batch_look_once_and_not_each_of_it() {
     let tapped = Tapped::new().await;
     let store = tapped.store().await;
-    for head in 0..3 {
-        take(&store, tapped.commits(head)).await;
-    }
+    take(&store, tapped.commits(0)).await;
+    let mut commits = tapped.commits(1);
+    commits[500].writes[0].expected = Version::new(7);
+    // The end it believes in, then all ends, 64 in a command, and whether an id was taken; and what is written.
+    let fates = tapped.tap.costs(1 + 16 + 1 + 3, store.append(commits)).await;
+    assert!(matches!(fates[500], Err(AppendError::Conflict { .. })));
+    assert_eq!(fates.iter().filter(|fate| matches!(fate, Ok(Appended::New))).count(), COMMITS - 1);
+}
+
+#[tokio::test]
+async fn a_thousand_snapshots_are_kept_with_one_command() {
+    let tapped = Tapped::new().await;
+    let store = tapped.store().await;
+    let state = Bytes::from_static(b"{}");
+    let snapshot =
+        |stream: &AccountId| Snapshot { stream: *stream, version: Version::new(1), schema: 1, state: state.clone() };
+    tapped.tap.costs(1, store.save_snapshots(tapped.streams.iter().map(snapshot).collect())).await.unwrap();
+    // A first answer of 101, and one with the rest.
+    let found = tapped.tap.costs(2, store.load_snapshots(&tapped.streams)).await.unwrap();
+    assert!(found.iter().all(Option::is_some));
+}
+
+#[tokio::test]
+async fn what_a_thousand_commits_wrote_is_read_with_few_commands() {
+    let tapped = Tapped::new().await;
+    let store = tapped.filled().await;
     let tap = &tapped.tap;
 
     // One command asks for 64 streams; 192 events are more than a first answer of 101 holds.
-    let question = |stream: &AccountId| StreamAfter { stream: *stream, after: Version::EMPTY };
-    let questions: Vec<StreamAfter> = tapped.streams.iter().map(question).collect();
-    let read = tap.costs(32, store.read_streams(&questions, 1_000)).await.unwrap();
+    let read = tap.costs(2 * 16, store.read_streams(&tapped.behind(0), 1_000)).await.unwrap();
     assert!(read.iter().all(|records| records.len() == 3));
-    let question = |stream: &AccountId| StreamAfter { stream: *stream, after: Version::new(2) };
-    let questions: Vec<StreamAfter> = tapped.streams.iter().map(question).collect();
-    tap.costs(16, store.read_streams(&questions, 1_000)).await.unwrap();
+    tap.costs(16, store.read_streams(&tapped.behind(2), 1_000)).await.unwrap();
 
     // A page is one answer.
     let page = tap.costs(1, store.scan(SlotRange::ALL, None, 8_192)).await.unwrap();
@@ -97,10 +130,7 @@ async fn what_a_thousand_commits_wrote_is_read_with_few_commands() {
 #[tokio::test]
 async fn three_thousand_events_come_through_the_feed_in_a_few_answers() {
     let tapped = Tapped::new().await;
-    let store = tapped.store().await;
-    for head in 0..3 {
-        take(&store, tapped.commits(head)).await;
-    }
+    let store = tapped.filled().await;
     // One opens it and one looks whether its position is known, which may answer already.
     let mut feed = tapped.tap.costs(2, store.feed(Position::Start)).await.unwrap();
     let mut left = 3 * COMMITS;

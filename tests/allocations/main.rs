@@ -2,6 +2,8 @@
 //!
 //! Counted and not timed, so a busy machine counts the same. Each bound says what the memory is for.
 
+#![expect(clippy::unwrap_used, reason = "a test may")]
+
 use std::hint::black_box;
 
 use account_service::account::{Account, Command, decide};

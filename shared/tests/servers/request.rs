@@ -88,8 +88,8 @@ fn requests_are_told_apart() {
 
     let lines =
         b"PING\r\nPUB a 2\r\n\r\n\r\nHPUB b _INBOX.1 1 3\r\nabc\r\nPUB c _INBOX.2 0\r\n\r\nHPUB d 1 3\r\nabc\r\n";
-    let names = [vec![None, None], named(&["b", "c"]), vec![None]].concat();
-    assert_eq!(read(Server::Nats, lines), names);
+    let told = [vec![None, None], named(&["b", "c"]), vec![None]].concat();
+    assert_eq!(read(Server::Nats, lines), told);
 
     let message = |operation: u32, name: &[u8]| {
         let rest = [&[0; 5][..], &[9, 0, 0, 0], b"\x10", name, b"\0\x01\0\0\0\0"].concat();

@@ -46,15 +46,12 @@ async fn ten_thousand_records_are_projected_in_batches() {
     let bank = Bank::with_backlog(PARTITIONS).await;
     bank.start_for(Role::Forwarder, FORWARDED_WITHIN).await;
     let bill = Bill::of(&bank.world, bank.project_all()).await;
-    bill.assert_beside(
-        &[
-            bound("log.next_batch", 4, "each partition holds 5,000 records, and a batch is 4,096"),
-            bound("index.load", 2, "the first batch of a partition has all of its accounts, and then they are known"),
-            bound("index.apply", 6, "each of four batches is applied once, and each worker notes its epoch first"),
-            bound(DOCUMENTS, 4_000, "each of two batches of a partition has each of its accounts once"),
-        ],
-        24,
-    );
+    bill.assert_beside_upkeep(&[
+        bound("log.next_batch", 4, "each partition holds 5,000 records, and a batch is 4,096"),
+        bound("index.load", 2, "the first batch of a partition has all of its accounts, and then they are known"),
+        bound("index.apply", 6, "each of four batches is applied once, and each worker notes its epoch first"),
+        bound(DOCUMENTS, 4_000, "each of two batches of a partition has each of its accounts once"),
+    ]);
 }
 
 #[tokio::test(start_paused = true)]
@@ -73,19 +70,16 @@ async fn a_thousand_live_events_are_one_batch_from_the_store_to_the_view() {
         all_taken(&teller, deposits()).await;
         sleep(VISIBLE_WITHIN).await;
     });
-    bill.await.assert_beside(
-        &[
-            bound("store.append", 1, "the commands come together"),
-            bound("store.next_batch", 1, "they are one append, and are seen together"),
-            bound("log.publish", 2, "the batch is published once to each of two partitions"),
-            bound("log.next_batch", 2, "what was published together is read together"),
-            bound("index.load", 0, "each worker knows its accounts"),
-            bound("store.read_streams", 0, "the teller knows its accounts, and no worker misses anything"),
-            bound("index.apply", 2, "what was read together is applied together, with its checkpoint"),
-            bound(DOCUMENTS, 1_000, "each account has one event"),
-        ],
-        20,
-    );
+    bill.await.assert_beside_upkeep(&[
+        bound("store.append", 1, "the commands come together"),
+        bound("store.next_batch", 1, "they are one append, and are seen together"),
+        bound("log.publish", 2, "the batch is published once to each of two partitions"),
+        bound("log.next_batch", 2, "what was published together is read together"),
+        bound("index.load", 0, "each worker knows its accounts"),
+        bound("store.read_streams", 0, "the teller knows its accounts, and no worker misses anything"),
+        bound("index.apply", 2, "what was read together is applied together, with its checkpoint"),
+        bound(DOCUMENTS, 1_000, "each account has one event"),
+    ]);
     for fleet in running {
         fleet.stop(0).await.unwrap();
     }
@@ -98,15 +92,12 @@ async fn events_that_the_log_has_lost_are_filled_in_by_the_hundred() {
         bank.world.empty_log(partition);
     }
     let bill = Bill::of(&bank.world, bank.project_all()).await;
-    bill.assert_beside(
-        &[
-            bound("store.heads", 2, "a partition has 1,000 accounts, and a page 4,096"),
-            bound("index.versions", 2, "a partition has no document yet"),
-            bound("index.load", 6, "of a partition's 1,000 accounts, more or less, 500 are filled in at once"),
-            bound("store.read_streams", 6, "the same 500, none of which has 1,000 events"),
-            bound("index.apply", 8, "the same 500, and each worker notes that it is synchronised"),
-            bound(DOCUMENTS, ACCOUNTS as u64, "an account is folded to its end before it is written"),
-        ],
-        30,
-    );
+    bill.assert_beside_upkeep(&[
+        bound("store.heads", 2, "a partition has 1,000 accounts, and a page 4,096"),
+        bound("index.versions", 2, "a partition has no document yet"),
+        bound("index.load", 6, "of a partition's 1,000 accounts, more or less, 500 are filled in at once"),
+        bound("store.read_streams", 6, "the same 500, none of which has 1,000 events"),
+        bound("index.apply", 8, "the same 500, and each worker notes that it is synchronised"),
+        bound(DOCUMENTS, ACCOUNTS as u64, "an account is folded to its end before it is written"),
+    ]);
 }

@@ -60,7 +60,7 @@ fn main() -> ExitCode {
         Some(Command::Serve(settings)) => on_all_cores(serve::run(*settings)),
         Some(Command::Import(args)) => on_all_cores(import::run(args)),
         Some(Command::Verify(args)) => on_all_cores(verify::run(*args)),
-        Some(Command::Bench(args)) if args.opens_a_bank() => on_all_cores(bench::run(args)),
+        Some(Command::Bench(args)) if args.needs_all_cores() => on_all_cores(bench::run(args)),
         Some(Command::Bench(args)) => on_one_thread(bench::run(args)),
     };
     done.unwrap_or_else(|failure| {

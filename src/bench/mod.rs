@@ -19,6 +19,7 @@ mod check;
 mod connection;
 mod cpu;
 mod latency;
+mod limits;
 mod load;
 mod options;
 mod order;
@@ -29,10 +30,12 @@ mod rebuild;
 mod report;
 mod visibility;
 
+use std::path::Path;
+
 use clap::{Args, Subcommand};
 
 use crate::exit::Exit;
-use options::{LoadOptions, Target};
+use options::LoadOptions;
 use order::Mix;
 use report::Report;
 
@@ -57,37 +60,44 @@ enum Scenario {
     Queries(LoadOptions),
     /// A rebuild, beside traffic if a rate is given
     Rebuild(LoadOptions),
+    /// What HTTP and the servers of the settings can do without the bank
+    Limits(Box<limits::LimitsOptions>),
     /// A backlog written straight into the store, until the projection has it
     Projection(Box<projection::ProjectionOptions>),
 }
 
 impl BenchArgs {
-    /// Whether the run opens a bank of its own in this process.
-    pub(crate) const fn opens_a_bank(&self) -> bool {
-        matches!(self.scenario, Scenario::Projection(_))
+    /// Whether the run is more than load: it opens a bank of its own in this process, or asks servers for all they have.
+    pub(crate) const fn needs_all_cores(&self) -> bool {
+        matches!(self.scenario, Scenario::Projection(_) | Scenario::Limits(_))
     }
 }
 
 /// Measures, checks, reports.
 pub(crate) async fn run(args: BenchArgs) -> anyhow::Result<Exit> {
-    let (report, target) = match args.scenario {
-        Scenario::Commands(options) => (load::measure("commands", Mix::OneAccount, &options).await?, options.target),
+    let (report, json) = match args.scenario {
+        Scenario::Commands(options) => {
+            (load::measure("commands", Mix::OneAccount, &options).await?, options.target.json)
+        }
         Scenario::Hot(mut options) => {
             options.accounts = 1;
-            (load::measure("hot", Mix::Deposits, &options).await?, options.target)
+            (load::measure("hot", Mix::Deposits, &options).await?, options.target.json)
         }
-        Scenario::Transfers(options) => (load::measure("transfers", Mix::Transfers, &options).await?, options.target),
-        Scenario::Mixed(options) => (visibility::measure(&options).await?, options.target),
-        Scenario::Queries(options) => (queries::measure(&options).await?, options.target),
-        Scenario::Rebuild(options) => (rebuild::measure(&options).await?, options.target),
+        Scenario::Transfers(options) => {
+            (load::measure("transfers", Mix::Transfers, &options).await?, options.target.json)
+        }
+        Scenario::Mixed(options) => (visibility::measure(&options).await?, options.target.json),
+        Scenario::Queries(options) => (queries::measure(&options).await?, options.target.json),
+        Scenario::Rebuild(options) => (rebuild::measure(&options).await?, options.target.json),
+        Scenario::Limits(options) => (limits::measure(&options).await?, options.json),
         Scenario::Projection(options) => projection::measure(*options).await?,
     };
-    tell(&report, &target)
+    tell(&report, json.as_deref())
 }
 
-fn tell(report: &Report, target: &Target) -> anyhow::Result<Exit> {
+fn tell(report: &Report, json: Option<&Path>) -> anyhow::Result<Exit> {
     print!("{}", report.table());
-    if let Some(path) = &target.json {
+    if let Some(path) = json {
         report.write_json(path)?;
     }
     Ok(if report.is_right() { Exit::Done } else { Exit::BalancesDiffer })

@@ -8,6 +8,7 @@
 //! services run elsewhere.
 
 use std::cell::Cell;
+use std::path::PathBuf;
 use std::time::Duration;
 
 use anyhow::{Context, bail, ensure};
@@ -82,7 +83,7 @@ pub(super) struct ProjectionOptions {
 }
 
 /// Writes, waits, tells.
-pub(super) async fn measure(options: ProjectionOptions) -> anyhow::Result<(Report, Target)> {
+pub(super) async fn measure(options: ProjectionOptions) -> anyhow::Result<(Report, Option<PathBuf>)> {
     let ProjectionOptions { target, events, accounts, write_only, hold, settings } = options;
     let is_here = settings.backends.store_url == StoreUrl::Embedded;
     ensure!(!(is_here && hold.hold.is_some()), "an embedded bank is held back by the run itself: leave out --hold");
@@ -117,7 +118,7 @@ pub(super) async fn measure(options: ProjectionOptions) -> anyhow::Result<(Repor
         ]);
     }
     bank.close().await?;
-    Ok((report, target))
+    Ok((report, target.json))
 }
 
 /// One account and where it is.

@@ -7,12 +7,13 @@ use serde_json::Value;
 use crate::{Fault, root};
 
 /// Every member, and the members it may depend on. A service never depends on a service.
-const MAY_DEPEND: [(&str, &[&str]); 6] = [
+const MAY_DEPEND: [(&str, &[&str]); 7] = [
     ("shared", &[]),
     ("account-service", &["shared"]),
     ("forwarder", &["shared"]),
     ("balance-service", &["shared"]),
     ("bank", &["shared", "account-service", "forwarder", "balance-service"]),
+    ("bench-report", &[]),
     ("cluster", &[]),
 ];
 

@@ -28,7 +28,7 @@ pub use any::AnyIndex;
 pub use balance::{AccountStatus, Balance};
 pub use checkpoint::{Checkpoint, Phase};
 #[cfg(feature = "elasticsearch")]
-pub use elastic::{ElasticIndex, ElasticOpenError, ElasticOptions};
+pub use elastic::{ElasticIndex, ElasticOpenError, ElasticOptions, client as elastic_client};
 pub use embedded::EmbeddedIndex;
 pub use query::{BalancePage, BalanceQuery, Cursor, PAGE_DEFAULT, PAGE_MAX, Sort};
 use serde::{Deserialize, Serialize};

@@ -26,7 +26,7 @@ use std::time::Duration;
 pub use any::{AnyLog, AnyReader};
 pub use embedded::{EmbeddedLog, EmbeddedReader, LogOpenError};
 #[cfg(feature = "nats")]
-pub use nats::{NatsLog, NatsOpenError, NatsOptions, NatsReader};
+pub use nats::{NatsLog, NatsOpenError, NatsOptions, NatsReader, connect as connect_nats};
 use serde::{Deserialize, Serialize};
 
 use crate::clock::Timestamp;

@@ -51,7 +51,11 @@ pub enum ElasticOpenError {
     },
 }
 
-pub(super) fn client(url: &str, options: &ElasticOptions) -> Result<Elasticsearch, ElasticOpenError> {
+/// A client as the index has it; for who measures the server past the bank. It asks nothing yet.
+///
+/// # Errors
+/// [`ElasticOpenError`] says what is wrong with the URL or the certificates.
+pub fn client(url: &str, options: &ElasticOptions) -> Result<Elasticsearch, ElasticOpenError> {
     let mut url = Url::parse(url).map_err(|error| ElasticOpenError::Url(error.to_string().into()))?;
     if !matches!(url.scheme(), "http" | "https") || !url.has_host() {
         return Err(ElasticOpenError::Url("not http:// or https://".into()));

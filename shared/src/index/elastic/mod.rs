@@ -72,7 +72,7 @@ use tokio::sync::Semaphore;
 
 use self::answer::Failure;
 use self::bulk::{BULKS_AT_ONCE, Over};
-pub use self::connect::{ElasticOpenError, ElasticOptions};
+pub use self::connect::{ElasticOpenError, ElasticOptions, client};
 use self::names::Names;
 use super::{
     Applied, ApplyError, Balance, BalanceIndex, BalancePage, BalanceQuery, Checkpoint, Generation, Generations, Loaded,

@@ -42,7 +42,11 @@ pub struct NatsOptions<'a> {
     pub replicas: Option<u8>,
 }
 
-pub(super) async fn connect(asked: &NatsOptions<'_>) -> Result<Context, NatsOpenError> {
+/// Connects as a log does; for who measures the server past the bank.
+///
+/// # Errors
+/// [`NatsOpenError`] says what is wrong and what to do about it.
+pub async fn connect(asked: &NatsOptions<'_>) -> Result<Context, NatsOpenError> {
     let servers = servers(asked.url)?;
     let options = options(asked, &servers).await?;
     let servers = servers.iter().map(without_secrets).collect::<Result<Vec<_>, _>>()?;

@@ -49,7 +49,7 @@ use std::time::Duration;
 
 use async_nats::jetstream::Context;
 
-pub use self::connect::NatsOptions;
+pub use self::connect::{NatsOptions, connect};
 use self::failure::within;
 use self::life::Beginning;
 pub use self::open::NatsOpenError;

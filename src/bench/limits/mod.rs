@@ -1,0 +1,60 @@
+//! `bank bench limits`: what there is to be had without the bank, so that its figures can be held against something.
+//!
+//! U1  Every server is asked with the driver, the layout and the durability of the bank, and with nothing of the bank
+//!     between: no rules, no versions to compare, nobody downstream.
+//! U2  What is written goes into a database, streams and an index of their own, whose names begin with the namespace.
+//!     They are removed at the end, also when a limit cannot be measured or the run is stopped.
+//! U3  What was not written, or not read to its end, is not counted.
+//!
+//! A run that is killed leaves them behind; their names contain `-limits-`.
+
+mod http;
+#[cfg(feature = "servers")]
+mod servers;
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::Args;
+use shared::config::BackendSettings;
+
+use super::report::Report;
+
+/// What is measured, and for how long.
+#[derive(Args, Debug)]
+pub(super) struct LimitsOptions {
+    /// Also write the figures to this file, as JSON
+    #[arg(long, value_name = "FILE")]
+    pub(super) json: Option<PathBuf>,
+
+    /// How long each limit is measured, in seconds
+    #[arg(long, default_value_t = 5, value_name = "SECONDS", value_parser = clap::value_parser!(u32).range(1..=600))]
+    duration: u32,
+
+    #[command(flatten)]
+    backends: BackendSettings,
+}
+
+/// Measures the limits one after the other.
+pub(super) async fn measure(options: &LimitsOptions) -> anyhow::Result<Report> {
+    let duration = Duration::from_secs(options.duration.into());
+    let mut report = Report::new("limits");
+    report.setup.insert("measured", format!("{} s each", options.duration));
+    http::measure(duration, &mut report).await?;
+    of_servers(&options.backends, duration, &mut report).await?;
+    Ok(report)
+}
+
+#[cfg(feature = "servers")]
+async fn of_servers(backends: &BackendSettings, duration: Duration, report: &mut Report) -> anyhow::Result<()> {
+    Box::pin(servers::measure(backends, duration, report)).await
+}
+
+#[cfg(not(feature = "servers"))]
+#[expect(clippy::unused_async, reason = "a build with servers waits here")]
+async fn of_servers(_: &BackendSettings, _: Duration, report: &mut Report) -> anyhow::Result<()> {
+    report
+        .setup
+        .insert("servers", "not measured: this build has no drivers (cargo build --features servers)".to_owned());
+    Ok(())
+}

@@ -1,0 +1,25 @@
+use std::time::Duration;
+
+use anyhow::{Context as _, ensure};
+use async_nats::jetstream::Context;
+use async_nats::jetstream::consumer::pull::OrderedConfig;
+use futures::StreamExt;
+use tokio::time::Instant;
+
+use super::super::within;
+
+/// Reads a stream from its beginning, in order, to its end or for so long.
+pub(super) async fn all(jetstream: Context, name: String, duration: Duration) -> anyhow::Result<u64> {
+    let stream = within(jetstream.get_stream(name)).await?;
+    let stored = stream.cached_info().state.messages;
+    ensure!(stored > 0, "nothing of what was published is there");
+    let reader = within(stream.create_consumer(OrderedConfig::default())).await?;
+    let mut messages = within(reader.messages()).await?;
+    let (began, mut read) = (Instant::now(), 0);
+    while read < stored && began.elapsed() < duration {
+        let message = within(async { messages.next().await.transpose() }).await?;
+        message.context("the server ended the delivery")?;
+        read += 1;
+    }
+    Ok(read)
+}

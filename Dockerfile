@@ -11,7 +11,7 @@ WORKDIR /bank
 COPY . .
 RUN set -eu; \
     find . -name '*.rs' -delete; \
-    for crate in . account-service balance-service forwarder; do echo 'fn main() {}' >"$crate/src/main.rs"; done; \
+    for crate in . account-service balance-service forwarder scripts/bench-report; do echo 'fn main() {}' >"$crate/src/main.rs"; done; \
     for crate in account-service balance-service forwarder shared; do : >"$crate/src/lib.rs"; done; \
     find . -type f ! -name 'Cargo.*' ! -name main.rs ! -name lib.rs -delete; \
     find . -type d -empty -delete; \
@@ -23,11 +23,11 @@ WORKDIR /bank
 # Half the time and a tenth of the size; a panic still names its file and line.
 ENV CARGO_PROFILE_RELEASE_DEBUG=false
 COPY --from=manifests /bank .
-RUN cargo build --release --locked --workspace --bins --features servers
+RUN cargo build --release --locked --workspace --exclude bench-report --bins --features servers
 COPY . .
 # Cargo compares times, and the sources are older than their stand-ins.
 RUN find . -name '*.rs' -not -path './target/*' -exec touch {} + \
-    && cargo build --release --locked --workspace --bins --features servers \
+    && cargo build --release --locked --workspace --exclude bench-report --bins --features servers \
     && install -D -t /programs target/release/account-service target/release/forwarder \
         target/release/balance-service target/release/bank
 

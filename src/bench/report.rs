@@ -100,10 +100,10 @@ impl Report {
         let mut text = format!("{}\n", self.scenario);
         let lines = self.setup.iter().map(|(name, value)| (*name, value.clone()));
         for (name, value) in lines.chain(self.figures.iter().map(|(name, value)| (*name, figure(*value)))) {
-            writeln!(text, "  {name:24} {value}").expect("a string takes everything");
+            writeln!(text, "  {name:36} {value}").expect("a string takes everything");
         }
         for (name, count) in &self.answers {
-            writeln!(text, "  {:24} {count}", format!("answers {name}")).expect("a string takes everything");
+            writeln!(text, "  {:36} {count}", format!("answers {name}")).expect("a string takes everything");
         }
         if !self.latencies_ms.is_empty() {
             text += &table(&["latency in ms", "count", "p50", "p90", "p99", "p99.9", "max"], self.latency_rows());

@@ -73,6 +73,18 @@ async fn a_backlog_is_written_into_an_embedded_bank_and_drained() {
 }
 
 #[tokio::test]
+async fn without_servers_the_limits_are_those_of_http() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("limits.json");
+    let ended = run(&["limits", "--duration", "1", "--json", file.to_str().unwrap()]).await;
+    assert!(ended.status.success(), "{ended:?}");
+    let report: Value = serde_json::from_slice(&std::fs::read(file).unwrap()).unwrap();
+    assert!(report["figures"]["http_answers_per_second"].as_f64().unwrap() > 0.0, "{report}");
+    assert_eq!(report["figures"].as_object().unwrap().len(), 1, "{report}");
+    assert!(report["setup"].to_string().contains("no "), "{report}");
+}
+
+#[tokio::test]
 async fn a_projection_that_shows_something_else_spoils_the_run() {
     let folder = tempfile::tempdir().unwrap();
     let bank = Bank::start(folder.path()).await;

@@ -38,8 +38,7 @@ pub(crate) struct Bank {
 impl Bank {
     /// Starts a bank and waits until it has a view.
     pub(crate) async fn start() -> Self {
-        let tail = Ids::new(Clock::system()).account().uuid().simple().to_string();
-        let namespace: Namespace = format!("t{}", &tail[8..]).parse().expect("a letter and digits");
+        let namespace = new_namespace();
         let free = ["--account-addr", "127.0.0.1:0", "--balance-addr", "127.0.0.1:0"];
         let mut command = command(&namespace);
         let mut process = command.arg("serve").args(free).stdout(Stdio::piped()).spawn().unwrap();
@@ -100,7 +99,14 @@ impl Bank {
     }
 }
 
-fn command(namespace: &Namespace) -> Command {
+/// Nobody else's.
+pub(crate) fn new_namespace() -> Namespace {
+    let tail = Ids::new(Clock::system()).account().uuid().simple().to_string();
+    format!("t{}", &tail[8..]).parse().expect("a letter and digits")
+}
+
+/// The program on the servers of these tests.
+pub(crate) fn command(namespace: &Namespace) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_bank"));
     for (setting, variable) in SERVERS {
         command.env(setting, url(variable));
@@ -111,7 +117,7 @@ fn command(namespace: &Namespace) -> Command {
     command
 }
 
-fn url(variable: &str) -> String {
+pub(crate) fn url(variable: &str) -> String {
     #[expect(clippy::disallowed_methods, reason = "a test is told where servers are by its environment alone")]
     std::env::var(variable).unwrap_or_else(|_| {
         panic!("{variable} is not set: run ./scripts/servers up, then eval \"$(./scripts/servers env)\"")

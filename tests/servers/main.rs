@@ -6,4 +6,5 @@
 #![expect(clippy::unwrap_used, reason = "a test may")]
 
 mod bank;
+mod limits;
 mod verify;

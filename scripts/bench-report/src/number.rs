@@ -3,10 +3,10 @@
 /// A figure, short.
 pub(crate) fn short(value: f64) -> String {
     match value.abs() {
+        size if size < 1_000.0 && size.fract() == 0.0 => format!("{value:.0}"),
         size if size >= 1_000.0 => grouped(value),
         size if size >= 100.0 => format!("{value:.0}"),
         size if size >= 10.0 => format!("{value:.1}"),
-        size if size == 0.0 => "0".to_owned(),
         _ => format!("{value:.2}"),
     }
 }
@@ -28,6 +28,6 @@ fn grouped(value: f64) -> String {
 
 #[test]
 fn numbers_have_three_digits_that_count() {
-    let numbers = [0.0, 0.256, 9.994, 42.26, 123.4, 1_234.0, 20_049.9, 1_234_567.0].map(short);
-    assert_eq!(numbers, ["0", "0.26", "9.99", "42.3", "123", "1,230", "20,000", "1,230,000"]);
+    let numbers = [0.0, 25.0, 0.256, 9.994, 42.26, 123.4, 1_234.0, 20_049.9, 1_234_567.0].map(short);
+    assert_eq!(numbers, ["0", "25", "0.26", "9.99", "42.3", "123", "1,230", "20,000", "1,230,000"]);
 }

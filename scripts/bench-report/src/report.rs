@@ -37,7 +37,7 @@ fn place(run: &Run) -> String {
     let warning = if *is_quick { "**A short trial: no figure here is worth anything.**\n\n" } else { "" };
     format!(
         "{warning}{cores} cores ({cpu}), {} GiB, Linux {kernel}. {servers}. Servers, services and the load all on these \
-         cores, durability on. Commit {commit}, {date}, {rounds} rounds. A figure is the median of its rounds, with the \
+         cores, durability on. Commit {commit}, {date}, rounds: {rounds}. A figure is the median of its rounds, with the \
          lowest and the highest in brackets.",
         short(*memory_gib)
     )

@@ -39,7 +39,7 @@ pub(super) async fn measure(
         Ok(())
     };
     let copies = backends.log_replicas.unwrap_or(1);
-    removed_behind(limits(&jetstream, copies, run, report), removing).await
+    removed_behind(Box::pin(limits(&jetstream, copies, run, report)), removing).await
 }
 
 /// The streams; each has one subject, called like itself.

@@ -67,7 +67,7 @@ enum Scenario {
 }
 
 impl BenchArgs {
-    /// Whether the run is more than load: it opens a bank of its own in this process, or asks servers for all they have.
+    /// Whether the run is more than load: it opens a bank of its own here, or asks servers for all they have.
     pub(crate) const fn needs_all_cores(&self) -> bool {
         matches!(self.scenario, Scenario::Projection(_) | Scenario::Limits(_))
     }

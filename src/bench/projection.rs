@@ -4,8 +4,8 @@
 //! backlog much sooner than commands over HTTP could make one, and what is measured is the way from the store into the
 //! projection: forwarder, bus, workers, index.
 //!
-//! The clock stops when the accounts that were written last are visible ([`written_last`]): to ask for all of them takes
-//! longer than to drain them. All are asked for when the clock has stopped, and each must hold what was written.
+//! The clock stops when the accounts that were written last are visible ([`written_last`]): to ask for all of them
+//! takes longer than to drain them. All are asked for when the clock has stopped, and each must hold what was written.
 //!
 //! With embedded backends, which one process at a time may open, the run opens the bank itself; with servers the
 //! services run elsewhere.
@@ -217,8 +217,8 @@ fn share_of(events: u32, first: usize, length: usize, count: usize) -> usize {
     events * (first + length) / count - events * first / count
 }
 
-/// The accounts of each lane's last batch. A partition keeps the order of the store, and among so many accounts there are
-/// some of every partition: when these are visible, everything is that was written before.
+/// The accounts of each lane's last batch. A partition keeps the order of the store, and among so many accounts there
+/// are some of every partition: when these are visible, everything is that was written before.
 fn written_last(streams: &[Stream], events: u32) -> Vec<&Stream> {
     let (count, per_lane) = (streams.len(), streams.len().div_ceil(LANES));
     let lanes = streams.chunks(per_lane).enumerate();

@@ -9,7 +9,7 @@ use crate::result::{Results, Run, Value};
 use crate::spread::Spread;
 
 /// What others have measured; for those who have no Monstache at hand.
-const PEERS: &str = include_str!("../peers.md");
+const PEERS: &str = include_str!("../peers.txt");
 
 /// Before the sizes in the names of cases: what was varied, its values, and what they are shown as.
 const SIZES: [(&str, &str, &str, &str); 4] = [
@@ -37,8 +37,8 @@ fn place(run: &Run) -> String {
     let warning = if *is_quick { "**A short trial: no figure here is worth anything.**\n\n" } else { "" };
     format!(
         "{warning}{cores} cores ({cpu}), {} GiB, Linux {kernel}. {servers}. Servers, services and the load all on these \
-         cores, durability on. Commit {commit}, {date}, rounds: {rounds}. A figure is the median of its rounds, with the \
-         lowest and the highest in brackets.",
+         cores, durability on. Commit {commit}, {date}, rounds: {rounds}. A figure is the median of its rounds, with \
+         the lowest and the highest in brackets.",
         short(*memory_gib)
     )
 }

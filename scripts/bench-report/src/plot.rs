@@ -163,12 +163,15 @@ where
     let mut chart = ChartBuilder::on(&root)
         .caption(plot.title, (FONT, 18))
         .margin(12)
+        .margin_right(40)
         .x_label_area_size(40)
         .y_label_area_size(70)
         .build_cartesian_2d(across, up)
         .map_err(|failure| broken(&failure))?;
     chart
         .configure_mesh()
+        .light_line_style(TRANSPARENT)
+        .bold_line_style(BLACK.mix(0.15))
         .x_desc(plot.over)
         .x_label_formatter(&|value| short(*value))
         .y_label_formatter(&|value| short(*value))

@@ -27,7 +27,6 @@ pub enum AnyStore {
 }
 
 /// A feed of one of the backends.
-#[cfg_attr(feature = "mongodb", expect(clippy::large_enum_variant, reason = "a process has one"))]
 pub enum AnyFeed {
     /// Of a file of the data folder.
     Embedded(EmbeddedFeed),

@@ -1,7 +1,7 @@
 use std::collections::BTreeMap;
 
 use futures::{StreamExt, TryStreamExt, stream};
-use mongodb::bson::{Binary, Document, RawDocument, doc};
+use mongodb::bson::{Binary, Document, RawBsonRef, RawDocument, doc};
 use mongodb::raw_batch_cursor::RawBatch;
 
 use super::MongoStore;
@@ -228,7 +228,7 @@ fn decoded<'b, T>(
     let mut items = Vec::new();
     for batch in batches {
         for document in batch.doc_slices().map_err(|error| without_effect(operation, error))? {
-            let document = document.ok().and_then(|document| document.as_document());
+            let document = document.ok().and_then(RawBsonRef::as_document);
             let document = document.ok_or_else(|| broken(operation, Damaged("batch")))?;
             items.push(decode(document).map_err(|damaged| broken(operation, damaged))?);
         }

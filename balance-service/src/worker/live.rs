@@ -22,8 +22,9 @@ use super::{Stopped, Worker, WorkerError, stopped_reading};
 /// The most records read at once: two such batches are in memory, one being read, one being projected.
 pub(super) const READ_BATCH_MAX: usize = 4_096;
 
-/// How small batches follow each other: an event is shown at most 100 ms later, so that others come with it.
-const PACE: Pace = Pace::new(Duration::from_millis(2), Duration::from_millis(100), 256);
+/// How small batches follow each other: an event is shown at most 50 ms later, so that others come with it. A batch of
+/// a backlog is larger than what is enough, since a reader has some hundreds of records at hand.
+const PACE: Pace = Pace::new(Duration::from_millis(2), Duration::from_millis(50), 128);
 
 /// How often the forwarder is told what this worker needs no more.
 const FLOOR_EVERY: Duration = Duration::from_secs(5);

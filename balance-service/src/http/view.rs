@@ -124,7 +124,7 @@ pub struct PartitionView {
     pub state: &'static str,
     /// Events replayed.
     pub done: u64,
-    /// Events to replay; nothing before they were counted.
+    /// Events to replay: an estimate while it goes on, nothing before the first of them.
     pub total: Option<u64>,
 }
 

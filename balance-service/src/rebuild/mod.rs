@@ -28,9 +28,10 @@ use metrics::counter;
 use shared::backends::Backends;
 use shared::clock::Clock;
 use shared::error::BackendError;
+use shared::event::StreamAfter;
 use shared::id::Ids;
 use shared::index::{BalanceIndex, Checkpoint, Generation, Generations, Phase};
-use shared::partition::{Partition, PartitionMap};
+use shared::partition::{Partition, PartitionMap, Slot, SlotRange};
 use shared::store::WriteError;
 use shared::telemetry::metric::REBUILDS;
 use tracing::info;
@@ -158,7 +159,7 @@ impl<B: Backends> Rebuilds<B> {
         if let Some(generation) = job.generation.filter(|_| job.state != JobState::Cancelled) {
             for partition in self.partitions.all() {
                 let checkpoint = self.backends.index().checkpoint(generation, partition).await?;
-                partitions.push(progress(partition, checkpoint));
+                partitions.push(progress(partition, self.partitions.slots(partition), checkpoint));
             }
         }
         let until = job.finished_at.unwrap_or_else(|| self.clock.now());
@@ -166,8 +167,8 @@ impl<B: Backends> Rebuilds<B> {
         let done: u64 = partitions.iter().map(|partition| partition.done).sum();
         let rate = u64::try_from(u128::from(done) * 1_000_000 / micros).ok().filter(|rate| *rate > 0);
         let left: u64 = partitions.iter().map(|p| p.total.unwrap_or(0).saturating_sub(p.done)).sum();
-        let counted = partitions.iter().all(|partition| partition.total.is_some());
-        let eta = rate.filter(|_| counted && job.state == JobState::Replaying).map(|rate| left.div_ceil(rate));
+        let estimated = partitions.iter().all(|partition| partition.total.is_some());
+        let eta = rate.filter(|_| estimated && job.state == JobState::Replaying).map(|rate| left.div_ceil(rate));
         Ok(RebuildStatus { job, partitions, events_per_second: rate, eta_seconds: eta })
     }
 
@@ -180,13 +181,21 @@ fn raced(operation: &'static str) -> BackendError {
     BackendError::not_done(operation, "other processes keep changing the job")
 }
 
-fn progress(partition: Partition, checkpoint: Option<Checkpoint>) -> PartitionProgress {
+fn progress(partition: Partition, slots: SlotRange, checkpoint: Option<Checkpoint>) -> PartitionProgress {
     let (state, done, total) = match checkpoint.map(|checkpoint| checkpoint.phase) {
         None => ("waiting", 0, None),
-        Some(Phase::Replaying { done, total, .. }) => ("replaying", done, Some(total)),
+        Some(Phase::Replaying { after, done }) => ("replaying", done, after.map(|after| whole(slots, after, done))),
         Some(Phase::Live { replayed }) => ("live", replayed, Some(replayed)),
     };
     PartitionProgress { partition, state, done, total }
+}
+
+/// How many events a partition seems to hold, if so many lie before a place: accounts are spread evenly over slots, and
+/// a replay passes them in order. Counting them would take a walk through the store as long as the replay.
+fn whole(slots: SlotRange, place: StreamAfter, done: u64) -> u64 {
+    let width = u64::from(slots.end - slots.start);
+    let passed = u64::from(Slot::of(&place.stream).get().saturating_sub(slots.start)) + 1;
+    (done.saturating_mul(width) / passed).max(done)
 }
 
 /// The generations that workers feed: the active one, the one a running job fills, and the one kept for a rollback.
@@ -201,4 +210,24 @@ pub(crate) fn fed(active: Option<Generation>, job: Option<&Job>, now: shared::cl
     fed.sort_unstable();
     fed.dedup();
     fed
+}
+
+#[cfg(test)]
+mod tests {
+    use shared::coordinate::Version;
+    use shared::id::AccountId;
+
+    use super::*;
+
+    #[test]
+    fn a_replay_that_has_come_halfway_has_as_much_to_do_again() {
+        let stream = AccountId::from_bytes([7; 16]);
+        let slot = Slot::of(&stream).get();
+        let place = StreamAfter { stream, after: Version::new(1) };
+        let half = SlotRange { start: slot - 99, end: slot + 101 };
+        assert_eq!(whole(half, place, 500), 1_000);
+        let last = SlotRange { start: slot - 99, end: slot + 1 };
+        assert_eq!(whole(last, place, 500), 500, "the last slot is the end");
+        assert_eq!(whole(SlotRange { start: slot, end: slot + 1 }, place, u64::MAX), u64::MAX);
+    }
 }

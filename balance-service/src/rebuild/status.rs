@@ -13,7 +13,7 @@ pub struct PartitionProgress {
     pub state: &'static str,
     /// Events replayed.
     pub done: u64,
-    /// Events to replay, as counted when the replay began; nothing before that.
+    /// Events to replay: an estimate while it goes on, nothing before the first of them.
     pub total: Option<u64>,
 }
 

@@ -25,19 +25,12 @@ pub(super) struct Plan {
     pub(super) after: Option<StreamAfter>,
     /// Events replayed so far.
     pub(super) done: u64,
-    /// Events to replay, if they were counted.
-    pub(super) total: Option<u64>,
 }
 
 /// Decides from what was noted and what the log holds. Pure.
 pub(super) fn begin(noted: Option<Checkpoint>, extent: &Extent) -> Begin {
-    let from_the_start = Begin::Replay(Plan {
-        incarnation: extent.incarnation.clone(),
-        offset: extent.last,
-        after: None,
-        done: 0,
-        total: None,
-    });
+    let from_the_start =
+        Begin::Replay(Plan { incarnation: extent.incarnation.clone(), offset: extent.last, after: None, done: 0 });
     let Some(checkpoint) = noted else { return from_the_start };
     let continues =
         checkpoint.incarnation == extent.incarnation && (extent.trimmed..=extent.last).contains(&checkpoint.offset);
@@ -45,13 +38,9 @@ pub(super) fn begin(noted: Option<Checkpoint>, extent: &Extent) -> Begin {
         Phase::Live { .. } if continues => Begin::Follow(checkpoint),
         Phase::Live { replayed } => Begin::Synchronise { replayed },
         // The end noted when it began stays: streams it has passed may have grown by what lies behind that end.
-        Phase::Replaying { after, done, total } if continues => Begin::Replay(Plan {
-            incarnation: checkpoint.incarnation,
-            offset: checkpoint.offset,
-            after,
-            done,
-            total: Some(total),
-        }),
+        Phase::Replaying { after, done } if continues => {
+            Begin::Replay(Plan { incarnation: checkpoint.incarnation, offset: checkpoint.offset, after, done })
+        }
         // Streams that were replayed already may have grown by events that the log no longer holds.
         Phase::Replaying { .. } => from_the_start,
     }
@@ -98,14 +87,14 @@ mod tests {
 
     #[test]
     fn a_replay_whose_log_moved_starts_over() {
-        let replaying = Phase::Replaying { after: None, done: 4, total: 9 };
+        let replaying = Phase::Replaying { after: None, done: 4 };
         let plan = |noted, extent: &Extent| match begin(noted, extent) {
-            Begin::Replay(plan) => (plan.incarnation, plan.offset.get(), plan.done, plan.total),
+            Begin::Replay(plan) => (plan.incarnation, plan.offset.get(), plan.done),
             other @ (Begin::Synchronise { .. } | Begin::Follow(_)) => panic!("{other:?}"),
         };
         let life = |name: &str| Incarnation(name.into());
-        assert_eq!(plan(Some(at(7, replaying)), &extent("a", 0, 9)), (life("a"), 7, 4, Some(9)));
-        assert_eq!(plan(Some(at(7, replaying)), &extent("b", 0, 9)), (life("b"), 9, 0, None));
-        assert_eq!(plan(None, &extent("a", 0, 5)), (life("a"), 5, 0, None));
+        assert_eq!(plan(Some(at(7, replaying)), &extent("a", 0, 9)), (life("a"), 7, 4));
+        assert_eq!(plan(Some(at(7, replaying)), &extent("b", 0, 9)), (life("b"), 9, 0));
+        assert_eq!(plan(None, &extent("a", 0, 5)), (life("a"), 5, 0));
     }
 }

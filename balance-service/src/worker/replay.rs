@@ -8,7 +8,6 @@ use shared::backends::Backends;
 use shared::coordinate::Version;
 use shared::error::BackendError;
 use shared::event::{Recorded, StreamAfter};
-use shared::id::AccountId;
 use shared::index::{Phase, Projected};
 use shared::store::{EventStore, ScanPage};
 use shared::telemetry::metric::REBUILD_EVENTS;
@@ -18,7 +17,6 @@ use tracing::{debug, info};
 use super::begin::Plan;
 use super::{Stopped, Worker};
 use crate::fold::{Folding, Taken};
-use crate::pages::PAGE_ACCOUNTS;
 
 /// How many events are read from the store at once: two such pages are in memory, one being read, one being written.
 const SCAN_EVENTS: usize = 8_192;
@@ -26,23 +24,18 @@ const SCAN_EVENTS: usize = 8_192;
 impl<B: Backends> Worker<B> {
     /// Replays the partition, and is live behind the end of the log that was noted before.
     pub(super) async fn replay(&self, plan: Plan, shutdown: &CancellationToken) -> Result<(), Stopped> {
-        let Plan { incarnation, offset, after, done, total } = plan;
-        let total = match total {
-            Some(total) => total,
-            None => self.count_events().await?,
-        };
+        let Plan { incarnation, offset, after, done } = plan;
         let checkpoint = |phase| self.checkpoint(incarnation.clone(), offset, phase);
         // The first thing written under a new epoch: from here on a worker of a lower epoch is refused.
-        self.note(checkpoint(Phase::Replaying { after, done, total })).await?;
-        debug!(generation = %self.generation, partition = %self.partition, done, total, "worker replays the store");
+        self.note(checkpoint(Phase::Replaying { after, done })).await?;
+        debug!(generation = %self.generation, partition = %self.partition, done, "worker replays the store");
         let store = self.backends.store();
         let mut streams = Streams { open: None, complete: after, done };
         let mut page = store.scan(self.slots, after.map(rest_of), SCAN_EVENTS).await?;
         loop {
             let ScanPage { records, next } = page;
             let mut projected = self.fold_page(&mut streams, &records, next.is_none())?;
-            projected.checkpoint =
-                Some(checkpoint(Phase::Replaying { after: streams.complete, done: streams.done, total }));
+            projected.checkpoint = Some(checkpoint(Phase::Replaying { after: streams.complete, done: streams.done }));
             let Some(next) = next else {
                 self.write(projected).await?;
                 break;
@@ -57,19 +50,6 @@ impl<B: Backends> Worker<B> {
         self.note(checkpoint(Phase::Live { replayed: streams.done })).await?;
         info!(generation = %self.generation, partition = %self.partition, events = streams.done, "worker has replayed");
         Ok(())
-    }
-
-    async fn count_events(&self) -> Result<u64, BackendError> {
-        let mut events = 0;
-        let mut after: Option<AccountId> = None;
-        loop {
-            let heads = self.backends.store().heads(self.slots, after, PAGE_ACCOUNTS).await?;
-            events += heads.iter().map(|(_, version)| version.get()).sum::<u64>();
-            if heads.len() < PAGE_ACCOUNTS {
-                return Ok(events);
-            }
-            after = heads.last().map(|(account, _)| *account);
-        }
     }
 
     fn fold_page(&self, streams: &mut Streams, records: &[Recorded], last: bool) -> Result<Projected, BackendError> {

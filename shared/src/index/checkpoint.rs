@@ -30,8 +30,6 @@ pub enum Phase {
         after: Option<StreamAfter>,
         /// Events replayed so far.
         done: u64,
-        /// Events there were when the replay began.
-        total: u64,
     },
     /// Following the log.
     Live {

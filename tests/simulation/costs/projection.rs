@@ -37,7 +37,7 @@ async fn a_rebuild_of_ten_thousand_events_reads_pages_and_writes_each_account_on
     });
     bill.await.assert_beside_upkeep(&[
         bound("store.scan", 4, "the events are two pages of 8,192, read to replay and read again to prove"),
-        bound("store.heads", 2, "the accounts are one page of 4,096, read to count and read again to prove"),
+        bound("store.heads", 1, "the accounts are one page of 4,096, read to prove"),
         bound("index.versions", 3, "their documents are one page, read to prove and read twice to switch"),
         bound("index.load", 2, "the proof loads the accounts of a page of events at once"),
         bound("index.apply", 4, "two pages, and the beginning and the end of the replay are noted"),

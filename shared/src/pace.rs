@@ -1,9 +1,9 @@
 //! Room between small batches, so that what comes fast comes together.
 //!
 //! Each batch costs a round trip or a transaction, however small it is. A reader that takes whatever is there at once
-//! pays that for every few records, just when the machine has most to do. A [`Pace`] lets it wait a little after a small
-//! batch: the longer, the more there was in it. So a lone record never waits, nor the one after it longer than its
-//! allowance; a stream of records gathers into batches; and a backlog, whose batches are large anyway, is not held up.
+//! pays that for every few records, just when the machine has most to do. A [`Pace`] lets it wait a little after a
+//! small batch: the longer, the more there was in it. So a lone record never waits, nor the one after it longer than
+//! its allowance; a stream of records gathers into batches; and a backlog, whose batches are large, is not held up.
 
 use std::time::Duration;
 

@@ -131,14 +131,13 @@ async fn what_a_thousand_commits_wrote_is_read_with_few_commands() {
 async fn three_thousand_events_come_through_the_feed_in_a_few_answers() {
     let tapped = Tapped::new().await;
     let store = tapped.filled().await;
-    // One opens it and one looks whether its position is known, which may answer already.
-    let mut feed = tapped.tap.costs(2, store.feed(Position::Start)).await.unwrap();
-    let mut left = 3 * COMMITS;
     let drained = async {
+        let mut feed = store.feed(Position::Start).await.unwrap();
+        let mut left = 3 * COMMITS;
         while left > 0 {
             left -= feed.next_batch(4_096).await.unwrap().entries.len();
         }
     };
-    // An answer has 2,000 of them, unless the server has not found so many yet.
+    // An answer has 4,000 of them, the first one too, unless the server has not found so many yet.
     tapped.tap.costs(4, drained).await;
 }

@@ -50,9 +50,18 @@ async fn post(url: &str, body: Value) -> Value {
     http.post(url).json(&body).send().await.unwrap().error_for_status().unwrap().json().await.unwrap()
 }
 
-/// A bank with some accounts that are all visible.
-async fn with_accounts(data: &Path) -> (Bank, Vec<String>) {
+/// A bank that has a view, so that there is something to compare.
+async fn with_view(data: &Path) -> Bank {
     let bank = Bank::start(data).await;
+    while reqwest::get(bank.balance_url("/balance")).await.unwrap().status() != 200 {
+        tokio::task::yield_now().await;
+    }
+    bank
+}
+
+/// A bank with a view and some accounts.
+async fn with_accounts(data: &Path) -> (Bank, Vec<String>) {
+    let bank = with_view(data).await;
     let mut accounts = Vec::new();
     for money in 1..=ACCOUNTS {
         let body = serde_json::json!({ "owner": "Paulo", "money": money });
@@ -88,12 +97,9 @@ async fn a_bank_that_is_open_is_asked_to_compare_itself() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn no_check_raises_an_alarm_while_a_file_is_imported() {
     let folder = tempfile::tempdir().unwrap();
-    let bank = Bank::start(folder.path()).await;
+    let bank = with_view(folder.path()).await;
     // There is something to compare from the first check on.
     post(&bank.account_url("/accounts"), serde_json::json!({ "owner": "Paulo" })).await;
-    while reqwest::get(bank.balance_url("/balance")).await.unwrap().status() != 200 {
-        tokio::task::yield_now().await;
-    }
     let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/data/branch-2024.csv");
     let mut import = Command::new(BANK);
     import.arg("import").arg(file).args(["--url", &bank.account_url(""), "--overdraft-limit", "10000"]);

@@ -14,6 +14,7 @@ const COPIED: &[&str] = &[
     "Cargo.lock",
     "clippy.toml",
     "src",
+    "scripts/bench-report",
     "shared",
     "account-service",
     "balance-service",

@@ -82,11 +82,33 @@ impl Shared {
         for part in batch.chunks(BATCH_MAX) {
             match self.store(names, &beginning.incarnation, last, part).await? {
                 Fate::Stored(sequence) => last = sequence,
-                Fate::Elsewhere => return Err(PublishError::Conflict(self.life("publish", names).await?.extent())),
+                Fate::Elsewhere => return Err(self.why_not(names, beginning, last, part).await?),
                 Fate::Full => return Err(PublishError::Full { after: FULL_WAIT }),
             }
         }
         Ok(Offset::new(last - beginning.base))
+    }
+
+    /// Why a part was not stored behind a sequence. If the stream ends where it was believed to, the first message was
+    /// refused, or lost, and the answer to the last does not say why: the first is published once more, alone.
+    async fn why_not(
+        &self,
+        names: &Names,
+        beginning: &Beginning,
+        expected: u64,
+        part: &[FeedEntry],
+    ) -> Result<PublishError, BackendError> {
+        let life = self.life("publish", names).await?;
+        let believed = life.beginning.incarnation == beginning.incarnation && life.sequence(life.last) == expected;
+        if !believed || part.len() == 1 {
+            return Ok(PublishError::Conflict(life.extent()));
+        }
+        match self.store(names, &beginning.incarnation, expected, &part[..1]).await? {
+            Fate::Full => Ok(PublishError::Full { after: FULL_WAIT }),
+            Fate::Stored(_) | Fate::Elsewhere => {
+                Ok(PublishError::Conflict(self.life("publish", names).await?.extent()))
+            }
+        }
     }
 
     /// Publishes one part behind a sequence. Only its last message is answered, for all of them (law N3).

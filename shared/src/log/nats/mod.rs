@@ -13,9 +13,9 @@
 //! N3  The messages of a batch are a chain: each names the sequence it expects to be the last, and each but the first
 //!     the id of the message in front of it, which names write and place. So what is stored of a batch is a prefix of
 //!     it, also when a message is lost on the way or another publisher comes between; only the last of a part of
-//!     [`write::BATCH_MAX`] is answered, for all before it. A batch that is stored by half is told as a conflict, and
-//!     publishing it again is a repeat. (The server's own atomic batches cost it a store of files for each, which takes
-//!     about a millisecond: ADR 9.)
+//!     [`write::BATCH_MAX`] is answered, for all before it. A batch that is stored by half is told as full or
+//!     as a conflict; publishing it again adds the rest, or is a repeat. (Why not the server's own atomic batches: each
+//!     costs it a store of files, ADR 9.)
 //! N4  A reader looks at each message: one whose sequence is not the next one, or that does not name the reader's
 //!     life, is never yielded. Behind it lies a renewal, a trim, a loss, or a message the connection dropped;
 //!     the extent tells which (law L4).

@@ -4,7 +4,7 @@ use shared::coordinate::Version;
 use shared::error::BackendError;
 use shared::event::StreamAfter;
 use shared::id::AccountId;
-use shared::index::{BalanceIndex, Generation};
+use shared::index::{BalanceIndex, Generation, Loaded};
 use shared::store::EventStore;
 
 use crate::fold::Folding;
@@ -18,15 +18,11 @@ pub(crate) async fn load_foldings<I: BalanceIndex>(
     generation: Generation,
     accounts: &[AccountId],
 ) -> Result<BTreeMap<AccountId, Folding>, BackendError> {
-    let loaded = index.load(generation, accounts).await?;
-    let foldings = accounts.iter().zip(loaded).map(|(account, loaded)| {
-        let folding = match loaded.parked {
-            Some(parked) => Folding::parked(*account, loaded.balance, parked.at),
-            None => Folding::new(*account, loaded.balance),
-        };
-        (*account, folding)
-    });
-    Ok(foldings.collect())
+    let to_folding = |account, loaded: Loaded| match loaded.parked {
+        Some(parked) => Folding::parked(account, loaded.balance, parked.at),
+        None => Folding::new(account, loaded.balance),
+    };
+    load_as(index, generation, accounts, to_folding).await
 }
 
 /// These accounts, to be folded anew from their first event on, but no further than where they are parked.
@@ -35,12 +31,18 @@ pub(crate) async fn load_stopping<I: BalanceIndex>(
     generation: Generation,
     accounts: &[AccountId],
 ) -> Result<BTreeMap<AccountId, Folding>, BackendError> {
+    let to_folding = |account, loaded: Loaded| Folding::up_to(account, loaded.reachable(Version::MAX));
+    load_as(index, generation, accounts, to_folding).await
+}
+
+async fn load_as<I: BalanceIndex>(
+    index: &I,
+    generation: Generation,
+    accounts: &[AccountId],
+    to_folding: impl Fn(AccountId, Loaded) -> Folding + Send,
+) -> Result<BTreeMap<AccountId, Folding>, BackendError> {
     let loaded = index.load(generation, accounts).await?;
-    let foldings = accounts.iter().zip(loaded).map(|(account, loaded)| {
-        let until = loaded.reachable(Version::MAX);
-        (*account, Folding::up_to(*account, until))
-    });
-    Ok(foldings.collect())
+    Ok(accounts.iter().zip(loaded).map(|(account, loaded)| (*account, to_folding(*account, loaded))).collect())
 }
 
 /// Folds everything the store holds behind where the accounts stand.

@@ -18,7 +18,7 @@ use super::super::{Run, within};
 /// How many publishes to a stream wait for their answers.
 const WINDOW: usize = 256;
 
-/// How many messages an atomic batch has, as the bank's.
+/// How many messages an atomic batch has: as many as the bank publishes for one answer.
 const MESSAGES_PER_BATCH: usize = 500;
 
 /// How many accounts each publisher has: ten thousand together.

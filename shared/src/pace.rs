@@ -13,16 +13,17 @@ use tokio::time::{Instant, sleep_until};
 #[derive(Debug)]
 pub struct Pace {
     /// How long is waited for each record of the last batch.
-    pub for_each: Duration,
+    for_each: Duration,
     /// How long is waited at most, and so how much later a record is seen because of it.
-    pub longest: Duration,
+    longest: Duration,
     /// A batch of so many records is large enough; nothing is waited after it.
-    pub enough: usize,
+    enough: usize,
     next: Option<Instant>,
 }
 
 impl Pace {
-    /// A pace whose first batch is taken at once.
+    /// A pace whose first batch is taken at once. After a batch of fewer than `enough` records it waits `for_each` of
+    /// them, but never longer than `longest`.
     #[must_use]
     pub const fn new(for_each: Duration, longest: Duration, enough: usize) -> Self {
         Self { for_each, longest, enough, next: None }

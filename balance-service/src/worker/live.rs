@@ -1,18 +1,19 @@
 //! Following the log: while one batch is being projected, the next one is read. Small batches follow each other at a
-//! [`Pace`], since each costs a write to the index.
+//! [`Pace`], since each costs a write to the index. A worker that is behind gathers larger ones: an account that many
+//! records of a batch concern is written once, so the further behind, the faster it catches up.
 
 use std::time::Duration;
 
 use metrics::{gauge, histogram};
 use shared::backends::Backends;
-use shared::clock::Timestamp;
+use shared::clock::{Clock, Timestamp};
 use shared::coordinate::Offset;
 use shared::index::{BalanceIndex, Checkpoint, Phase};
 use shared::log::floor::{Floor, write_floor};
 use shared::log::{PartitionLog, PartitionReader, ReadError, Record};
 use shared::pace::Pace;
 use shared::telemetry::metric::{LAG_EVENTS, LAG_SECONDS, VISIBLE_SECONDS};
-use tokio::time::Instant;
+use tokio::time::{Instant, timeout_at};
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, info};
 
@@ -22,9 +23,20 @@ use super::{Stopped, Worker, WorkerError, stopped_reading};
 /// The most records read at once: two such batches are in memory, one being read, one being projected.
 pub(super) const READ_BATCH_MAX: usize = 4_096;
 
-/// How small batches follow each other: an event is shown at most 50 ms later, so that others come with it. A batch of
-/// a backlog is larger than what is enough, since a reader has some hundreds of records at hand.
-const PACE: Pace = Pace::new(Duration::from_millis(2), Duration::from_millis(50), 128);
+/// A batch of so many records is large enough to be written at once, or shows a backlog if its records are old.
+const BATCH_ENOUGH: usize = 128;
+
+/// How small batches follow each other: an event is shown at most 100 ms later, so that others come with it.
+const PACE: Pace = Pace::new(Duration::from_millis(2), Duration::from_millis(100), BATCH_ENOUGH);
+
+/// A worker whose newest record is older than this is behind.
+const BEHIND_AFTER: Duration = Duration::from_secs(1);
+
+/// For which part of what its events are late by already a worker that is behind gathers a batch.
+const GATHER_PART: u32 = 4;
+
+/// How long it gathers at most.
+const GATHER_MAX: Duration = Duration::from_secs(2);
 
 /// How often the forwarder is told what this worker needs no more.
 const FLOOR_EVERY: Duration = Duration::from_secs(5);
@@ -56,7 +68,7 @@ impl<B: Backends> Worker<B> {
             report.newest = batch.last().map(|record: &Record| record.recorded.time).or(report.newest);
             let (projected, read) = tokio::join!(
                 self.project_batch(&mut cache, batch, checkpoint.clone()),
-                next_batch(&mut reader, &mut pace, shutdown)
+                next_batch(&mut reader, &mut pace, &self.clock, shutdown)
             );
             checkpoint = projected?;
             self.report(&mut report, &checkpoint).await;
@@ -147,11 +159,16 @@ impl Report {
 async fn next_batch<R: PartitionReader>(
     reader: &mut R,
     pace: &mut Pace,
+    clock: &Clock,
     shutdown: &CancellationToken,
 ) -> Option<Result<Vec<Record>, ReadError>> {
     let paced = async {
         pace.wait().await;
-        reader.next_batch(READ_BATCH_MAX).await
+        let mut batch = reader.next_batch(READ_BATCH_MAX).await?;
+        if let Some(late) = backlog(&batch, clock.now()) {
+            gather(reader, &mut batch, GATHER_MAX.min(late / GATHER_PART)).await?;
+        }
+        Ok(batch)
     };
     let batch = tokio::select! {
         biased;
@@ -160,4 +177,78 @@ async fn next_batch<R: PartitionReader>(
     };
     pace.taken(batch.as_ref().map_or(0, Vec::len));
     Some(batch)
+}
+
+/// How late records are that show a backlog; nothing if they show none. Their number counts as well as their age: where
+/// the clocks of two machines differ, a lone record does not wait for others.
+fn backlog(batch: &[Record], now: Timestamp) -> Option<Duration> {
+    let newest = batch.last().filter(|_| batch.len() >= BATCH_ENOUGH)?;
+    Some(newest.recorded.time.until(now)).filter(|late| *late > BEHIND_AFTER)
+}
+
+/// Reads on until the batch is full, the log has no more, or the time is over. What was taken when reading fails is
+/// read again behind the checkpoint.
+async fn gather<R: PartitionReader>(
+    reader: &mut R,
+    batch: &mut Vec<Record>,
+    longest: Duration,
+) -> Result<(), ReadError> {
+    let until = Instant::now() + longest;
+    while batch.len() < READ_BATCH_MAX {
+        let Ok(more) = timeout_at(until, reader.next_batch(READ_BATCH_MAX - batch.len())).await else { break };
+        let more = more?;
+        if more.is_empty() {
+            break;
+        }
+        batch.extend(more);
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use shared::coordinate::Version;
+    use shared::event::{EncodedEvents, Recorded};
+    use shared::id::AccountId;
+
+    const NOW: Timestamp = Timestamp::from_micros(60_000_000);
+
+    fn records(count: usize, seconds_ago: i64) -> Vec<Record> {
+        let recorded = Recorded {
+            stream: AccountId::from_bytes([1; 16]),
+            first_version: Version::new(1),
+            time: Timestamp::from_micros(NOW.as_micros() - seconds_ago * 1_000_000),
+            events: EncodedEvents { count: 1, json: bytes::Bytes::new() },
+        };
+        (1..=count).map(|offset| Record { offset: Offset::new(offset as u64), recorded: recorded.clone() }).collect()
+    }
+
+    /// Yields so many records, ten in each call, and then waits for ever.
+    struct Rest(usize);
+
+    impl PartitionReader for Rest {
+        async fn next_batch(&mut self, limit: usize) -> Result<Vec<Record>, ReadError> {
+            let count = self.0.min(limit).min(10);
+            self.0 -= count;
+            if count == 0 { std::future::pending().await } else { Ok(records(count, 30)) }
+        }
+    }
+
+    #[test]
+    fn only_many_old_records_show_a_backlog() {
+        assert_eq!(backlog(&records(BATCH_ENOUGH, 30), NOW), Some(Duration::from_secs(30)));
+        assert_eq!(backlog(&records(BATCH_ENOUGH - 1, 30), NOW), None, "few, perhaps from a clock that is late");
+        assert_eq!(backlog(&records(BATCH_ENOUGH, 1), NOW), None, "young");
+        assert_eq!(backlog(&[], NOW), None);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_batch_is_gathered_until_it_is_full_or_the_time_is_over() {
+        for (there, gathered, waited) in [(10_000, READ_BATCH_MAX, Duration::ZERO), (40, 240, GATHER_MAX)] {
+            let (began, mut batch) = (Instant::now(), records(200, 30));
+            gather(&mut Rest(there), &mut batch, GATHER_MAX).await.unwrap();
+            assert_eq!((batch.len(), began.elapsed()), (gathered, waited));
+        }
+    }
 }

@@ -18,13 +18,30 @@ use crate::serve::{Stage, run_in_stages};
 /// How forwarders that run elsewhere are held back.
 #[derive(Args, Debug)]
 pub(super) struct HoldOptions {
-    /// A shell command that stops the forwarders, run before the events are written; needs --release
+    /// A shell command that stops the forwarders, run when the accounts are open; needs --release
     #[arg(long, value_name = "COMMAND", requires = "release")]
-    pub(super) hold: Option<String>,
+    hold: Option<String>,
 
-    /// A shell command that starts them again, run when the events are written; the time counts from here
+    /// A shell command that starts them again, run when everything is written
     #[arg(long, value_name = "COMMAND", requires = "hold")]
     release: Option<String>,
+}
+
+impl HoldOptions {
+    /// Whether anything is held back.
+    pub(super) const fn is_asked_for(&self) -> bool {
+        self.hold.is_some()
+    }
+
+    /// From here on nothing reaches the projection.
+    pub(super) async fn hold(&self) -> anyhow::Result<()> {
+        shell(self.hold.as_deref()).await
+    }
+
+    /// Everything reaches it again.
+    pub(super) async fn release(&self) -> anyhow::Result<()> {
+        shell(self.release.as_deref()).await
+    }
 }
 
 /// Where the bank runs.
@@ -78,7 +95,7 @@ impl Bank {
     /// From here on nothing reaches the projection.
     pub(super) async fn hold(&mut self) -> anyhow::Result<()> {
         match self {
-            Self::Elsewhere { hold, .. } => shell(hold.hold.as_deref()).await,
+            Self::Elsewhere { hold, .. } => hold.hold().await,
             Self::Here(here) => Ok(here.forwarder.stop().await?),
         }
     }
@@ -86,7 +103,7 @@ impl Bank {
     /// Everything reaches it again.
     pub(super) async fn release(&mut self) -> anyhow::Result<()> {
         match self {
-            Self::Elsewhere { hold, .. } => shell(hold.release.as_deref()).await,
+            Self::Elsewhere { hold, .. } => hold.release().await,
             Self::Here(here) => {
                 here.forwarder = forwarder_of(&here.process, &here.over);
                 Ok(())

@@ -4,10 +4,12 @@ use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use clap::Args;
 use futures::future::join_all;
 use tokio::time::{Instant, sleep, sleep_until};
 
 use super::account::Accounts;
+use super::bank::HoldOptions;
 use super::connection::{Connection, NoAnswer};
 use super::cpu::CpuMeter;
 use super::latency::Latencies;
@@ -19,14 +21,30 @@ use super::{check, progress};
 /// How long a connection waits after it found nobody, so that a bank that is away is not asked in a busy loop.
 const AGAIN_AFTER: Duration = Duration::from_millis(100);
 
+/// The load, and whether the projection is to follow it.
+#[derive(Args, Debug)]
+pub(super) struct CommandOptions {
+    #[command(flatten)]
+    pub(super) load: LoadOptions,
+
+    #[command(flatten)]
+    hold: HoldOptions,
+}
+
 /// The scenarios that are nothing but load on the account service.
-pub(super) async fn measure(scenario: &'static str, mix: Mix, options: &LoadOptions) -> anyhow::Result<Report> {
+pub(super) async fn measure(scenario: &'static str, mix: Mix, options: &CommandOptions) -> anyhow::Result<Report> {
+    let CommandOptions { load: options, hold } = options;
     let accounts = Accounts::open(options).await?;
+    hold.hold().await?;
     let cpu = CpuMeter::start();
     let measured = Load::new(mix, options, &accounts).run(&options.target.url).await;
     let cpu = cpu.stop();
+    hold.release().await?;
     let check = check::balances(&accounts, options).await?;
     let mut report = Report::of_load(scenario, options, &measured, cpu);
+    if hold.is_asked_for() {
+        report.setup.insert("projection", "held back meanwhile".to_owned());
+    }
     report.check = Some(check);
     Ok(report)
 }

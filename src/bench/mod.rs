@@ -35,6 +35,7 @@ use std::path::Path;
 use clap::{Args, Subcommand};
 
 use crate::exit::Exit;
+use load::CommandOptions;
 use options::LoadOptions;
 use order::Mix;
 use report::Report;
@@ -49,11 +50,11 @@ pub(crate) struct BenchArgs {
 #[derive(Debug, Subcommand)]
 enum Scenario {
     /// Deposits and withdrawals over many accounts
-    Commands(LoadOptions),
+    Commands(CommandOptions),
     /// Deposits to one account
-    Hot(LoadOptions),
+    Hot(CommandOptions),
     /// Transfers between accounts
-    Transfers(LoadOptions),
+    Transfers(CommandOptions),
     /// Deposits, withdrawals and transfers, while some are watched until they are visible by id and by search
     Mixed(LoadOptions),
     /// Reads of the projection: by id, lists, filters
@@ -77,14 +78,14 @@ impl BenchArgs {
 pub(crate) async fn run(args: BenchArgs) -> anyhow::Result<Exit> {
     let (report, json) = match args.scenario {
         Scenario::Commands(options) => {
-            (load::measure("commands", Mix::OneAccount, &options).await?, options.target.json)
+            (load::measure("commands", Mix::OneAccount, &options).await?, options.load.target.json)
         }
         Scenario::Hot(mut options) => {
-            options.accounts = 1;
-            (load::measure("hot", Mix::Deposits, &options).await?, options.target.json)
+            options.load.accounts = 1;
+            (load::measure("hot", Mix::Deposits, &options).await?, options.load.target.json)
         }
         Scenario::Transfers(options) => {
-            (load::measure("transfers", Mix::Transfers, &options).await?, options.target.json)
+            (load::measure("transfers", Mix::Transfers, &options).await?, options.load.target.json)
         }
         Scenario::Mixed(options) => (visibility::measure(&options).await?, options.target.json),
         Scenario::Queries(options) => (queries::measure(&options).await?, options.target.json),

@@ -89,7 +89,7 @@ pub(super) struct ProjectionOptions {
 pub(super) async fn measure(options: ProjectionOptions) -> anyhow::Result<(Report, Option<PathBuf>)> {
     let ProjectionOptions { target, events, accounts, write_only, hold, settings } = options;
     let is_here = settings.backends.store_url == StoreUrl::Embedded;
-    ensure!(!(is_here && hold.hold.is_some()), "an embedded bank is held back by the run itself: leave out --hold");
+    ensure!(!(is_here && hold.is_asked_for()), "an embedded bank is held back by the run itself: leave out --hold");
     let process = Process::begin(settings).await?;
     let writer =
         Writer { store: process.backends.store.clone(), clock: process.clock.clone(), ids: process.ids.clone() };

@@ -1,13 +1,16 @@
 //! Whether the projection shows what was acknowledged (law B4).
 
 use std::cell::{Cell, RefCell};
+use std::time::Duration;
 
 use anyhow::Context;
 use futures::future::try_join_all;
+use hyper::StatusCode;
 use rand::SeedableRng;
 use rand::rngs::StdRng;
 use rand::seq::SliceRandom;
 use serde::Serialize;
+use tokio::time::{Instant, sleep};
 
 use super::account::{Account, Accounts, Side};
 use super::connection::{Call, Connection};
@@ -20,8 +23,14 @@ const CHECKED_MAX: usize = 10_000;
 /// How many wrong accounts are listed.
 const LISTED_MAX: usize = 5;
 
-/// How long the projection may take to come to a version.
+/// How long one request waits for a version; it is sent again until [`PATIENCE`] is over.
 const WAIT_MS: u32 = 30_000;
+
+/// How long the projection may take to come to the versions: a load may leave a backlog of minutes.
+const PATIENCE: Duration = Duration::from_mins(10);
+
+/// How long to wait before asking again for an account that is not visible yet.
+const AGAIN_AFTER: Duration = Duration::from_millis(20);
 
 /// What was found.
 #[derive(Debug, Serialize)]
@@ -47,10 +56,11 @@ pub(super) async fn balances(accounts: &Accounts, options: &LoadOptions) -> anyh
     used.truncate(CHECKED_MAX);
     let bar = progress::counted("checking balances", used.len() as u64);
     let (next, wrong) = (Cell::new(0), RefCell::new(Vec::new()));
+    let give_up = Instant::now() + PATIENCE;
     let checkers = (0..options.connections).map(|_| async {
         let mut connection = Connection::new(&options.target.balance_url);
         while let Some((account, expected)) = used.get(next.replace(next.get() + 1)) {
-            if let Some(finding) = compare(&mut connection, account, *expected).await? {
+            if let Some(finding) = compare(&mut connection, account, *expected, give_up).await? {
                 wrong.borrow_mut().push(finding);
             }
             bar.inc(1);
@@ -71,9 +81,15 @@ async fn compare(
     connection: &mut Connection,
     account: &Account,
     (balance, version): (i64, u64),
+    give_up: Instant,
 ) -> anyhow::Result<Option<String>> {
     let id = account.id;
-    let answer = connection.send(Call::get(format!("/balance/{id}?min_version={version}&wait_ms={WAIT_MS}"))).await?;
+    let call = Call::get(format!("/balance/{id}?min_version={version}&wait_ms={WAIT_MS}"));
+    let mut answer = connection.send(call.clone()).await?;
+    while is_late(answer.status) && Instant::now() < give_up {
+        sleep(AGAIN_AFTER).await;
+        answer = connection.send(call.clone()).await?;
+    }
     if !answer.status.is_success() {
         let text = String::from_utf8_lossy(&answer.body);
         return Ok(Some(format!("{id} is not shown at version {version}: {} {text}", answer.status)));
@@ -83,4 +99,9 @@ async fn compare(
     Ok((!is_right).then(|| {
         format!("{id} holds {} at version {}, and should hold {balance} at {version}", shown.balance, shown.version)
     }))
+}
+
+/// Whether the version may come yet.
+pub(super) fn is_late(status: StatusCode) -> bool {
+    matches!(status, StatusCode::GATEWAY_TIMEOUT | StatusCode::SERVICE_UNAVAILABLE)
 }

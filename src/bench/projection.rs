@@ -18,7 +18,6 @@ use anyhow::{Context, bail, ensure};
 use bytes::Bytes;
 use clap::Args;
 use futures::future::try_join_all;
-use hyper::StatusCode;
 use indicatif::ProgressBar;
 use shared::clock::Clock;
 use shared::config::{Settings, StoreUrl};
@@ -33,6 +32,7 @@ use tokio::time::{Instant, sleep};
 
 use super::account::Side;
 use super::bank::{Bank, HoldOptions};
+use super::check::is_late;
 use super::connection::{Call, Connection};
 use super::cpu::CpuMeter;
 use super::options::{Base, Target};
@@ -265,8 +265,7 @@ async fn wait_for(connection: &mut Connection, stream: &Stream) -> anyhow::Resul
             );
             return Ok(());
         }
-        let is_late = matches!(answer.status, StatusCode::GATEWAY_TIMEOUT | StatusCode::SERVICE_UNAVAILABLE);
-        if !is_late || Instant::now() > give_up {
+        if !is_late(answer.status) || Instant::now() > give_up {
             bail!("{account} is not visible: {} {}", answer.status, String::from_utf8_lossy(&answer.body));
         }
         sleep(AGAIN_AFTER).await;

@@ -4,6 +4,7 @@
 //! - A goal that is not reached is called so, and what was not measured is called that, never left out.
 //! - What stands outside of the markers in the document is not touched.
 
+mod cost;
 mod document;
 mod goal;
 mod number;

@@ -2,6 +2,7 @@
 
 use std::fmt::Write;
 
+use crate::cost;
 use crate::goal::{Goal, Goals, Limit, Row, Table};
 use crate::number::short;
 use crate::plot::Drawn;
@@ -23,6 +24,7 @@ const SIZES: [(&str, &str, &str, &str); 4] = [
 pub(crate) fn text(goals: &Goals, results: &Results, drawn: &[Drawn]) -> String {
     let mut parts = vec![place(&results.run)];
     parts.extend(goals.tables.iter().filter_map(|table| rows(table, goals, results)));
+    parts.extend(cost::text(results));
     parts.push(limits(goals, results));
     parts.extend(sizes(results));
     parts.extend(drawn.iter().map(|Drawn { title, link }| format!("![{title}]({link})")));

@@ -17,6 +17,14 @@ pub(crate) struct Round {
     pub(crate) figures: BTreeMap<String, f64>,
     latencies_ms: Vec<Latencies>,
     answers: BTreeMap<String, u64>,
+    pub(crate) cpu: Vec<Busy>,
+}
+
+/// A process, and how much of a core it took.
+#[derive(Clone, Debug, Deserialize)]
+pub(crate) struct Busy {
+    pub(crate) name: String,
+    pub(crate) cores: f64,
 }
 
 #[derive(Clone, Debug, Deserialize)]

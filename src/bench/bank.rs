@@ -22,7 +22,7 @@ pub(super) struct HoldOptions {
     #[arg(long, value_name = "COMMAND", requires = "release")]
     hold: Option<String>,
 
-    /// A shell command that starts them again, run when everything is written
+    /// A shell command that starts them again, run when everything is written; the time of a backlog counts from here
     #[arg(long, value_name = "COMMAND", requires = "hold")]
     release: Option<String>,
 }

@@ -5,17 +5,17 @@ use std::time::Duration;
 
 use anyhow::Context;
 use futures::future::try_join_all;
-use hyper::StatusCode;
 use rand::SeedableRng;
 use rand::rngs::StdRng;
 use rand::seq::SliceRandom;
 use serde::Serialize;
-use tokio::time::{Instant, sleep};
+use tokio::time::Instant;
 
-use super::account::{Account, Accounts, Side};
-use super::connection::{Call, Connection};
+use super::account::{Account, Accounts};
+use super::connection::Connection;
 use super::options::LoadOptions;
 use super::progress;
+use super::shown::shown;
 
 /// How many accounts are looked at: enough that a fault of one in a thousand is not missed.
 const CHECKED_MAX: usize = 10_000;
@@ -23,14 +23,8 @@ const CHECKED_MAX: usize = 10_000;
 /// How many wrong accounts are listed.
 const LISTED_MAX: usize = 5;
 
-/// How long one request waits for a version; it is sent again until [`PATIENCE`] is over.
-const WAIT_MS: u32 = 30_000;
-
 /// How long the projection may take to come to the versions: a load may leave a backlog of minutes.
 const PATIENCE: Duration = Duration::from_mins(10);
-
-/// How long to wait before asking again for an account that is not visible yet.
-const AGAIN_AFTER: Duration = Duration::from_millis(20);
 
 /// What was found.
 #[derive(Debug, Serialize)]
@@ -84,24 +78,15 @@ async fn compare(
     give_up: Instant,
 ) -> anyhow::Result<Option<String>> {
     let id = account.id;
-    let call = Call::get(format!("/balance/{id}?min_version={version}&wait_ms={WAIT_MS}"));
-    let mut answer = connection.send(call.clone()).await?;
-    while is_late(answer.status) && Instant::now() < give_up {
-        sleep(AGAIN_AFTER).await;
-        answer = connection.send(call.clone()).await?;
-    }
-    if !answer.status.is_success() {
-        let text = String::from_utf8_lossy(&answer.body);
-        return Ok(Some(format!("{id} is not shown at version {version}: {} {text}", answer.status)));
-    }
-    let shown: Side = serde_json::from_slice(&answer.body).context("a balance has a version")?;
+    let shown = match shown(connection, id, version, give_up).await? {
+        Ok(shown) => shown,
+        Err(answer) => {
+            let text = String::from_utf8_lossy(&answer.body);
+            return Ok(Some(format!("{id} is not shown at version {version}: {} {text}", answer.status)));
+        }
+    };
     let is_right = (shown.version, shown.balance) == (version, balance);
     Ok((!is_right).then(|| {
         format!("{id} holds {} at version {}, and should hold {balance} at {version}", shown.balance, shown.version)
     }))
-}
-
-/// Whether the version may come yet.
-pub(super) fn is_late(status: StatusCode) -> bool {
-    matches!(status, StatusCode::GATEWAY_TIMEOUT | StatusCode::SERVICE_UNAVAILABLE)
 }

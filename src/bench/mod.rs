@@ -28,6 +28,7 @@ mod projection;
 mod queries;
 mod rebuild;
 mod report;
+mod shown;
 mod visibility;
 
 use std::path::Path;

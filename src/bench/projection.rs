@@ -14,7 +14,7 @@ use std::cell::Cell;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use anyhow::{Context, bail, ensure};
+use anyhow::{bail, ensure};
 use bytes::Bytes;
 use clap::Args;
 use futures::future::try_join_all;
@@ -28,16 +28,15 @@ use shared::money::{Amount, Money};
 use shared::owner::Owner;
 use shared::process::Process;
 use shared::store::{AnyStore, Appended, Commit, EventStore, StreamWrite};
-use tokio::time::{Instant, sleep};
+use tokio::time::Instant;
 
-use super::account::Side;
 use super::bank::{Bank, HoldOptions};
-use super::check::is_late;
-use super::connection::{Call, Connection};
+use super::connection::Connection;
 use super::cpu::CpuMeter;
 use super::options::{Base, Target};
 use super::progress;
 use super::report::{Report, per_second};
+use super::shown::shown;
 
 /// How many commits an append takes: large enough that a batch costs less than its events.
 const COMMITS_PER_BATCH: usize = 1_000;
@@ -51,14 +50,8 @@ const CURRENCY: &str = "EUR";
 /// How many connections wait for accounts to become visible.
 const WAITERS: usize = 32;
 
-/// How long one request waits for a version; it is sent again until [`PATIENCE`] is over.
-const WAIT_MS: u32 = 30_000;
-
 /// How long an account may take to become visible before the run fails.
 const PATIENCE: Duration = Duration::from_mins(30);
-
-/// How long to wait before asking again for an account that is not visible yet.
-const AGAIN_AFTER: Duration = Duration::from_millis(20);
 
 /// What is written, and where to.
 #[derive(Args, Debug)]
@@ -250,26 +243,18 @@ async fn wait_until_visible(base: &Base, streams: &[&Stream]) -> anyhow::Result<
 
 async fn wait_for(connection: &mut Connection, stream: &Stream) -> anyhow::Result<()> {
     let Stream { account, version, balance } = stream;
-    let version = version.get();
-    let give_up = Instant::now() + PATIENCE;
-    loop {
-        let call = Call::get(format!("/balance/{account}?min_version={version}&wait_ms={WAIT_MS}"));
-        let answer = connection.send(call).await?;
-        if answer.status.is_success() {
-            let shown: Side = serde_json::from_slice(&answer.body).context("a balance has a version")?;
-            ensure!(
-                (shown.version, shown.balance) == (version, *balance),
-                "{account} holds {} at version {}, and should hold {balance} at {version}",
-                shown.balance,
-                shown.version
-            );
-            return Ok(());
+    match shown(connection, *account, version.get(), Instant::now() + PATIENCE).await? {
+        Ok(shown) => ensure!(
+            (shown.version, shown.balance) == (version.get(), *balance),
+            "{account} holds {} at version {}, and should hold {balance} at {version}",
+            shown.balance,
+            shown.version
+        ),
+        Err(answer) => {
+            bail!("{account} is not visible: {} {}", answer.status, String::from_utf8_lossy(&answer.body))
         }
-        if !is_late(answer.status) || Instant::now() > give_up {
-            bail!("{account} is not visible: {} {}", answer.status, String::from_utf8_lossy(&answer.body));
-        }
-        sleep(AGAIN_AFTER).await;
     }
+    Ok(())
 }
 
 #[cfg(test)]

@@ -1,6 +1,7 @@
 //! What a call to Elasticsearch came to. The driver takes an answer of any status for a success.
 
 use std::io;
+use std::sync::Arc;
 
 use bytes::Bytes;
 use elasticsearch::Error;
@@ -15,7 +16,7 @@ use crate::error::BackendError;
 const ANSWER_BYTES_MAX: u64 = 64 << 20;
 
 /// Why a call has no result.
-#[derive(Debug, thiserror::Error)]
+#[derive(Clone, Debug, thiserror::Error)]
 pub(super) enum Failure {
     /// Elasticsearch refused.
     #[error("{status} {kind}: {reason}")]
@@ -29,13 +30,16 @@ pub(super) enum Failure {
     },
     /// There is no answer, or none that can be read.
     #[error("{}", causes(.0))]
-    Silent(#[source] Error),
+    Silent(#[source] Arc<Error>),
     /// Not every node has confirmed a change: it may take effect later.
     #[error("not acknowledged by all nodes in time")]
     Unacknowledged,
     /// Something of somebody else's stands where the projection is to be.
     #[error("{0}")]
     InTheWay(String),
+    /// The caller that had sent the lines together with its own went away before the answer.
+    #[error("given up by the caller that had sent it along")]
+    Forsaken,
     /// An answer that this release does not understand.
     #[error("an answer that cannot be read: {0}")]
     Unreadable(String),
@@ -69,6 +73,10 @@ impl Failure {
         matches!(self, Self::Refused { status: 429 | 503, kind, .. } if kind != "cluster_block_exception")
     }
 
+    fn silent(error: Error) -> Self {
+        Self::Silent(Arc::new(error))
+    }
+
     /// What is wrong with an answer is told by kind, since the words would quote documents.
     pub(super) fn unreadable(error: &serde_json::Error) -> Self {
         Self::Unreadable(format!("{:?} error", error.classify()))
@@ -84,7 +92,7 @@ impl Failure {
             Self::InTheWay(_) => BackendError::broken(operation, self),
             Self::Silent(error) if is_unreachable(error) => BackendError::not_done(operation, self),
             // Somebody between may have answered in its place, and Elasticsearch will another time.
-            Self::Refused { .. } | Self::Silent(_) | Self::Unacknowledged | Self::Unreadable(_) => {
+            Self::Refused { .. } | Self::Silent(_) | Self::Unacknowledged | Self::Forsaken | Self::Unreadable(_) => {
                 BackendError::unknown(operation, self)
             }
         }
@@ -123,7 +131,7 @@ pub(super) async fn answer<T: DeserializeOwned>(sent: Result<Response, Error>) -
 
 /// The answer to a call that was not refused, as it came.
 pub(super) async fn body_of(sent: Result<Response, Error>) -> Result<Bytes, Failure> {
-    let response = sent.map_err(Failure::Silent)?;
+    let response = sent.map_err(Failure::silent)?;
     let status = response.status_code();
     let body = bytes_of(response).await?;
     if status.is_success() {
@@ -140,7 +148,7 @@ pub(super) async fn body_of(sent: Result<Response, Error>) -> Result<Bytes, Fail
 async fn bytes_of(response: Response) -> Result<Bytes, Failure> {
     match response.content_length() {
         Some(length) if length > ANSWER_BYTES_MAX => Err(Failure::Unreadable(format!("{length} bytes"))),
-        Some(_) | None => response.bytes().await.map_err(Failure::Silent),
+        Some(_) | None => response.bytes().await.map_err(Failure::silent),
     }
 }
 

@@ -2,7 +2,7 @@
 //!
 //! An answer of "200" says nothing: every line has a status of its own. A line that was written, or whose version is in
 //! the way, is done. One that Elasticsearch can never take as it is names its document. One that it is too busy for is
-//! sent again, alone, after a pause that grows. Everything else fails the call, and no document is blamed for it.
+//! sent again, alone, after a pause that grows. Everything else fails its caller, and no document is blamed for it.
 //!
 //! Whoever waits for a busy server keeps its place among the few calls that are under way at once. So a server that
 //! refuses is sent less and less, and workers that wait for their place read nothing from the log meanwhile.
@@ -21,7 +21,7 @@ use tracing::debug;
 
 use super::ElasticIndex;
 use super::answer::{Failure, body_of};
-use crate::coordinate::Version;
+use super::together::{ALONE_FROM, Together, Told};
 use crate::telemetry::metric::INDEX_BUSY;
 
 /// How many lines one bulk has. A document takes less than 2 KiB, so a body stays below 10 MiB, a tenth of what
@@ -75,16 +75,10 @@ pub(super) struct Lines {
 }
 
 impl Lines {
-    /// A whole document over those that `over` says.
-    pub(super) fn index(
-        &mut self,
-        id: impl std::fmt::Display,
-        version: Version,
-        over: Over,
-        document: &impl Serialize,
-    ) {
-        let (number, kind) = (version.get(), over.version_type());
-        self.action(format_args!(r#"{{"index":{{"_id":"{id}","version":{number},"version_type":"{kind}"}}}}"#));
+    /// A whole document with this external version, over those that `over` says.
+    pub(super) fn index(&mut self, id: impl std::fmt::Display, external: u64, over: Over, document: &impl Serialize) {
+        let kind = over.version_type();
+        self.action(format_args!(r#"{{"index":{{"_id":"{id}","version":{external},"version_type":"{kind}"}}}}"#));
         self.content(document);
     }
 
@@ -100,8 +94,23 @@ impl Lines {
         self.ends.push(self.body.len());
     }
 
+    pub(super) const fn len(&self) -> usize {
+        self.ends.len()
+    }
+
     pub(super) const fn is_empty(&self) -> bool {
         self.ends.is_empty()
+    }
+
+    /// Adds the lines of another caller behind these.
+    pub(super) fn append(&mut self, other: Self) {
+        if self.is_empty() {
+            *self = other;
+            return;
+        }
+        let start = self.body.len();
+        self.body.extend_from_slice(&other.body);
+        self.ends.extend(other.ends.iter().map(|end| start + end));
     }
 
     fn action(&mut self, action: std::fmt::Arguments<'_>) {
@@ -200,18 +209,34 @@ fn read_answer(body: &[u8], lines: usize) -> Result<Vec<Result<Fate, Failure>>, 
 }
 
 impl ElasticIndex {
-    /// Sends at most [`LINES_AT_ONCE`] lines to an alias, and to nothing but an alias: what is gone is not made again
-    /// (law X6). Answers their fates, in order.
-    pub(super) async fn bulk(&self, alias: &str, lines: Lines) -> Result<Vec<Fate>, Failure> {
-        let _place = self.bulks.acquire().await.expect("the semaphore is never closed");
+    /// Writes at most [`LINES_AT_ONCE`] lines to an alias, and to nothing but an alias: what is gone is not made again
+    /// (law X6). Few lines go with those of other callers that wait in the same place. Answers their fates, in order.
+    pub(super) async fn bulk(&self, together: &Together, alias: &str, lines: Lines) -> Told {
+        if lines.len() >= ALONE_FROM {
+            return self.send_all(alias, lines).await?.into_iter().collect();
+        }
+        let mut asked = together.hand_in(alias, lines);
+        loop {
+            let turn = match together.next(&mut asked).await {
+                Ok(told) => return told,
+                Err(turn) => turn,
+            };
+            let (lines, callers) = together.take(alias);
+            callers.tell(self.send_all(alias, lines).await);
+            drop(turn);
+        }
+    }
+
+    /// Sends lines until each has a fate, or Elasticsearch was too busy for it for too long.
+    async fn send_all(&self, alias: &str, lines: Lines) -> Result<Vec<Result<Fate, Failure>>, Failure> {
+        let _place = self.bulks.places.acquire().await.expect("the semaphore is never closed");
         let lines = lines.close();
         let mut open: Vec<usize> = (0..lines.ends.len()).collect();
-        let mut fates = vec![Fate::Done; open.len()];
+        let mut fates = vec![Ok(Fate::Done); open.len()];
         let pauses = ExponentialBuilder::new().with_min_delay(BUSY_PAUSE_MIN).with_max_delay(BUSY_PAUSE_MAX);
         let mut pauses = pauses.with_max_times(BUSY_TRIES_MAX).build();
-        while !open.is_empty() {
-            let Some(busy) = self.send(alias, &lines, &mut open, &mut fates).await? else { break };
-            let Some(pause) = pauses.next() else { return Err(busy) };
+        while let Some(busy) = self.send(alias, &lines, &mut open, &mut fates).await? {
+            let Some(pause) = pauses.next() else { break };
             counter!(INDEX_BUSY.name).increment(open.len() as u64);
             debug!(alias, lines = open.len(), pause_ms = pause.as_millis(), failure = %busy, "index is busy, waiting");
             sleep(pause).await;
@@ -225,30 +250,22 @@ impl ElasticIndex {
         alias: &str,
         lines: &Closed,
         open: &mut Vec<usize>,
-        fates: &mut [Fate],
+        fates: &mut [Result<Fate, Failure>],
     ) -> Result<Option<Failure>, Failure> {
         let mut headers = HeaderMap::new();
         headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/x-ndjson"));
         let (path, query) = (format!("/{alias}/_bulk"), [("require_alias", "true"), ("filter_path", PARTS)]);
         let sent = self.client.send(Method::Post, &path, headers, Some(&query), Some(lines.of(open)), None).await;
         let items = match body_of(sent).await.and_then(|body| read_answer(&body, open.len())) {
-            Err(failure) if failure.is_busy() => return Ok(Some(failure)),
+            Err(failure) if failure.is_busy() => vec![Err(failure); open.len()],
             items => items?,
         };
-        let mut still_open = Vec::new();
-        let mut busy = None;
-        for (line, item) in std::mem::take(open).into_iter().zip(items) {
-            match item {
-                Ok(fate) => fates[line] = fate,
-                Err(failure) if failure.is_busy() => {
-                    still_open.push(line);
-                    busy = Some(failure);
-                }
-                Err(failure) => return Err(failure),
-            }
+        for (line, fate) in open.iter().zip(items) {
+            fates[*line] = fate;
         }
-        *open = still_open;
-        Ok(busy)
+        let busy = |line: &usize| fates[*line].as_ref().err().filter(|failure| failure.is_busy());
+        open.retain(|line| busy(line).is_some());
+        Ok(open.first().and_then(busy).cloned())
     }
 }
 
@@ -319,7 +336,7 @@ mod tests {
     #[test]
     fn a_line_is_sent_again_as_it_was() {
         let mut lines = Lines::default();
-        lines.index("a", Version::new(7), Over::Older, &json!({ "b": 1 }));
+        lines.index("a", 7, Over::Older, &json!({ "b": 1 }));
         lines.delete("b");
         lines.create("c", &json!({}));
         let lines = lines.close();

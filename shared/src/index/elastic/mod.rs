@@ -62,6 +62,7 @@ mod read;
 mod seal;
 #[cfg(test)]
 mod tests;
+mod together;
 mod write;
 
 use std::fmt;
@@ -74,6 +75,7 @@ use self::answer::Failure;
 use self::bulk::{BULKS_AT_ONCE, Over};
 pub use self::connect::{ElasticOpenError, ElasticOptions, client};
 use self::names::Names;
+use self::together::Together;
 use super::{
     Applied, ApplyError, Balance, BalanceIndex, BalancePage, BalanceQuery, Checkpoint, Generation, Generations, Loaded,
     Parked, Projected, PromoteError, QueryError, Seal,
@@ -89,8 +91,22 @@ use crate::partition::{Partition, SlotRange};
 pub struct ElasticIndex {
     client: Elasticsearch,
     names: Arc<Names>,
-    /// Places for bulks.
-    bulks: Arc<Semaphore>,
+    bulks: Arc<Bulks>,
+}
+
+/// The bulks that a process has under way.
+struct Bulks {
+    places: Semaphore,
+    /// Few documents at a time.
+    documents: Together,
+    /// Checkpoints and parked accounts.
+    work: Together,
+}
+
+impl Default for Bulks {
+    fn default() -> Self {
+        Self { places: Semaphore::new(BULKS_AT_ONCE), documents: Together::default(), work: Together::default() }
+    }
 }
 
 /// The driver would show the password of the URL.
@@ -109,7 +125,7 @@ impl ElasticIndex {
         Ok(Self {
             client: connect::client(url, options)?,
             names: Arc::new(Names::of(namespace)),
-            bulks: Arc::new(Semaphore::new(BULKS_AT_ONCE)),
+            bulks: Arc::default(),
         })
     }
 }

@@ -2,13 +2,17 @@
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::io;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 
+use futures::FutureExt;
 use proptest::prelude::*;
 use serde_json::{Value, json};
+use tokio::time::timeout;
 
-use super::bulk::BUSY_TRIES_MAX;
+use super::bulk::{BULKS_AT_ONCE, BUSY_PAUSE_MIN, BUSY_TRIES_MAX};
 use super::fake::{Asked, Fake};
+use super::together::ALONE_FROM;
 use super::{ElasticIndex, ElasticOpenError, ElasticOptions};
 use crate::clock::Timestamp;
 use crate::coordinate::Version;
@@ -21,7 +25,7 @@ use crate::owner::Owner;
 const GENERATION: Generation = Generation(1);
 
 fn account(number: usize) -> AccountId {
-    AccountId::from_bytes([u8::try_from(number).unwrap(); 16])
+    AccountId::from_bytes((number as u128).to_be_bytes())
 }
 
 fn documents(count: usize) -> Projected {
@@ -63,6 +67,11 @@ impl Meets {
     const fn is_busy(self) -> bool {
         matches!(self, Self::Busy | Self::Unavailable)
     }
+}
+
+/// One document for each of these accounts.
+fn of(accounts: std::ops::Range<usize>) -> Projected {
+    Projected { balances: documents(accounts.end).balances.split_off(accounts.start), ..Projected::default() }
 }
 
 fn all(fates: impl Iterator<Item = Value>) -> (u16, String) {
@@ -179,20 +188,91 @@ async fn a_process_has_a_bounded_number_of_bulks_under_way() {
     })
     .await;
     let index = fake.index();
-    let calls = (0..12).map(|number| {
-        let one = documents(number + 1).balances.split_off(number);
-        index.apply(GENERATION, Projected { balances: one, ..Projected::default() })
-    });
+    let calls = (0..12).map(|call| index.apply(GENERATION, of(call * ALONE_FROM..(call + 1) * ALONE_FROM)));
     let looks = async {
-        open.wait_for(|open| open.len() >= super::bulk::BULKS_AT_ONCE).await.unwrap();
-        tokio::time::sleep(super::bulk::BUSY_PAUSE_MIN * 10).await;
+        open.wait_for(|open| open.len() >= BULKS_AT_ONCE * ALONE_FROM).await.unwrap();
+        tokio::time::sleep(BUSY_PAUSE_MIN * 10).await;
         open.borrow().len()
     };
     tokio::select! {
         biased;
         _ = futures::future::join_all(calls) => panic!("the calls ended first"),
-        seen = looks => assert_eq!(seen, super::bulk::BULKS_AT_ONCE),
+        seen = looks => assert_eq!(seen, BULKS_AT_ONCE * ALONE_FROM),
     }
+}
+
+/// Each line is written, but that of account 7 does not fit and that of account 3 meets a failure.
+fn each_its_own(asked: &Asked) -> (u16, String) {
+    let said = |id: &String| match id.parse::<AccountId>().unwrap() {
+        id if id == account(7) => Meets::Unfit.said(),
+        id if id == account(3) => json!({ "status": 500, "error": { "type": "other" } }),
+        _ => Meets::Written.said(),
+    };
+    all(asked.ids().iter().map(said).collect::<Vec<_>>().into_iter())
+}
+
+#[tokio::test]
+async fn small_bulks_that_come_together_go_together_and_each_caller_hears_of_its_own_lines() {
+    let fake = Fake::start(each_its_own).await;
+    let index = fake.index();
+    let calls = (0..12).map(|call| index.apply(GENERATION, of(call..call + call % 3 + 1)));
+    for (call, applied) in futures::future::join_all(calls).await.into_iter().enumerate() {
+        let own = call..call + call % 3 + 1;
+        let heard_right = match &applied {
+            Err(ApplyError::Backend(failure)) => own.contains(&3) && failure.effect == Effect::Unknown,
+            Err(ApplyError::Refused { account: refused, .. }) => own.contains(&7) && *refused == account(7),
+            Ok(applied) => {
+                *applied == Applied { written: own.len(), stale: 0 } && !own.contains(&3) && !own.contains(&7)
+            }
+            Err(_) => false,
+        };
+        assert!(heard_right, "call {call}: {applied:?}");
+    }
+    let sizes: Vec<usize> = fake.bulks().iter().map(|bulk| bulk.ids().len()).collect();
+    assert_eq!(sizes, [1, 23], "the first goes at once, the others with each other");
+}
+
+#[tokio::test]
+async fn who_goes_away_takes_nobody_along_for_good() {
+    let held = Arc::new(AtomicBool::new(true));
+    let answers = Arc::clone(&held);
+    let fake = Fake::start(move |asked| {
+        let is_held = answers.load(Ordering::SeqCst);
+        if is_held { (429, String::new()) } else { all(asked.ids().iter().map(|_| Meets::Written.said())) }
+    })
+    .await;
+    let index = fake.index();
+    let [mut first, mut sender, mut along, mut waiting] =
+        [0, 1, 2, 3].map(|number| Box::pin(index.apply(GENERATION, of(number..number + 1))));
+    // The first sends its own line, and gives up; the next one sends its own and the third's, and gives up.
+    assert!(timeout(BUSY_PAUSE_MIN, &mut first).await.is_err());
+    assert!(sender.as_mut().now_or_never().is_none() && along.as_mut().now_or_never().is_none());
+    drop(first);
+    assert!(timeout(BUSY_PAUSE_MIN, &mut sender).await.is_err());
+    assert!(waiting.as_mut().now_or_never().is_none());
+    drop(sender);
+    held.store(false, Ordering::SeqCst);
+    let Err(ApplyError::Backend(failure)) = along.await else { panic!("lines of which nobody knows") };
+    assert_eq!((failure.effect, failure.retry), (Effect::Unknown, Retry::Later));
+    assert_eq!(waiting.await.unwrap(), Applied { written: 1, stale: 0 });
+    let sent: Vec<Vec<String>> = fake.bulks().iter().map(Asked::ids).collect();
+    let ids = |accounts: &[usize]| accounts.iter().map(|number| account(*number).to_string()).collect::<Vec<_>>();
+    assert_eq!((sent.first(), sent.last()), (Some(&ids(&[0])), Some(&ids(&[3]))));
+    assert!(sent.contains(&ids(&[1, 2])));
+}
+
+#[tokio::test]
+async fn a_line_that_nobody_waits_for_is_not_sent() {
+    let fake = Fake::start(each_its_own).await;
+    let index = fake.index();
+    let [mut first, mut second, mut third] =
+        [0, 1, 2].map(|number| Box::pin(index.apply(GENERATION, of(number..number + 1))));
+    assert!(first.as_mut().now_or_never().is_none());
+    assert!(second.as_mut().now_or_never().is_none() && third.as_mut().now_or_never().is_none());
+    drop(second);
+    futures::future::try_join(first, third).await.unwrap();
+    let sent: Vec<String> = fake.bulks().iter().flat_map(Asked::ids).collect();
+    assert_eq!(sent, [account(0).to_string(), account(2).to_string()]);
 }
 
 #[tokio::test]

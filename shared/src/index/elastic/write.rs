@@ -1,19 +1,18 @@
 //! What is written to one generation: documents, parked accounts, checkpoints.
 
-use elasticsearch::IndexParts;
-use elasticsearch::params::VersionType;
 use serde::{Deserialize, Serialize};
 
 use super::ElasticIndex;
-use super::answer::{Failure, done};
+use super::answer::Failure;
 use super::bulk::{Fate, LINES_AT_ONCE, Lines, Over};
+use super::read::checkpoint_id;
 use super::seal::Standing;
 use crate::clock::Timestamp;
 use crate::coordinate::{Epoch, Version};
 use crate::error::{BackendError, Effect};
 use crate::id::AccountId;
 use crate::index::{Applied, ApplyError, Balance, Checkpoint, Generation, Parked};
-use crate::partition::Slot;
+use crate::partition::{Partition, Slot};
 
 /// A document as it is stored.
 #[derive(Serialize)]
@@ -67,9 +66,9 @@ impl ElasticIndex {
             let mut lines = Lines::default();
             for balance in balances {
                 let document = Document { slot: Slot::of(&balance.id), balance };
-                lines.index(balance.id, balance.version, over, &document);
+                lines.index(balance.id, balance.version.get(), over, &document);
             }
-            let fates = match self.bulk(&alias, lines).await {
+            let fates = match self.bulk(&self.bulks.documents, &alias, lines).await {
                 Ok(fates) => fates,
                 Err(failure) => return Err(self.why_not_written(operation, generation, failure).await),
             };
@@ -127,12 +126,13 @@ impl ElasticIndex {
             if lines.is_empty() {
                 return Ok(());
             }
-            let failure = match self.bulk(&alias, lines).await.map(|fates| fates.into_iter().find_map(unfit)) {
-                Ok(None) => continue,
-                // No account can be parked for not being parked.
-                Ok(Some(kind)) => Failure::Refused { status: 400, kind, reason: "a parked account".to_owned() },
-                Err(failure) => failure,
-            };
+            let failure =
+                match self.bulk(&self.bulks.work, &alias, lines).await.map(|fates| fates.into_iter().find_map(unfit)) {
+                    Ok(None) => continue,
+                    // No account can be parked for not being parked.
+                    Ok(Some(kind)) => Failure::Refused { status: 400, kind, reason: "a parked account".to_owned() },
+                    Err(failure) => failure,
+                };
             return Err(self.why_not_written(operation, generation, failure).await);
         }
     }
@@ -141,21 +141,26 @@ impl ElasticIndex {
     /// so that Elasticsearch itself refuses a lower one (law X3).
     pub(super) async fn note(&self, generation: Generation, checkpoint: Checkpoint) -> Result<(), ApplyError> {
         let (epoch, partition) = (checkpoint.epoch, checkpoint.partition);
-        let (alias, id) = (self.names.open_work(generation), super::read::checkpoint_id(partition));
-        let noted = self.client.index(IndexParts::IndexId(&alias, &id)).require_alias(true);
-        let noted = noted.version(epoch.get().cast_signed()).version_type(VersionType::ExternalGte);
-        let document = CheckpointDocument { checkpoint };
-        match done(noted.filter_path(&["_version", "error.type", "error.reason"]).body(document).send().await).await {
-            Ok(()) => Ok(()),
-            Err(failure) if failure.is_conflict() => {
-                let stored = self.stored_checkpoint(generation, partition).await;
-                let current = stored.map_err(|failure| failure.backend("apply"))?;
-                match current.map(|checkpoint| checkpoint.epoch) {
-                    Some(current) if current > epoch => Err(ApplyError::Fenced { current }),
-                    Some(Epoch { .. }) | None => Err(failure.backend("apply").into()),
-                }
-            }
-            Err(failure) => Err(self.why_not_written("apply", generation, failure).await),
+        let mut lines = Lines::default();
+        lines.index(checkpoint_id(partition), epoch.get(), Over::OlderOrEqual, &CheckpointDocument { checkpoint });
+        let alias = self.names.open_work(generation);
+        let failure = match self.bulk(&self.bulks.work, &alias, lines).await.map(|mut fates| fates.pop()) {
+            Ok(Some(Fate::Done)) => return Ok(()),
+            Ok(Some(Fate::Conflict)) => return Err(self.why_not_noted(generation, partition, epoch).await),
+            Ok(Some(Fate::Unfit(kind))) => Failure::Refused { status: 400, kind, reason: "a checkpoint".to_owned() },
+            Ok(None) => Failure::Unreadable("no fate for a checkpoint".to_owned()),
+            Err(failure) => failure,
+        };
+        Err(self.why_not_written("apply", generation, failure).await)
+    }
+
+    /// A checkpoint stands in the way of one with this epoch: whether its epoch is higher.
+    async fn why_not_noted(&self, generation: Generation, partition: Partition, epoch: Epoch) -> ApplyError {
+        match self.stored_checkpoint(generation, partition).await.map(|stored| stored.map(|stored| stored.epoch)) {
+            Ok(Some(current)) if current > epoch => ApplyError::Fenced { current },
+            // Whoever wrote it meanwhile has gone again, with the generation.
+            Ok(Some(Epoch { .. }) | None) => BackendError::unknown("apply", "another checkpoint was in the way").into(),
+            Err(failure) => failure.backend("apply").into(),
         }
     }
 

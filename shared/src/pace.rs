@@ -9,6 +9,8 @@ use std::time::Duration;
 
 use tokio::time::{Instant, sleep_until};
 
+use crate::clock::Timestamp;
+
 /// When the next batch is to be taken.
 #[derive(Debug)]
 pub struct Pace {
@@ -38,9 +40,26 @@ impl Pace {
 
     /// A batch of so many records was taken just now.
     pub fn taken(&mut self, records: usize) {
-        let records = u32::try_from(records).unwrap_or(u32::MAX);
-        let is_small = (1..self.enough).contains(&(records as usize));
-        self.next = is_small.then(|| Instant::now() + self.for_each.saturating_mul(records).min(self.longest));
+        self.next = self.pause(records).map(|pause| Instant::now() + pause);
+    }
+
+    /// A batch of so many records was taken just now. Whoever is to wait as long as it may waits for the next beat
+    /// instead: a multiple of the longest pause since 1970. So all that take their batches from the same clock take
+    /// them, and have something to write, at the same moments, and one write may carry what all of them have.
+    pub fn taken_on_beat(&mut self, records: usize, now: Timestamp) {
+        let pause = self.pause(records).map(|pause| if pause < self.longest { pause } else { self.to_beat(now) });
+        self.next = pause.map(|pause| Instant::now() + pause);
+    }
+
+    /// How long is waited after a batch; nothing after one that is empty or large.
+    fn pause(&self, records: usize) -> Option<Duration> {
+        let count = u32::try_from(records).unwrap_or(u32::MAX);
+        (1..self.enough).contains(&records).then(|| self.for_each.saturating_mul(count).min(self.longest))
+    }
+
+    fn to_beat(&self, now: Timestamp) -> Duration {
+        let since = Timestamp::EPOCH.until(now).as_nanos() % self.longest.as_nanos().max(1);
+        self.longest.saturating_sub(Duration::from_nanos(u64::try_from(since).unwrap_or(0)))
     }
 }
 
@@ -65,6 +84,17 @@ mod tests {
         for (records, millis) in [(0, 0), (1, 1), (7, 7), (30, 20), (63, 20), (64, 0), (usize::MAX, 0)] {
             pace.taken(records);
             assert_eq!(waited(&pace).await, Duration::from_millis(millis), "after {records} records");
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn who_has_much_waits_for_the_beat_and_who_has_little_only_for_its_allowance() {
+        let mut pace = pace();
+        for (records, now_micros, millis) in
+            [(30, 40_000, 20), (30, 41_000, 19), (64, 41_000, 0), (7, 41_000, 7), (30, 59_000, 1), (30, -1, 20)]
+        {
+            pace.taken_on_beat(records, Timestamp::from_micros(now_micros));
+            assert_eq!(waited(&pace).await, Duration::from_millis(millis), "{records} records at {now_micros}");
         }
     }
 

@@ -88,9 +88,9 @@ pub(crate) const MUTANTS: &[Mutant] = &[
     },
     Mutant {
         name: "a_checkpoint_moves_without_its_documents",
-        file: "balance-service/src/worker/project.rs",
-        text: "        self.write(Projected { balances: balances.clone(), parked, checkpoint: Some(checkpoint) }).await?;",
-        replacement: "        { self.note(checkpoint).await?; self.write(Projected { balances: balances.clone(), parked, checkpoint: None }).await? };",
+        file: "balance-service/src/worker/live.rs",
+        text: "            self.project(cache, batch).await?;\n            progress.reach(last);",
+        replacement: "            progress.reach(last);\n            self.note_progress(progress).await?;\n            self.project(cache, batch).await?;",
         seed: 2,
     },
     Mutant {

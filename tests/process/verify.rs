@@ -103,6 +103,8 @@ async fn no_check_raises_an_alarm_while_a_file_is_imported() {
     let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/data/branch-2024.csv");
     let mut import = Command::new(BANK);
     import.arg("import").arg(file).args(["--url", &bank.account_url(""), "--overdraft-limit", "10000"]);
+    // Slowly, so that it lasts longer than a check.
+    import.args(["--parallel", "2"]);
     let mut import = import.stdin(Stdio::null()).stdout(Stdio::null()).kill_on_drop(true).spawn().unwrap();
     let mut checks = 0;
     let imported = loop {

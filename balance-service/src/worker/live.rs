@@ -1,6 +1,9 @@
 //! Following the log: while one batch is being projected, the next one is read. Small batches follow each other at a
 //! [`Pace`], since each costs a write to the index. A worker that is behind gathers larger ones: an account that many
 //! records of a batch concern is written once, so the further behind, the faster it catches up.
+//!
+//! A checkpoint is a write of its own, so it is noted once for several batches, while records come; what it stands for
+//! is written before (law W2). A crash repeats what came since, and whoever waits for a document does not wait for it.
 
 use std::time::Duration;
 
@@ -13,7 +16,7 @@ use shared::log::floor::{Floor, write_floor};
 use shared::log::{PartitionLog, PartitionReader, ReadError, Record};
 use shared::pace::Pace;
 use shared::telemetry::metric::{LAG_EVENTS, LAG_SECONDS, VISIBLE_SECONDS};
-use tokio::time::{Instant, timeout_at};
+use tokio::time::{Instant, sleep_until, timeout_at};
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, info};
 
@@ -27,7 +30,7 @@ pub(super) const READ_BATCH_MAX: usize = 4_096;
 const BATCH_ENOUGH: usize = 128;
 
 /// How small batches follow each other: an event is shown at most 100 ms later, so that others come with it.
-const PACE: Pace = Pace::new(Duration::from_millis(2), Duration::from_millis(100), BATCH_ENOUGH);
+const PACE: Pace = Pace::new(Duration::from_millis(5), Duration::from_millis(100), BATCH_ENOUGH);
 
 /// A worker whose newest record is older than this is behind.
 const BEHIND_AFTER: Duration = Duration::from_secs(1);
@@ -37,6 +40,9 @@ const GATHER_PART: u32 = 4;
 
 /// How long it gathers at most.
 const GATHER_MAX: Duration = Duration::from_secs(2);
+
+/// How much older than its documents a checkpoint may be.
+const CHECKPOINT_EVERY: Duration = Duration::from_millis(250);
 
 /// How often the forwarder is told what this worker needs no more.
 const FLOOR_EVERY: Duration = Duration::from_secs(5);
@@ -63,39 +69,62 @@ impl<B: Backends> Worker<B> {
         let mut cache = Cache::new();
         let mut report = Report::new();
         let mut pace = PACE;
+        let mut progress = Progress::at(checkpoint);
         let mut batch = Vec::new();
         loop {
             report.newest = batch.last().map(|record: &Record| record.recorded.time).or(report.newest);
-            let (projected, read) = tokio::join!(
-                self.project_batch(&mut cache, batch, checkpoint.clone()),
-                next_batch(&mut reader, &mut pace, &self.clock, shutdown)
-            );
-            checkpoint = projected?;
-            self.report(&mut report, &checkpoint).await;
-            if !self.still_stands(&mut report, &checkpoint).await {
+            let has_read = CancellationToken::new();
+            let reading = async {
+                let read = next_batch(&mut reader, &mut pace, &self.clock, shutdown).await;
+                has_read.cancel();
+                read
+            };
+            let (projected, read) =
+                tokio::join!(self.project_batch(&mut cache, batch, &mut progress, &has_read), reading);
+            projected?;
+            self.report(&mut report, &progress).await;
+            if !self.still_stands(&mut report, &progress.noted).await {
                 return Err(Stopped::Overwritten);
             }
-            let Some(read) = read else { return Ok(()) };
+            let Some(read) = read else { return Ok(self.note_progress(&mut progress).await?) };
             batch = read.map_err(stopped_reading)?;
         }
     }
 
+    /// Projects a batch, and notes the checkpoint when that is due, unless the next batch is there first.
     async fn project_batch(
         &self,
         cache: &mut Cache,
         batch: Vec<Record>,
-        mut checkpoint: Checkpoint,
-    ) -> Result<Checkpoint, WorkerError> {
-        let Some(last) = batch.last() else { return Ok(checkpoint) };
-        checkpoint.offset = last.offset;
-        let committed: Vec<Timestamp> = batch.iter().map(|record| record.recorded.time).collect();
-        self.project(cache, batch, checkpoint.clone()).await?;
-        let now = self.clock.now();
-        let visible = histogram!(VISIBLE_SECONDS.name);
-        for time in committed {
-            visible.record(time.until(now));
+        progress: &mut Progress,
+        has_read: &CancellationToken,
+    ) -> Result<(), WorkerError> {
+        if let Some(last) = batch.last().map(|record| record.offset) {
+            let committed: Vec<Timestamp> = batch.iter().map(|record| record.recorded.time).collect();
+            self.project(cache, batch).await?;
+            progress.reach(last);
+            let now = self.clock.now();
+            let visible = histogram!(VISIBLE_SECONDS.name);
+            for time in committed {
+                visible.record(time.until(now));
+            }
         }
-        Ok(checkpoint)
+        let Some(due) = progress.due else { return Ok(()) };
+        tokio::select! {
+            biased;
+            () = sleep_until(due) => self.note_progress(progress).await,
+            () = has_read.cancelled() => Ok(()),
+        }
+    }
+
+    /// Notes the checkpoint of everything that is written.
+    async fn note_progress(&self, progress: &mut Progress) -> Result<(), WorkerError> {
+        if progress.due.is_some() {
+            self.note(progress.reached.clone()).await?;
+            progress.noted = progress.reached.clone();
+            progress.due = None;
+        }
+        Ok(())
     }
 
     /// Whether the checkpoint stands in the index (law W5), as far as that can be told now.
@@ -109,11 +138,13 @@ impl<B: Backends> Worker<B> {
     }
 
     /// Tells the forwarder and the metrics how far the worker has come. What fails here is told next time.
-    async fn report(&self, report: &mut Report, checkpoint: &Checkpoint) {
+    async fn report(&self, report: &mut Report, progress: &Progress) {
         if report.lag_at.elapsed() >= LAG_EVERY {
             report.lag_at = Instant::now();
-            self.report_lag(report, checkpoint).await;
+            self.report_lag(report, &progress.reached).await;
         }
+        // What is behind the checkpoint would be read again.
+        let checkpoint = &progress.noted;
         if report.floor != Some(checkpoint.offset) && report.floor_at.elapsed() >= FLOOR_EVERY {
             report.floor_at = Instant::now();
             let floor = Floor {
@@ -137,6 +168,28 @@ impl<B: Backends> Worker<B> {
         gauge!(LAG_EVENTS.name, &labels).set(behind as f64);
         let age = report.newest.filter(|_| behind > 0).map_or(Duration::ZERO, |time| time.until(self.clock.now()));
         gauge!(LAG_SECONDS.name, &labels).set(age);
+    }
+}
+
+/// How far a worker has come.
+struct Progress {
+    /// The checkpoint that was noted last.
+    noted: Checkpoint,
+    /// The checkpoint of everything that is written.
+    reached: Checkpoint,
+    /// When that is to be noted; nothing if it is.
+    due: Option<Instant>,
+}
+
+impl Progress {
+    fn at(checkpoint: Checkpoint) -> Self {
+        Self { noted: checkpoint.clone(), reached: checkpoint, due: None }
+    }
+
+    /// Everything up to this offset is written.
+    fn reach(&mut self, offset: Offset) {
+        self.reached.offset = offset;
+        self.due.get_or_insert_with(|| Instant::now() + CHECKPOINT_EVERY);
     }
 }
 
@@ -175,7 +228,7 @@ async fn next_batch<R: PartitionReader>(
         () = shutdown.cancelled() => return None,
         batch = paced => batch,
     };
-    pace.taken(batch.as_ref().map_or(0, Vec::len));
+    pace.taken_on_beat(batch.as_ref().map_or(0, Vec::len), clock.now());
     Some(batch)
 }
 

@@ -1,4 +1,4 @@
-//! From a batch of records to one write: group by account, fold, fill gaps from the store, write with the checkpoint.
+//! From a batch of records to one write: group by account, fold, fill gaps from the store, write.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::num::NonZeroUsize;
@@ -8,7 +8,7 @@ use metrics::counter;
 use shared::backends::Backends;
 use shared::event::Recorded;
 use shared::id::AccountId;
-use shared::index::{Balance, Checkpoint, Projected};
+use shared::index::{Balance, Projected};
 use shared::log::Record;
 use shared::telemetry::metric::{FOLDED_EVENTS, GAPS_REFILLED};
 
@@ -31,13 +31,8 @@ impl Cache {
 }
 
 impl<B: Backends> Worker<B> {
-    /// Projects a batch and notes the checkpoint that stands behind it.
-    pub(super) async fn project(
-        &self,
-        cache: &mut Cache,
-        records: Vec<Record>,
-        checkpoint: Checkpoint,
-    ) -> Result<(), WorkerError> {
+    /// Projects a batch. The checkpoint that stands behind it is noted later, with that of others (law W2).
+    pub(super) async fn project(&self, cache: &mut Cache, records: Vec<Record>) -> Result<(), WorkerError> {
         let groups = by_account(records);
         let mut foldings = self.load(cache, groups.keys().copied()).await?;
         let before = events_folded(&foldings);
@@ -52,8 +47,7 @@ impl<B: Backends> Worker<B> {
         let stuck: Vec<AccountId> =
             foldings.iter().filter(|(_, f)| f.is_stuck()).map(|(account, _)| *account).collect();
         let balances: Vec<Balance> = foldings.into_values().filter_map(Folding::into_changed).collect();
-        let refused =
-            self.write(Projected { balances: balances.clone(), parked, checkpoint: Some(checkpoint) }).await?;
+        let refused = self.write(Projected { balances: balances.clone(), parked, checkpoint: None }).await?;
         for balance in balances {
             cache.0.put(balance.id, balance);
         }

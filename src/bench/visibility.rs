@@ -27,8 +27,8 @@ const WATCHERS_EACH: u64 = 4;
 /// How long a watcher rests between two commands, so that watching is no load of its own.
 const REST: Duration = Duration::from_millis(20);
 
-/// How long to wait before searching again; no finer than a search engine's refresh.
-const SEARCH_AGAIN_AFTER: Duration = Duration::from_millis(10);
+/// How long to wait before searching again: a part of a search engine's refresh, so that looking is no load of its own.
+const SEARCH_AGAIN_AFTER: Duration = Duration::from_millis(50);
 
 /// How long the projection may take to come to a version.
 const WAIT_MS: u32 = 30_000;

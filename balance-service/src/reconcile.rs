@@ -3,7 +3,7 @@
 //! If the last event of an account never reached a worker, no later event tells of the gap. So each worker compares the
 //! heads of its streams with its documents now and then. What is behind is looked at again after a pause, since an
 //! event may just be on its way; only a document that is still below the head of the first look is filled from the
-//! store. Every such case is counted and logged: it means that the log has lost something.
+//! store. Every such case is counted and logged: the log has lost events, or no forwarder brings it any.
 
 use std::collections::BTreeMap;
 use std::convert::Infallible;
@@ -19,7 +19,7 @@ use tracing::{debug, warn};
 
 use crate::worker::{Worker, WorkerError, compare, fill};
 
-/// How long an event may be on its way before its absence is a loss.
+/// How long an event may be on its way before it counts as missed.
 const GRACE: Duration = Duration::from_secs(5);
 
 /// How many accounts are mended in one round; the next round goes on.
@@ -34,7 +34,7 @@ pub(crate) async fn keep_reconciling<B: Backends>(worker: &Worker<B>, every: Opt
             Ok(0) => {}
             Ok(healed) => {
                 warn!(generation = %worker.generation, partition = %worker.partition, healed,
-                    "documents had missed events that the log has lost");
+                    "documents had missed events: the log has lost them, or no forwarder brings it any");
                 counter!(ACCOUNTS_HEALED.name, "partition" => worker.partition.to_string()).increment(healed);
             }
             Err(failure) => debug!(partition = %worker.partition, %failure, "heads not compared, trying again later"),

@@ -65,7 +65,7 @@ metrics! {
     GAPS_REFILLED = Counter "bank_gaps_refilled_total" "Gaps in a stream that a worker refilled from the store, by partition.";
     SYNCHRONISED = Counter "bank_synchronised_total" "Times a worker brought its partition up to date from the store, by partition.";
     AHEAD_OF_STORE = Counter "bank_ahead_of_store_total" "Documents with a version the store has not, by partition: the store was set back.";
-    ACCOUNTS_HEALED = Counter "bank_accounts_healed_total" "Accounts whose lost tail the comparison with the store found, by partition.";
+    ACCOUNTS_HEALED = Counter "bank_accounts_healed_total" "Accounts whose missing tail the comparison with the store found, by partition.";
     DOCUMENTS_REPAIRED = Counter "bank_documents_repaired_total" "Documents that an operator's repair wrote anew, by partition.";
     ACCOUNTS_PARKED = Counter "bank_accounts_parked_total" "Accounts that were parked, by partition.";
     LEASES_HELD = Gauge "bank_leases_held" "Partitions this process holds the lease of.";

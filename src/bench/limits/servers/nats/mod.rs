@@ -1,4 +1,4 @@
-//! NATS JetStream: publishes one by one and in atomic batches, and reads, on as many streams as a bank has partitions.
+//! NATS JetStream: publishes one by one and in chains, and reads, on as many streams as a bank has partitions.
 
 mod publish;
 mod read;
@@ -53,8 +53,8 @@ async fn limits(jetstream: &Context, copies: u8, run: &Run, report: &mut Report)
     }
     let singles = names(run).map(|name| publish::singles(jetstream.clone(), name, run));
     report.figures.insert("nats_single_publishes_per_second", together(singles).await?);
-    let batches = names(run).map(|name| publish::batches(jetstream.clone(), name, run));
-    report.figures.insert("nats_batched_publishes_per_second", together(batches).await?);
+    let chains = names(run).map(|name| publish::chains(jetstream.clone(), name, run));
+    report.figures.insert("nats_chained_publishes_per_second", together(chains).await?);
     let reads = names(run).map(|name| read::all(jetstream.clone(), name, run.duration));
     report.figures.insert("nats_reads_per_second", together(reads).await?);
     Ok(())
@@ -68,7 +68,6 @@ fn config(name: String, copies: u8) -> Config {
         num_replicas: copies.into(),
         discard: DiscardPolicy::New,
         duplicate_window: DUPLICATE_WINDOW,
-        allow_atomic_publish: true,
         ..Config::default()
     }
 }

@@ -26,7 +26,7 @@ use crate::resume::{Start, check_ends, resume};
 pub(crate) const FEED_BATCH_MAX: usize = 4_096;
 
 /// How small batches follow each other: a write is published at most 10 ms later, so that others come with it.
-const PACE: Pace = Pace::new(Duration::from_millis(1), Duration::from_millis(30), FEED_BATCH_MAX / 4);
+const PACE: Pace = Pace::new(Duration::from_micros(100), Duration::from_millis(10), FEED_BATCH_MAX / 4);
 
 /// How often the checkpoint is noted while batches come without a pause. A crash repeats at most that much.
 pub(crate) const CHECKPOINT_EVERY: Duration = Duration::from_millis(250);

@@ -30,7 +30,7 @@ pub(super) const READ_BATCH_MAX: usize = 4_096;
 const BATCH_ENOUGH: usize = 128;
 
 /// How small batches follow each other: an event is shown at most 100 ms later, so that others come with it.
-const PACE: Pace = Pace::new(Duration::from_millis(5), Duration::from_millis(100), BATCH_ENOUGH);
+const PACE: Pace = Pace::new(Duration::from_millis(2), Duration::from_millis(100), BATCH_ENOUGH);
 
 /// A worker whose newest record is older than this is behind.
 const BEHIND_AFTER: Duration = Duration::from_secs(1);
@@ -41,8 +41,8 @@ const GATHER_PART: u32 = 4;
 /// How long it gathers at most.
 const GATHER_MAX: Duration = Duration::from_secs(2);
 
-/// How much older than its documents a checkpoint may be.
-const CHECKPOINT_EVERY: Duration = Duration::from_millis(250);
+/// How often a checkpoint is noted while records come; the first at once. A crash repeats at most that much.
+const CHECKPOINT_EVERY: Duration = Duration::from_millis(100);
 
 /// How often the forwarder is told what this worker needs no more.
 const FLOOR_EVERY: Duration = Duration::from_secs(5);
@@ -123,6 +123,7 @@ impl<B: Backends> Worker<B> {
             self.note(progress.reached.clone()).await?;
             progress.noted = progress.reached.clone();
             progress.due = None;
+            progress.noted_at = Some(Instant::now());
         }
         Ok(())
     }
@@ -179,17 +180,20 @@ struct Progress {
     reached: Checkpoint,
     /// When that is to be noted; nothing if it is.
     due: Option<Instant>,
+    /// When a checkpoint was noted last; nothing if none was since the worker began to follow.
+    noted_at: Option<Instant>,
 }
 
 impl Progress {
     fn at(checkpoint: Checkpoint) -> Self {
-        Self { noted: checkpoint.clone(), reached: checkpoint, due: None }
+        Self { noted: checkpoint.clone(), reached: checkpoint, due: None, noted_at: None }
     }
 
     /// Everything up to this offset is written.
     fn reach(&mut self, offset: Offset) {
         self.reached.offset = offset;
-        self.due.get_or_insert_with(|| Instant::now() + CHECKPOINT_EVERY);
+        let next = self.noted_at.map_or_else(Instant::now, |at| at + CHECKPOINT_EVERY);
+        self.due.get_or_insert(next);
     }
 }
 

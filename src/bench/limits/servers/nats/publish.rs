@@ -50,8 +50,8 @@ pub(super) fn singles(
     }
 }
 
-/// Publishes chains, one after the other: each message names the end it is to stand behind, and only the last of a chain
-/// is answered.
+/// Publishes chains, one after the other: each message names the end it is to stand behind, and only the last of a
+/// chain is answered.
 pub(super) fn chains(
     jetstream: Context,
     subject: String,

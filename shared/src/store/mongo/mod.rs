@@ -66,7 +66,7 @@ const PRIMARY_MAX: Duration = Duration::from_secs(8);
 const CONNECT_MAX: Duration = Duration::from_secs(3);
 
 /// How many ends of streams are remembered; about 64 bytes each.
-const ENDS_KEPT: usize = 800_000;
+const ENDS_KEPT: usize = 700_000;
 
 /// Why the store cannot be opened; nothing in it was changed.
 #[derive(Debug, thiserror::Error)]

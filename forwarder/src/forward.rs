@@ -25,8 +25,9 @@ use crate::resume::{Start, check_ends, resume};
 /// The most writes read from the feed at once: two such batches are in memory, one being read, one being published.
 pub(crate) const FEED_BATCH_MAX: usize = 4_096;
 
-/// How small batches follow each other: a write is published at most 10 ms later, so that others come with it.
-const PACE: Pace = Pace::new(Duration::from_micros(100), Duration::from_millis(10), FEED_BATCH_MAX / 4);
+/// How small batches follow each other: a write is published at most 30 ms later, so that others come with it, and less
+/// where publishing is quick.
+const PACE: Pace = Pace::new(Duration::from_millis(1), Duration::from_millis(30), FEED_BATCH_MAX / 4);
 
 /// How often the checkpoint is noted while batches come without a pause. A crash repeats at most that much.
 pub(crate) const CHECKPOINT_EVERY: Duration = Duration::from_millis(250);
@@ -49,10 +50,13 @@ pub(crate) async fn forward<S: Store, L: PartitionLog>(
     let mut read = FeedBatch { entries: Vec::new(), reached: progress.position.clone() };
     loop {
         // The batch that was read last is published while the next one is read; its progress counts afterwards.
-        let (published, next) = tokio::join!(
-            publish_batch(log, config.partitions, progress, read),
-            next_batch(&mut feed, &mut pace, shutdown)
-        );
+        let publishing = async {
+            let began = Instant::now();
+            let published = publish_batch(log, config.partitions, progress, read).await;
+            (published, began.elapsed())
+        };
+        let ((published, took), next) = tokio::join!(publishing, next_batch(&mut feed, &pace, shutdown));
+        pace.taken(next.as_ref().map_or(0, writes_in), took);
         progress = published?;
         let ending = next.is_none();
         if progress != saved && (ending || saved_at.elapsed() >= CHECKPOINT_EVERY) {
@@ -77,20 +81,22 @@ pub(crate) async fn forward<S: Store, L: PartitionLog>(
 
 async fn next_batch<F: ChangeFeed>(
     feed: &mut F,
-    pace: &mut Pace,
+    pace: &Pace,
     shutdown: &CancellationToken,
 ) -> Option<Result<FeedBatch, FeedError>> {
     let paced = async {
         pace.wait().await;
         feed.next_batch(FEED_BATCH_MAX).await
     };
-    let batch = tokio::select! {
+    tokio::select! {
         biased;
-        () = shutdown.cancelled() => return None,
-        batch = paced => batch,
-    };
-    pace.taken(batch.as_ref().map_or(0, |batch| batch.entries.len()));
-    Some(batch)
+        () = shutdown.cancelled() => None,
+        batch = paced => Some(batch),
+    }
+}
+
+fn writes_in(read: &Result<FeedBatch, FeedError>) -> usize {
+    read.as_ref().map_or(0, |batch| batch.entries.len())
 }
 
 async fn publish_batch<L: PartitionLog>(

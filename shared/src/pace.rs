@@ -11,6 +11,9 @@ use tokio::time::{Instant, sleep_until};
 
 use crate::clock::Timestamp;
 
+/// How many times as long as writing took is waited at most: so a fifth of the time, or more, is spent writing.
+const PAUSE_FOR_WRITING: u32 = 4;
+
 /// When the next batch is to be taken.
 #[derive(Debug)]
 pub struct Pace {
@@ -38,17 +41,19 @@ impl Pace {
         }
     }
 
-    /// A batch of so many records was taken just now.
-    pub fn taken(&mut self, records: usize) {
-        self.next = self.pause(records).map(|pause| Instant::now() + pause);
+    /// A batch of so many records was taken just now, and writing the last one took so long. A pause is at most
+    /// [`PAUSE_FOR_WRITING`] times as long: where writing is cheap, there is little to win by waiting.
+    pub fn taken(&mut self, records: usize, writing: Duration) {
+        let most = writing.saturating_mul(PAUSE_FOR_WRITING);
+        self.next = self.pause(records).map(|pause| Instant::now() + pause.min(most));
     }
 
     /// A batch of so many records was taken just now. Whoever is to wait as long as it may waits for the next beat
     /// instead: a multiple of the longest pause since 1970. So all that take their batches from the same clock take
     /// them, and have something to write, at the same moments, and one write may carry what all of them have.
     pub fn taken_on_beat(&mut self, records: usize, now: Timestamp) {
-        let pause = self.pause(records).map(|pause| if pause < self.longest { pause } else { self.to_beat(now) });
-        self.next = pause.map(|pause| Instant::now() + pause);
+        let paused = |pause| if pause < self.longest { pause } else { until_beat(self.longest, now) };
+        self.next = self.pause(records).map(|pause| Instant::now() + paused(pause));
     }
 
     /// How long is waited after a batch; nothing after one that is empty or large.
@@ -56,16 +61,21 @@ impl Pace {
         let count = u32::try_from(records).unwrap_or(u32::MAX);
         (1..self.enough).contains(&records).then(|| self.for_each.saturating_mul(count).min(self.longest))
     }
+}
 
-    fn to_beat(&self, now: Timestamp) -> Duration {
-        let since = Timestamp::EPOCH.until(now).as_nanos() % self.longest.as_nanos().max(1);
-        self.longest.saturating_sub(Duration::from_nanos(u64::try_from(since).unwrap_or(0)))
-    }
+/// How long it is until the next beat: a multiple of `every` since 1970. Never nothing: on a beat it is the one after.
+#[must_use]
+pub fn until_beat(every: Duration, now: Timestamp) -> Duration {
+    let since = Timestamp::EPOCH.until(now).as_nanos() % every.as_nanos().max(1);
+    every.saturating_sub(Duration::from_nanos(u64::try_from(since).unwrap_or(0)))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// Longer than would shorten any pause.
+    const LONG: Duration = Duration::from_secs(1);
 
     fn pace() -> Pace {
         Pace::new(Duration::from_millis(1), Duration::from_millis(20), 64)
@@ -82,8 +92,18 @@ mod tests {
         let mut pace = pace();
         assert_eq!(waited(&pace).await, Duration::ZERO, "the first batch");
         for (records, millis) in [(0, 0), (1, 1), (7, 7), (30, 20), (63, 20), (64, 0), (usize::MAX, 0)] {
-            pace.taken(records);
+            pace.taken(records, LONG);
             assert_eq!(waited(&pace).await, Duration::from_millis(millis), "after {records} records");
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn after_a_write_that_was_quick_a_pause_is_short() {
+        let mut pace = pace();
+        for (records, writing_millis, millis) in [(30, 1, 4), (30, 4, 16), (30, 6, 20), (3, 1, 3), (30, 0, 0)] {
+            pace.taken(records, Duration::from_millis(writing_millis));
+            let waited = waited(&pace).await;
+            assert_eq!(waited, Duration::from_millis(millis), "{records} records, written in {writing_millis} ms");
         }
     }
 
@@ -101,7 +121,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn who_comes_later_than_the_pace_waits_no_more() {
         let mut pace = pace();
-        pace.taken(10);
+        pace.taken(10, LONG);
         tokio::time::advance(Duration::from_millis(11)).await;
         assert_eq!(waited(&pace).await, Duration::ZERO);
     }
@@ -116,7 +136,7 @@ mod tests {
             pace.wait().await;
             tokio::time::advance(Duration::from_millis(1)).await;
             let arrived = usize::try_from(began.elapsed().as_millis()).unwrap();
-            pace.taken(arrived - taken);
+            pace.taken(arrived - taken, LONG);
             (taken, batches) = (arrived, batches + 1);
         }
         assert!(batches < 60, "{batches} batches for {taken} records");

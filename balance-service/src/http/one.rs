@@ -18,11 +18,12 @@ use super::{BalanceApi, BalanceView, refused};
 /// The longest wait a client may ask for.
 const WAIT_MAX: Duration = Duration::from_secs(30);
 
-/// The first pause between two looks, in case another process writes the document. Most are written within
-/// milliseconds.
+/// The first pause between two looks when another process writes the document. Most are written within milliseconds.
 const LOOK_AGAIN_MIN: Duration = Duration::from_millis(2);
 
-/// The longest pause between two looks: what a wait may take longer than it had to.
+/// The longest pause between two looks: what a wait may take longer than it had to. When this process writes the
+/// document, it is the first as well: the wait is woken, and looks without that only in case the document has just
+/// been written by another process.
 const LOOK_AGAIN_MAX: Duration = Duration::from_millis(50);
 
 /// What the reader knows of, and how long he waits for it.
@@ -89,8 +90,8 @@ impl<B: Backends> BalanceApi<B> {
     /// The document at this version or a later one. Nothing only if every version was good enough and there is none.
     async fn at_least(&self, account: AccountId, min: Version, wait: Duration) -> Result<Option<Balance>, Problem> {
         let deadline = Instant::now() + wait;
-        let mut pause = LOOK_AGAIN_MIN;
         let watch = self.visibility.watch(account);
+        let mut pause = if watch.is_told() { LOOK_AGAIN_MAX } else { LOOK_AGAIN_MIN };
         loop {
             // Registered before the look, so that a write between look and wait is not missed.
             let mut written = std::pin::pin!(watch.written());

@@ -2,8 +2,9 @@
 //! [`Pace`], since each costs a write to the index. A worker that is behind gathers larger ones: an account that many
 //! records of a batch concern is written once, so the further behind, the faster it catches up.
 //!
-//! A checkpoint is a write of its own, so it is noted once for several batches, while records come; what it stands for
-//! is written before (law W2). A crash repeats what came since, and whoever waits for a document does not wait for it.
+//! A checkpoint is a write of its own, so it is noted once for several batches, and by all workers at the same
+//! moments, so that one write carries theirs; what it stands for is written before (law W2). A crash repeats what came
+//! since, and whoever waits for a document does not wait for it.
 
 use std::time::Duration;
 
@@ -14,7 +15,7 @@ use shared::coordinate::Offset;
 use shared::index::{BalanceIndex, Checkpoint, Phase};
 use shared::log::floor::{Floor, write_floor};
 use shared::log::{PartitionLog, PartitionReader, ReadError, Record};
-use shared::pace::Pace;
+use shared::pace::{Pace, until_beat};
 use shared::telemetry::metric::{LAG_EVENTS, LAG_SECONDS, VISIBLE_SECONDS};
 use tokio::time::{Instant, sleep_until, timeout_at};
 use tokio_util::sync::CancellationToken;
@@ -41,8 +42,12 @@ const GATHER_PART: u32 = 4;
 /// How long it gathers at most.
 const GATHER_MAX: Duration = Duration::from_secs(2);
 
-/// How often a checkpoint is noted while records come; the first at once. A crash repeats at most that much.
+/// How often a checkpoint is noted while records come: the first at once, the others between two beats of [`PACE`],
+/// when documents are not written. A crash repeats at most that much.
 const CHECKPOINT_EVERY: Duration = Duration::from_millis(100);
+
+/// How long after a beat checkpoints are noted.
+const CHECKPOINT_BEHIND_BEAT: Duration = Duration::from_millis(50);
 
 /// How often the forwarder is told what this worker needs no more.
 const FLOOR_EVERY: Duration = Duration::from_secs(5);
@@ -62,6 +67,7 @@ impl<B: Backends> Worker<B> {
             self.note(checkpoint.clone()).await?;
         }
         let log = self.backends.log();
+        let _written_here = self.visibility.written_here(self.slots);
         let mut reader =
             log.reader(self.partition, &checkpoint.incarnation, checkpoint.offset).await.map_err(stopped_reading)?;
         info!(generation = %self.generation, partition = %self.partition, epoch = %self.epoch,
@@ -109,7 +115,7 @@ impl<B: Backends> Worker<B> {
                 visible.record(time.until(now));
             }
         }
-        let Some(due) = progress.due else { return Ok(()) };
+        let Some(due) = progress.due() else { return Ok(()) };
         tokio::select! {
             biased;
             () = sleep_until(due) => self.note_progress(progress).await,
@@ -119,11 +125,9 @@ impl<B: Backends> Worker<B> {
 
     /// Notes the checkpoint of everything that is written.
     async fn note_progress(&self, progress: &mut Progress) -> Result<(), WorkerError> {
-        if progress.due.is_some() {
+        if progress.due().is_some() {
             self.note(progress.reached.clone()).await?;
-            progress.noted = progress.reached.clone();
-            progress.due = None;
-            progress.noted_at = Some(Instant::now());
+            progress.noted_at(self.clock.now());
         }
         Ok(())
     }
@@ -178,22 +182,30 @@ struct Progress {
     noted: Checkpoint,
     /// The checkpoint of everything that is written.
     reached: Checkpoint,
-    /// When that is to be noted; nothing if it is.
-    due: Option<Instant>,
-    /// When a checkpoint was noted last; nothing if none was since the worker began to follow.
-    noted_at: Option<Instant>,
+    /// When the next one may be noted.
+    next: Instant,
 }
 
 impl Progress {
     fn at(checkpoint: Checkpoint) -> Self {
-        Self { noted: checkpoint.clone(), reached: checkpoint, due: None, noted_at: None }
+        Self { noted: checkpoint.clone(), reached: checkpoint, next: Instant::now() }
     }
 
     /// Everything up to this offset is written.
-    fn reach(&mut self, offset: Offset) {
+    const fn reach(&mut self, offset: Offset) {
         self.reached.offset = offset;
-        let next = self.noted_at.map_or_else(Instant::now, |at| at + CHECKPOINT_EVERY);
-        self.due.get_or_insert(next);
+    }
+
+    /// When the checkpoint of what is written is to be noted; nothing if it is.
+    fn due(&self) -> Option<Instant> {
+        (self.reached != self.noted).then_some(self.next)
+    }
+
+    /// The checkpoint of what is written was noted just now.
+    fn noted_at(&mut self, now: Timestamp) {
+        self.noted = self.reached.clone();
+        let shifted = now.minus(CHECKPOINT_BEHIND_BEAT);
+        self.next = Instant::now() + until_beat(CHECKPOINT_EVERY, shifted);
     }
 }
 

@@ -311,16 +311,21 @@ async fn neither_a_failure_nor_a_log_line_shows_a_secret() {
         tracing_subscriber::fmt().with_max_level(tracing::Level::TRACE).with_writer(move || writer.clone());
     let _guard = tracing::subscriber::set_default(subscriber.finish());
     let mut said = Vec::new();
-    for answer in
-        [(401, r#"{"error":"who are you?"}"#), (200, "<html>"), (429, ""), (503, ""), (200, r#"{"items":[]}"#)]
-    {
-        let fake = Fake::start(move |_| (answer.0, answer.1.to_owned())).await;
-        let index = fake.index_as("elastic:hunter2@");
-        index.check().await.unwrap();
-        said.push(format!("{:?} {index:?}", index.apply(GENERATION, documents(1)).await.unwrap_err()));
-        said.push(index.generations().await.map_or_else(|failure| failure.to_string(), |found| format!("{found:?}")));
-        drop(fake);
-        said.push(format!("{:?}", index.create().await.unwrap_err()));
+    // Twice: a log line that another test's thread comes upon first is not logged here until it is looked at again.
+    for _ in 0..2 {
+        tracing::callsite::rebuild_interest_cache();
+        for answer in
+            [(401, r#"{"error":"who are you?"}"#), (200, "<html>"), (429, ""), (503, ""), (200, r#"{"items":[]}"#)]
+        {
+            let fake = Fake::start(move |_| (answer.0, answer.1.to_owned())).await;
+            let index = fake.index_as("elastic:hunter2@");
+            index.check().await.unwrap();
+            said.push(format!("{:?} {index:?}", index.apply(GENERATION, documents(1)).await.unwrap_err()));
+            let listed = index.generations().await;
+            said.push(listed.map_or_else(|failure| failure.to_string(), |found| format!("{found:?}")));
+            drop(fake);
+            said.push(format!("{:?}", index.create().await.unwrap_err()));
+        }
     }
     let wrong = ElasticIndex::new("ftp://elastic:hunter2@host", &"bank".parse().unwrap(), &ElasticOptions::default());
     said.push(wrong.unwrap_err().to_string());

@@ -21,8 +21,10 @@ const CHECKPOINT_PAGES: u32 = 16_384;
 const LOG_BYTES_KEPT: u32 = 64 << 20;
 /// How much of a file is read through the page cache of the operating system without being copied.
 const MAPPED_BYTES: i64 = 4 << 30;
-/// Page cache of the writer, in KiB: the inner pages of large trees and the leaves that are written now.
-const WRITER_CACHE_KIB: i32 = 65_536;
+/// Page cache of the writer, in KiB: the inner pages of large trees and the leaves that are written now. A larger one
+/// costs more than it saves: a commit that split a page has SQLite look at every page of the cache, and what is not in
+/// the cache is read from mapped memory.
+const WRITER_CACHE_KIB: i32 = 16_384;
 /// Page cache of a reader, in KiB: little, since it reads mapped pages.
 const READER_CACHE_KIB: i32 = 4_096;
 /// How long a connection waits for somebody who opened the file by hand.

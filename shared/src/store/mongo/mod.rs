@@ -43,7 +43,8 @@ use mongodb::options::{
     Acknowledgment, ClientOptions, ReadConcern, ReadConcernLevel, SelectionCriteria, Tls, WriteConcern,
 };
 use mongodb::{Client, Collection, Database};
-use quick_cache::sync::Cache;
+use quick_cache::sync::{Cache, DefaultLifecycle};
+use quick_cache::{DefaultHashBuilder, OptionsBuilder, UnitWeighter};
 
 pub use feed::MongoFeed;
 
@@ -65,8 +66,8 @@ const PRIMARY_MAX: Duration = Duration::from_secs(8);
 /// How long a connection may take to open.
 const CONNECT_MAX: Duration = Duration::from_secs(3);
 
-/// How many ends of streams are remembered; about 64 bytes each.
-const ENDS_KEPT: usize = 700_000;
+/// How many ends of streams are remembered, as many as the account service keeps accounts; about 50 bytes each.
+const ENDS_KEPT: usize = 900_000;
 
 /// Why the store cannot be opened; nothing in it was changed.
 #[derive(Debug, thiserror::Error)]
@@ -144,7 +145,7 @@ impl MongoStore {
         Ok(Self {
             events: database.collection(schema::EVENTS),
             commits: database.collection(schema::COMMITS),
-            ends: Arc::new(Cache::new(ENDS_KEPT)),
+            ends: Arc::new(no_ends()),
             start: about.start,
             application,
             client,
@@ -183,6 +184,17 @@ async fn options(
     // By this name a process knows the transactions of its own bank.
     options.app_name.get_or_insert_with(|| format!("bank {database}"));
     Ok(options)
+}
+
+/// A memory for ends. Keys of those that were forgotten are not kept: each would take as much room as an end.
+fn no_ends() -> Cache<AccountId, Version> {
+    let options = OptionsBuilder::new()
+        .estimated_items_capacity(ENDS_KEPT)
+        .weight_capacity(ENDS_KEPT as u64)
+        .ghost_allocation(0.0)
+        .build()
+        .expect("a cache needs a capacity and has one");
+    Cache::with_options(options, UnitWeighter, DefaultHashBuilder::default(), DefaultLifecycle::default())
 }
 
 /// The driver's words about a URL name the option, never the password.

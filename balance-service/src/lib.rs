@@ -24,4 +24,4 @@ pub use config::BalanceConfig;
 pub use project::project;
 pub use roster::Nudge;
 pub use service::{Edge, RunError, run};
-pub use visibility::{Visibility, Watch, WrittenHere};
+pub use visibility::{Visibility, Watch};

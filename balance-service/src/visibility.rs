@@ -30,12 +30,14 @@ struct Board {
 pub struct Watch {
     account: AccountId,
     written: Arc<Notify>,
+    /// Whether it is told of writes at all; those beyond the number that may be waited for are not.
+    hears: bool,
     board: Arc<Board>,
 }
 
 /// A worker of this process writes the accounts of these slots, until this is dropped.
 #[derive(Debug)]
-pub struct WrittenHere {
+pub(crate) struct WrittenHere {
     slots: SlotRange,
     board: Arc<Board>,
 }
@@ -45,17 +47,14 @@ impl Visibility {
     #[must_use]
     pub fn watch(&self, account: AccountId) -> Watch {
         let waiting = &self.0.waiting;
-        let written = if waiting.len() < WAITED_FOR_MAX {
-            Arc::clone(&waiting.entry(account).or_default())
-        } else {
-            Arc::default()
-        };
-        Watch { account, written, board: Arc::clone(&self.0) }
+        let hears = waiting.len() < WAITED_FOR_MAX || waiting.contains_key(&account);
+        let written = if hears { Arc::clone(&waiting.entry(account).or_default()) } else { Arc::default() };
+        Watch { account, written, hears, board: Arc::clone(&self.0) }
     }
 
     /// From now on a worker of this process writes these accounts, and says so.
     #[must_use]
-    pub fn written_here(&self, slots: SlotRange) -> WrittenHere {
+    pub(crate) fn written_here(&self, slots: SlotRange) -> WrittenHere {
         self.0.written_here().push(slots);
         WrittenHere { slots, board: Arc::clone(&self.0) }
     }
@@ -81,13 +80,11 @@ impl Board {
 }
 
 impl Watch {
-    /// Whether the account is written in this process, so that its writes are heard of. Of those beyond the number that
-    /// may be waited for, none is.
+    /// Whether the account is written in this process, and this watch hears of it.
     #[must_use]
     pub fn is_told(&self) -> bool {
         let slot = Slot::of(&self.account);
-        self.board.waiting.contains_key(&self.account)
-            && self.board.written_here().iter().any(|slots| slots.contains(slot))
+        self.hears && self.board.written_here().iter().any(|slots| slots.contains(slot))
     }
 
     /// A future that ends with the next write. Make it before looking into the index, await it after.

@@ -20,7 +20,7 @@ pub struct Settings {
 
 impl Default for Settings {
     fn default() -> Self {
-        Self { accounts_cached_max: 900_000, lanes: 2 }
+        Self { accounts_cached_max: 775_000, lanes: 2 }
     }
 }
 

@@ -11,8 +11,12 @@ use tokio::time::{Instant, sleep_until};
 
 use crate::clock::Timestamp;
 
-/// How many times as long as writing took is waited at most: so a fifth of the time, or more, is spent writing.
+/// How many times as long as writing took is waited at most after a batch of [`FEW`] records: so a fifth of the time, or
+/// more, is spent writing.
 const PAUSE_FOR_WRITING: u32 = 4;
+
+/// A batch of so many records, or fewer, shows a machine that has time to write each at once, if writing is cheap.
+const FEW: usize = 8;
 
 /// When the next batch is to be taken.
 #[derive(Debug)]
@@ -41,10 +45,11 @@ impl Pace {
         }
     }
 
-    /// A batch of so many records was taken just now, and writing the last one took so long. A pause is at most
-    /// [`PAUSE_FOR_WRITING`] times as long: where writing is cheap, there is little to win by waiting.
+    /// A batch of so many records was taken just now, and writing the last one took so long. After [`FEW`] records a
+    /// pause is at most [`PAUSE_FOR_WRITING`] times as long: where writing is cheap, there is little to win by waiting.
+    /// After more, what others pay for each batch counts as well: whoever yields the records, and whoever reads them on.
     pub fn taken(&mut self, records: usize, writing: Duration) {
-        let most = writing.saturating_mul(PAUSE_FOR_WRITING);
+        let most = if records <= FEW { writing.saturating_mul(PAUSE_FOR_WRITING) } else { self.longest };
         self.next = self.pause(records).map(|pause| Instant::now() + pause.min(most));
     }
 
@@ -98,9 +103,9 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn after_a_write_that_was_quick_a_pause_is_short() {
+    async fn after_a_few_records_that_were_written_quickly_a_pause_is_short() {
         let mut pace = pace();
-        for (records, writing_millis, millis) in [(30, 1, 4), (30, 4, 16), (30, 6, 20), (3, 1, 3), (30, 0, 0)] {
+        for (records, writing_millis, millis) in [(8, 1, 4), (8, 3, 8), (3, 1, 3), (8, 0, 0), (9, 0, 9), (30, 1, 20)] {
             pace.taken(records, Duration::from_millis(writing_millis));
             let waited = waited(&pace).await;
             assert_eq!(waited, Duration::from_millis(millis), "{records} records, written in {writing_millis} ms");

@@ -1,16 +1,17 @@
 //! One kept connection to a service: a request at a time, over HTTP/1.1.
 //!
-//! It is driven by whoever waits for the answer, so a request costs no hop to another task.
+//! The load takes its part of the machine that it measures, so this is as little as a client can be: a request is one
+//! write, an answer is parsed where it was read, and neither meets another task.
 
-use std::pin::Pin;
+use std::fmt::Arguments;
+use std::io;
+use std::io::Write as _;
 use std::time::Duration;
 
-use bytes::Bytes;
-use http_body_util::{BodyExt, Full};
-use hyper::client::conn::http1::{self, SendRequest};
-use hyper::header::{CONTENT_TYPE, HOST, HeaderValue};
-use hyper::{Method, Request, StatusCode};
-use hyper_util::rt::TokioIo;
+use bytes::{Buf, Bytes, BytesMut};
+use httparse::{EMPTY_HEADER, Response, Status, parse_chunk_size};
+use hyper::{Method, StatusCode};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 
@@ -21,6 +22,15 @@ const ANSWER_TIME_MAX: Duration = Duration::from_secs(40);
 
 /// How long a connection may take to come about.
 const CONNECT_TIME_MAX: Duration = Duration::from_secs(5);
+
+/// How many headers an answer may have; a bank's have fewer than ten, a proxy adds some.
+const HEADERS_MAX: usize = 64;
+
+/// How large an answer may be with its headers. A page of the bank is far smaller.
+const ANSWER_BYTES_MAX: usize = 64 << 20;
+
+/// How much is asked of the kernel at once, more than most answers have.
+const READ_BYTES: usize = 8 << 10;
 
 /// What is sent.
 #[derive(Clone, Debug)]
@@ -40,10 +50,26 @@ impl Call {
     pub(super) fn post(path: &str, body: String) -> Self {
         Self { method: Method::POST, path: path.to_owned(), body: body.into(), key: None }
     }
+
+    /// The request as it is sent to this host.
+    fn write(&self, host: &str, request: &mut Vec<u8>) {
+        let Self { method, path, body, key } = self;
+        request.clear();
+        let mut line = |line: Arguments<'_>| request.write_fmt(line).expect("memory takes every byte");
+        line(format_args!("{method} {path} HTTP/1.1\r\nhost: {host}\r\n"));
+        if let Some(key) = key {
+            line(format_args!("idempotency-key: {key}\r\n"));
+        }
+        if !body.is_empty() {
+            line(format_args!("content-type: application/json\r\ncontent-length: {}\r\n", body.len()));
+        }
+        request.extend_from_slice(b"\r\n");
+        request.extend_from_slice(body);
+    }
 }
 
 /// What came back.
-#[derive(Debug)]
+#[derive(Debug, PartialEq, Eq)]
 pub(super) struct Answer {
     pub(super) status: StatusCode,
     pub(super) body: Bytes,
@@ -60,74 +86,196 @@ pub(super) enum NoAnswer {
     Unknown { authority: String, reason: String },
 }
 
-type Driver = http1::Connection<TokioIo<TcpStream>, Full<Bytes>>;
-
-struct Open {
-    sender: SendRequest<Full<Bytes>>,
-    driver: Pin<Box<Driver>>,
-}
-
 /// A connection that comes about with the first request, and anew after a failure.
 pub(super) struct Connection {
     base: Base,
-    host: HeaderValue,
-    open: Option<Open>,
+    open: Option<TcpStream>,
+    request: Vec<u8>,
+    /// What was read; nothing between two requests.
+    read: BytesMut,
 }
 
 impl Connection {
     pub(super) fn new(base: &Base) -> Self {
-        let host = HeaderValue::from_str(base.authority()).expect("an authority is visible ASCII");
-        Self { base: base.clone(), host, open: None }
+        Self { base: base.clone(), open: None, request: Vec::new(), read: BytesMut::new() }
     }
 
     /// Sends a request and waits for its answer.
-    pub(super) async fn send(&mut self, call: Call) -> Result<Answer, NoAnswer> {
-        let mut open = match self.open.take() {
-            Some(open) if !open.sender.is_closed() => open,
+    pub(super) async fn send(&mut self, call: &Call) -> Result<Answer, NoAnswer> {
+        let mut stream = match self.open.take() {
+            Some(stream) if is_idle(&stream) => stream,
             _ => self.connect().await?,
         };
-        let request = self.request(call);
-        let unknown = |reason: String| NoAnswer::Unknown { authority: self.base.authority().to_owned(), reason };
+        call.write(self.base.authority(), &mut self.request);
+        self.read.clear();
         let exchange = async {
-            let answer = async {
-                let answer = open.sender.send_request(request).await?;
-                let status = answer.status();
-                Ok(Answer { status, body: answer.into_body().collect().await?.to_bytes() })
-            };
-            tokio::select! {
-                biased;
-                answer = answer => answer.map_err(|failure: hyper::Error| failure.to_string()),
-                ended = &mut open.driver => Err(ended.err().map_or_else(|| "closed".to_owned(), |failure| failure.to_string())),
-            }
+            stream.write_all(&self.request).await?;
+            answer_of(&mut stream, &mut self.read).await
         };
-        let answer = timeout(ANSWER_TIME_MAX, exchange).await;
-        let answer = answer.map_err(|_| unknown(format!("none within {} s", ANSWER_TIME_MAX.as_secs())))?;
-        let answer = answer.map_err(unknown)?;
-        self.open = Some(open);
-        Ok(answer)
+        let unknown = |reason: String| NoAnswer::Unknown { authority: self.base.authority().to_owned(), reason };
+        match timeout(ANSWER_TIME_MAX, exchange).await {
+            Ok(Ok((answer, is_kept))) => {
+                self.open = is_kept.then_some(stream);
+                Ok(answer)
+            }
+            Ok(Err(failure)) => Err(unknown(failure.to_string())),
+            Err(_) => Err(unknown(format!("none within {} s", ANSWER_TIME_MAX.as_secs()))),
+        }
     }
 
-    async fn connect(&self) -> Result<Open, NoAnswer> {
+    async fn connect(&self) -> Result<TcpStream, NoAnswer> {
         let unreachable =
             |reason: String| NoAnswer::Unreachable { authority: self.base.authority().to_owned(), reason };
         let stream = timeout(CONNECT_TIME_MAX, TcpStream::connect(self.base.address())).await;
         let stream = stream.map_err(|_| unreachable("no connection in time".to_owned()))?;
         let stream = stream.and_then(|stream| stream.set_nodelay(true).map(|()| stream));
-        let stream = stream.map_err(|failure| unreachable(failure.to_string()))?;
-        let hands = http1::handshake(TokioIo::new(stream)).await;
-        let (sender, driver) = hands.map_err(|failure| unreachable(failure.to_string()))?;
-        Ok(Open { sender, driver: Box::pin(driver) })
+        stream.map_err(|failure| unreachable(failure.to_string()))
+    }
+}
+
+/// Whether a kept connection is still there, as far as can be told without asking: nothing was said on it, not even
+/// that it is over.
+fn is_idle(stream: &TcpStream) -> bool {
+    let nothing = stream.try_read(&mut [0]);
+    matches!(nothing, Err(failure) if failure.kind() == io::ErrorKind::WouldBlock)
+}
+
+/// Reads one answer, and whether another may follow on the connection.
+async fn answer_of(stream: &mut TcpStream, read: &mut BytesMut) -> io::Result<(Answer, bool)> {
+    loop {
+        read.reserve(READ_BYTES);
+        if stream.read_buf(read).await? == 0 {
+            return Err(io::ErrorKind::UnexpectedEof.into());
+        }
+        if let Some(answered) = parse(read)? {
+            return Ok(answered);
+        }
+        if read.len() > ANSWER_BYTES_MAX {
+            return Err(malformed("too long an answer"));
+        }
+    }
+}
+
+fn malformed(what: &'static str) -> io::Error {
+    io::Error::new(io::ErrorKind::InvalidData, what)
+}
+
+/// What stands in front of an answer's body.
+struct Head {
+    status: StatusCode,
+    bytes: usize,
+    body: Body,
+    is_kept: bool,
+}
+
+/// How long a body is.
+enum Body {
+    Bytes(usize),
+    Chunked,
+}
+
+/// Takes an answer out of what was read, once all of it is there.
+fn parse(read: &mut BytesMut) -> io::Result<Option<(Answer, bool)>> {
+    let Some(head) = head_of(read)? else { return Ok(None) };
+    let body = match head.body {
+        Body::Bytes(bytes) if read.len() < head.bytes + bytes => return Ok(None),
+        Body::Bytes(bytes) => {
+            read.advance(head.bytes);
+            read.split_to(bytes).freeze()
+        }
+        Body::Chunked => match chunks_of(&read[head.bytes..])? {
+            Some(body) => body,
+            None => return Ok(None),
+        },
+    };
+    Ok(Some((Answer { status: head.status, body }, head.is_kept)))
+}
+
+fn head_of(read: &[u8]) -> io::Result<Option<Head>> {
+    let mut headers = [EMPTY_HEADER; HEADERS_MAX];
+    let mut response = Response::new(&mut headers);
+    let parsed = response.parse(read).map_err(|error| io::Error::new(io::ErrorKind::InvalidData, error))?;
+    let Status::Complete(bytes) = parsed else { return Ok(None) };
+    let status = response.code.and_then(|code| StatusCode::from_u16(code).ok()).ok_or(malformed("no status"))?;
+    let mut head = Head { status, bytes, body: Body::Bytes(0), is_kept: true };
+    for header in response.headers.iter() {
+        if header.name.eq_ignore_ascii_case("content-length") {
+            let length = str::from_utf8(header.value).ok().and_then(|length| length.parse().ok());
+            head.body = Body::Bytes(length.ok_or(malformed("no length of a body"))?);
+        } else if header.name.eq_ignore_ascii_case("transfer-encoding") {
+            head.body = Body::Chunked;
+        } else if header.name.eq_ignore_ascii_case("connection") {
+            head.is_kept = !header.value.eq_ignore_ascii_case(b"close");
+        }
+    }
+    Ok(Some(head))
+}
+
+/// A body that came in chunks, once the last of them is there.
+fn chunks_of(mut rest: &[u8]) -> io::Result<Option<Bytes>> {
+    let mut body = BytesMut::new();
+    loop {
+        let Status::Complete((line, bytes)) = parse_chunk_size(rest).map_err(|_| malformed("no chunk"))? else {
+            return Ok(None);
+        };
+        let bytes = usize::try_from(bytes).ok().filter(|bytes| *bytes <= ANSWER_BYTES_MAX);
+        let bytes = bytes.ok_or(malformed("too long a chunk"))?;
+        // Each chunk, also the empty one at the end, has an empty line behind it.
+        let Some(chunk) = rest.get(line..line + bytes).filter(|_| rest.len() >= line + bytes + 2) else {
+            return Ok(None);
+        };
+        body.extend_from_slice(chunk);
+        rest = &rest[line + bytes + 2..];
+        if bytes == 0 {
+            return Ok(Some(body.freeze()));
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn whole(answer: &str) -> (Answer, bool) {
+        for end in 0..answer.len() {
+            assert!(parse(&mut BytesMut::from(&answer[..end])).unwrap().is_none(), "{end} bytes are not all");
+        }
+        parse(&mut BytesMut::from(answer)).unwrap().unwrap()
     }
 
-    fn request(&self, call: Call) -> Request<Full<Bytes>> {
-        let Call { method, path, body, key } = call;
-        let mut request = Request::builder().method(method).uri(path).header(HOST, self.host.clone());
-        if !body.is_empty() {
-            request = request.header(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    #[test]
+    fn an_answer_is_taken_when_all_of_it_is_there() {
+        let of = |status: u16, body: &'static str| Answer {
+            status: StatusCode::from_u16(status).unwrap(),
+            body: Bytes::from_static(body.as_bytes()),
+        };
+        let length = "HTTP/1.1 201 Created\r\nContent-Length: 5\r\netag: \"7\"\r\n\r\nhello";
+        assert_eq!(whole(length), (of(201, "hello"), true));
+        let none = "HTTP/1.1 503 Service Unavailable\r\nconnection: close\r\ncontent-length: 0\r\n\r\n";
+        assert_eq!(whole(none), (of(503, ""), false));
+        let chunked = "HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n3\r\nhel\r\n2\r\nlo\r\n0\r\n\r\n";
+        assert_eq!(whole(chunked), (of(200, "hello"), true));
+    }
+
+    #[test]
+    fn what_is_no_answer_is_told() {
+        for strange in ["hello, who is there?\r\n\r\n", "HTTP/1.1 200 OK\r\ncontent-length: many\r\n\r\n"] {
+            assert!(parse(&mut BytesMut::from(strange)).is_err(), "{strange}");
         }
-        if let Some(key) = key {
-            request = request.header("idempotency-key", key);
-        }
-        request.body(Full::new(body)).expect("paths and keys are made here, of visible ASCII")
+    }
+
+    #[test]
+    fn a_request_has_a_length_if_it_has_a_body() {
+        let written = |call: Call| {
+            let mut request = b"the one before".to_vec();
+            call.write("host:1", &mut request);
+            String::from_utf8(request).unwrap()
+        };
+        let mut call = Call::post("/deposit", "{}".to_owned());
+        call.key = Some("k".to_owned());
+        let head = "POST /deposit HTTP/1.1\r\nhost: host:1\r\nidempotency-key: k\r\n";
+        let expected = format!("{head}content-type: application/json\r\ncontent-length: 2\r\n\r\n{{}}");
+        assert_eq!(written(call), expected);
+        assert_eq!(written(Call::get("/x".to_owned())), "GET /x HTTP/1.1\r\nhost: host:1\r\n\r\n");
     }
 }

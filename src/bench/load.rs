@@ -119,7 +119,7 @@ impl<'a> Load<'a> {
         let mut connection = Connection::new(base);
         while let Some(due) = self.next_due().await {
             let order = self.orders.borrow_mut().next();
-            let answer = connection.send(order.call.clone()).await;
+            let answer = connection.send(&order.call).await;
             let ended = Instant::now();
             let outcome = match answer {
                 Ok(answer) => match order.settle(&answer, self.accounts) {

@@ -28,7 +28,7 @@ async fn use_each_once(accounts: &Accounts, options: &LoadOptions) -> anyhow::Re
     let mut connection = Connection::new(&options.target.url);
     for account in 0..accounts.count() {
         let order = order::deposit(accounts, account, 1);
-        let answer = connection.send(order.call.clone()).await?;
+        let answer = connection.send(&order.call).await?;
         let is_done = matches!(order.settle(&answer, accounts), Outcome::Done);
         ensure!(is_done, "a deposit is not taken: {} {}", answer.status, String::from_utf8_lossy(&answer.body));
     }

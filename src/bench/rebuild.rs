@@ -90,14 +90,14 @@ fn tell(rebuilt: &Rebuilt, report: &mut Report) {
 
 async fn rebuild(target: &Target) -> anyhow::Result<Rebuilt> {
     let mut connection = Connection::new(&target.balance_url);
-    let answer = connection.send(Call::post("/balance/rebuild", String::new())).await?;
+    let answer = connection.send(&Call::post("/balance/rebuild", String::new())).await?;
     let text = String::from_utf8_lossy(&answer.body);
     ensure!(answer.status == StatusCode::ACCEPTED, "the rebuild does not begin: {} {text}", answer.status);
     let began = Instant::now();
     let bar = progress::counted("replaying", 0);
     let mut replayed = None;
     while began.elapsed() < REBUILD_TIME_MAX {
-        let job = read(&connection.send(Call::get("/balance/rebuild/status".to_owned())).await?)?;
+        let job = read(&connection.send(&Call::get("/balance/rebuild/status".to_owned())).await?)?;
         let done = job.partitions.iter().map(|progress| progress.done).sum();
         show(&bar, &job, done);
         if replayed.is_none() && job.state != "replaying" {

@@ -26,7 +26,7 @@ pub(super) async fn shown(
 ) -> anyhow::Result<Result<Side, Answer>> {
     let call = Call::get(format!("/balance/{account}?min_version={version}&wait_ms={WAIT_MS}"));
     loop {
-        let answer = connection.send(call.clone()).await?;
+        let answer = connection.send(&call).await?;
         if answer.status.is_success() {
             return Ok(Ok(serde_json::from_slice(&answer.body).context("a balance has a version")?));
         }

@@ -93,7 +93,7 @@ impl<'a> Watchers<'a> {
             sleep(REST).await;
             let account = random.random_range(0..self.accounts.count());
             let order = order::deposit(self.accounts, account, 1);
-            let Ok(answer) = commands.send(order.call.clone()).await else {
+            let Ok(answer) = commands.send(&order.call).await else {
                 order.become_uncertain(self.accounts);
                 continue;
             };
@@ -120,14 +120,14 @@ impl<'a> Watchers<'a> {
     async fn wait_by_id(&self, queries: &mut Connection, account: usize, version: u64) -> bool {
         let id = self.accounts.get(account).id;
         let call = Call::get(format!("/balance/{id}?min_version={version}&wait_ms={WAIT_MS}"));
-        queries.send(call).await.is_ok_and(|answer| answer.status.is_success())
+        queries.send(&call).await.is_ok_and(|answer| answer.status.is_success())
     }
 
     async fn wait_by_search(&self, queries: &mut Connection, account: usize, version: u64) -> bool {
         let owner = self.accounts.get(account).owner.replace(' ', "%20");
         let give_up = Instant::now() + Duration::from_millis(WAIT_MS.into());
         while Instant::now() < give_up {
-            let Ok(answer) = queries.send(Call::get(format!("/balance?owner={owner}"))).await else { return false };
+            let Ok(answer) = queries.send(&Call::get(format!("/balance?owner={owner}"))).await else { return false };
             let found: Vec<Found> = serde_json::from_slice(&answer.body).unwrap_or_default();
             if found.first().is_some_and(|found| found.version >= version) {
                 return true;

@@ -25,13 +25,17 @@ use super::project::Cache;
 use super::{Stopped, Worker, WorkerError, stopped_reading};
 
 /// The most records read at once: two such batches are in memory, one being read, one being projected.
-pub(super) const READ_BATCH_MAX: usize = 4_096;
+pub(super) const READ_BATCH_MAX: usize = 8_192;
 
-/// A batch of so many records is large enough to be written at once, or shows a backlog if its records are old.
-const BATCH_ENOUGH: usize = 128;
+/// A batch of so many records is large enough to be written at once.
+const BATCH_ENOUGH: usize = 512;
 
-/// How small batches follow each other: an event is shown at most 100 ms later, so that others come with it.
-const PACE: Pace = Pace::new(Duration::from_millis(2), Duration::from_millis(100), BATCH_ENOUGH);
+/// How small batches follow each other: an event is shown at most 200 ms later, so that others come with it. Only a
+/// worker that gets hundreds of events a second waits so long; then most of its accounts are written once for several.
+const PACE: Pace = Pace::new(Duration::from_millis(2), Duration::from_millis(200), BATCH_ENOUGH);
+
+/// A batch of so many records shows a backlog if they are old.
+const BACKLOG_FROM: usize = 128;
 
 /// A worker whose newest record is older than this is behind.
 const BEHIND_AFTER: Duration = Duration::from_secs(1);
@@ -41,6 +45,9 @@ const GATHER_PART: u32 = 4;
 
 /// How long it gathers at most.
 const GATHER_MAX: Duration = Duration::from_secs(2);
+
+/// How long it waits for more when nothing comes: the backlog has come to its end.
+const GATHER_QUIET: Duration = Duration::from_millis(200);
 
 /// How often a checkpoint is noted while records come: the first at once, the others between two beats of [`PACE`],
 /// when documents are not written. A crash repeats at most that much.
@@ -251,11 +258,11 @@ async fn next_batch<R: PartitionReader>(
 /// How late records are that show a backlog; nothing if they show none. Their number counts as well as their age: where
 /// the clocks of two machines differ, a lone record does not wait for others.
 fn backlog(batch: &[Record], now: Timestamp) -> Option<Duration> {
-    let newest = batch.last().filter(|_| batch.len() >= BATCH_ENOUGH)?;
+    let newest = batch.last().filter(|_| batch.len() >= BACKLOG_FROM)?;
     Some(newest.recorded.time.until(now)).filter(|late| *late > BEHIND_AFTER)
 }
 
-/// Reads on until the batch is full, the log has no more, or the time is over. What was taken when reading fails is
+/// Reads on until the batch is full, nothing more comes, or the time is over. What was taken when reading fails is
 /// read again behind the checkpoint.
 async fn gather<R: PartitionReader>(
     reader: &mut R,
@@ -264,7 +271,8 @@ async fn gather<R: PartitionReader>(
 ) -> Result<(), ReadError> {
     let until = Instant::now() + longest;
     while batch.len() < READ_BATCH_MAX {
-        let Ok(more) = timeout_at(until, reader.next_batch(READ_BATCH_MAX - batch.len())).await else { break };
+        let quiet = until.min(Instant::now() + GATHER_QUIET);
+        let Ok(more) = timeout_at(quiet, reader.next_batch(READ_BATCH_MAX - batch.len())).await else { break };
         let more = more?;
         if more.is_empty() {
             break;
@@ -293,11 +301,12 @@ mod tests {
         (1..=count).map(|offset| Record { offset: Offset::new(offset as u64), recorded: recorded.clone() }).collect()
     }
 
-    /// Yields so many records, ten in each call, and then waits for ever.
-    struct Rest(usize);
+    /// Yields so many records, ten in each call after a pause, and then waits for ever.
+    struct Rest(usize, Duration);
 
     impl PartitionReader for Rest {
         async fn next_batch(&mut self, limit: usize) -> Result<Vec<Record>, ReadError> {
+            tokio::time::sleep(self.1).await;
             let count = self.0.min(limit).min(10);
             self.0 -= count;
             if count == 0 { std::future::pending().await } else { Ok(records(count, 30)) }
@@ -306,17 +315,22 @@ mod tests {
 
     #[test]
     fn only_many_old_records_show_a_backlog() {
-        assert_eq!(backlog(&records(BATCH_ENOUGH, 30), NOW), Some(Duration::from_secs(30)));
-        assert_eq!(backlog(&records(BATCH_ENOUGH - 1, 30), NOW), None, "few, perhaps from a clock that is late");
-        assert_eq!(backlog(&records(BATCH_ENOUGH, 1), NOW), None, "young");
+        assert_eq!(backlog(&records(BACKLOG_FROM, 30), NOW), Some(Duration::from_secs(30)));
+        assert_eq!(backlog(&records(BACKLOG_FROM - 1, 30), NOW), None, "few, perhaps from a clock that is late");
+        assert_eq!(backlog(&records(BACKLOG_FROM, 1), NOW), None, "young");
         assert_eq!(backlog(&[], NOW), None);
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_batch_is_gathered_until_it_is_full_or_the_time_is_over() {
-        for (there, gathered, waited) in [(10_000, READ_BATCH_MAX, Duration::ZERO), (40, 240, GATHER_MAX)] {
+    async fn a_batch_is_gathered_until_it_is_full_or_the_time_is_over_or_nothing_comes() {
+        let (no_time, slow) = (Duration::ZERO, Duration::from_millis(150));
+        for (there, pause, gathered, waited) in [
+            (10_000, no_time, READ_BATCH_MAX, no_time),
+            (10_000, slow, 200 + 13 * 10, GATHER_MAX),
+            (40, no_time, 240, GATHER_QUIET),
+        ] {
             let (began, mut batch) = (Instant::now(), records(200, 30));
-            gather(&mut Rest(there), &mut batch, GATHER_MAX).await.unwrap();
+            gather(&mut Rest(there, pause), &mut batch, GATHER_MAX).await.unwrap();
             assert_eq!((batch.len(), began.elapsed()), (gathered, waited));
         }
     }

@@ -13,6 +13,7 @@ mod failover;
 mod forwarding;
 mod listener;
 mod mongo;
+mod mongo_append;
 mod mongo_costs;
 mod mongo_schema;
 mod nats;

@@ -38,12 +38,12 @@ impl Scratch {
     }
 
     /// The name of the database is also the name of the application, so that a fault meets this test alone.
-    fn url(&self) -> String {
+    pub(crate) fn url(&self) -> String {
         with_option(&format!("appName={}", self.name))
     }
 
     /// Makes the server fail commands of this test; `mode` as the server knows it.
-    async fn fail(&self, mode: impl Into<Bson>, command: &str, fault: Document) {
+    pub(crate) async fn fail(&self, mode: impl Into<Bson>, command: &str, fault: Document) {
         let mut data = doc! { "failCommands": [command], "appName": &self.name };
         data.extend(fault);
         let failpoint = doc! { "configureFailPoint": "failCommand", "mode": mode.into(), "data": data };
@@ -74,7 +74,7 @@ impl Drop for Scratch {
     }
 }
 
-async fn empty_store() -> (MongoStore, Scratch) {
+pub(crate) async fn empty_store() -> (MongoStore, Scratch) {
     let scratch = Scratch::new();
     (scratch.opened().await, scratch)
 }
@@ -96,51 +96,6 @@ pub(crate) fn commit(ids: &Ids, writes: &[(AccountId, u64)]) -> Commit {
     };
     let writes = writes.iter().map(write).collect();
     Commit { id: ids.commit(), time: Timestamp::EPOCH, key: None, receipt: Bytes::new(), writes }
-}
-
-/// Its memory of where streams end is the process's own, and the other one moves them.
-#[tokio::test]
-async fn two_processes_that_write_to_the_same_streams_leave_no_gap() {
-    let (one, scratch) = empty_store().await;
-    let other = scratch.opened().await;
-    let ids = Ids::new(Clock::system());
-    let streams = [ids.account(), ids.account()];
-    for head in 0..10 {
-        let (first, second) = if head % 2 == 0 { (&one, &other) } else { (&other, &one) };
-        let transfer = commit(&ids, &[(streams[0], head), (streams[1], head)]);
-        assert_eq!(first.append(vec![transfer]).await.remove(0).unwrap(), Appended::New);
-        for (store, late) in [(first, head), (second, head), (first, head + 2), (second, head + 2)] {
-            let refused = commit(&ids, &[(streams[1], late)]);
-            assert!(store.append(vec![refused]).await.remove(0).is_err(), "at {} a write to {late}", head + 1);
-        }
-    }
-    let questions = streams.map(|stream| StreamAfter { stream, after: Version::EMPTY });
-    for stream in one.read_streams(&questions, 100).await.unwrap() {
-        let versions: Vec<u64> = stream.iter().map(|record| record.first_version.get()).collect();
-        assert_eq!(versions, (1..=10).collect::<Vec<u64>>());
-    }
-}
-
-/// It died behind its insert, so it neither commits nor aborts, and its place is held.
-#[tokio::test]
-async fn a_transaction_that_a_dead_process_left_does_not_block_its_accounts() {
-    let (store, scratch) = empty_store().await;
-    let ids = Ids::new(Clock::system());
-    let stream = ids.account();
-    assert_eq!(store.append(vec![commit(&ids, &[(stream, 0)])]).await.remove(0).unwrap(), Appended::New);
-
-    let dead = mongodb::Client::with_uri_str(scratch.url()).await.unwrap();
-    let events = dead.database(&scratch.name).collection::<Document>("events");
-    let mut next = events.find_one(doc! {}).await.unwrap().unwrap();
-    let Some(Bson::Binary(place)) = next.get_mut("_id") else { panic!("a place is binary") };
-    // Ends in the first version.
-    *place.bytes.last_mut().unwrap() += 1;
-    let mut session = dead.start_session().await.unwrap();
-    session.start_transaction().await.unwrap();
-    events.insert_one(next).session(&mut session).await.unwrap();
-
-    assert_eq!(store.append(vec![commit(&ids, &[(stream, 1)])]).await.remove(0).unwrap(), Appended::New);
-    assert!(session.commit_transaction().await.is_err(), "the dead one was not ended");
 }
 
 /// More streams than one query asks for, some of them twice and from different versions.
@@ -202,63 +157,7 @@ async fn many_may_open_a_new_store_at_once() {
 }
 
 /// The server has one failpoint for failing commands, so the tests that set it take turns.
-static FAULTS: Mutex<()> = Mutex::const_new(());
-
-#[tokio::test]
-async fn a_commit_whose_answers_are_lost_for_a_while_is_asked_for_again() {
-    let _turn = FAULTS.lock().await;
-    let (store, scratch) = empty_store().await;
-    let ids = Ids::new(Clock::system());
-    scratch.fail(doc! { "times": 3 }, "commitTransaction", doc! { "closeConnection": true }).await;
-    let stream = ids.account();
-    assert_eq!(store.append(vec![commit(&ids, &[(stream, 0)])]).await.remove(0).unwrap(), Appended::New);
-}
-
-#[tokio::test]
-async fn a_commit_that_stays_unanswered_may_have_happened_and_its_repeat_says_so() {
-    let _turn = FAULTS.lock().await;
-    let (store, scratch) = empty_store().await;
-    let ids = Ids::new(Clock::system());
-    let unanswered = commit(&ids, &[(ids.account(), 0)]);
-    let fault = doc! { "writeConcernError": { "code": 64, "errmsg": "waiting for replication timed out" } };
-    scratch.fail("alwaysOn", "commitTransaction", fault).await;
-    match store.append(vec![unanswered.clone()]).await.remove(0) {
-        Err(AppendError::Backend(failure)) => assert_eq!(failure.effect, Effect::Unknown),
-        fate => panic!("{fate:?} instead of an unknown effect"),
-    }
-    scratch.fail("off", "commitTransaction", Document::new()).await;
-    match store.append(vec![unanswered.clone()]).await.remove(0).unwrap() {
-        Appended::Before(before) => assert_eq!(before.id, unanswered.id),
-        Appended::New => panic!("it was committed before"),
-    }
-}
-
-#[tokio::test]
-async fn a_transaction_that_the_server_gives_up_is_tried_again() {
-    let _turn = FAULTS.lock().await;
-    let (store, scratch) = empty_store().await;
-    let ids = Ids::new(Clock::system());
-    let conflict = doc! { "errorCode": 112, "errorLabels": ["TransientTransactionError"] };
-    scratch.fail(doc! { "times": 2 }, "insert", conflict).await;
-    let batch = vec![commit(&ids, &[(ids.account(), 0), (ids.account(), 0)]), commit(&ids, &[(ids.account(), 5)])];
-    let mut fates = store.append(batch).await;
-    assert!(matches!(fates.pop().unwrap(), Err(AppendError::Conflict { .. })));
-    assert_eq!(fates.pop().unwrap().unwrap(), Appended::New);
-}
-
-#[tokio::test]
-async fn an_insert_that_fails_for_another_reason_had_no_effect() {
-    let _turn = FAULTS.lock().await;
-    let (store, scratch) = empty_store().await;
-    let ids = Ids::new(Clock::system());
-    let failed = commit(&ids, &[(ids.account(), 0)]);
-    scratch.fail(doc! { "times": 1 }, "insert", doc! { "errorCode": 8_000 }).await;
-    match store.append(vec![failed.clone()]).await.remove(0) {
-        Err(AppendError::Backend(failure)) => assert_eq!(failure.effect, Effect::None),
-        fate => panic!("{fate:?} instead of a failure"),
-    }
-    assert_eq!(store.append(vec![failed]).await.remove(0).unwrap(), Appended::New);
-}
+pub(crate) static FAULTS: Mutex<()> = Mutex::const_new(());
 
 #[tokio::test]
 async fn a_feed_tells_its_failure_and_then_goes_on_behind_what_it_yielded() {

@@ -61,17 +61,28 @@ async fn take(store: &MongoStore, commits: Vec<Commit>) {
 }
 
 #[tokio::test]
-async fn a_batch_of_a_thousand_commits_is_three_commands_when_its_streams_are_known() {
+async fn a_batch_of_a_thousand_commits_is_one_command_when_its_streams_are_known() {
     let tapped = Tapped::new().await;
     let store = tapped.store().await;
-    // New streams need not be known: their commits, their events, and the end of their transaction.
-    tapped.tap.costs(3, take(&store, tapped.commits(0))).await;
-    tapped.tap.costs(3, take(&store, tapped.commits(1))).await;
+    // New streams need not be known.
+    tapped.tap.costs(1, take(&store, tapped.commits(0))).await;
+    tapped.tap.costs(1, take(&store, tapped.commits(1))).await;
 
     // Another process looks the ends of 64 streams up in one command.
     let stranger = tapped.store().await;
-    tapped.tap.costs(16 + 3, take(&stranger, tapped.commits(2))).await;
-    tapped.tap.costs(3, take(&stranger, tapped.commits(3))).await;
+    tapped.tap.costs(16 + 1, take(&stranger, tapped.commits(2))).await;
+    tapped.tap.costs(1, take(&stranger, tapped.commits(3))).await;
+}
+
+#[tokio::test]
+async fn a_batch_with_a_transfer_is_two_commands() {
+    let tapped = Tapped::new().await;
+    let store = tapped.store().await;
+    let transfer = |pair: &[AccountId]| commit(&tapped.ids, &[(pair[0], 0), (pair[1], 0)]);
+    let mut commits: Vec<Commit> = tapped.streams[1..].chunks_exact(2).map(transfer).collect();
+    commits.push(commit(&tapped.ids, &[(tapped.streams[0], 0)]));
+    // What they write, and the end of their transaction.
+    tapped.tap.costs(2, take(&store, commits)).await;
 }
 
 #[tokio::test]
@@ -82,7 +93,7 @@ async fn a_commit_that_is_refused_makes_its_batch_look_once_and_not_each_of_it()
     let mut commits = tapped.commits(1);
     commits[500].writes[0].expected = Version::new(7);
     // The end it believes in, then all ends, 64 in a command, and whether an id was taken; and what is written.
-    let fates = tapped.tap.costs(1 + 16 + 1 + 3, store.append(commits)).await;
+    let fates = tapped.tap.costs(1 + 16 + 1 + 1, store.append(commits)).await;
     assert!(matches!(fates[500], Err(AppendError::Conflict { .. })));
     assert_eq!(fates.iter().filter(|fate| matches!(fate, Ok(Appended::New))).count(), COMMITS - 1);
 }

@@ -53,7 +53,7 @@ async fn load(base: Base, duration: Duration) -> anyhow::Result<(u64, Latencies,
         let mut connection = Connection::new(&base);
         while began.elapsed() < duration {
             let asked = Instant::now();
-            let answer = connection.send(Call::post("/deposit", BODY.to_owned())).await?;
+            let answer = connection.send(&Call::post("/deposit", BODY.to_owned())).await?;
             ensure!(answer.status.is_success(), "a handler that does nothing answers {}", answer.status);
             latencies.borrow_mut().record(asked.elapsed());
             answered.set(answered.get() + 1);

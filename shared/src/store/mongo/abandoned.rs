@@ -13,22 +13,27 @@ use mongodb::Client;
 use mongodb::bson::{Bson, Document, doc};
 use mongodb::error::Error;
 use mongodb::options::ReadConcern;
+use tokio::time::{sleep, timeout};
 use tracing::{debug, warn};
 
-/// How long an append loses races before it looks for the reason. A winner needs some milliseconds.
-pub(super) const HINDERED_AFTER: Duration = Duration::from_secs(1);
+use super::failure::CALL_MAX;
+
+/// How long an append waits, or loses races, before it looks for the reason. A winner needs some milliseconds.
+const HINDERED_AFTER: Duration = Duration::from_secs(1);
 
 /// How long nobody has worked on a transaction that counts as abandoned: a living process sends the next command of it
 /// at once.
 const IDLE_AFTER: Duration = Duration::from_secs(1);
 
-/// Ends what is abandoned. It needs no right beyond the user's own sessions; where even that is refused, the server's
-/// own limit remains.
-pub(super) async fn end_abandoned(client: &Client, application: &str) {
-    match end(client, application).await {
-        Ok(0) => debug!("appends are hindered, and no transaction is abandoned"),
-        Ok(transactions) => warn!(transactions, "ended transactions whose owner is gone"),
-        Err(error) => warn!(%error, "appends are hindered, and abandoned transactions cannot be ended"),
+/// Gives an append time, and then ends what is abandoned. It needs no right beyond the user's own sessions; where even
+/// that is refused, the server's own limit remains.
+pub(super) async fn relieve(client: &Client, application: &str) {
+    sleep(HINDERED_AFTER).await;
+    match timeout(CALL_MAX, Box::pin(end(client, application))).await {
+        Ok(Ok(0)) => debug!("appends are hindered, and no transaction is abandoned"),
+        Ok(Ok(transactions)) => warn!(transactions, "ended transactions whose owner is gone"),
+        Ok(Err(error)) => warn!(%error, "appends are hindered, and abandoned transactions cannot be ended"),
+        Err(late) => warn!(%late, "appends are hindered, and nobody says by what"),
     }
 }
 

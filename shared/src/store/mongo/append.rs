@@ -1,23 +1,24 @@
-use std::collections::BTreeMap;
+//! Judges a batch, inserts what is taken of it, and begins again where another writer was faster.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::pin::pin;
+use std::sync::Arc;
 use std::time::Duration;
 
-use mongodb::ClientSession;
-use mongodb::error::{Error, TRANSIENT_TRANSACTION_ERROR, UNKNOWN_TRANSACTION_COMMIT_RESULT};
-use tokio::time::{Instant, sleep, timeout_at};
+use tokio::time::{Instant, sleep};
 use tracing::debug;
 
 use super::MongoStore;
-use super::abandoned::{HINDERED_AFTER, end_abandoned};
-use super::failure::{is_lost_race, without_effect};
+use super::abandoned::relieve;
+use super::insert::{Failed, insert};
 use super::judge::{Judged, Known, judge};
-use super::schema::{CommitDocument, EventDocument};
 use crate::coordinate::Version;
 use crate::error::BackendError;
-use crate::id::AccountId;
+use crate::id::{AccountId, CommitId};
 use crate::store::{AppendError, Appended, Commit, IdempotencyKey};
 
 /// How long a batch may take, with all its tries.
-const APPEND_MAX: Duration = Duration::from_secs(20);
+pub(super) const APPEND_MAX: Duration = Duration::from_secs(20);
 
 /// How often a batch is judged anew after another writer was faster. Each time somebody else got through.
 const TRIES_MAX: u32 = 40;
@@ -28,26 +29,38 @@ const WAIT_MIN: Duration = Duration::from_millis(2);
 /// The longest wait between tries.
 const WAIT_MAX: Duration = Duration::from_millis(64);
 
-/// How often the same commit of a transaction is asked for; the driver doubles each.
-const COMMIT_TRIES_MAX: u32 = 3;
+pub(super) const APPEND: &str = "append";
 
-const APPEND: &str = "append";
+/// What became of each commit of a batch.
+type Fates = Vec<Result<Appended, AppendError>>;
 
-/// Why a transaction did not commit.
-enum Failed {
-    /// It had no effect: another writer was faster, or the server gave it up.
-    Race(Error),
-    /// Anything else.
-    Backend(BackendError),
+/// Appends a batch. While that takes long, transactions are looked for that nobody will end and that may hinder it.
+pub(super) async fn append(store: &MongoStore, commits: &[Commit]) -> Fates {
+    let mut settled = pin!(settle(store, commits));
+    loop {
+        tokio::select! {
+            biased;
+            fates = &mut settled => return fates,
+            () = relieve(&store.client, &store.application) => {}
+        }
+    }
 }
 
-/// Judges a batch, writes what is taken in one transaction, and begins again when another writer was faster.
-pub(super) async fn append(
+async fn settle(store: &MongoStore, commits: &[Commit]) -> Fates {
+    let mut written = BTreeSet::new();
+    match until_settled(store, commits, &mut written).await {
+        Ok(fates) => as_written(fates, &written),
+        Err(failure) => given_up(&failure, commits, &written),
+    }
+}
+
+/// `written` gets the commits of which is known that this call wrote them, also when others of the batch failed.
+async fn until_settled(
     store: &MongoStore,
     commits: &[Commit],
-) -> Result<Vec<Result<Appended, AppendError>>, BackendError> {
+    written: &mut BTreeSet<CommitId>,
+) -> Result<Fates, BackendError> {
     let deadline = Instant::now() + APPEND_MAX;
-    let mut hindered = Instant::now() + HINDERED_AFTER;
     let mut judged = judge(commits, assume(store, commits).await?);
     if judged.refuses() {
         judged = judge(commits, learn(store, commits).await?);
@@ -55,37 +68,53 @@ pub(super) async fn append(
     let mut wait = WAIT_MIN;
     let mut raced = None;
     for tried in 0..TRIES_MAX {
+        if Instant::now() >= deadline {
+            break;
+        }
         if tried > 0 {
             sleep(wait).await;
             wait = WAIT_MAX.min(wait * 2);
             judged = judge(commits, learn(store, commits).await?);
         }
-        match write(store, &judged.taken(commits), deadline).await {
+        let taken = judged.taken(commits);
+        match insert(store, &taken, deadline).await {
             Ok(()) => {
                 remember(store, &judged);
                 return Ok(judged.fates);
             }
-            Err(Failed::Backend(failure)) => return Err(failure),
-            Err(Failed::Race(error)) => {
-                debug!(tried, %error, "another writer was faster, the batch is judged again");
-                raced = Some(error);
+            Err(Failed::Backend { before, failure }) => {
+                written.extend(taken[..before].iter().map(|commit| commit.id));
+                return Err(failure);
             }
-        }
-        if Instant::now() >= hindered {
-            let ended = end_abandoned(&store.client, &store.application);
-            if timeout_at(deadline, Box::pin(ended)).await.is_err() {
-                break;
+            Err(Failed::Race { before, failure }) => {
+                debug!(tried, before, %failure, "another writer was faster, the batch is judged again");
+                written.extend(taken[..before].iter().map(|commit| commit.id));
+                raced = Some(failure);
             }
-            hindered = Instant::now() + HINDERED_AFTER;
-        }
-        if Instant::now() >= deadline {
-            break;
         }
     }
-    Err(match raced {
-        Some(error) => without_effect(APPEND, error),
-        None => BackendError::not_done(APPEND, "no time was left to try"),
-    })
+    Err(raced.unwrap_or_else(|| BackendError::not_done(APPEND, "no time was left to try")))
+}
+
+/// What this call wrote before it judged once more was found as written; it was taken now.
+fn as_written(mut fates: Fates, written: &BTreeSet<CommitId>) -> Fates {
+    for fate in &mut fates {
+        if matches!(fate, Ok(Appended::Before(before)) if written.contains(&before.id)) {
+            *fate = Ok(Appended::New);
+        }
+    }
+    fates
+}
+
+/// The failure of a batch, told to each commit that it can have met.
+fn given_up(failure: &BackendError, commits: &[Commit], written: &BTreeSet<CommitId>) -> Fates {
+    let BackendError { operation, effect, retry, source } = failure;
+    let reason: Arc<str> = source.to_string().into();
+    let told = || BackendError { operation, effect: *effect, retry: *retry, source: reason.as_ref().into() };
+    let fate = |commit: &Commit| {
+        if written.contains(&commit.id) { Ok(Appended::New) } else { Err(told().into()) }
+    };
+    commits.iter().map(fate).collect()
 }
 
 /// What a batch of new commits needs to know, mostly without asking: that no id or key is taken, the unique indexes
@@ -132,62 +161,4 @@ fn remember(store: &MongoStore, judged: &Judged) {
     for (stream, head) in &judged.heads {
         store.ends.insert(*stream, *head);
     }
-}
-
-async fn write(store: &MongoStore, taken: &[&Commit], deadline: Instant) -> Result<(), Failed> {
-    if taken.is_empty() {
-        return Ok(());
-    }
-    let (commits, events) = documents(taken)?;
-    let mut session = within(deadline, async { store.client.start_session().causal_consistency(false).await }).await?;
-    let inserted = within(deadline, async {
-        session.start_transaction().await?;
-        store.commits.insert_many(&commits).session(&mut session).await?;
-        store.events.insert_many(&events).session(&mut session).await?;
-        Ok(())
-    });
-    if let Err(failed) = Box::pin(inserted).await {
-        // Only to free its locks early: a transaction that nobody commits has no effect.
-        if let Ok(Err(error)) = timeout_at(deadline, session.abort_transaction()).await {
-            debug!(%error, "a transaction was left to the server to abort");
-        }
-        return Err(failed);
-    }
-    Box::pin(commit(&mut session, deadline)).await
-}
-
-fn documents(taken: &[&Commit]) -> Result<(Vec<CommitDocument>, Vec<EventDocument>), Failed> {
-    let events: Result<Vec<_>, _> =
-        taken.iter().flat_map(|commit| commit.writes.iter().map(|write| EventDocument::of(commit, write))).collect();
-    let events = events.map_err(|error| Failed::Backend(BackendError::broken(APPEND, error)))?;
-    Ok((taken.iter().map(|commit| CommitDocument::of(commit)).collect(), events))
-}
-
-/// A step before the commit: whatever becomes of it, nothing has happened.
-async fn within<T>(deadline: Instant, step: impl Future<Output = Result<T, Error>>) -> Result<T, Failed> {
-    match timeout_at(deadline, step).await {
-        Ok(Ok(done)) => Ok(done),
-        Ok(Err(error)) if is_lost_race(&error) => Err(Failed::Race(error)),
-        Ok(Err(error)) => Err(Failed::Backend(without_effect(APPEND, error))),
-        Err(late) => Err(Failed::Backend(BackendError::not_done(APPEND, late))),
-    }
-}
-
-/// Commits. Asking again for the same commit is harmless, so an unknown answer is asked for again first.
-async fn commit(session: &mut ClientSession, deadline: Instant) -> Result<(), Failed> {
-    let mut last = None;
-    for _ in 0..COMMIT_TRIES_MAX {
-        match timeout_at(deadline, session.commit_transaction()).await {
-            Ok(Ok(())) => return Ok(()),
-            Ok(Err(error)) if error.contains_label(UNKNOWN_TRANSACTION_COMMIT_RESULT) => last = Some(error),
-            // A commit that was asked for again may answer so about a transaction that did commit before.
-            Ok(Err(error)) if error.contains_label(TRANSIENT_TRANSACTION_ERROR) && last.is_none() => {
-                return Err(Failed::Race(error));
-            }
-            Ok(Err(error)) => return Err(Failed::Backend(BackendError::unknown(APPEND, error))),
-            Err(late) => return Err(Failed::Backend(BackendError::unknown(APPEND, late))),
-        }
-    }
-    let source = last.map_or_else(|| "the commit was not answered".into(), Into::into);
-    Err(Failed::Backend(BackendError { source, ..BackendError::unknown(APPEND, "") }))
 }

@@ -45,9 +45,19 @@ pub(super) fn is_duplicate(error: &Error) -> bool {
     has_code(error, DUPLICATE_KEY)
 }
 
+/// Whether a document was not written because another write was faster.
+pub(super) const fn is_race(code: i32) -> bool {
+    matches!(code, DUPLICATE_KEY | WRITE_CONFLICT)
+}
+
+/// Whether a document was not written because it, or whoever writes it, is not what the server takes.
+pub(super) fn is_refusal(code: i32) -> bool {
+    REFUSED.contains(&code)
+}
+
 /// The transaction has no effect and may be tried again as a whole.
 pub(super) fn is_lost_race(error: &Error) -> bool {
-    is_duplicate(error) || has_code(error, WRITE_CONFLICT) || error.contains_label(TRANSIENT_TRANSACTION_ERROR)
+    code_of(error).is_some_and(is_race) || error.contains_label(TRANSIENT_TRANSACTION_ERROR)
 }
 
 /// The server answered that it will not, and did not say that it may later.
@@ -67,7 +77,7 @@ pub(super) fn without_effect(operation: &'static str, error: Error) -> BackendEr
 
 /// A write has no effect only if it is known not to have reached a server, or the server is known to have refused it.
 pub(super) fn of_write(operation: &'static str, error: Error) -> BackendError {
-    let refused = code_of(&error).is_some_and(|code| REFUSED.contains(&code));
+    let refused = code_of(&error).is_some_and(is_refusal);
     let unsent = matches!(
         &*error.kind,
         ErrorKind::ServerSelection { .. } | ErrorKind::InvalidArgument { .. } | ErrorKind::Authentication { .. }
@@ -77,7 +87,7 @@ pub(super) fn of_write(operation: &'static str, error: Error) -> BackendError {
 }
 
 fn retry(error: &Error) -> Retry {
-    let refused = code_of(error).is_some_and(|code| REFUSED.contains(&code));
+    let refused = code_of(error).is_some_and(is_refusal);
     let misused = matches!(&*error.kind, ErrorKind::InvalidArgument { .. } | ErrorKind::Authentication { .. });
     if refused || misused { Retry::Never } else { Retry::Later }
 }

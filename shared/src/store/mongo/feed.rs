@@ -9,9 +9,9 @@ use mongodb::raw_batch_cursor::{RawBatch, RawBatchCursor};
 use tokio::time::{Instant, timeout, timeout_at};
 use tracing::debug;
 
+use super::document::recorded;
 use super::failure::{CALL_MAX, is_feed_lost, is_refused, without_effect};
 use super::read::broken;
-use super::schema::recorded;
 use super::{MongoStore, settled};
 use crate::coordinate::Position;
 use crate::error::BackendError;

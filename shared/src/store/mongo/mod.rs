@@ -2,22 +2,28 @@
 //!
 //! Collection `events` has one document for each write of a commit to a stream. Its `_id` is slot, stream and first
 //! version in binary, and the collection is clustered by it: the order of a scan, the read path of a stream and the
-//! optimistic lock are one and the same (laws S2, S6). Collection `commits` remembers ids, keys and receipts for ever;
-//! `key_unique` is its only secondary index (law S4).
+//! optimistic lock are one and the same (laws S2, S6). The first write of a commit carries the commit's id, receipt and
+//! key as well, and remembers them for ever; `commit_unique` and `key_unique` are the secondary indexes (law S4).
 //!
-//! A batch is judged in memory and what is taken of it is written by one transaction, acknowledged by a majority and
-//! its journals: all or nothing, so the fates of a batch are known together (laws S1, S5, S7). A transaction of many
-//! commits costs less for each than single inserts do. Only when another writer was faster is the batch judged anew.
+//! A batch is judged in memory, and what is taken of it is inserted by one ordered command, acknowledged by a majority
+//! and its journals (law S7; [ADR 14](../../../../docs/adr/0014-a-batch-is-one-insert.md)). A commit to one stream is one
+//! document, so it is there whole or not at all (law S1). The command ends at the first document that finds its place,
+//! its id or its key taken; what stands in front is written, and only the rest is judged anew, on what is true then. So
+//! nothing is written behind a commit of its stream that was not (laws S2, S5). A batch in which a commit writes to
+//! several streams is a transaction, all of it or nothing.
 //!
-//! Why there is no gap (law S2), though the heads of streams are looked up outside the transaction: that a write ends
-//! at version v is true for ever once a majority has it, since nothing is removed. If v is believed and is such an
-//! end, the insert at v + 1 either takes the place or collides with the write that is there. So ends may be kept in
-//! memory ([`ENDS_KEPT`] of them) and most appends ask nothing. Everything is read from the primary with majority, so
-//! what a refusal says is true and what an earlier acknowledgement promised is seen.
+//! Why there is no gap (law S2), though the heads of streams are looked up before: that a write ends at version v is
+//! true for ever once a majority has it, since nothing is removed. If v is believed and is such an end, the insert at
+//! v + 1 either takes the place or collides with the write that is there. So ends may be kept in memory ([`ENDS_KEPT`] of
+//! them) and most appends ask nothing. Everything is read from the primary with majority, so what a refusal says is true
+//! and what an earlier acknowledgement promised is seen.
 //!
-//! Why the feed skips nothing (law S3): a change stream follows the oplog, in which a transaction's inserts stand at
-//! its commit, in their order. The head is a moment up to which a majority has everything, so what is not read at it
-//! comes behind it.
+//! Why an attempt that comes late does no harm (law S4): its command begins with the same documents in the same order as
+//! the attempt that was answered. If that one wrote the first of them, or another writer did, the late one ends there.
+//!
+//! Why the feed skips nothing (law S3): a change stream follows the oplog, in which a command's inserts stand in their
+//! order, those of a transaction at its commit. The head is a moment up to which a majority has everything, so what is
+//! not read at it comes behind it.
 //!
 //! A process that dies leaves its transaction, and the places it holds, to the server; who is hindered ends it
 //! ([`abandoned`]).
@@ -26,9 +32,11 @@
 
 mod abandoned;
 mod append;
+mod document;
 mod durability;
 mod failure;
 mod feed;
+mod insert;
 mod judge;
 mod read;
 mod register;
@@ -38,7 +46,7 @@ mod snapshot;
 use std::sync::Arc;
 use std::time::Duration;
 
-use mongodb::bson::{Timestamp as ClusterTime, doc};
+use mongodb::bson::{Document, Timestamp as ClusterTime, doc};
 use mongodb::options::{
     Acknowledgment, ClientOptions, ReadConcern, ReadConcernLevel, SelectionCriteria, Tls, WriteConcern,
 };
@@ -48,7 +56,6 @@ use quick_cache::{DefaultHashBuilder, OptionsBuilder, UnitWeighter};
 
 pub use feed::MongoFeed;
 
-use self::schema::{CommitDocument, EventDocument};
 use super::{AppendError, Appended, Commit, EventStore, FeedError, IdempotencyKey, ScanPage, StoredCommit};
 use crate::config::TlsAuthorities;
 use crate::coordinate::{Position, Version};
@@ -113,8 +120,7 @@ pub enum MongoOpenError {
 pub struct MongoStore {
     client: Client,
     database: Database,
-    events: Collection<EventDocument>,
-    commits: Collection<CommitDocument>,
+    events: Collection<Document>,
     /// Versions at which writes end, the latest seen of each stream.
     ends: Arc<Cache<AccountId, Version>>,
     /// Before the first commit.
@@ -144,7 +150,6 @@ impl MongoStore {
         }
         Ok(Self {
             events: database.collection(schema::EVENTS),
-            commits: database.collection(schema::COMMITS),
             ends: Arc::new(no_ends()),
             start: about.start,
             application,
@@ -237,10 +242,7 @@ impl EventStore for MongoStore {
         if commits.is_empty() {
             return Vec::new();
         }
-        match Box::pin(append::append(self, &commits)).await {
-            Ok(fates) => fates,
-            Err(failure) => one_each(&failure, commits.len()),
-        }
+        Box::pin(append::append(self, &commits)).await
     }
 
     async fn read_streams(
@@ -282,14 +284,6 @@ impl EventStore for MongoStore {
     async fn feed(&self, after: Position) -> Result<MongoFeed, FeedError> {
         Box::pin(MongoFeed::open(self, after)).await
     }
-}
-
-/// The failure of a whole batch, told to each of its commits.
-fn one_each(failure: &BackendError, commits: usize) -> Vec<Result<Appended, AppendError>> {
-    let (operation, effect, retry) = (failure.operation, failure.effect, failure.retry);
-    let reason: Arc<str> = failure.source.to_string().into();
-    let told = || BackendError { operation, effect, retry, source: reason.as_ref().into() };
-    (0..commits).map(|_| Err(told().into())).collect()
 }
 
 #[cfg(test)]

@@ -5,8 +5,9 @@ use mongodb::bson::{Binary, Document, RawBsonRef, RawDocument, doc};
 use mongodb::raw_batch_cursor::RawBatch;
 
 use super::MongoStore;
+use super::document::{Damaged, head, head_fields, recorded, stored, stored_fields};
 use super::failure::{read, without_effect};
-use super::schema::{CommitDocument, Damaged, EVENTS, head, head_fields, place, recorded, slot_start, uuid};
+use super::schema::{EVENTS, place, slot_start, uuid};
 use crate::coordinate::Version;
 use crate::error::BackendError;
 use crate::event::{Recorded, StreamAfter};
@@ -94,7 +95,7 @@ impl MongoStore {
             return Ok(BTreeMap::new());
         }
         let ids: Vec<_> = ids.iter().map(|id| uuid(*id)).collect();
-        let found = self.find_stored("find_commits", doc! { "_id": { "$in": ids } }).await?;
+        let found = self.find_stored("find_commits", doc! { "commit": { "$in": ids } }).await?;
         Ok(found.into_iter().map(|stored| (stored.id, stored)).collect())
     }
 
@@ -112,9 +113,11 @@ impl MongoStore {
     }
 
     async fn find_stored(&self, operation: &'static str, filter: Document) -> Result<Vec<StoredCommit>, BackendError> {
-        let found = async { self.commits.find(filter).await?.try_collect().await };
-        let found: Vec<CommitDocument> = read(operation, Box::pin(found)).await?;
-        found.into_iter().map(|found| found.into_stored().map_err(|damaged| broken(operation, damaged))).collect()
+        let found = async {
+            let find = self.events.find(filter).projection(stored_fields());
+            find.batch().await?.try_collect::<Vec<RawBatch>>().await
+        };
+        decoded(operation, &read(operation, Box::pin(found)).await?, stored)
     }
 
     pub(super) async fn scan_page(

@@ -1,0 +1,198 @@
+//! Inserting what was judged: one command for a batch.
+//!
+//! The command is ordered: it ends at the first document that collides, and what stands before that is written. So of
+//! commits to one stream a prefix is written (law S2), and a commit of one document is written or not (law S1). Where a
+//! commit has several documents, the whole batch goes into a transaction, which is one round trip more.
+//!
+//! The command is sent once. The driver would repeat it after a lost answer, for which the server keeps notes about each
+//! batch; whoever appends the same commits again is told what became of them (law S4), so that is not needed.
+
+use mongodb::ClientSession;
+use mongodb::bson::{Document, RawArrayBuf, RawDocumentBuf, cstr, rawdoc};
+use mongodb::error::{Error, TRANSIENT_TRANSACTION_ERROR, UNKNOWN_TRANSACTION_COMMIT_RESULT};
+use tokio::time::{Instant, timeout_at};
+use tracing::debug;
+
+use super::MongoStore;
+use super::append::APPEND;
+use super::document::documents;
+use super::failure::{is_lost_race, is_race, is_refusal, of_write, without_effect};
+use super::schema::EVENTS;
+use crate::error::{BackendError, Effect};
+use crate::store::Commit;
+
+/// How many bytes of documents one command carries, far below the 16 MiB that a server takes. A batch of the account
+/// service has less than one.
+const COMMAND_BYTES_MAX: usize = 8 << 20;
+
+/// How often the same commit of a transaction is asked for; the driver doubles each.
+const COMMIT_TRIES_MAX: u32 = 3;
+
+/// Why commits were not all written. Those in front of `before` were, whatever became of the others.
+pub(super) enum Failed {
+    /// The one at `before` met another writer, and nothing behind it was tried.
+    Race { before: usize, failure: BackendError },
+    /// Anything else; the failure says whether something of what is not in front of `before` may have happened.
+    Backend { before: usize, failure: BackendError },
+}
+
+impl Failed {
+    const fn nothing_but(failure: BackendError) -> Self {
+        Self::Backend { before: 0, failure }
+    }
+
+    /// The same of a part in front of which so many were written.
+    fn behind(self, written: usize) -> Self {
+        match self {
+            Self::Race { before, failure } => Self::Race { before: written + before, failure },
+            Self::Backend { before, failure } => Self::Backend { before: written + before, failure },
+        }
+    }
+
+    /// The same in a transaction, which is not committed then.
+    fn undone(self) -> Self {
+        let no_effect = |failure| BackendError { effect: Effect::None, ..failure };
+        match self {
+            Self::Race { failure, .. } => Self::Race { before: 0, failure: no_effect(failure) },
+            Self::Backend { failure, .. } => Self::nothing_but(no_effect(failure)),
+        }
+    }
+}
+
+/// Writes the commits in their order, durably.
+pub(super) async fn insert(store: &MongoStore, commits: &[&Commit], deadline: Instant) -> Result<(), Failed> {
+    let mut writes = Vec::with_capacity(commits.len());
+    for commit in commits {
+        let documents = documents(commit).map_err(|error| Failed::nothing_but(BackendError::broken(APPEND, error)))?;
+        writes.extend(documents);
+    }
+    if writes.is_empty() {
+        Ok(())
+    } else if writes.len() == commits.len() {
+        Box::pin(insert_alone(store, &writes, deadline)).await
+    } else {
+        Box::pin(insert_together(store, &writes, deadline)).await
+    }
+}
+
+/// Commits of one document each.
+async fn insert_alone(store: &MongoStore, writes: &[RawDocumentBuf], deadline: Instant) -> Result<(), Failed> {
+    let mut before = 0;
+    for part in parts(writes) {
+        let mut command = command(part);
+        command.append(cstr!("writeConcern"), rawdoc! { "w": "majority", "j": true });
+        // What the server works on when nobody waits for it any more is to end as well.
+        let left = deadline.saturating_duration_since(Instant::now());
+        command.append(cstr!("maxTimeMS"), i64::try_from(left.as_millis()).unwrap_or(i64::MAX).max(1));
+        let inserted = match timeout_at(deadline, store.database.run_raw_command(command)).await {
+            Ok(Ok(answer)) => understand(&answer),
+            Ok(Err(error)) => Err(Failed::nothing_but(of_write(APPEND, error))),
+            Err(late) => Err(Failed::nothing_but(BackendError::unknown(APPEND, late))),
+        };
+        inserted.map_err(|failed| failed.behind(before))?;
+        before += part.len();
+    }
+    Ok(())
+}
+
+/// Commits of which one at least has several documents: all of them or none.
+async fn insert_together(store: &MongoStore, writes: &[RawDocumentBuf], deadline: Instant) -> Result<(), Failed> {
+    let mut session = within(deadline, async { store.client.start_session().causal_consistency(false).await }).await?;
+    if let Err(failed) = insert_in(store, &mut session, writes, deadline).await {
+        // Only to free its locks early: a transaction that nobody commits has no effect.
+        if let Ok(Err(error)) = timeout_at(deadline, session.abort_transaction()).await {
+            debug!(%error, "a transaction was left to the server to abort");
+        }
+        return Err(failed);
+    }
+    Box::pin(commit(&mut session, deadline)).await
+}
+
+async fn insert_in(
+    store: &MongoStore,
+    session: &mut ClientSession,
+    writes: &[RawDocumentBuf],
+    deadline: Instant,
+) -> Result<(), Failed> {
+    within(deadline, async { session.start_transaction().await }).await?;
+    for part in parts(writes) {
+        let inserting = store.database.run_raw_command(command(part)).session(&mut *session);
+        let answer = within(deadline, inserting.into_future()).await?;
+        understand(&answer).map_err(Failed::undone)?;
+    }
+    Ok(())
+}
+
+/// Parts of what is written, each small enough for a command.
+fn parts(writes: &[RawDocumentBuf]) -> impl Iterator<Item = &[RawDocumentBuf]> {
+    let mut bytes = 0;
+    writes.chunk_by(move |document, next| {
+        bytes += document.as_bytes().len();
+        let fits = bytes + next.as_bytes().len() <= COMMAND_BYTES_MAX;
+        if !fits {
+            bytes = 0;
+        }
+        fits
+    })
+}
+
+fn command(writes: &[RawDocumentBuf]) -> RawDocumentBuf {
+    let mut documents = RawArrayBuf::new();
+    for write in writes {
+        documents.push(write);
+    }
+    let mut command = rawdoc! { "insert": EVENTS, "ordered": true };
+    command.append(cstr!("documents"), documents);
+    command
+}
+
+/// Reads the answer to an ordered insert. It tells of the first document that was not inserted; those in front of it
+/// count as written only if a majority has them, since others may be lost again.
+fn understand(answer: &Document) -> Result<(), Failed> {
+    if let Ok(doubt) = answer.get_document("writeConcernError") {
+        return Err(Failed::nothing_but(BackendError::unknown(APPEND, doubt.to_string())));
+    }
+    let errors = answer.get_array("writeErrors");
+    let Some(refused) = errors.ok().and_then(|errors| errors.first()?.as_document()) else { return Ok(()) };
+    let (reason, code) = (refused.to_string(), refused.get_i32("code").unwrap_or_default());
+    let before = refused.get_i32("index").ok().and_then(|index| usize::try_from(index).ok());
+    Err(match before {
+        Some(before) if is_race(code) => Failed::Race { before, failure: BackendError::not_done(APPEND, reason) },
+        Some(before) if is_refusal(code) => Failed::Backend { before, failure: BackendError::broken(APPEND, reason) },
+        Some(_) | None => Failed::nothing_but(BackendError::unknown(APPEND, reason)),
+    })
+}
+
+/// A step of a transaction before its commit: whatever becomes of it, nothing has happened.
+async fn within<T>(deadline: Instant, step: impl Future<Output = Result<T, Error>>) -> Result<T, Failed> {
+    match timeout_at(deadline, step).await {
+        Ok(Ok(done)) => Ok(done),
+        Ok(Err(error)) if is_lost_race(&error) => Err(lost(error)),
+        Ok(Err(error)) => Err(Failed::nothing_but(without_effect(APPEND, error))),
+        Err(late) => Err(Failed::nothing_but(BackendError::not_done(APPEND, late))),
+    }
+}
+
+/// The transaction has no effect, since another writer was faster.
+fn lost(error: Error) -> Failed {
+    Failed::Race { before: 0, failure: without_effect(APPEND, error) }
+}
+
+/// Commits. Asking again for the same commit is harmless, so an unknown answer is asked for again first.
+async fn commit(session: &mut ClientSession, deadline: Instant) -> Result<(), Failed> {
+    let mut last = None;
+    for _ in 0..COMMIT_TRIES_MAX {
+        match timeout_at(deadline, session.commit_transaction()).await {
+            Ok(Ok(())) => return Ok(()),
+            Ok(Err(error)) if error.contains_label(UNKNOWN_TRANSACTION_COMMIT_RESULT) => last = Some(error),
+            // A commit that was asked for again may answer so about a transaction that did commit before.
+            Ok(Err(error)) if error.contains_label(TRANSIENT_TRANSACTION_ERROR) && last.is_none() => {
+                return Err(lost(error));
+            }
+            Ok(Err(error)) => return Err(Failed::nothing_but(BackendError::unknown(APPEND, error))),
+            Err(late) => return Err(Failed::nothing_but(BackendError::unknown(APPEND, late))),
+        }
+    }
+    let source = last.map_or_else(|| "the commit was not answered".into(), Into::into);
+    Err(Failed::nothing_but(BackendError { source, ..BackendError::unknown(APPEND, "") }))
+}

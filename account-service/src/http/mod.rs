@@ -17,12 +17,12 @@ mod tests;
 use std::sync::Arc;
 
 use axum::Router;
-use metrics::counter;
+use metrics::{Counter, counter};
 use shared::http::{Dependency, Operations, Problem, described, described_at, with_operations};
 use shared::money::Currency;
 use shared::store::Store;
-use shared::telemetry::MetricsReader;
 use shared::telemetry::metric::COMMANDS;
+use shared::telemetry::{Handles, MetricsReader};
 use utoipa::OpenApi;
 use utoipa_axum::router::OpenApiRouter;
 
@@ -37,6 +37,8 @@ struct Description;
 struct Edge<S> {
     teller: Teller<S>,
     default_currency: Currency,
+    /// By kind and result.
+    commands: Handles<(&'static str, &'static str), Counter>,
 }
 
 type SharedEdge<S> = Arc<Edge<S>>;
@@ -50,7 +52,7 @@ pub fn router<S: Store>(
     default_currency: Currency,
     metrics: Option<MetricsReader>,
 ) -> Router {
-    let edge = Arc::new(Edge { teller, default_currency });
+    let edge = Arc::new(Edge { teller, default_currency, commands: Handles::new() });
     let commands = OpenApiRouter::with_openapi(Description::openapi())
         .routes(described(accounts::__path_open, accounts::open::<S>))
         .routes(described_at("/create", accounts::__path_open, accounts::open::<S>))
@@ -80,7 +82,9 @@ impl<S: Store> Edge<S> {
             Ok(_) => "done",
             Err(problem) => problem.reason().code(),
         };
-        counter!(COMMANDS.name, "kind" => kind, "result" => result).increment(1);
+        let labels = (kind, result);
+        let register = || (labels, counter!(COMMANDS.name, "kind" => kind, "result" => result));
+        self.commands.with(|known| *known == labels, register, |commands| commands.increment(1));
         answer
     }
 }

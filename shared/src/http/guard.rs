@@ -1,25 +1,27 @@
 //! What stands round every handler: time, panics, size, numbers, and the two answers no handler gives.
 
+use std::convert::Infallible;
 use std::panic::AssertUnwindSafe;
+use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::task::{Context, Poll};
 use std::time::Duration;
 
 use axum::Router;
-use axum::extract::{FromRequestParts, MatchedPath, Request, State};
+use axum::extract::{FromRequestParts, MatchedPath, Request};
 use axum::http::header::CONTENT_LENGTH;
 use axum::http::request::Parts;
-use axum::http::{Method, StatusCode};
-use axum::middleware::{Next, from_fn_with_state};
+use axum::http::{Extensions, Method, StatusCode};
 use axum::response::{IntoResponse, Response};
 use futures::FutureExt;
-use metrics::{counter, histogram};
 use tokio::time::Instant;
+use tower::{Layer, Service};
 use tracing::{debug, error, warn};
 
+use super::count::RequestCounts;
 use super::extract::too_large;
 use super::{Limits, Problem, Reason};
-use crate::telemetry::metric::{HTTP_REQUEST_SECONDS, HTTP_REQUESTS};
 
 /// A router whose every answer keeps the laws H1 and H4 and begins within [`Limits::request`]. `service` labels its
 /// metrics. To be called once, when the last route has been added.
@@ -27,40 +29,104 @@ pub fn guarded(router: Router, service: &'static str, limits: Limits) -> Router 
     router
         .fallback(|| async { Problem::new(Reason::RouteNotFound) })
         .method_not_allowed_fallback(|| async { Problem::new(Reason::MethodNotAllowed) })
-        .layer(from_fn_with_state(Guard { service, limits }, guard))
+        .layer(Guard(Arc::new(Post { limits, counts: RequestCounts::new(service) })))
 }
 
-#[derive(Clone, Copy)]
-struct Guard {
-    service: &'static str,
+/// What all guards of a router share.
+struct Post {
     limits: Limits,
+    counts: RequestCounts,
 }
 
-async fn guard(State(Guard { service, limits }): State<Guard>, mut request: Request, next: Next) -> Response {
-    let started = Instant::now();
-    let method = request.method().clone();
-    // The pattern, never the path: a path has ids in it, and one label for each id would have no bound.
-    let route = request.extensions().get::<MatchedPath>().cloned();
-    let route = route.as_ref().map_or("unmatched", MatchedPath::as_str);
+#[derive(Clone)]
+struct Guard(Arc<Post>);
 
-    let response = if declared_length(&request).is_some_and(|length| length > limits.body_bytes) {
-        too_large(limits.body_bytes).into_response()
-    } else {
-        let allowance = TimeAllowance::default();
-        request.extensions_mut().insert(limits);
+impl<S> Layer<S> for Guard {
+    type Service = Guarded<S>;
+
+    fn layer(&self, inner: S) -> Guarded<S> {
+        Guarded { inner, post: Arc::clone(&self.0) }
+    }
+}
+
+/// A route and its guard. Not axum's `from_fn`, which copies the route and puts it in two more boxes for each request.
+#[derive(Clone)]
+struct Guarded<S> {
+    inner: S,
+    post: Arc<Post>,
+}
+
+impl<S> Service<Request> for Guarded<S>
+where
+    S: Service<Request, Response = Response, Error = Infallible, Future: Send + 'static>,
+{
+    type Response = Response;
+    type Error = Infallible;
+    type Future = Pin<Box<dyn Future<Output = Result<Response, Infallible>> + Send>>;
+
+    fn poll_ready(&mut self, context: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
+        self.inner.poll_ready(context)
+    }
+
+    fn call(&mut self, mut request: Request) -> Self::Future {
+        let started = Instant::now();
+        let post = Arc::clone(&self.post);
+        let method = request.method().clone();
+        let route = request.extensions().get::<MatchedPath>().cloned();
+        let refusal = declared_length(&request).is_some_and(|length| length > post.limits.body_bytes);
+        let allowance = TimeAllowance::of(post.limits);
         request.extensions_mut().insert(allowance.clone());
-        let answer = AssertUnwindSafe(next.run(request)).catch_unwind();
-        match allowance.limit(started + limits.request, answer).await {
-            Some(Ok(response)) => response,
+        // Nothing of a handler runs before its answer is polled, so its panics are caught there.
+        let answer = (!refusal).then(|| self.inner.call(request));
+        Box::pin(async move {
+            let response = match answer {
+                None => too_large(post.limits.body_bytes).into_response(),
+                Some(answer) => post.watch(answer, started, &allowance, &method, route.as_ref()).await,
+            };
+            post.record(&method, route.as_ref(), response.status(), started.elapsed());
+            Ok(response)
+        })
+    }
+}
+
+impl Post {
+    /// The answer of a handler, or the one to a handler that panicked or takes too long.
+    async fn watch(
+        &self,
+        answer: impl Future<Output = Result<Response, Infallible>>,
+        started: Instant,
+        allowance: &TimeAllowance,
+        method: &Method,
+        route: Option<&MatchedPath>,
+    ) -> Response {
+        let answer = AssertUnwindSafe(answer).catch_unwind();
+        match allowance.limit(started + self.limits.request, answer).await {
+            Some(Ok(Ok(response))) => response,
+            Some(Ok(Err(never))) => match never {},
             Some(Err(_)) => {
-                error!(service, %method, route, "handler panicked");
+                error!(service = self.counts.service(), %method, route = pattern(route), "handler panicked");
                 Problem::new(Reason::Internal).into_response()
             }
-            None => timed_out(&method).into_response(),
+            None => timed_out(method).into_response(),
         }
-    };
-    record(service, &method, route, response.status(), started.elapsed());
-    response
+    }
+
+    fn record(&self, method: &Method, route: Option<&MatchedPath>, status: StatusCode, took: Duration) {
+        let (service, micros) = (self.counts.service(), took.as_micros());
+        // Whatever is away is told once by who asks for it, and not again for each request that has to wait for it.
+        let is_away = matches!(status, StatusCode::SERVICE_UNAVAILABLE | StatusCode::GATEWAY_TIMEOUT);
+        if status.is_server_error() && !is_away {
+            warn!(service, %method, route = pattern(route), status = status.as_u16(), micros, "request failed");
+        } else {
+            debug!(service, %method, route = pattern(route), status = status.as_u16(), micros, "request answered");
+        }
+        self.counts.count(method, pattern(route), status, took);
+    }
+}
+
+/// The pattern, never the path: a path has ids in it, and one label for each id would have no bound.
+fn pattern(route: Option<&MatchedPath>) -> &str {
+    route.map_or("unmatched", MatchedPath::as_str)
 }
 
 fn declared_length(request: &Request) -> Option<usize> {
@@ -73,45 +139,25 @@ fn timed_out(method: &Method) -> Problem {
         .detail("the answer took too long")
 }
 
-fn record(service: &'static str, method: &Method, route: &str, status: StatusCode, took: Duration) {
-    // Whatever is away is told once by who asks for it, and not again for each request that has to wait for it.
-    let is_away = matches!(status, StatusCode::SERVICE_UNAVAILABLE | StatusCode::GATEWAY_TIMEOUT);
-    if status.is_server_error() && !is_away {
-        warn!(service, %method, route, status = status.as_u16(), micros = took.as_micros(), "request failed");
-    } else {
-        debug!(service, %method, route, status = status.as_u16(), micros = took.as_micros(), "request answered");
-    }
-    let method = method_label(method);
-    let route = Arc::<str>::from(route);
-    let status = status.as_str().to_owned();
-    counter!(HTTP_REQUESTS.name, "service" => service, "method" => method, "route" => Arc::clone(&route), "status" => status)
-        .increment(1);
-    histogram!(HTTP_REQUEST_SECONDS.name, "service" => service, "method" => method, "route" => route)
-        .record(took.as_secs_f64());
-}
-
-/// A client may invent methods; a label must not follow it.
-fn method_label(method: &Method) -> &'static str {
-    match method.as_str() {
-        "GET" => "GET",
-        "HEAD" => "HEAD",
-        "POST" => "POST",
-        "PATCH" => "PATCH",
-        "PUT" => "PUT",
-        "DELETE" => "DELETE",
-        "OPTIONS" => "OPTIONS",
-        _ => "other",
-    }
-}
-
 /// Time a handler takes beyond [`Limits::request`] because its client asked it to wait. An extractor.
 #[derive(Clone, Debug, Default)]
-pub struct TimeAllowance(Arc<AtomicU64>);
+pub struct TimeAllowance(Arc<Allowed>);
+
+#[derive(Debug, Default)]
+struct Allowed {
+    limits: Limits,
+    /// Milliseconds that were asked for and not added to the deadline yet.
+    more_ms: AtomicU64,
+}
 
 impl TimeAllowance {
+    fn of(limits: Limits) -> Self {
+        Self(Arc::new(Allowed { limits, more_ms: AtomicU64::new(0) }))
+    }
+
     /// Adds to the time this request may take. To be called before the time is up.
     pub fn extend(&self, by: Duration) {
-        self.0.fetch_add(u64::try_from(by.as_millis()).unwrap_or(u64::MAX), Ordering::Relaxed);
+        self.0.more_ms.fetch_add(u64::try_from(by.as_millis()).unwrap_or(u64::MAX), Ordering::Relaxed);
     }
 
     /// The result, or nothing when it is not there by the deadline, which the handler may move while it runs.
@@ -121,7 +167,7 @@ impl TimeAllowance {
             if let Ok(done) = tokio::time::timeout_at(deadline, &mut work).await {
                 return Some(done);
             }
-            match self.0.swap(0, Ordering::Relaxed) {
+            match self.0.more_ms.swap(0, Ordering::Relaxed) {
                 0 => return None,
                 more => deadline += Duration::from_millis(more),
             }
@@ -130,9 +176,14 @@ impl TimeAllowance {
 }
 
 impl<S: Send + Sync> FromRequestParts<S> for TimeAllowance {
-    type Rejection = std::convert::Infallible;
+    type Rejection = Infallible;
 
     async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Self::Rejection> {
         Ok(parts.extensions.get::<Self>().cloned().unwrap_or_default())
     }
+}
+
+/// The limits of the guard that a request passed.
+pub(super) fn limits_of(passed: &Extensions) -> Limits {
+    passed.get::<TimeAllowance>().map_or_else(Limits::default, |allowance| allowance.0.limits)
 }

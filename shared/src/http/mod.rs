@@ -11,6 +11,7 @@
 
 #[cfg(any(test, feature = "contract"))]
 pub mod contract;
+mod count;
 mod described;
 mod extract;
 mod guard;

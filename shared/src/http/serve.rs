@@ -4,6 +4,8 @@
 //! told here how many connections there may be, for how long a client may not take its answer, and for how long a
 //! connection may linger at shutdown.
 
+use std::collections::HashMap;
+use std::convert::Infallible;
 use std::io;
 use std::sync::Arc;
 use std::time::Duration;
@@ -15,8 +17,8 @@ use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
 use metrics::gauge;
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
-use tokio::task::JoinSet;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
+use tokio::task::{self, JoinSet};
 use tokio_util::sync::CancellationToken;
 use tower::ServiceExt;
 use tracing::{debug, info, warn};
@@ -44,17 +46,23 @@ pub async fn serve(
     limits: Limits,
     shutdown: CancellationToken,
 ) -> io::Result<()> {
-    let server = Server { service, router: guarded(router, service, limits), limits, shutdown: shutdown.clone() };
+    let server = Server { service, router: guarded(router, service, limits), limits };
     let places = Arc::new(Semaphore::new(limits.connections));
     let mut connections = JoinSet::new();
+    let mut open_until = OpenUntil::new();
     let open = gauge!(HTTP_CONNECTIONS.name, "service" => service);
     info!(service, address = %listener.local_addr()?, "listening");
     loop {
         let accepted = tokio::select! {
             biased;
             () = shutdown.cancelled() => break,
-            Some(ended) = connections.join_next() => {
-                report(service, ended);
+            Some(ended) = connections.join_next_with_id() => {
+                let id = match &ended {
+                    Ok((id, ())) => *id,
+                    Err(failure) => failure.id(),
+                };
+                open_until.remove(&id);
+                report(service, ended.map(|(_, ())| ()));
                 open.decrement(1.0);
                 continue;
             }
@@ -62,7 +70,9 @@ pub async fn serve(
         };
         match accepted {
             Ok((stream, place)) => {
-                connections.spawn(server.clone().connection(stream, place));
+                let (until, closing) = oneshot::channel();
+                let connection = connections.spawn(server.clone().connection(stream, place, closing));
+                open_until.insert(connection.id(), until);
                 open.increment(1.0);
             }
             Err(failure) => {
@@ -72,9 +82,14 @@ pub async fn serve(
         }
     }
     drop(listener);
+    drop(open_until);
     drain(service, connections, limits.drain).await;
     Ok(())
 }
+
+/// What each connection waits for to be dropped, to begin no further request. Not the token of the shutdown: each look
+/// at it takes a lock that all connections share, and a connection looks with every step of every request.
+type OpenUntil = HashMap<task::Id, oneshot::Sender<Infallible>>;
 
 /// A connection, once there is a place for it: who finds none waits in the kernel's queue.
 async fn accept(listener: &TcpListener, places: &Arc<Semaphore>) -> io::Result<(TcpStream, OwnedSemaphorePermit)> {
@@ -110,11 +125,10 @@ struct Server {
     service: &'static str,
     router: Router,
     limits: Limits,
-    shutdown: CancellationToken,
 }
 
 impl Server {
-    async fn connection(self, stream: TcpStream, _place: OwnedSemaphorePermit) {
+    async fn connection(self, stream: TcpStream, _place: OwnedSemaphorePermit, closing: oneshot::Receiver<Infallible>) {
         let handler = self.router.map_request(|request: hyper::Request<_>| request.map(Body::new));
         let mut connection = std::pin::pin!(
             http1::Builder::new()
@@ -129,7 +143,7 @@ impl Server {
         let ended = tokio::select! {
             biased;
             ended = connection.as_mut() => ended,
-            () = self.shutdown.cancelled() => {
+            _ = closing => {
                 connection.as_mut().graceful_shutdown();
                 connection.await
             }

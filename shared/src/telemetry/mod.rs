@@ -1,8 +1,10 @@
 //! What the bank tells about itself: words in logs, numbers by [`metric`] at `/metrics`. Neither holds personal data.
 
+mod handles;
 mod logs;
 pub mod metric;
 mod recorder;
 
+pub use handles::Handles;
 pub use logs::{LogError, LogFilter, LogFilterError, init_logs};
 pub use recorder::{MetricsError, MetricsReader, install_metrics};

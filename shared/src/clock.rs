@@ -9,6 +9,8 @@ use std::time::Duration;
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
+use crate::text::Text;
+
 /// Microseconds since 1970-01-01T00:00:00Z; written as RFC 3339 with six decimals, so that text sorts by time too.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Timestamp(i64);
@@ -71,7 +73,7 @@ impl Serialize for Timestamp {
 
 impl<'de> Deserialize<'de> for Timestamp {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        let text = <std::borrow::Cow<'de, str>>::deserialize(deserializer)?;
+        let text = Text::deserialize(deserializer)?.0;
         let time: jiff::Timestamp = text.parse().map_err(serde::de::Error::custom)?;
         Ok(Self(time.as_microsecond()))
     }

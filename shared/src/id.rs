@@ -10,6 +10,7 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use uuid::Uuid;
 
 use crate::clock::{Clock, Timestamp};
+use crate::text::Text;
 
 macro_rules! uuid_id {
     ($(#[$doc:meta])* $name:ident) => {
@@ -20,7 +21,7 @@ macro_rules! uuid_id {
 
         impl<'de> Deserialize<'de> for $name {
             fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-                <std::borrow::Cow<'de, str>>::deserialize(deserializer)?.parse().map_err(serde::de::Error::custom)
+                Text::deserialize(deserializer)?.0.parse().map_err(serde::de::Error::custom)
             }
         }
 
@@ -125,7 +126,7 @@ impl Serialize for EventId {
 
 impl<'de> Deserialize<'de> for EventId {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        let text = <std::borrow::Cow<'de, str>>::deserialize(deserializer)?;
+        let text = Text::deserialize(deserializer)?.0;
         if text.len() != 39 || !text.bytes().all(|byte| byte.is_ascii_digit()) {
             return Err(serde::de::Error::custom("an event id has 39 decimal digits"));
         }

@@ -39,3 +39,4 @@ pub mod sqlite;
 pub mod store;
 pub mod supervise;
 pub mod telemetry;
+pub mod text;

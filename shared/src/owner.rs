@@ -3,8 +3,10 @@
 use std::fmt;
 use std::sync::Arc;
 
-use serde::{Deserialize, Deserializer, Serialize};
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use unicode_normalization::UnicodeNormalization;
+
+use crate::text::Text;
 
 /// The longest name, in Unicode scalar values.
 pub const OWNER_CHARS_MAX: usize = 128;
@@ -21,9 +23,19 @@ pub enum OwnerError {
 }
 
 /// 1 to [`OWNER_CHARS_MAX`] characters in normalization form C, without control or direction-override characters.
-#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
-#[serde(transparent)]
-pub struct Owner(Arc<str>);
+///
+/// It is kept for every account in memory, so a name that is short, as most are, stands in it and not beside it.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Owner(Name);
+
+/// The longest name that stands in its [`Owner`], in bytes: with it an owner is as large as it is without.
+const SHORT_BYTES_MAX: usize = 22;
+
+#[derive(Clone, PartialEq, Eq)]
+enum Name {
+    Short { length: u8, bytes: [u8; SHORT_BYTES_MAX] },
+    Long(Arc<str>),
+}
 
 impl Owner {
     /// Checks and normalizes a name.
@@ -42,13 +54,39 @@ impl Owner {
         if name.chars().count() > OWNER_CHARS_MAX {
             return Err(OwnerError::Length);
         }
-        Ok(Self(name.into()))
+        Ok(Self(Name::new(&name)))
     }
 
     /// The name.
     #[must_use]
     pub fn as_str(&self) -> &str {
-        &self.0
+        self.0.as_str()
+    }
+}
+
+impl Name {
+    fn new(name: &str) -> Self {
+        let mut bytes = [0; SHORT_BYTES_MAX];
+        let (Some(place), Ok(length)) = (bytes.get_mut(..name.len()), u8::try_from(name.len())) else {
+            return Self::Long(name.into());
+        };
+        place.copy_from_slice(name.as_bytes());
+        Self::Short { length, bytes }
+    }
+
+    fn as_str(&self) -> &str {
+        match self {
+            Self::Short { length, bytes } => {
+                std::str::from_utf8(&bytes[..usize::from(*length)]).expect("the bytes of a text are a text")
+            }
+            Self::Long(name) => name,
+        }
+    }
+}
+
+impl Serialize for Owner {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(self.as_str())
     }
 }
 
@@ -66,7 +104,7 @@ impl fmt::Debug for Owner {
 
 impl<'de> Deserialize<'de> for Owner {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        Self::new(&<std::borrow::Cow<'de, str>>::deserialize(deserializer)?).map_err(serde::de::Error::custom)
+        Self::new(&Text::deserialize(deserializer)?.0).map_err(serde::de::Error::custom)
     }
 }
 
@@ -80,6 +118,21 @@ mod tests {
         assert!(Owner::new(&"x".repeat(128)).is_ok());
         assert_eq!(Owner::new(&"x".repeat(129)), Err(OwnerError::Length));
         assert_eq!(Owner::new(" \u{a0} "), Err(OwnerError::Length));
+    }
+
+    #[test]
+    fn a_name_of_any_length_is_the_name_that_was_given() {
+        for length in 1..=OWNER_CHARS_MAX {
+            for letter in ["x", "\u{eb}", "\u{1f3e6}"] {
+                let name = letter.repeat(length);
+                assert_eq!(Owner::new(&name).unwrap().as_str(), name);
+            }
+        }
+    }
+
+    #[test]
+    fn an_owner_is_no_larger_than_a_long_name_makes_it() {
+        assert_eq!(size_of::<Owner>(), 24);
     }
 
     #[test]

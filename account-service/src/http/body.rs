@@ -1,12 +1,11 @@
 //! What customers send, taken as meant or refused.
 
-use std::borrow::Cow;
-
 use serde::de::Error;
 use serde::{Deserialize, Deserializer, Serialize};
 use shared::id::AccountId;
 use shared::money::{Amount, Currency, MONEY_MAX, Money};
 use shared::owner::Owner;
+use shared::text::Text;
 use utoipa::ToSchema;
 
 /// An account to open.
@@ -103,12 +102,12 @@ fn zero_or_amount<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<A
 
 /// An id in its one spelling, as in a path.
 fn account<'de, D: Deserializer<'de>>(deserializer: D) -> Result<AccountId, D::Error> {
-    let id = Cow::<'de, str>::deserialize(deserializer)?;
+    let Text(id) = Text::deserialize(deserializer)?;
     id.parse().map_err(|_| D::Error::custom("must be the id of an account"))
 }
 
 fn side<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<AccountId>, D::Error> {
-    match Option::<Cow<'de, str>>::deserialize(deserializer)?.as_deref() {
+    match Option::<Text<'de>>::deserialize(deserializer)?.as_ref().map(|text| &*text.0) {
         None | Some("") => Ok(None),
         Some(id) => id.parse().map(Some).map_err(|_| D::Error::custom("must be the id of an account, null or empty")),
     }

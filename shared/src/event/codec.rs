@@ -7,7 +7,7 @@
 //! An older shape is upcast while it is read: [`decode`] knows each pair of type and schema number.
 
 use bytes::Bytes;
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Serialize, Serializer};
 use serde_json::value::RawValue;
 
 use super::{AccountEvent, EncodedEvents, NewEvent, Personal};
@@ -15,6 +15,9 @@ use crate::clock::Timestamp;
 use crate::id::{AccountId, CommitId, EventId};
 use crate::money::{Amount, Currency, Money};
 use crate::owner::Owner;
+
+/// About how long an event is as JSON: what is longer grows once more.
+const EVENT_BYTES: usize = 256;
 
 /// Why stored events cannot be read.
 #[derive(Debug, thiserror::Error)]
@@ -68,17 +71,17 @@ struct ReadEnvelope<'a> {
 #[must_use]
 pub fn encode(events: &[NewEvent]) -> EncodedEvents {
     assert!(!events.is_empty(), "a stream write holds at least one event");
-    let envelopes: Vec<WrittenEnvelope<'_>> = events
-        .iter()
-        .map(|new| WrittenEnvelope {
-            id: new.id,
-            type_name: new.event.type_name(),
-            schema: new.event.schema(),
-            time: new.time,
-            data: &new.event,
-        })
-        .collect();
-    let json = serde_json::to_vec(&envelopes).expect("events have no maps and so always become JSON");
+    let envelopes = events.iter().map(|new| WrittenEnvelope {
+        id: new.id,
+        type_name: new.event.type_name(),
+        schema: new.event.schema(),
+        time: new.time,
+        data: &new.event,
+    });
+    let mut json = Vec::with_capacity(events.len() * EVENT_BYTES);
+    serde_json::Serializer::new(&mut json)
+        .collect_seq(envelopes)
+        .expect("events have no maps and so always become JSON");
     EncodedEvents {
         count: u32::try_from(events.len()).expect("a commit holds a handful of events"),
         json: Bytes::from(json),

@@ -1,0 +1,23 @@
+//! How text is read.
+
+use std::borrow::Cow;
+
+use serde::Deserialize;
+
+/// A text as it is read: borrowed where it stands as it is meant. The `Cow` of serde always copies.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[serde(transparent)]
+pub struct Text<'a>(#[serde(borrow)] pub Cow<'a, str>);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_a_text_with_escapes_is_copied() {
+        let plain: Text<'_> = serde_json::from_str("\"Paulo\"").unwrap();
+        assert!(matches!(plain.0, Cow::Borrowed("Paulo")));
+        let escaped: Text<'_> = serde_json::from_str("\"Paul\\u006f\"").unwrap();
+        assert!(matches!(&escaped.0, Cow::Owned(text) if text == "Paulo"));
+    }
+}

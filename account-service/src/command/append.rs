@@ -69,6 +69,9 @@ pub(super) async fn until_known<S: EventStore>(store: &S, commits: &[Commit], pa
 /// What stands behind a commit that wrote nothing, and writes to one of its streams, was refused with it (law S5). Its
 /// answer may be lost; asking again without the commit in front would let it pass if its version happens to fit.
 fn settle_dependants(commits: &[Commit], open: &mut Vec<usize>, fates: &mut [Fate]) {
+    if open.is_empty() {
+        return;
+    }
     let mut spoiled = BTreeSet::new();
     for (index, commit) in commits.iter().enumerate() {
         let streams = commit.writes.iter().map(|write| write.stream);

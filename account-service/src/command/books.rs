@@ -3,20 +3,22 @@
 //! Each page is a prefix of a stream. It is *certain* when it was read, or proved by an append, since the batch began;
 //! only a certain page may be the ground of a refusal.
 
-use std::collections::BTreeMap;
+use std::collections::HashMap;
 
 use shared::coordinate::Version;
 use shared::id::AccountId;
 use tracing::debug;
 
-use super::desk::AccountCache;
+use super::cache::AccountCache;
+use super::hash::IdHash;
 use super::load::Loaded;
 use super::snapshots;
 use crate::account::{Account, Command};
 
 #[derive(Debug, Default)]
 pub(super) struct Books {
-    pages: BTreeMap<AccountId, Page>,
+    /// Walked through in the order of their hash, which is the same in every run.
+    pages: HashMap<AccountId, Page, IdHash>,
 }
 
 #[derive(Debug)]
@@ -35,7 +37,7 @@ impl Books {
     pub(super) fn open(&mut self, command: &Command, cache: &AccountCache) {
         for account in command.accounts() {
             self.pages.entry(account).or_insert_with(|| {
-                let known = cache.get(&account);
+                let known = cache.get(account);
                 // The id of an account to be opened was made for it: the append proves that nobody else has it.
                 let opens = matches!(command, Command::Open { .. });
                 let from = Account::version_of(known.as_ref());
@@ -101,7 +103,7 @@ impl Books {
             if snapshots::is_due(page.from, account.version) && due.try_send(account.clone()).is_err() {
                 debug!(account = %account.id, "no room for a snapshot now");
             }
-            cache.insert(account.id, account);
+            cache.insert(account);
         }
     }
 }

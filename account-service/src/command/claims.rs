@@ -9,9 +9,12 @@
 //! accounts. It becomes ready when it is at the front for each of them. Nobody waits for ever: the command that came in
 //! first among the waiting is at the front everywhere, and waits only for batches that end.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
+use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::mem;
 
 use shared::id::AccountId;
+
+use super::hash::IdHash;
 
 /// The accounts of one command: one, or two different ones.
 #[derive(Clone, Copy, Debug)]
@@ -37,7 +40,7 @@ pub(super) struct Claims<T> {
     ready: Vec<(Parties, T)>,
     waiting: BTreeMap<u64, (Parties, T)>,
     /// Only accounts that are in a batch or waited for; looked up, never walked through.
-    accounts: HashMap<AccountId, Claim>,
+    accounts: HashMap<AccountId, Claim, IdHash>,
 }
 
 #[derive(Debug, Default)]
@@ -50,12 +53,13 @@ struct Claim {
 #[derive(Debug)]
 pub(super) struct Batch<T> {
     pub(super) items: Vec<T>,
-    pub(super) accounts: BTreeSet<AccountId>,
+    /// Each once.
+    pub(super) accounts: Vec<AccountId>,
 }
 
 impl<T> Claims<T> {
     pub(super) fn new() -> Self {
-        Self { next_ticket: 0, ready: Vec::new(), waiting: BTreeMap::new(), accounts: HashMap::new() }
+        Self { next_ticket: 0, ready: Vec::new(), waiting: BTreeMap::new(), accounts: HashMap::default() }
     }
 
     /// How many commands have not left yet.
@@ -86,25 +90,29 @@ impl<T> Claims<T> {
         if self.ready.is_empty() {
             return None;
         }
-        let mut batch = Batch { items: Vec::with_capacity(self.ready.len()), accounts: BTreeSet::new() };
+        let commands = self.ready.len();
+        let mut batch = Batch { items: Vec::with_capacity(commands), accounts: Vec::with_capacity(commands) };
         for (parties, item) in self.ready.drain(..) {
-            batch.accounts.extend(parties.all());
+            for account in parties.all() {
+                let claim = self.accounts.entry(account).or_default();
+                // What is ready has no account in another batch, so one that is taken is taken by this one.
+                if !mem::replace(&mut claim.in_batch, true) {
+                    batch.accounts.push(account);
+                }
+            }
             batch.items.push(item);
-        }
-        for account in &batch.accounts {
-            self.accounts.entry(*account).or_default().in_batch = true;
         }
         Some(batch)
     }
 
     /// The batch with these accounts is done: what waited for them may be ready now.
-    pub(super) fn finished(&mut self, accounts: BTreeSet<AccountId>) {
+    pub(super) fn finished(&mut self, accounts: Vec<AccountId>) {
         for account in &accounts {
             if let Some(claim) = self.accounts.get_mut(account) {
                 claim.in_batch = false;
             }
         }
-        let mut freed: VecDeque<AccountId> = accounts.into_iter().collect();
+        let mut freed = VecDeque::from(accounts);
         while let Some(account) = freed.pop_front() {
             // A transfer that leaves may have been in front of others at its second account.
             while let Some(second) = self.release_front(account) {
@@ -146,6 +154,7 @@ impl<T> Claims<T> {
 mod tests {
     use super::*;
     use proptest::prelude::*;
+    use std::collections::BTreeSet;
 
     #[derive(Clone, Copy, Debug)]
     enum Step {
@@ -173,8 +182,9 @@ mod tests {
         fn take(&mut self) {
             let Some(batch) = self.claims.take_batch() else { return };
             for other in &self.under_way {
-                assert!(other.accounts.is_disjoint(&batch.accounts), "L1");
+                assert!(other.accounts.iter().all(|account| !batch.accounts.contains(account)), "L1");
             }
+            assert_eq!(batch.accounts.iter().collect::<BTreeSet<_>>().len(), batch.accounts.len(), "an account twice");
             self.left.extend(&batch.items);
             self.under_way.push(batch);
         }

@@ -1,8 +1,7 @@
 //! Decides a batch in memory, each command on what the ones before it left.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeSet, HashMap};
 
-use bytes::Bytes;
 use shared::clock::Timestamp;
 use shared::coordinate::Version;
 use shared::event::{AccountEvent, NewEvent, codec};
@@ -10,6 +9,7 @@ use shared::id::{AccountId, Ids};
 use shared::store::{Commit, IdempotencyKey, StreamWrite};
 
 use super::books::Books;
+use super::hash::IdHash;
 use super::job::Pending;
 use super::receipt::AccountAfter;
 use super::{CommandError, Receipt, Request};
@@ -41,9 +41,11 @@ pub(super) struct Decisions {
 }
 
 pub(super) fn decide_batch(books: &Books, pending: &[Pending], time: Timestamp, ids: &Ids) -> Decisions {
-    let mut draft = Draft { books, time, ids, written: BTreeMap::new() };
+    let written = HashMap::with_capacity_and_hasher(pending.len(), IdHash::default());
+    let mut draft = Draft { books, time, ids, written };
     let mut keys: BTreeSet<&IdempotencyKey> = BTreeSet::new();
-    let mut decisions = Decisions { verdicts: Vec::with_capacity(pending.len()), commits: Vec::new() };
+    let commands = pending.len();
+    let mut decisions = Decisions { verdicts: Vec::with_capacity(commands), commits: Vec::with_capacity(commands) };
     for pending in pending {
         let key = pending.request.key.as_ref().map(|keyed| &keyed.key);
         let verdict = if key.is_some_and(|key| keys.contains(key)) {
@@ -68,7 +70,7 @@ struct Draft<'a> {
     books: &'a Books,
     time: Timestamp,
     ids: &'a Ids,
-    written: BTreeMap<AccountId, Account>,
+    written: HashMap<AccountId, Account, IdHash>,
 }
 
 impl Draft<'_> {
@@ -85,13 +87,8 @@ impl Draft<'_> {
         let decided = account::decide(command, pending.commit, |id| self.account(id))?;
         let (writes, after) = self.write(decided)?;
         let receipt = receipt_of(command, &after)?;
-        let commit = Commit {
-            id: pending.commit,
-            time: self.time,
-            key: key.clone(),
-            receipt: Bytes::from(serde_json::to_vec(&receipt).expect("a receipt has no maps and so becomes JSON")),
-            writes,
-        };
+        let commit =
+            Commit { id: pending.commit, time: self.time, key: key.clone(), receipt: receipt.to_bytes(), writes };
         self.written.extend(after.iter().map(|account| (account.id, account.clone())));
         Ok((Accepted { receipt, after }, commit))
     }

@@ -1,4 +1,3 @@
-use std::collections::BTreeSet;
 use std::convert::Infallible;
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
@@ -96,7 +95,7 @@ const fn is_worth_a_batch(ready: usize, held: usize, lanes: usize) -> bool {
 }
 
 /// A batch that panics costs its own commands their answers and nobody else anything.
-async fn run_batch<S: Store>(desk: &Desk<S>, batch: Batch<Pending>) -> (BTreeSet<AccountId>, usize) {
+async fn run_batch<S: Store>(desk: &Desk<S>, batch: Batch<Pending>) -> (Vec<AccountId>, usize) {
     let commands = batch.items.len();
     if AssertUnwindSafe(carry_out(desk, batch.items)).catch_unwind().await.is_err() {
         error!(accounts = batch.accounts.len(), "a batch panicked, its commands have no answer");

@@ -24,10 +24,12 @@
 
 mod append;
 mod books;
+mod cache;
 mod claims;
 mod decide;
 mod desk;
 mod dispatch;
+mod hash;
 mod job;
 mod load;
 mod outcome;

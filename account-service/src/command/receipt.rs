@@ -1,3 +1,4 @@
+use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 use shared::clock::Timestamp;
 use shared::coordinate::Version;
@@ -7,6 +8,9 @@ use shared::store::StoredCommit;
 
 use super::{CommandError, Outcome};
 use crate::account::{Account, Command, Status};
+
+/// As long as a receipt is as JSON: the one of a transfer has less than 300 bytes.
+const RECEIPT_BYTES: usize = 320;
 
 /// What a command did, kept beside its commit, so that a repeated request gets the same answer for ever.
 ///
@@ -101,6 +105,13 @@ impl Receipt {
             Command::Rename { .. } => Self::Renamed { account },
             Command::Close { .. } => Self::Closed { account },
         }
+    }
+
+    /// As it is kept beside the commit.
+    pub(super) fn to_bytes(&self) -> Bytes {
+        let mut json = Vec::with_capacity(RECEIPT_BYTES);
+        serde_json::to_writer(&mut json, self).expect("a receipt has no maps and so becomes JSON");
+        json.into()
     }
 
     /// The account the command was about; for a transfer the one that paid.

@@ -9,7 +9,8 @@ use tokio::sync::{Mutex, mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
 use tracing::warn;
 
-use super::desk::{Desk, Settings, account_cache};
+use super::cache::AccountCache;
+use super::desk::{Desk, Settings};
 use super::dispatch::dispatch;
 use super::job::Pending;
 use super::load::{in_time, load};
@@ -48,7 +49,7 @@ impl<S: Store> Teller<S> {
     ) -> Self {
         let (queue, arrivals) = mpsc::channel(QUEUE_MAX);
         let (due, snapshots_due) = mpsc::channel(SNAPSHOTS_WAITING_MAX);
-        let cache = account_cache(settings.accounts_cached_max);
+        let cache = AccountCache::new(settings.accounts_cached_max);
         let desk = Arc::new(Desk { store: store.clone(), clock, ids, cache, snapshots: due });
         let arrivals = Arc::new(Mutex::new(arrivals));
         supervisor.spawn("command-dispatch", OnFailure::Restart, {
@@ -93,7 +94,7 @@ impl<S: Store> Teller<S> {
     pub async fn account(&self, id: AccountId) -> Result<Option<Account>, CommandError> {
         let mut patience = Patience::new();
         loop {
-            match load(&self.desk.store, vec![(id, self.desk.cache.get(&id))]).await {
+            match load(&self.desk.store, vec![(id, self.desk.cache.get(id))]).await {
                 Ok(loaded) => {
                     let account = loaded.into_iter().next().map_or(Ok(None), |loaded| loaded.account);
                     return account.map_err(|_| CommandError::Unreadable);

@@ -10,7 +10,11 @@ use tracing::{error, warn};
 use super::patience::STORE_CALL_TIME_MAX;
 use crate::account::Account;
 
-/// How many events of one stream a call asks for. Longer streams take several calls, so that no answer is huge.
+/// How many events of one stream the first call asks for, beside the question for its snapshot: most streams are short
+/// and need nothing more, and of a long one no more than so many are read in vain.
+const EVENTS_AT_FIRST: usize = 32;
+
+/// How many events of one stream each further call asks for. Longer streams take several calls, so that no answer is huge.
 const EVENTS_PER_READ: usize = 1_000;
 
 /// An account as the store has it.
@@ -27,46 +31,69 @@ pub(super) struct Loaded {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Unreadable;
 
-/// Reads on in the streams of these accounts, each after what is known of it.
+/// Reads on in the streams of these accounts, each after what is known of it. For what is unknown, its stream and its
+/// snapshot are asked for at the same time, so that an account with a short stream costs one wait.
 pub(super) async fn load<S: Store>(
     store: &S,
     known: Vec<(AccountId, Option<Account>)>,
 ) -> Result<Vec<Loaded>, BackendError> {
-    let known = add_snapshots(store, known).await?;
     let mut loaded: Vec<Loaded> = known
         .into_iter()
         .map(|(id, account)| Loaded { id, from: Account::version_of(account.as_ref()), account: Ok(account) })
         .collect();
-    let mut open: Vec<usize> = (0..loaded.len()).collect();
-    while !open.is_empty() {
-        let after: Vec<StreamAfter> = open.iter().map(|&index| loaded[index].head()).collect();
-        let pages = in_time("read_streams", store.read_streams(&after, EVENTS_PER_READ)).await?;
-        let mut still_open = Vec::new();
-        for (&index, page) in open.iter().zip(&pages) {
-            loaded[index].fold(page);
-            let events: usize = page.iter().map(|recorded| recorded.events.count as usize).sum();
-            if events >= EVENTS_PER_READ && loaded[index].account.is_ok() {
-                still_open.push(index);
-            }
+    let everything: Vec<usize> = (0..loaded.len()).collect();
+    let unknown: Vec<usize> = everything.iter().copied().filter(|&index| loaded[index].is_unknown()).collect();
+    let first = read_on(store, &loaded, &everything, EVENTS_AT_FIRST);
+    let (pages, snapshots) = futures::try_join!(first, snapshots_of(store, &loaded, &unknown))?;
+    let mut open = fold_all(&mut loaded, &everything, &pages, EVENTS_AT_FIRST);
+    for (index, snapshot) in unknown.into_iter().zip(snapshots) {
+        let goes_on = open.contains(&index);
+        // A stream that was read to its end needs no snapshot; one whose beginning cannot be read may do with it.
+        let is_wanted = goes_on || loaded[index].account.is_err();
+        if is_wanted && loaded[index].jump(snapshot.as_ref().and_then(from_snapshot)) && !goes_on {
+            open.push(index);
         }
-        open = still_open;
+    }
+    while !open.is_empty() {
+        let pages = read_on(store, &loaded, &open, EVENTS_PER_READ).await?;
+        open = fold_all(&mut loaded, &open, &pages, EVENTS_PER_READ);
     }
     Ok(loaded)
 }
 
-async fn add_snapshots<S: Store>(
+async fn read_on<S: Store>(
     store: &S,
-    mut known: Vec<(AccountId, Option<Account>)>,
-) -> Result<Vec<(AccountId, Option<Account>)>, BackendError> {
-    let unknown: Vec<AccountId> = known.iter().filter(|(_, account)| account.is_none()).map(|(id, _)| *id).collect();
+    loaded: &[Loaded],
+    open: &[usize],
+    limit_each: usize,
+) -> Result<Vec<Vec<Recorded>>, BackendError> {
+    let after: Vec<StreamAfter> = open.iter().map(|&index| loaded[index].head()).collect();
+    in_time("read_streams", store.read_streams(&after, limit_each)).await
+}
+
+/// Folds what was read of the open streams, and says which of them may go on.
+fn fold_all(loaded: &mut [Loaded], open: &[usize], pages: &[Vec<Recorded>], limit_each: usize) -> Vec<usize> {
+    let mut still_open = Vec::new();
+    for (&index, page) in open.iter().zip(pages) {
+        loaded[index].fold(page);
+        let events: usize = page.iter().map(|recorded| recorded.events.count as usize).sum();
+        if events >= limit_each && loaded[index].account.is_ok() {
+            still_open.push(index);
+        }
+    }
+    still_open
+}
+
+async fn snapshots_of<S: Store>(
+    store: &S,
+    loaded: &[Loaded],
+    unknown: &[usize],
+) -> Result<Vec<Option<Snapshot>>, BackendError> {
     if unknown.is_empty() {
-        return Ok(known);
+        return Ok(Vec::new());
     }
-    let mut snapshots = in_time("load_snapshots", store.load_snapshots(&unknown)).await?.into_iter();
-    for (_, account) in known.iter_mut().filter(|(_, account)| account.is_none()) {
-        *account = snapshots.next().flatten().as_ref().and_then(from_snapshot);
-    }
-    Ok(known)
+    let streams: Vec<AccountId> = unknown.iter().map(|&index| loaded[index].id).collect();
+    in_time("load_snapshots", store.load_snapshots(&streams)).await
 }
 
 /// A snapshot that cannot be used costs reading the stream from its beginning, nothing else.
@@ -84,6 +111,21 @@ fn from_snapshot(snapshot: &Snapshot) -> Option<Account> {
 }
 
 impl Loaded {
+    fn is_unknown(&self) -> bool {
+        matches!(self.account, Ok(None))
+    }
+
+    /// Goes on from a snapshot, if it is ahead of what was folded, and says whether.
+    fn jump(&mut self, snapshot: Option<Account>) -> bool {
+        let version = Account::version_of(snapshot.as_ref());
+        let is_ahead = version > self.head().after;
+        if is_ahead {
+            self.from = version;
+            self.account = Ok(snapshot);
+        }
+        is_ahead
+    }
+
     fn head(&self) -> StreamAfter {
         let after = self.account.as_ref().map_or(self.from, |account| Account::version_of(account.as_ref()));
         StreamAfter { stream: self.id, after }

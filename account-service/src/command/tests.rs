@@ -10,10 +10,10 @@ use shared::coordinate::Version;
 use shared::event::{AccountEvent, NewEvent, codec};
 use shared::id::{AccountId, EventId};
 use shared::money::Amount;
-use shared::store::{Commit, EventStore, Snapshots, StreamWrite};
+use shared::store::{Commit, EventStore, Snapshot, Snapshots, StreamWrite};
 
 use super::{CommandError, Receipt, Request};
-use crate::account::{Command, Rejection, Status};
+use crate::account::{Account, Command, Rejection, Status};
 use crate::testing::{Bank, deposit, transfer, withdraw};
 
 #[tokio::test]
@@ -232,16 +232,23 @@ async fn a_long_stream_gets_a_snapshot_and_reads_the_same_with_it() {
 }
 
 #[tokio::test]
+async fn a_snapshot_stands_for_a_beginning_that_cannot_be_read() {
+    let bank = Bank::new();
+    let account = append_nonsense(&bank).await;
+    let model = bank.open(5).await;
+    let model = bank.teller.account(model).await.unwrap().unwrap();
+    let state = serde_json::to_vec(&Account { id: account, ..model }).unwrap().into();
+    let snapshot = Snapshot { stream: account, version: Version::new(1), schema: Account::SCHEMA, state };
+    bank.store.save_snapshots(vec![snapshot]).await.unwrap();
+
+    bank.execute(deposit(account, 1)).await.unwrap();
+    assert_eq!((bank.balance(account).await, bank.version(account).await), (6, Version::new(2)));
+}
+
+#[tokio::test]
 async fn a_stream_that_makes_no_sense_is_neither_shown_nor_written() {
     let bank = Bank::new();
-    let account = AccountId::from_bytes([9; 16]);
-    let id = bank.teller.ids().commit();
-    let event = AccountEvent::MoneyDeposited { transaction: id, amount: Amount::new(1).unwrap() };
-    let events = codec::encode(&[NewEvent { id: EventId::from_number(1), time: Timestamp::EPOCH, event }]);
-    let writes = vec![StreamWrite { stream: account, expected: Version::EMPTY, events }];
-    let commit = Commit { id, time: Timestamp::EPOCH, key: None, receipt: Bytes::from_static(b"?"), writes };
-    assert!(bank.store.append(vec![commit]).await.iter().all(Result::is_ok));
-
+    let account = append_nonsense(&bank).await;
     assert_eq!(bank.teller.account(account).await, Err(CommandError::Unreadable));
     assert_eq!(bank.execute(deposit(account, 1)).await, Err(CommandError::Unreadable));
     let sound = bank.open(5).await;
@@ -262,4 +269,16 @@ async fn shutdown_answers_everything_that_was_taken_in() {
     assert_eq!(taken, 2_000, "what was in the queue when shutdown came was taken in");
     assert_eq!(bank.execute(deposit(account, 1)).await, Err(CommandError::Unavailable));
     bank.supervisor.wait().await.unwrap();
+}
+
+/// A stream that begins with a deposit.
+async fn append_nonsense(bank: &Bank) -> AccountId {
+    let account = AccountId::from_bytes([9; 16]);
+    let id = bank.teller.ids().commit();
+    let event = AccountEvent::MoneyDeposited { transaction: id, amount: Amount::new(1).unwrap() };
+    let events = codec::encode(&[NewEvent { id: EventId::from_number(1), time: Timestamp::EPOCH, event }]);
+    let writes = vec![StreamWrite { stream: account, expected: Version::EMPTY, events }];
+    let commit = Commit { id, time: Timestamp::EPOCH, key: None, receipt: Bytes::from_static(b"?"), writes };
+    assert!(bank.store.append(vec![commit]).await.iter().all(Result::is_ok));
+    account
 }

@@ -1,5 +1,6 @@
 //! An owner's name: text from outside, checked once, then trusted.
 
+use std::cmp::Ordering;
 use std::fmt;
 use std::sync::Arc;
 
@@ -81,6 +82,19 @@ impl Name {
             }
             Self::Long(name) => name,
         }
+    }
+}
+
+/// By code point, also among short and long names.
+impl Ord for Owner {
+    fn cmp(&self, other: &Self) -> Ordering {
+        self.as_str().cmp(other.as_str())
+    }
+}
+
+impl PartialOrd for Owner {
+    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
+        Some(self.cmp(other))
     }
 }
 

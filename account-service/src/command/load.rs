@@ -14,7 +14,8 @@ use crate::account::Account;
 /// and need nothing more, and of a long one no more than so many are read in vain.
 const EVENTS_AT_FIRST: usize = 32;
 
-/// How many events of one stream each further call asks for. Longer streams take several calls, so that no answer is huge.
+/// How many events of one stream each further call asks for. Longer streams take several calls, so that no answer is
+/// huge.
 const EVENTS_PER_READ: usize = 1_000;
 
 /// An account as the store has it.

@@ -121,7 +121,9 @@ pub trait PartitionLog: Clone + Send + Sync + 'static {
         after: Offset,
     ) -> impl Future<Output = Result<Self::Reader, ReadError>> + Send;
 
-    /// Forgets records at or below `through` that were published before `before`; answers how many.
+    /// Forgets records at or below `through` that were published before `before`; answers how many. A log that keeps
+    /// records in messages forgets whole messages: a record stays as long as one that was published with it, and those
+    /// of the last message stay because they tell where the partition ends. The extent says what is held.
     fn trim(
         &self,
         partition: Partition,

@@ -20,6 +20,9 @@ use crate::server::Server;
 const ONE: Partition = Partition::new(1);
 const TWO: Partition = Partition::new(2);
 
+/// Far behind every record that is published now.
+const LATER: Timestamp = Timestamp::from_micros(i64::MAX);
+
 fn ids() -> Ids {
     Ids::new(Clock::system())
 }
@@ -39,7 +42,7 @@ async fn empty_log() -> (NatsLog, ()) {
     (opened(&fresh(), 2).await.expect("a NATS that answers"), ())
 }
 
-shared::log_contract!(empty_log());
+shared::log_contract!(in_messages: empty_log());
 
 async fn jetstream() -> Context {
     jetstream::new(async_nats::connect(Server::Nats.url()).await.expect("a NATS that answers"))
@@ -101,8 +104,9 @@ async fn moved(log: &NatsLog, life: &Extent, after: u64) -> (u64, Extent) {
 async fn lives_offsets_and_records_are_still_there_when_the_log_is_opened_again() {
     let namespace = fresh();
     let log = opened(&namespace, 2).await.unwrap();
-    publish(&log, ONE, 9).await;
-    log.trim(ONE, Offset::new(4), Timestamp::from_micros(i64::MAX)).await.unwrap();
+    publish(&log, ONE, 4).await;
+    publish(&log, ONE, 5).await;
+    assert_eq!(log.trim(ONE, Offset::new(4), LATER).await.unwrap(), 4);
     let before = [log.extent(ONE).await.unwrap(), publish(&log, TWO, 3).await];
     drop(log);
 
@@ -146,15 +150,23 @@ async fn a_full_partition_takes_what_has_room_and_then_nothing_until_it_is_trimm
     let namespace = fresh();
     let log = opened(&namespace, 1).await.unwrap();
     change(&namespace, |config| config.max_messages_per_subject = 10).await;
-    let extent = publish(&log, ONE, 8).await;
-    for _ in 0..2 {
-        let refused = log.publish(ONE, &extent.incarnation, extent.last, &entries(3)).await;
-        assert!(matches!(refused, Err(PublishError::Full { .. })), "{refused:?}");
-        assert_eq!(log.extent(ONE).await.unwrap().last, Offset::new(10), "what has room is a prefix of the batch");
+    let mut extent = log.extent(ONE).await.unwrap();
+    for _ in 0..8 {
+        extent = publish(&log, ONE, 1).await;
     }
-    log.trim(ONE, Offset::new(3), Timestamp::from_micros(i64::MAX)).await.unwrap();
-    let published = log.publish(ONE, &extent.incarnation, extent.last, &entries(3)).await.unwrap();
-    assert_eq!(published, Offset::new(11), "the rest follows the prefix");
+    // A message holds a thousand at most, so this is three of them.
+    let batch = entries(2_500);
+    let refused = log.publish(ONE, &extent.incarnation, extent.last, &batch).await;
+    assert!(matches!(refused, Err(PublishError::Full { .. })), "{refused:?}");
+    let refused = log.publish(ONE, &extent.incarnation, extent.last, &batch).await;
+    let Err(PublishError::Conflict(extent)) = refused else { panic!("{refused:?}") };
+    assert_eq!(extent.last, Offset::new(2_008), "what has room is a prefix of the batch");
+    let refused = log.publish(ONE, &extent.incarnation, extent.last, &entries(1)).await;
+    assert!(matches!(refused, Err(PublishError::Full { .. })), "{refused:?}");
+    assert_eq!(log.extent(ONE).await.unwrap(), extent);
+    log.trim(ONE, Offset::new(3), LATER).await.unwrap();
+    let published = log.publish(ONE, &extent.incarnation, extent.last, &batch[2_000..]).await.unwrap();
+    assert_eq!(published, Offset::new(2_508), "the rest follows the prefix");
     let renewed = log.renew(ONE, &extent.incarnation).await.unwrap();
     assert_eq!(log.publish(ONE, &renewed.incarnation, renewed.last, &entries(10)).await.unwrap(), Offset::new(10));
 }
@@ -213,26 +225,75 @@ async fn a_stream_that_was_emptied_by_hand_begins_another_life() {
 async fn a_hole_or_a_foreign_message_ends_the_life_instead_of_being_skipped() {
     let namespace = fresh();
     let log = opened(&namespace, 1).await.unwrap();
-    let before = publish(&log, ONE, 5).await;
+    publish(&log, ONE, 2).await;
+    publish(&log, ONE, 1).await;
+    let before = publish(&log, ONE, 2).await;
     let raw = stream(&namespace, ONE).await;
-    let third = raw.get_first_raw_message_by_subject(format!("{namespace}.balance.1"), 1).await.unwrap().sequence + 2;
-    assert!(raw.delete_message(third).await.unwrap());
+    let first = raw.get_first_raw_message_by_subject(format!("{namespace}.balance.1"), 1).await.unwrap().sequence;
+    assert!(raw.delete_message(first + 1).await.unwrap());
     let (reached, holed) = moved(&log, &before, 0).await;
     assert_eq!(reached, 2);
     assert_ne!(holed.incarnation, before.incarnation);
 
     publish(&log, ONE, 2).await;
-    jetstream()
-        .await
-        .publish(format!("{namespace}.balance.1"), Bytes::from_static(b"hello"))
-        .await
-        .unwrap()
-        .await
-        .unwrap();
+    // One that others follow: whoever published there has not looked.
+    let foreign = say_hello(&namespace).await;
+    repeat_behind(&namespace, foreign).await;
     let (reached, foreign) = moved(&log, &holed, 0).await;
     assert_eq!(reached, 2);
     assert_ne!(foreign.incarnation, holed.incarnation);
     assert_eq!((foreign.trimmed, foreign.last), (Offset::START, Offset::START));
+}
+
+/// Law N5: nothing tells then where the life ends.
+#[tokio::test]
+async fn a_life_that_ends_in_a_foreign_message_or_lost_its_last_one_is_over_for_whoever_looks() {
+    let namespace = fresh();
+    let log = opened(&namespace, 1).await.unwrap();
+    let before = publish(&log, ONE, 2).await;
+    let mut reader = log.reader(ONE, &before.incarnation, Offset::START).await.unwrap();
+    say_hello(&namespace).await;
+    assert_eq!(reader.next_batch(10).await.unwrap().len(), 2);
+    let Err(ReadError::Moved(foreign)) = reader.next_batch(10).await else { panic!("it went on") };
+    assert_ne!(foreign.incarnation, before.incarnation);
+    assert_eq!(log.extent(ONE).await.unwrap(), foreign);
+
+    let before = publish(&log, ONE, 2).await;
+    let raw = stream(&namespace, ONE).await;
+    assert!(raw.delete_message(raw.cached_info().state.last_sequence).await.unwrap());
+    let lost = log.extent(ONE).await.unwrap();
+    assert_ne!(lost.incarnation, before.incarnation);
+    assert_eq!((lost.trimmed, lost.last), (Offset::START, Offset::START));
+}
+
+/// Publishes what is no record; its sequence.
+async fn say_hello(namespace: &Namespace) -> u64 {
+    let (jetstream, subject) = (jetstream().await, format!("{namespace}.balance.1"));
+    jetstream.publish(subject, Bytes::from_static(b"hello")).await.unwrap().await.unwrap().sequence
+}
+
+/// Publishes the message in front of a sequence, which holds two records, once more behind it: as the two that follow.
+async fn repeat_behind(namespace: &Namespace, sequence: u64) {
+    let found = stream(namespace, ONE).await.get_raw_message(sequence - 1).await.unwrap();
+    let mut headers = found.headers.clone();
+    headers.insert("Bank-Offset", "3");
+    headers.insert("Nats-Expected-Last-Sequence", sequence.to_string().as_str());
+    jetstream().await.publish_with_headers(found.subject, headers, found.payload).await.unwrap().await.unwrap();
+}
+
+/// Law N4, and L4 of the port: a reader finds its place in the middle of a message, in whichever one it is.
+#[tokio::test]
+async fn a_reader_begins_in_the_middle_of_whichever_message_holds_its_place() {
+    let log = opened(&fresh(), 1).await.unwrap();
+    let mut extent = log.extent(ONE).await.unwrap();
+    for records in [1, 5, 2, 9, 1, 1, 30, 3] {
+        extent = publish(&log, ONE, records).await;
+    }
+    for after in 0..extent.last.get() {
+        let mut reader = log.reader(ONE, &extent.incarnation, Offset::new(after)).await.unwrap();
+        let batch = reader.next_batch(2).await.unwrap();
+        assert_eq!(batch[0].offset, Offset::new(after + 1));
+    }
 }
 
 /// What any client of NATS finds.
@@ -240,20 +301,41 @@ async fn a_hole_or_a_foreign_message_ends_the_life_instead_of_being_skipped() {
 async fn a_message_has_a_json_body_and_headers_that_anybody_can_read() {
     let namespace = fresh();
     let log = opened(&namespace, 1).await.unwrap();
-    let extent = publish(&log, ONE, 1).await;
+    publish(&log, ONE, 1).await;
+    let extent = publish(&log, ONE, 2).await;
     let subject = format!("{namespace}.balance.1");
     let found = stream(&namespace, ONE).await.get_last_raw_message_by_subject(&subject).await.unwrap();
     let body: serde_json::Value = serde_json::from_slice(&found.payload).unwrap();
-    assert_eq!(body["stream"], "01010101-0101-0101-0101-010101010101");
-    assert_eq!((&body["first_version"], &body["events"]), (&1.into(), &serde_json::json!([{}])));
+    let write = |version| {
+        serde_json::json!({
+            "stream": "01010101-0101-0101-0101-010101010101",
+            "first_version": version,
+            "time": 0,
+            "count": 1,
+            "events": [{}],
+        })
+    };
+    assert_eq!(body, serde_json::json!([write(1), write(2)]));
     let header = |headers: &HeaderMap, name: &str| headers.get(name).unwrap().as_str().to_owned();
     assert_eq!(header(&found.headers, "Bank-Incarnation"), &*extent.incarnation.0);
-    assert_eq!(header(&found.headers, "Bank-Events"), "1");
-    assert!(header(&found.headers, "Nats-Msg-Id").starts_with("01010101-0101-0101-0101-010101010101/1/"));
+    assert_eq!(header(&found.headers, "Bank-Offset"), "2");
+    assert_eq!(header(&found.headers, "Bank-Records"), "2");
+}
+
+/// As a release before this one made them.
+#[tokio::test]
+async fn a_stream_whose_messages_are_read_otherwise_is_refused() {
+    let namespace = fresh();
+    opened(&namespace, 1).await.unwrap();
+    change(&namespace, |config| drop(config.metadata.remove("bank_format"))).await;
+    let refusal = opened(&namespace, 1).await.unwrap_err();
+    assert!(matches!(refusal, NatsOpenError::Foreign { .. }), "{refusal}");
+    let text = refusal.to_string();
+    assert!(text.contains("another format") && text.contains("delete it"), "{text}");
 }
 
 #[tokio::test]
-async fn trimming_stops_in_front_of_the_first_record_that_is_too_young() {
+async fn trimming_stops_in_front_of_the_first_message_that_is_too_young_or_holds_more() {
     let (log, ()) = empty_log().await;
     publish(&log, ONE, 100).await;
     let clock = Clock::system();
@@ -261,8 +343,12 @@ async fn trimming_stops_in_front_of_the_first_record_that_is_too_young() {
     while clock.now() <= between {
         tokio::task::yield_now().await;
     }
-    publish(&log, ONE, 100).await;
-    assert_eq!(log.trim(ONE, Offset::new(150), between).await.unwrap(), 100);
-    assert_eq!(log.trim(ONE, Offset::new(150), Timestamp::from_micros(i64::MAX)).await.unwrap(), 50);
+    for _ in 0..3 {
+        publish(&log, ONE, 50).await;
+    }
+    assert_eq!(log.trim(ONE, Offset::new(199), between).await.unwrap(), 100);
+    assert_eq!(log.trim(ONE, Offset::new(199), LATER).await.unwrap(), 50);
     assert_eq!(log.extent(ONE).await.unwrap().trimmed, Offset::new(150));
+    assert_eq!(log.trim(ONE, Offset::new(250), LATER).await.unwrap(), 50, "the last message stays");
+    assert_eq!(log.extent(ONE).await.unwrap().trimmed, Offset::new(200));
 }

@@ -1,6 +1,7 @@
 //! How often NATS is waited for: a few times for thousands of records.
 
 use shared::clock::Clock;
+use shared::coordinate::Offset;
 use shared::id::Ids;
 use shared::log::{NatsLog, NatsOptions, PartitionLog, PartitionReader};
 use shared::partition::{Partition, PartitionMap};
@@ -21,11 +22,11 @@ async fn thousands_of_records_are_published_and_read_with_few_answers() {
     let life = log.extent(ONE).await.unwrap();
     let before = stream(&namespace, ONE).await.cached_info().state.messages;
 
-    // An atomic batch has 500 records, and only the last of them is answered.
-    let published = tap.costs(2, log.publish(ONE, &life.incarnation, life.last, &entries(1_000))).await.unwrap();
-    tap.costs(4, log.publish(ONE, &life.incarnation, published, &entries(2_000))).await.unwrap();
+    // A message holds a thousand records, and is answered.
+    let published = tap.costs(1, log.publish(ONE, &life.incarnation, life.last, &entries(1_000))).await.unwrap();
+    tap.costs(2, log.publish(ONE, &life.incarnation, published, &entries(2_000))).await.unwrap();
     let after = stream(&namespace, ONE).await.cached_info().state.messages;
-    assert_eq!(after - before, 3_000, "a record is one message");
+    assert_eq!(after - before, 3, "a thousand records are one message");
 
     let read = async {
         let mut reader = log.reader(ONE, &life.incarnation, life.last).await.unwrap();
@@ -34,6 +35,26 @@ async fn thousands_of_records_are_published_and_read_with_few_answers() {
             left -= reader.next_batch(4_096).await.unwrap().len();
         }
     };
-    // Four find the life and its place. Then 500 are asked for, and again so many whenever half of them have come.
-    tap.costs(4 + 1 + 2 * 3_000 / 500, read).await;
+    // Four find the life and its ends, one makes what delivers; then 64 messages are asked for.
+    tap.costs(4 + 1 + 1, read).await;
+}
+
+/// What a bank that is at rest asks again and again.
+#[tokio::test]
+async fn a_reader_that_waits_looks_with_one_question_and_a_place_is_found_by_halving() {
+    let (tap, namespace) = (Tap::on(Server::Nats).await, fresh());
+    let url = format!("nats://{}", tap.address());
+    let (map, ids) = (PartitionMap::new(1).unwrap(), Ids::new(Clock::system()));
+    let options = NatsOptions { url: &url, ..NatsOptions::default() };
+    let log = NatsLog::open(options, &namespace, map, ids).await.unwrap();
+    let life = log.extent(ONE).await.unwrap();
+    let mut end = life.last;
+    for _ in 0..64 {
+        end = log.publish(ONE, &life.incarnation, end, &entries(3)).await.unwrap();
+    }
+    let mut reader = log.reader(ONE, &life.incarnation, end).await.unwrap();
+    assert!(reader.next_batch(10).await.unwrap().is_empty());
+    tap.costs(1, async { assert!(reader.next_batch(10).await.unwrap().is_empty()) }).await;
+    // Of 64 messages the right one is found with six questions, beside those of every opening.
+    tap.costs(4 + 1 + 6, log.reader(ONE, &life.incarnation, Offset::new(100))).await.unwrap();
 }

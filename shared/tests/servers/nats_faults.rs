@@ -209,7 +209,7 @@ async fn a_stream_at_its_limit_of_bytes_pushes_back_and_evicts_nothing() {
     log.publish(ONE, &end.incarnation, end.last, &one).await.unwrap();
 }
 
-/// More than the client keeps for a reader who does not read (65,536 messages).
+/// More than is sent ahead to a reader who does not read.
 #[tokio::test]
 async fn a_reader_that_stands_still_during_a_flood_skips_nothing() {
     const RECORDS: u64 = 80_000;

@@ -26,10 +26,13 @@ pub use trim::*;
 
 /// The tests of a partition log. Takes an expression of a future that yields an empty log of at least two partitions
 /// and something to keep for as long as it is used, such as a temporary folder or `()`. A second argument such as
-/// `(start_paused = true)` goes to `#[tokio::test]`.
+/// `(start_paused = true)` goes to `#[tokio::test]`. A log that forgets whole messages
+/// ([`PartitionLog::trim`](crate::log::PartitionLog::trim)) says so, and is spared the laws of those that forget each
+/// record for itself.
 ///
 /// ```text
 /// log_contract!(empty_log());
+/// log_contract!(in_messages: empty_log());
 /// ```
 #[macro_export]
 macro_rules! log_contract {
@@ -43,10 +46,20 @@ macro_rules! log_contract {
             }
         )+
     };
+    (in_messages: $open:expr) => {
+        $crate::log_contract!(@every_log $open, (flavor = "current_thread"));
+    };
     ($open:expr) => {
         $crate::log_contract!($open, (flavor = "current_thread"));
     };
     ($open:expr, $runtime:tt) => {
+        $crate::log_contract!(@every_log $open, $runtime);
+        $crate::log_contract!(@each $open, $runtime,
+            trimming_forgets_each_record_for_itself,
+            trimming_may_forget_the_last_record,
+        );
+    };
+    (@every_log $open:expr, $runtime:tt) => {
         $crate::log_contract!(@each $open, $runtime,
             offsets_count_from_one_in_the_order_of_publishing,
             partitions_count_their_offsets_apart,
@@ -64,6 +77,7 @@ macro_rules! log_contract {
             a_reader_behind_the_end_says_so,
             a_reader_of_another_life_says_so,
             trimming_forgets_what_is_both_below_and_old,
+            trimming_forgets_nothing_of_a_batch_that_is_to_stay,
             trimming_never_goes_beyond_the_end,
             publishing_goes_on_behind_a_trimmed_end,
             a_reader_may_start_where_trimming_ended,
@@ -123,6 +137,15 @@ async fn publish<L: PartitionLog>(log: &L, partition: Partition, batch: &[FeedEn
     let extent = log.extent(partition).await.unwrap();
     let last = log.publish(partition, &extent.incarnation, extent.last, batch).await.unwrap();
     Extent { last, ..extent }
+}
+
+/// Publishes each write for itself, so that a log which keeps them in messages may forget each for itself.
+async fn publish_singly<L: PartitionLog>(log: &L, partition: Partition, writes: &[FeedEntry]) -> Extent {
+    let mut extent = log.extent(partition).await.unwrap();
+    for write in writes {
+        extent = publish(log, partition, std::slice::from_ref(write)).await;
+    }
+    extent
 }
 
 async fn reader<L: PartitionLog>(log: &L, partition: Partition, after: u64) -> L::Reader {

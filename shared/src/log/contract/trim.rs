@@ -1,13 +1,16 @@
 //! Trimming and law L5: what a partition forgets.
 
-use super::{FAR_FUTURE, ONE, TWO, entries, is_told_that_it_moved, publish, reader, records, take, take_until_moved};
+use super::{
+    FAR_FUTURE, ONE, TWO, entries, is_told_that_it_moved, publish, publish_singly, reader, records, take,
+    take_until_moved,
+};
 use crate::clock::Timestamp;
 use crate::coordinate::Offset;
 use crate::log::{Extent, Incarnation, PartitionLog, PartitionReader, ReadError};
 
 /// [`PartitionLog::trim`] needs both reasons to forget a record.
 pub async fn trimming_forgets_what_is_both_below_and_old<L: PartitionLog>(log: L) {
-    let extent = publish(&log, ONE, &entries(1, 1, 10)).await;
+    let extent = publish_singly(&log, ONE, &entries(1, 1, 10)).await;
     assert_eq!(log.trim(ONE, Offset::new(10), Timestamp::EPOCH).await.unwrap(), 0);
     assert_eq!(log.extent(ONE).await.unwrap(), extent);
 
@@ -17,13 +20,50 @@ pub async fn trimming_forgets_what_is_both_below_and_old<L: PartitionLog>(log: L
     assert_eq!(log.trim(ONE, Offset::new(6), FAR_FUTURE).await.unwrap(), 2);
 }
 
+/// [`PartitionLog::trim`]: all of a batch may be kept for a record of it that stays, and all that is held can be read.
+pub async fn trimming_forgets_nothing_of_a_batch_that_is_to_stay<L: PartitionLog>(log: L) {
+    let all = entries(1, 1, 30);
+    for batch in all.chunks(10) {
+        publish(&log, ONE, batch).await;
+    }
+    let life = log.extent(ONE).await.unwrap().incarnation;
+    let forgotten = log.trim(ONE, Offset::new(14), FAR_FUTURE).await.unwrap();
+    let extent = log.extent(ONE).await.unwrap();
+    assert_eq!((extent.trimmed, extent.last), (Offset::new(forgotten), Offset::new(30)));
+    assert!((10..=14).contains(&forgotten), "{forgotten} records were forgotten");
+    for after in 0..forgotten {
+        assert!(is_told_that_it_moved(&log, ONE, &life, after).await);
+    }
+    for after in forgotten..30 {
+        let rest = records(0, &all).split_off(usize::try_from(after).unwrap());
+        assert_eq!(take(&mut reader(&log, ONE, after).await, rest.len(), 7).await, rest);
+    }
+}
+
 /// [`PartitionLog::trim`]
 pub async fn trimming_never_goes_beyond_the_end<L: PartitionLog>(log: L) {
     publish(&log, TWO, &entries(2, 1, 2)).await;
+    let extent = publish_singly(&log, ONE, &entries(1, 1, 3)).await;
+    let forgotten = log.trim(ONE, Offset::new(1_000), FAR_FUTURE).await.unwrap();
+    assert!((2..=3).contains(&forgotten), "{forgotten} records were forgotten");
+    assert_eq!(log.extent(ONE).await.unwrap(), Extent { trimmed: Offset::new(forgotten), ..extent });
+    assert_eq!(log.extent(TWO).await.unwrap().trimmed, Offset::START, "the other partition keeps its records");
+}
+
+/// [`PartitionLog::trim`], of a log that does not keep records in messages.
+pub async fn trimming_forgets_each_record_for_itself<L: PartitionLog>(log: L) {
+    let extent = publish(&log, ONE, &entries(1, 1, 10)).await;
+    assert_eq!(log.trim(ONE, Offset::new(4), FAR_FUTURE).await.unwrap(), 4);
+    assert_eq!(log.extent(ONE).await.unwrap(), Extent { trimmed: Offset::new(4), ..extent });
+    assert_eq!(log.trim(ONE, Offset::new(6), FAR_FUTURE).await.unwrap(), 2);
+}
+
+/// [`PartitionLog::trim`], of a log that does not keep records in messages.
+pub async fn trimming_may_forget_the_last_record<L: PartitionLog>(log: L) {
     let extent = publish(&log, ONE, &entries(1, 1, 3)).await;
     assert_eq!(log.trim(ONE, Offset::new(1_000), FAR_FUTURE).await.unwrap(), 3);
-    assert_eq!(log.extent(ONE).await.unwrap(), Extent { trimmed: Offset::new(3), ..extent });
-    assert_eq!(log.extent(TWO).await.unwrap().trimmed, Offset::START, "the other partition keeps its records");
+    assert_eq!(log.extent(ONE).await.unwrap(), Extent { trimmed: Offset::new(3), ..extent.clone() });
+    assert!(is_told_that_it_moved(&log, ONE, &extent.incarnation, 2).await);
 }
 
 /// L1
@@ -36,14 +76,14 @@ pub async fn publishing_goes_on_behind_a_trimmed_end<L: PartitionLog>(log: L) {
 
 /// L4
 pub async fn a_reader_may_start_where_trimming_ended<L: PartitionLog>(log: L) {
-    publish(&log, ONE, &entries(1, 1, 5)).await;
-    log.trim(ONE, Offset::new(3), FAR_FUTURE).await.unwrap();
+    publish_singly(&log, ONE, &entries(1, 1, 5)).await;
+    assert_eq!(log.trim(ONE, Offset::new(3), FAR_FUTURE).await.unwrap(), 3);
     assert_eq!(take(&mut reader(&log, ONE, 3).await, 2, 10).await, records(3, &entries(1, 4, 5)));
 }
 
 /// L4
 pub async fn a_reader_in_front_of_trimmed_records_says_so<L: PartitionLog>(log: L) {
-    let extent = publish(&log, ONE, &entries(1, 1, 5)).await;
+    let extent = publish_singly(&log, ONE, &entries(1, 1, 6)).await;
     log.trim(ONE, Offset::new(3), FAR_FUTURE).await.unwrap();
     for after in [0, 2] {
         assert!(is_told_that_it_moved(&log, ONE, &extent.incarnation, after).await);
@@ -55,7 +95,7 @@ pub async fn a_reader_in_front_of_trimmed_records_says_so<L: PartitionLog>(log: 
 /// L4: it may have fetched some of the trimmed records before; then it yields those, and still skips none.
 pub async fn an_open_reader_never_skips_what_was_trimmed<L: PartitionLog>(log: L) {
     let all = entries(1, 1, 20);
-    publish(&log, ONE, &all).await;
+    publish_singly(&log, ONE, &all).await;
     let mut reader = reader(&log, ONE, 0).await;
     let mut read = take(&mut reader, 3, 3).await;
     log.trim(ONE, Offset::new(15), FAR_FUTURE).await.unwrap();

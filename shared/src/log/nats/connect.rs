@@ -21,8 +21,8 @@ const PING_EVERY: Duration = Duration::from_secs(5);
 /// How long the client waits before it connects again.
 const RECONNECT_WAIT: Duration = Duration::from_millis(250);
 
-/// How large a message the server must take. A command is a body of 64 KiB at most, its events are hardly more, and
-/// with a record's headers a message is far below this.
+/// How large a message the server must take: with its headers one of the bank is well below this
+/// ([`super::message::split`]).
 pub(super) const PAYLOAD_BYTES_MIN: usize = 256 * 1024;
 
 /// The scheme of an address that is never talked to in plain text.

@@ -1,4 +1,4 @@
-//! Lives of a partition: where the present one began, what it holds, and how another one begins.
+//! Lives of a partition: where the present one began, where it ends, and how another one begins.
 
 use std::collections::BTreeMap;
 use std::sync::{MutexGuard, PoisonError};
@@ -6,16 +6,16 @@ use std::sync::{MutexGuard, PoisonError};
 use async_nats::HeaderMap;
 use async_nats::jetstream::ErrorCode;
 use async_nats::jetstream::context::GetStreamErrorKind;
-use async_nats::jetstream::message::StreamMessage;
-use async_nats::jetstream::stream::{Info, RawMessageErrorKind, Stream};
+use async_nats::jetstream::stream::Info;
 use bytes::Bytes;
 use tokio::time::timeout;
 use tracing::{info, warn};
 
 use super::failure::CALL_MAX;
-use super::record::{INCARNATION, header};
+use super::find::found;
+use super::message::{INCARNATION, header};
+use super::write::Fate;
 use super::{Names, Shared, open, within};
-use crate::clock::Timestamp;
 use crate::coordinate::Offset;
 use crate::error::BackendError;
 use crate::log::{Extent, Incarnation};
@@ -24,45 +24,59 @@ use crate::partition::Partition;
 /// How often a life is looked for again because somebody deletes or renews the stream at the same time.
 const LOOKS_MAX: usize = 10;
 
-/// Where a life began.
+/// Where a life ends.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct End {
+    /// The sequence of its last message, or of its beginning if none follows.
+    pub(super) sequence: u64,
+    /// The offset of its last record.
+    pub(super) last: Offset,
+}
+
+/// A life and its end, as far as this log knows: all that a publish has to say.
 #[derive(Clone, Debug)]
-pub(super) struct Beginning {
+pub(super) struct Known {
     pub(super) incarnation: Incarnation,
-    /// The sequence of its beginning; its first record has the next one.
-    pub(super) base: u64,
+    pub(super) end: End,
 }
 
 /// A life and what it holds.
 #[derive(Clone, Debug)]
 pub(super) struct Life {
-    pub(super) beginning: Beginning,
+    pub(super) known: Known,
+    /// The sequence of its beginning.
+    pub(super) base: u64,
     pub(super) trimmed: Offset,
-    pub(super) last: Offset,
+    /// The sequence of the first message that is held; of the next one if none is.
+    pub(super) first: u64,
+    /// When the stream it was found in was made, in nanoseconds since 1970: one that is made again is another.
+    pub(super) made: i128,
 }
 
 impl Life {
     pub(super) fn extent(&self) -> Extent {
-        Extent { incarnation: self.beginning.incarnation.clone(), trimmed: self.trimmed, last: self.last }
-    }
-
-    /// The sequence of an offset.
-    pub(super) const fn sequence(&self, offset: Offset) -> u64 {
-        self.beginning.base + offset.get()
+        let Known { incarnation, end } = &self.known;
+        Extent { incarnation: incarnation.clone(), trimmed: self.trimmed, last: end.last }
     }
 
     /// Whether a reader can go on from a place.
     pub(super) fn continues(&self, incarnation: &Incarnation, after: Offset) -> bool {
-        self.beginning.incarnation == *incarnation && (self.trimmed..=self.last).contains(&after)
+        self.known.incarnation == *incarnation && (self.trimmed..=self.known.end.last).contains(&after)
+    }
+
+    /// Whether this life still is the present one, and no message follows this sequence. To begin another life takes a
+    /// sequence; what a stream loses by hand, its beginning goes first.
+    pub(super) fn ends_at(&self, sequence: u64, stream: &Info) -> bool {
+        let state = &stream.state;
+        made(stream) == self.made && state.first_sequence <= self.base && state.last_sequence == sequence
     }
 }
 
-impl Shared {
-    /// What calls to a stream are made on; asks the server nothing.
-    pub(super) async fn stream(&self, operation: &'static str, names: &Names) -> Result<Stream<()>, BackendError> {
-        let stream = self.jetstream.get_stream_no_info(&names.stream).await;
-        stream.map_err(|error| BackendError::broken(operation, error))
-    }
+fn made(stream: &Info) -> i128 {
+    stream.created.unix_timestamp_nanos()
+}
 
+impl Shared {
     /// The present life of a partition. The end of the stream is read first: a beginning found afterwards is either in
     /// front of it, so both belong together, or behind it, and then the life was empty a moment ago.
     pub(super) async fn life(&self, operation: &'static str, names: &Names) -> Result<Life, BackendError> {
@@ -71,24 +85,34 @@ impl Shared {
                 open::create(self, names).await?;
                 continue;
             };
-            let last = stream.state.last_sequence;
-            match self.beginning(operation, names).await? {
-                Some(beginning) => {
-                    self.lives().insert(names.partition, beginning.clone());
-                    return self.measure(operation, names, beginning, last).await;
-                }
-                None => self.begin(operation, names, last).await?,
+            let beginning = self.beginning(operation, names).await?;
+            let had_life = beginning.is_some();
+            if let Some((incarnation, base)) = beginning
+                && let Some(life) = self.measure(operation, names, incarnation, base, &stream).await?
+            {
+                self.note(names, life.known.clone());
+                return Ok(life);
+            }
+            // Refused if something follows by now; then all of it is looked at again.
+            let has_begun = self.begin(operation, names, stream.state.last_sequence).await?;
+            if has_begun && had_life {
+                warn!(stream = names.stream, "a life did not begin and end in records of its own, so it ended");
             }
         }
         Err(BackendError::not_done(operation, format!("somebody keeps changing the stream {}", names.stream)))
     }
 
-    /// The life a partition had when somebody looked last. It may have ended: then a publish to it writes nothing (N2).
-    pub(super) fn known(&self, names: &Names) -> Option<Beginning> {
+    /// The end a partition had when this log looked or published last. It may have moved: then a publish behind it
+    /// writes nothing (N2).
+    pub(super) fn known(&self, names: &Names) -> Option<Known> {
         self.lives().get(&names.partition).cloned()
     }
 
-    fn lives(&self) -> MutexGuard<'_, BTreeMap<Partition, Beginning>> {
+    pub(super) fn note(&self, names: &Names, known: Known) {
+        self.lives().insert(names.partition, known);
+    }
+
+    fn lives(&self) -> MutexGuard<'_, BTreeMap<Partition, Known>> {
         self.lives.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -96,11 +120,11 @@ impl Shared {
     pub(super) async fn renew(&self, names: &Names, ended: &Incarnation) -> Result<Life, BackendError> {
         for _ in 0..LOOKS_MAX {
             let life = self.life("renew", names).await?;
-            if life.beginning.incarnation != *ended {
+            if life.known.incarnation != *ended {
                 return Ok(life);
             }
             // A publish in between makes this one expect the wrong end; then it is done again.
-            self.begin("renew", names, life.sequence(life.last)).await?;
+            self.begin("renew", names, life.known.end.sequence).await?;
         }
         Err(BackendError::not_done("renew", format!("somebody keeps publishing to the stream {}", names.stream)))
     }
@@ -122,95 +146,63 @@ impl Shared {
         }
     }
 
-    async fn beginning(&self, operation: &'static str, names: &Names) -> Result<Option<Beginning>, BackendError> {
+    /// The name of the present life and the sequence of its beginning.
+    async fn beginning(
+        &self,
+        operation: &'static str,
+        names: &Names,
+    ) -> Result<Option<(Incarnation, u64)>, BackendError> {
         let stream = self.stream(operation, names).await?;
         let Some(found) = found(operation, stream.get_last_raw_message_by_subject(&names.beginnings)).await? else {
             return Ok(None);
         };
         // A beginning without a name was made by somebody else; another one follows it.
         let name = header(&found.headers, INCARNATION).ok();
-        Ok(name.map(|name| Beginning { incarnation: Incarnation(name.into()), base: found.sequence }))
+        Ok(name.map(|name| (Incarnation(name.into()), found.sequence)))
     }
 
-    /// What a life holds when the stream ends here. What was trimmed is whatever lies in front of its first record.
+    /// What a life holds in a stream that ended so. Nothing if it does not end in a record of this life, or does not
+    /// begin with one: then it cannot be told (law N5).
     async fn measure(
         &self,
         operation: &'static str,
         names: &Names,
-        beginning: Beginning,
-        last_sequence: u64,
-    ) -> Result<Life, BackendError> {
-        let base = beginning.base;
-        let last = last_sequence.max(base);
-        let stream = self.stream(operation, names).await?;
-        let first = found(operation, stream.get_first_raw_message_by_subject(&names.records, base + 1)).await?;
-        let trimmed = first.map_or(last, |first| (first.sequence - 1).min(last));
-        Ok(Life { beginning, trimmed: Offset::new(trimmed - base), last: Offset::new(last - base) })
+        incarnation: Incarnation,
+        base: u64,
+        stream: &Info,
+    ) -> Result<Option<Life>, BackendError> {
+        let (sequence, made) = (stream.state.last_sequence, made(stream));
+        if sequence <= base {
+            let known = Known { incarnation, end: End { sequence: base, last: Offset::START } };
+            return Ok(Some(Life { known, base, trimmed: Offset::START, first: base + 1, made }));
+        }
+        let Some(newest) = self.span(operation, names, &incarnation, sequence).await? else { return Ok(None) };
+        let Some((first, oldest)) = self.oldest(operation, names, &incarnation, base).await? else { return Ok(None) };
+        let Some(trimmed) = oldest.first.get().checked_sub(1).filter(|_| first <= sequence) else { return Ok(None) };
+        let known = Known { incarnation, end: End { sequence, last: newest.last } };
+        Ok(Some(Life { known, base, trimmed: Offset::new(trimmed), first, made }))
     }
 
     /// Begins another life behind this end of the stream, and forgets what lies in front of it. Does nothing if the
-    /// stream ends elsewhere.
-    async fn begin(&self, operation: &'static str, names: &Names, last_sequence: u64) -> Result<(), BackendError> {
+    /// stream ends elsewhere. Answers whether it has begun.
+    async fn begin(&self, operation: &'static str, names: &Names, last_sequence: u64) -> Result<bool, BackendError> {
         let incarnation = Incarnation(self.ids.commit().to_string().into());
         let mut headers = HeaderMap::new();
         headers.insert(INCARNATION, &*incarnation.0);
-        headers.insert(async_nats::header::NATS_EXPECTED_LAST_SEQUENCE, last_sequence.to_string().as_str());
         let body = Bytes::from(format!("{{\"incarnation\":\"{incarnation}\"}}"));
-        let Some(base) = self.begun(operation, &names.beginnings, headers, body).await? else { return Ok(()) };
+        let base = match self.put(operation, &names.beginnings, last_sequence, headers, body).await? {
+            Fate::Stored(base) => base,
+            Fate::Elsewhere => return Ok(false),
+            Fate::Full => {
+                return Err(BackendError::not_done(operation, "there is no room for the beginning of a life"));
+            }
+        };
         info!(stream = names.stream, %incarnation, base, "a life of a partition begins");
         // What stays when this fails lies in front of every life that is read, and goes with the next trim or renewal.
         let purge = self.stream(operation, names).await?.purge().sequence(base);
         if let Err(failure) = within(operation, purge).await {
             warn!(stream = names.stream, %failure, "records of an ended life are still there");
         }
-        Ok(())
-    }
-
-    /// The last offset that may be forgotten: no later than `through`, and published before `before`. Times of a stream
-    /// grow with its sequences, so it is found by halving.
-    pub(super) async fn forgettable(
-        &self,
-        names: &Names,
-        life: &Life,
-        through: Offset,
-        before: Timestamp,
-    ) -> Result<Offset, BackendError> {
-        let stream = self.stream("trim", names).await?;
-        let (mut old, mut unknown) = (life.trimmed.get(), through.get());
-        while old < unknown {
-            let middle = old + (unknown - old).div_ceil(2);
-            let sequence = life.sequence(Offset::new(middle));
-            // One that is gone was trimmed by somebody else, who had a reason.
-            let is_old = found("trim", stream.get_raw_message(sequence))
-                .await?
-                .is_none_or(|message| micros(&message) < before.as_micros());
-            if is_old { old = middle } else { unknown = middle - 1 }
-        }
-        Ok(Offset::new(old))
-    }
-
-    /// Forgets the records up to a sequence; the beginning of the life stays. Answers how many.
-    pub(super) async fn purge(&self, names: &Names, through: u64) -> Result<u64, BackendError> {
-        let purge = self.stream("trim", names).await?.purge().filter(&names.records).sequence(through + 1);
-        match timeout(CALL_MAX, IntoFuture::into_future(purge)).await {
-            Ok(answer) => answer.map(|purged| purged.purged).map_err(|error| BackendError::unknown("trim", error)),
-            Err(elapsed) => Err(BackendError::unknown("trim", elapsed)),
-        }
-    }
-}
-
-fn micros(message: &StreamMessage) -> i64 {
-    i64::try_from(message.time.unix_timestamp_nanos() / 1_000).unwrap_or(i64::MAX)
-}
-
-async fn found(
-    operation: &'static str,
-    question: impl Future<Output = Result<StreamMessage, async_nats::jetstream::stream::RawMessageError>>,
-) -> Result<Option<StreamMessage>, BackendError> {
-    match timeout(CALL_MAX, question).await {
-        Ok(Ok(message)) => Ok(Some(message)),
-        Ok(Err(error)) if error.kind() == RawMessageErrorKind::NoMessageFound => Ok(None),
-        Ok(Err(error)) => Err(BackendError::not_done(operation, error)),
-        Err(elapsed) => Err(BackendError::not_done(operation, elapsed)),
+        Ok(true)
     }
 }

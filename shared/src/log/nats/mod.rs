@@ -1,34 +1,36 @@
 //! The log in NATS JetStream: a stream for each partition, so that any client of NATS can follow along.
 //!
-//! A stream holds two subjects. On `balance.<N>` lie the records, one a write. On `balance.<N>.incarnation` lies the
-//! *beginning* of the present life: a message that names it. The sequence of the beginning is the base of the life, and
-//! the offset of a record is its sequence minus the base.
+//! A stream holds two subjects. On `balance.<N>` lie the records, as messages of one or more: all writes of a publish go
+//! in one, as far as they fit ([`message::split`]), because a message costs far more than a write in it (ADR 11). On
+//! `balance.<N>.incarnation` lies the *beginning* of the present life: a message that names it.
 //!
-//! N1  Offsets are dense (law L1) because within a life every message of the stream is a record: whatever is published
-//!     takes the next sequence, and nothing else takes one.
+//! N1  Within a life the messages of records follow each other without a gap, in sequences and in offsets: each says in
+//!     its headers which life it belongs to, the offset of its first record and how many it holds; its publisher
+//!     believed the offset in front of that to be the last, and was right (N2). So offsets are dense (law L1), and the
+//!     headers of the last message tell where the life ends.
 //! N2  Every publish carries the sequence it expects to be the last, and the server compares it when it writes. To
 //!     begin another life is such a publish too. Sequences never return, so whoever believes in an earlier life, or in
 //!     another end of this one, expects a sequence the stream has passed and writes nothing (law L3); and of two who
-//!     renew at the same time one succeeds.
-//! N3  The messages of a batch are a chain: each names the sequence it expects to be the last, and each but the first
-//!     the id of the message in front of it, which names write and place. So what is stored of a batch is a prefix of
-//!     it, also when a message is lost on the way or another publisher comes between; only the last of a part of
-//!     [`write::BATCH_MAX`] is answered, for all before it. A batch that is stored by half is told as full or
-//!     as a conflict; publishing it again adds the rest, or is a repeat. (Why not the server's own atomic batches: each
-//!     costs it a store of files, ADR 9.)
-//! N4  A reader looks at each message: one whose sequence is not the next one, or that does not name the reader's
-//!     life, is never yielded. Behind it lies a renewal, a trim, a loss, or a message the connection dropped;
+//!     renew at the same time one succeeds. An end this log has not seen itself is asked for before it is published
+//!     behind.
+//! N3  A message is stored whole or not at all. A batch that does not fit into one is published message by message, and
+//!     each is answered before the next one goes. So what is stored of a batch is a prefix of it. A batch that is
+//!     stored by half is told as full or as a conflict; publishing it again adds the rest, or is a repeat.
+//! N4  A reader looks at each message: one that is not the next one by sequence and offset, or that does not name the
+//!     reader's life, is never yielded. Behind it lies a renewal, a trim, a loss, or a message the connection dropped;
 //!     the extent tells which (law L4).
 //! N5  A hole or a foreign message *inside* a life cannot be filled or passed. Whoever finds one renews the partition,
-//!     so that it is noticed by all and the store fills what was in it.
+//!     so that it is noticed by all and the store fills what was in it: a reader on its way, and whoever asks for the
+//!     extent when there is one at either end of the life.
+//! N6  Trimming forgets whole messages, and never the last one: without it nobody could tell where the life ends.
 //!
-//! What the server may lose. It fsyncs from time to time, so the death of its machine can cost the newest records. The
+//! What the server may lose. It fsyncs from time to time, so the death of its machine can cost the newest messages. The
 //! partition then ends earlier, its publisher sees that and renews it. The one thing a sequence cannot tell: if a loss,
 //! a renewal by one forwarder and a publish by another that has not noticed fall together so that the numbers agree,
-//! a record of the lost life is accepted. Its readers find it by the life it names (N4, N5).
+//! a message of the lost life is accepted. Its readers find it by the life it names, or by an offset that is not the
+//! next one (N4, N5).
 //!
-//! The server's own de-duplication would make holes in N1 when a write is published again, as it has to be after a
-//! loss. Therefore the id of a message (`Nats-Msg-Id`) names its place as well as its write, and never repeats.
+//! Messages have no id (`Nats-Msg-Id`), so the server takes none for a repeat: a write is published again after a loss.
 //!
 //! A stream somebody deletes is made again, and a stream somebody empties begins another life, as soon as anybody asks
 //! for its extent.
@@ -36,10 +38,11 @@
 mod connect;
 mod durability;
 mod failure;
+mod find;
 mod life;
+mod message;
 mod open;
 mod reader;
-mod record;
 mod write;
 
 use std::collections::BTreeMap;
@@ -51,7 +54,7 @@ use async_nats::jetstream::Context;
 
 pub use self::connect::{NatsOptions, connect};
 use self::failure::within;
-use self::life::Beginning;
+use self::life::Known;
 pub use self::open::NatsOpenError;
 pub use self::reader::NatsReader;
 use super::{Extent, Incarnation, PartitionLog, PublishError, ReadError};
@@ -69,9 +72,6 @@ const FULL_WAIT: Duration = Duration::from_secs(1);
 /// How many servers of a cluster keep a partition, so that one of them may die.
 const CLUSTER_REPLICAS: u8 = 3;
 
-/// How many records are purged in one call, so that none takes longer than a call may.
-const TRIMMED_AT_ONCE: u64 = 100_000;
-
 /// The log of a bank in NATS. Clones share one connection, which comes back by itself.
 #[derive(Clone)]
 pub struct NatsLog(Arc<Shared>);
@@ -82,8 +82,8 @@ struct Shared {
     /// How many servers keep a stream that is made.
     replicas: u8,
     names: Box<[Names]>,
-    /// The lives last seen, one for each partition, so that a publish need not ask.
-    lives: Mutex<BTreeMap<Partition, Beginning>>,
+    /// The lives last seen and their ends, one for each partition, so that a publish need not ask.
+    lives: Mutex<BTreeMap<Partition, Known>>,
     ids: Ids,
 }
 
@@ -176,15 +176,7 @@ impl PartitionLog for NatsLog {
 
     async fn trim(&self, partition: Partition, through: Offset, before: Timestamp) -> Result<u64, BackendError> {
         let names = self.0.names("trim", partition)?;
-        let life = self.0.life("trim", names).await?;
-        let end = self.0.forgettable(names, &life, through.min(life.last), before).await?;
-        let mut forgotten = 0;
-        let mut reached = life.trimmed;
-        while reached < end {
-            reached = end.min(Offset::new(reached.get() + TRIMMED_AT_ONCE));
-            forgotten += self.0.purge(names, life.sequence(reached)).await?;
-        }
-        Ok(forgotten)
+        self.0.trim(names, through, before).await
     }
 
     async fn renew(&self, partition: Partition, incarnation: &Incarnation) -> Result<Extent, BackendError> {

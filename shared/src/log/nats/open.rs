@@ -14,10 +14,12 @@ use super::failure::CALL_MAX;
 use super::{Names, Shared};
 use crate::error::BackendError;
 
-/// How many records a partition holds at most, as many as an embedded one.
-const RECORDS_MAX: i64 = 10_000_000;
+/// How many messages a partition holds at most. Each holds a record at least, so it has room for as many as an embedded
+/// one. How many bytes that may come to is for the server to say (`max_file_store`, or `max_bytes` of a stream), which
+/// pushes back in the same way: a bound of our own would reserve them, on machines that may not have them.
+const MESSAGES_MAX: i64 = 10_000_000;
 
-/// The shortest the server allows: the ids of messages never repeat, so there is nothing to remember.
+/// The shortest the server allows: messages have no ids, so there is nothing to remember.
 const DUPLICATE_WINDOW: Duration = Duration::from_millis(100);
 
 /// How many streams are looked at or made at the same time.
@@ -25,6 +27,9 @@ const STREAMS_AT_ONCE: usize = 8;
 
 /// Where a stream notes how many partitions its log has.
 const PARTITIONS: &str = "bank_partitions";
+
+/// Where a stream notes how its messages are to be read, and what this release reads.
+const FORMAT: (&str, &str) = ("bank_format", "2");
 
 /// Why a log was not opened; nothing that existed was changed.
 #[derive(Debug, thiserror::Error)]
@@ -128,6 +133,9 @@ fn check(shared: &Shared, names: &Names, info: &Info) -> Result<(), NatsOpenErro
     if *partitions != asked.to_string() {
         return Err(NatsOpenError::Partitions { stream: names.stream.clone(), stored: partitions.clone(), asked });
     }
+    if stored.metadata.get(FORMAT.0).is_none_or(|format| format != FORMAT.1) {
+        return foreign("holds messages of another format, from another release of the bank");
+    }
     if stored.subjects != wanted.subjects {
         return foreign("has other subjects than a partition");
     }
@@ -171,11 +179,14 @@ fn config(shared: &Shared, names: &Names) -> Config {
         num_replicas: shared.replicas.into(),
         retention: RetentionPolicy::Limits,
         // For each subject, so that a life can begin in a full partition.
-        max_messages_per_subject: RECORDS_MAX,
+        max_messages_per_subject: MESSAGES_MAX,
         discard: DiscardPolicy::New,
         discard_new_per_subject: true,
         duplicate_window: DUPLICATE_WINDOW,
-        metadata: HashMap::from([(PARTITIONS.to_owned(), shared.partitions.partitions().to_string())]),
+        metadata: HashMap::from([
+            (PARTITIONS.to_owned(), shared.partitions.partitions().to_string()),
+            (FORMAT.0.to_owned(), FORMAT.1.to_owned()),
+        ]),
         ..Config::default()
     }
 }

@@ -1,6 +1,6 @@
-use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
+use std::{fmt, vec};
 
 use async_nats::jetstream::Message;
 use async_nats::jetstream::consumer::DeliverPolicy;
@@ -11,8 +11,9 @@ use tokio::time::timeout;
 use tracing::warn;
 
 use super::failure::CALL_MAX;
+use super::find::Place;
 use super::life::Life;
-use super::record::{self, INCARNATION, NoRecord, header};
+use super::message::{self, INCARNATION, NoRecord, header};
 use super::{Names, Shared};
 use crate::coordinate::Offset;
 use crate::error::BackendError;
@@ -21,15 +22,24 @@ use crate::log::{Incarnation, PartitionReader, ReadError, Record};
 /// How long a reader without news waits before it looks whether its partition still is what it was.
 const IDLE_MAX: Duration = Duration::from_secs(1);
 
+/// How many messages the server sends ahead of what is taken, about: at 160 KiB each they are 10 MiB of memory at most.
+const MESSAGES_AT_ONCE: i64 = 64;
+
 type Incoming = BoxStream<'static, Result<Message, OrderedError>>;
 
 /// Reads on as the server delivers. Its place is its own: the server only knows where it began.
 pub struct NatsReader {
     shared: Arc<Shared>,
     names: Names,
+    /// As it was when the reader was opened.
     life: Life,
+    /// Which message is taken next.
+    place: Place,
+    /// The last record that was taken, or is not wanted: the first message may hold some in front of it.
     after: Offset,
-    /// Nothing when what comes in is to be opened again after the place.
+    /// What was taken and not yet yielded.
+    held: vec::IntoIter<Record>,
+    /// Nothing when what comes in is to be opened again at the place.
     incoming: Option<Incoming>,
     /// Whether what came in was wrong before, and nothing right has come since.
     reopened: bool,
@@ -55,16 +65,18 @@ impl NatsReader {
         if !life.continues(incarnation, after) {
             return Err(ReadError::Moved(life.extent()));
         }
-        let mut reader = Self { shared, names, life, after, incoming: None, reopened: false };
+        let place = shared.place("reader", &names, &life, after).await?;
+        let held = Vec::new().into_iter();
+        let mut reader = Self { shared, names, life, place, after, held, incoming: None, reopened: false };
         reader.incoming = Some(reader.incoming().await?);
         Ok(reader)
     }
 
     async fn incoming(&mut self) -> Result<Incoming, BackendError> {
         let stream = self.shared.stream("next_batch", &self.names).await?;
-        let start_sequence = self.life.sequence(self.after.next());
         let config = OrderedConfig {
-            deliver_policy: DeliverPolicy::ByStartSequence { start_sequence },
+            deliver_policy: DeliverPolicy::ByStartSequence { start_sequence: self.place.sequence },
+            max_batch: MESSAGES_AT_ONCE,
             ..OrderedConfig::default()
         };
         let opened = async {
@@ -78,70 +90,78 @@ impl NatsReader {
         }
     }
 
-    /// Where the partition stands, if it still continues from the reader's place.
-    async fn look(&mut self) -> Result<Life, ReadError> {
+    /// Whether there is more behind the place, if the partition still continues from there.
+    async fn look(&mut self) -> Result<bool, ReadError> {
+        let stream = self.shared.info("next_batch", &self.names).await?;
+        if stream.is_some_and(|stream| self.life.ends_at(self.place.sequence - 1, &stream)) {
+            return Ok(false);
+        }
         let now = self.shared.life("next_batch", &self.names).await?;
-        let continues = now.continues(&self.life.beginning.incarnation, self.after);
-        if continues { Ok(now) } else { Err(ReadError::Moved(now.extent())) }
+        if !now.continues(&self.life.known.incarnation, self.after) {
+            return Err(ReadError::Moved(now.extent()));
+        }
+        Ok(now.known.end.last > self.after)
     }
 
-    /// The record of a message, if it is the next one.
-    fn next_record(&self, message: &Message) -> Result<Record, Stray> {
+    /// Takes what a message holds, if it is the next one (law N4).
+    fn take(&mut self, message: &Message) -> Result<(), Stray> {
         let sequence = message.info().map_err(|_| Stray::NoRecord(NoRecord::Header("reply")))?.stream_sequence;
-        let offset = self.after.next();
-        if sequence != self.life.sequence(offset) {
-            return Err(Stray::Hole);
-        }
         let headers = message.headers.as_ref().ok_or(NoRecord::Header(INCARNATION))?;
-        if *header(headers, INCARNATION)? != *self.life.beginning.incarnation.0 {
+        if *header(headers, INCARNATION)? != *self.life.known.incarnation.0 {
             return Err(Stray::OtherLife);
         }
-        Ok(Record { offset, recorded: record::recorded(headers, &message.payload)? })
+        let span = message::span(headers)?;
+        if sequence != self.place.sequence || span.first != self.place.first {
+            return Err(Stray::Hole);
+        }
+        let offsets = (span.first.get()..).map(Offset::new);
+        let records = offsets.zip(message::writes(span, &message.payload)?);
+        let records = records.map(|(offset, recorded)| Record { offset, recorded });
+        // Whatever was held before has been yielded.
+        self.held = records.filter(|record| record.offset > self.after).collect::<Vec<_>>().into_iter();
+        self.place = Place { sequence: sequence + 1, first: span.last.next() };
+        self.after = self.after.max(span.last);
+        self.reopened = false;
+        Ok(())
     }
 
-    /// The next record, waited for; nothing after a quiet while.
-    async fn first(&mut self) -> Result<Option<Record>, ReadError> {
-        loop {
+    /// Waits for records to hold, but only for a quiet while.
+    async fn wait(&mut self) -> Result<(), ReadError> {
+        while self.held.len() == 0 {
             let incoming = match self.incoming.take() {
                 Some(incoming) => incoming,
                 None => self.incoming().await?,
             };
             let Ok(next) = timeout(IDLE_MAX, self.incoming.insert(incoming).next()).await else {
                 // What is there and was not delivered is asked for again.
-                if self.look().await?.last > self.after {
+                if self.look().await? {
                     self.incoming = None;
                 }
-                return Ok(None);
+                return Ok(());
             };
-            match self.taken(next)? {
-                Ok(record) => return Ok(Some(record)),
-                Err(stray) => self.astray(stray).await?,
+            if let Err(stray) = self.taken(next)? {
+                self.astray(stray).await?;
             }
         }
+        Ok(())
     }
 
-    /// The next record, if it is here already.
-    fn at_hand(&mut self) -> Option<Record> {
-        let next = tokio::task::unconstrained(self.incoming.as_mut()?.next()).now_or_never()?;
-        if let Ok(Ok(record)) = self.taken(next) {
-            return Some(record);
+    /// Takes the next message, if it is here already.
+    fn is_more_at_hand(&mut self) -> bool {
+        let Some(incoming) = self.incoming.as_mut() else { return false };
+        let Some(next) = tokio::task::unconstrained(incoming.next()).now_or_never() else { return false };
+        let is_taken = matches!(self.taken(next), Ok(Ok(())));
+        if !is_taken {
+            // Whatever it was is asked for again, and dealt with then.
+            self.incoming = None;
         }
-        // Whatever it was is asked for again, and dealt with then.
-        self.incoming = None;
-        None
+        is_taken
     }
 
-    /// Moves the place behind what came in, if that is the next record.
-    fn taken(&mut self, next: Option<Result<Message, OrderedError>>) -> Result<Result<Record, Stray>, BackendError> {
+    /// Takes what came in.
+    fn taken(&mut self, next: Option<Result<Message, OrderedError>>) -> Result<Result<(), Stray>, BackendError> {
         let failed = match next {
-            Some(Ok(message)) => {
-                let record = self.next_record(&message);
-                if let Ok(record) = &record {
-                    self.after = record.offset;
-                    self.reopened = false;
-                }
-                return Ok(record);
-            }
+            Some(Ok(message)) => return Ok(self.take(&message)),
             Some(Err(error)) => BackendError::not_done("next_batch", error),
             None => BackendError::not_done("next_batch", "the server ended the delivery"),
         };
@@ -149,42 +169,41 @@ impl NatsReader {
         Err(failed)
     }
 
-    /// What is to be done about a message that is not the next record: the partition has moved, or the connection
-    /// dropped something and what follows the place is asked for again, or the life has a hole and ends (law N5).
+    /// What is to be done about a message that is not the next one: the partition has moved, or the connection dropped
+    /// something and what follows the place is asked for again, or the life has a hole and ends (law N5).
     async fn astray(&mut self, stray: Stray) -> Result<(), ReadError> {
         self.incoming = None;
-        let now = self.look().await?;
+        self.look().await?;
         if !self.reopened {
             self.reopened = true;
             return Ok(());
         }
         warn!(stream = self.names.stream, after = %self.after, reason = %stray, "a life has a hole, so it ends");
-        let renewed = self.shared.renew(&self.names, &now.beginning.incarnation).await?;
+        let renewed = self.shared.renew(&self.names, &self.life.known.incarnation).await?;
         Err(ReadError::Moved(renewed.extent()))
     }
 }
 
-/// Why a message is not the next record.
+/// Why a message is not the next one.
 #[derive(Debug, thiserror::Error)]
 enum Stray {
-    #[error("another record follows than the next one")]
+    #[error("another message follows than the next one")]
     Hole,
-    #[error("the next record belongs to another life")]
+    #[error("the next message belongs to another life")]
     OtherLife,
-    #[error("the next message is no record: {0}")]
+    #[error("the next message holds no records: {0}")]
     NoRecord(#[from] NoRecord),
 }
 
 impl PartitionReader for NatsReader {
     async fn next_batch(&mut self, limit: usize) -> Result<Vec<Record>, ReadError> {
-        let mut records = Vec::new();
         if limit > 0 {
-            records.extend(self.first().await?);
+            self.wait().await?;
         }
-        // Nothing is awaited once a record was taken, so a dropped call loses none.
-        while !records.is_empty() && records.len() < limit {
-            let Some(record) = self.at_hand() else { break };
-            records.push(record);
+        // Nothing is awaited once a record was yielded, so a dropped call loses none.
+        let mut records: Vec<Record> = self.held.by_ref().take(limit).collect();
+        while !records.is_empty() && records.len() < limit && self.is_more_at_hand() {
+            records.extend(self.held.by_ref().take(limit - records.len()));
         }
         Ok(records)
     }

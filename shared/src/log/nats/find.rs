@@ -1,0 +1,149 @@
+//! Finding messages of a life: where a reader begins, and what may be forgotten. Both are found by halving, because
+//! within a life offsets and times grow with the sequences of the messages.
+
+use async_nats::jetstream::message::StreamMessage;
+use async_nats::jetstream::stream::{RawMessageError, RawMessageErrorKind, Stream};
+use tokio::time::timeout;
+
+use super::failure::CALL_MAX;
+use super::life::Life;
+use super::message::{self, INCARNATION, Span, header};
+use super::{Names, Shared};
+use crate::clock::Timestamp;
+use crate::coordinate::Offset;
+use crate::error::BackendError;
+use crate::log::Incarnation;
+
+/// How many messages are purged in one call, so that none takes longer than a call may.
+const TRIMMED_AT_ONCE: u64 = 100_000;
+
+/// Which message comes next.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Place {
+    /// Its sequence.
+    pub(super) sequence: u64,
+    /// The offset of its first record.
+    pub(super) first: Offset,
+}
+
+impl Shared {
+    /// What calls to a stream are made on; asks the server nothing.
+    pub(super) async fn stream(&self, operation: &'static str, names: &Names) -> Result<Stream<()>, BackendError> {
+        let stream = self.jetstream.get_stream_no_info(&names.stream).await;
+        stream.map_err(|error| BackendError::broken(operation, error))
+    }
+
+    /// The records at a sequence, if there is a message of this life.
+    pub(super) async fn span(
+        &self,
+        operation: &'static str,
+        names: &Names,
+        life: &Incarnation,
+        sequence: u64,
+    ) -> Result<Option<Span>, BackendError> {
+        let stream = self.stream(operation, names).await?;
+        let message = found(operation, stream.get_raw_message(sequence)).await?;
+        Ok(message.and_then(|message| span_in(life, names, &message)))
+    }
+
+    /// The first message of records behind the beginning of a life, if it is one of this life.
+    pub(super) async fn oldest(
+        &self,
+        operation: &'static str,
+        names: &Names,
+        life: &Incarnation,
+        base: u64,
+    ) -> Result<Option<(u64, Span)>, BackendError> {
+        let stream = self.stream(operation, names).await?;
+        let message = found(operation, stream.get_first_raw_message_by_subject(&names.records, base + 1)).await?;
+        Ok(message.and_then(|message| Some((message.sequence, span_in(life, names, &message)?))))
+    }
+
+    /// Where a reader begins that goes on behind an offset of this life: with the message that holds the next record.
+    /// If something is missing on the way there, with one in front of that, so that the reader comes upon it.
+    pub(super) async fn place(
+        &self,
+        operation: &'static str,
+        names: &Names,
+        life: &Life,
+        after: Offset,
+    ) -> Result<Place, BackendError> {
+        let (incarnation, end) = (&life.known.incarnation, life.known.end);
+        if after == end.last {
+            return Ok(Place { sequence: end.sequence + 1, first: after.next() });
+        }
+        let mut place = Place { sequence: life.first, first: life.trimmed.next() };
+        let mut last = end.sequence;
+        while place.first <= after && place.sequence < last {
+            let middle = place.sequence + (last - place.sequence) / 2;
+            match self.span(operation, names, incarnation, middle).await? {
+                Some(span) if span.last <= after => {
+                    place = Place { sequence: middle + 1, first: span.last.next() };
+                }
+                Some(_) => last = middle,
+                None => break,
+            }
+        }
+        Ok(place)
+    }
+
+    /// Forgets the messages whose records all lie at or below `through` and were published before `before`, but never
+    /// the last one, which says where the life ends. Answers how many records that were.
+    pub(super) async fn trim(&self, names: &Names, through: Offset, before: Timestamp) -> Result<u64, BackendError> {
+        let life = self.life("trim", names).await?;
+        let stream = self.stream("trim", names).await?;
+        let (mut old, mut unknown) = (life.first - 1, life.known.end.sequence - 1);
+        let mut trimmed = life.trimmed;
+        while old < unknown {
+            let middle = old + (unknown - old).div_ceil(2);
+            // One that is gone was trimmed by somebody else, who had a reason.
+            let goes = match found("trim", stream.get_raw_message(middle)).await? {
+                None => true,
+                Some(message) => {
+                    let span = span_in(&life.known.incarnation, names, &message);
+                    let goes = span.filter(|span| span.last <= through && micros(&message) < before.as_micros());
+                    trimmed = goes.map_or(trimmed, |span| span.last);
+                    goes.is_some()
+                }
+            };
+            if goes { old = middle } else { unknown = middle - 1 }
+        }
+        let mut reached = life.first - 1;
+        while reached < old {
+            reached = old.min(reached + TRIMMED_AT_ONCE);
+            self.purge(names, reached).await?;
+        }
+        Ok(trimmed.get() - life.trimmed.get())
+    }
+
+    /// Forgets the records up to a sequence; the beginning of the life stays.
+    async fn purge(&self, names: &Names, through: u64) -> Result<(), BackendError> {
+        let purge = self.stream("trim", names).await?.purge().filter(&names.records).sequence(through + 1);
+        match timeout(CALL_MAX, IntoFuture::into_future(purge)).await {
+            Ok(answer) => answer.map(drop).map_err(|error| BackendError::unknown("trim", error)),
+            Err(elapsed) => Err(BackendError::unknown("trim", elapsed)),
+        }
+    }
+}
+
+/// Which records of a life a message holds, if it holds any.
+fn span_in(life: &Incarnation, names: &Names, message: &StreamMessage) -> Option<Span> {
+    let is_of_life = header(&message.headers, INCARNATION).is_ok_and(|name| *name == *life.0);
+    if is_of_life && *message.subject == *names.records { message::span(&message.headers).ok() } else { None }
+}
+
+fn micros(message: &StreamMessage) -> i64 {
+    i64::try_from(message.time.unix_timestamp_nanos() / 1_000).unwrap_or(i64::MAX)
+}
+
+pub(super) async fn found(
+    operation: &'static str,
+    question: impl Future<Output = Result<StreamMessage, RawMessageError>>,
+) -> Result<Option<StreamMessage>, BackendError> {
+    match timeout(CALL_MAX, question).await {
+        Ok(Ok(message)) => Ok(Some(message)),
+        Ok(Err(error)) if error.kind() == RawMessageErrorKind::NoMessageFound => Ok(None),
+        Ok(Err(error)) => Err(BackendError::not_done(operation, error)),
+        Err(elapsed) => Err(BackendError::not_done(operation, elapsed)),
+    }
+}

@@ -14,7 +14,7 @@ const FIGURES: [&str; 10] = [
     "mongodb_scanned_per_second",
     "mongodb_single_inserts_per_second",
     "nats_single_publishes_per_second",
-    "nats_chained_publishes_per_second",
+    "nats_packed_publishes_per_second",
     "nats_reads_per_second",
     "elasticsearch_new_per_second",
     "elasticsearch_updates_per_second",

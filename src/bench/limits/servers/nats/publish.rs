@@ -1,12 +1,10 @@
 use std::collections::VecDeque;
 
-use anyhow::Context as _;
 use async_nats::HeaderMap;
-use async_nats::header::{NATS_EXPECTED_LAST_MESSAGE_ID, NATS_EXPECTED_LAST_SEQUENCE, NATS_MESSAGE_ID};
+use async_nats::header::NATS_EXPECTED_LAST_SEQUENCE;
 use async_nats::jetstream::Context;
 use async_nats::jetstream::context::PublishAckFuture;
 use bytes::Bytes;
-use serde_json::Value;
 use tokio::time::Instant;
 
 use super::super::written::{Deposit, Deposits};
@@ -15,13 +13,16 @@ use super::super::{Run, within};
 /// How many publishes to a stream wait for their answers.
 const WINDOW: usize = 256;
 
-/// How many messages a chain has: as many as the bank publishes for one answer.
-const MESSAGES_PER_CHAIN: usize = 500;
+/// How many writes a message has: as many as a busy forwarder has at once for one of eight partitions.
+const WRITES_PER_MESSAGE: u64 = 500;
+
+/// Where a message says how many writes it holds.
+const RECORDS: &str = "Bank-Records";
 
 /// How many accounts each publisher has: ten thousand together.
 const ACCOUNTS_PER_PUBLISHER: usize = 1_250;
 
-/// Publishes messages, each with an answer of its own.
+/// Publishes messages of one write, many of which wait for their answers.
 pub(super) fn singles(
     jetstream: Context,
     subject: String,
@@ -39,7 +40,7 @@ pub(super) fn singles(
                 within(oldest).await?;
                 published += 1;
             }
-            let (headers, body) = message(&deposits.next());
+            let (headers, body) = message(&mut deposits, 1);
             waiting.push_back(within(jetstream.publish_with_headers(subject.clone(), headers, body)).await?);
         }
         for rest in waiting {
@@ -50,9 +51,9 @@ pub(super) fn singles(
     }
 }
 
-/// Publishes chains, one after the other: each message names the end it is to stand behind, and only the last of a
-/// chain is answered.
-pub(super) fn chains(
+/// Publishes messages of many writes, one after the other, as the bank does: each names the end it is to stand behind,
+/// and is answered. How many writes that were.
+pub(super) fn packed(
     jetstream: Context,
     subject: String,
     run: &Run,
@@ -60,54 +61,36 @@ pub(super) fn chains(
     let mut deposits = Deposits::new(ACCOUNTS_PER_PUBLISHER, &run.clock, &run.ids);
     let duration = run.duration;
     async move {
-        let (began, mut published, mut last) = (Instant::now(), 0, None);
+        let (began, mut published) = (Instant::now(), 0);
+        let mut last = within(jetstream.get_stream(&subject)).await?.cached_info().state.last_sequence;
         while began.elapsed() < duration {
-            last = Some(chain(&jetstream, &subject, &mut deposits, last).await?);
-            published += MESSAGES_PER_CHAIN as u64;
+            let (mut headers, body) = message(&mut deposits, WRITES_PER_MESSAGE);
+            headers.insert(NATS_EXPECTED_LAST_SEQUENCE, last.to_string().as_str());
+            let sent = within(jetstream.publish_with_headers(subject.clone(), headers, body)).await?;
+            last = within(sent).await?.sequence;
+            published += WRITES_PER_MESSAGE;
         }
         Ok(published)
     }
 }
 
-/// Publishes a chain behind this sequence, or wherever the stream ends; answers the sequence of its last message.
-async fn chain(
-    jetstream: &Context,
-    subject: &str,
-    deposits: &mut Deposits,
-    behind: Option<u64>,
-) -> anyhow::Result<u64> {
-    let mut before = None;
-    let messages = (0..MESSAGES_PER_CHAIN as u64).map(|number| {
-        let deposit = deposits.next();
-        let (mut headers, body) = message(&deposit);
-        if let Some(behind) = behind {
-            headers.insert(NATS_EXPECTED_LAST_SEQUENCE, (behind + number).to_string().as_str());
-        }
-        if let Some(before) = before.replace(id(&deposit)) {
-            headers.insert(NATS_EXPECTED_LAST_MESSAGE_ID, before.as_str());
-        }
-        (headers, body)
-    });
-    let mut messages: Vec<_> = messages.collect();
-    let (headers, body) = messages.pop().context("a chain has a message at least")?;
-    let client = jetstream.client();
-    for (headers, body) in messages {
-        within(client.publish_with_headers(subject.to_owned(), headers, body)).await?;
-    }
-    let answer = within(client.request_with_headers(subject.to_owned(), headers, body)).await?;
-    let answer: Value = serde_json::from_slice(&answer.payload)?;
-    answer["seq"].as_u64().with_context(|| format!("a chain is refused: {}", answer["error"]))
+/// How many writes a message holds by its headers.
+pub(super) fn writes_in(headers: Option<&HeaderMap>) -> u64 {
+    headers.and_then(|headers| headers.get(RECORDS)?.as_str().parse().ok()).unwrap_or(0)
 }
 
-fn id(Deposit { account, version, .. }: &Deposit) -> String {
-    format!("{account}/{version}")
-}
-
-/// A deposit as it lies in the log.
-fn message(deposit: &Deposit) -> (HeaderMap, Bytes) {
-    let Deposit { account, version, events, .. } = deposit;
+/// Deposits as they lie in the log.
+fn message(deposits: &mut Deposits, writes: u64) -> (HeaderMap, Bytes) {
     let mut headers = HeaderMap::new();
-    headers.insert(NATS_MESSAGE_ID, id(deposit).as_str());
-    let events = String::from_utf8_lossy(&events.json);
-    (headers, format!(r#"{{"stream":"{account}","first_version":{version},"events":{events}}}"#).into())
+    headers.insert(RECORDS, writes.to_string().as_str());
+    let writes: Vec<String> = (0..writes).map(|_| write(&deposits.next())).collect();
+    (headers, format!("[{}]", writes.join(",")).into())
+}
+
+fn write(Deposit { account, version, time, events }: &Deposit) -> String {
+    let (version, time, json) = (version.get(), time.as_micros(), String::from_utf8_lossy(&events.json));
+    format!(
+        r#"{{"stream":"{account}","first_version":{version},"time":{time},"count":{},"events":{json}}}"#,
+        events.count,
+    )
 }

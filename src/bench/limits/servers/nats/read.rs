@@ -7,19 +7,20 @@ use futures::StreamExt;
 use tokio::time::Instant;
 
 use super::super::within;
+use super::publish::writes_in;
 
-/// Reads a stream from its beginning, in order, to its end or for so long.
+/// Reads a stream from its beginning, in order, to its end or for so long; answers how many writes that were.
 pub(super) async fn all(jetstream: Context, name: String, duration: Duration) -> anyhow::Result<u64> {
     let stream = within(jetstream.get_stream(name)).await?;
     let stored = stream.cached_info().state.messages;
     ensure!(stored > 0, "nothing of what was published is there");
     let reader = within(stream.create_consumer(OrderedConfig::default())).await?;
     let mut messages = within(reader.messages()).await?;
-    let (began, mut read) = (Instant::now(), 0);
-    while read < stored && began.elapsed() < duration {
+    let (began, mut messages_read, mut read) = (Instant::now(), 0, 0);
+    while messages_read < stored && began.elapsed() < duration {
         let message = within(async { messages.next().await.transpose() }).await?;
-        message.context("the server ended the delivery")?;
-        read += 1;
+        read += writes_in(message.context("the server ended the delivery")?.headers.as_ref());
+        messages_read += 1;
     }
     Ok(read)
 }

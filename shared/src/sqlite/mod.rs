@@ -24,6 +24,7 @@ mod open;
 mod reader;
 mod tail;
 mod turn;
+mod upkeep;
 mod writer;
 
 use std::sync::Arc;
@@ -35,6 +36,8 @@ use crate::error::BackendError;
 pub use folder::{DataFolder, OpenError};
 use reader::Readers;
 pub use tail::Tail;
+use upkeep::NoUpkeep;
+pub use upkeep::Upkeep;
 use writer::Writer;
 
 /// What a commit is good for when the machine loses power.
@@ -78,10 +81,23 @@ impl Database {
     /// # Errors
     /// [`OpenError`] by law Q4; its text names the file and the way out.
     pub fn open(folder: &DataFolder, spec: FileSpec) -> Result<Self, OpenError> {
+        Self::open_kept_up(folder, spec, |_| Ok(NoUpkeep))
+    }
+
+    /// The same for a file with [`Upkeep`], which is made from what the file holds before anybody writes to it.
+    ///
+    /// # Errors
+    /// [`OpenError`] as for [`Database::open`], and [`OpenError::Sqlite`] when the upkeep cannot be made.
+    pub fn open_kept_up<U: Upkeep>(
+        folder: &DataFolder,
+        spec: FileSpec,
+        upkeep: impl FnOnce(&Connection) -> rusqlite::Result<U>,
+    ) -> Result<Self, OpenError> {
         let file = folder.path().join(spec.file_name);
         let connection = open::open(&file, &spec)?;
+        let upkeep = upkeep(&connection).map_err(|source| OpenError::Sqlite { path: file.clone(), source })?;
         let failed = |source| OpenError::Folder { path: file.clone(), source };
-        let writer = Arc::new(Writer::start(connection, spec.file_name).map_err(failed)?);
+        let writer = Arc::new(Writer::start(connection, spec.file_name, upkeep).map_err(failed)?);
         Ok(Self { readers: Readers::of(file), writer, _folder: folder.clone() })
     }
 

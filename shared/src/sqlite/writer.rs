@@ -6,6 +6,7 @@ use tokio::sync::{mpsc, oneshot, watch};
 use tracing::{error, warn};
 
 use super::turn::{Pending, Waiting, take_turn};
+use super::upkeep::Upkeep;
 use crate::error::BackendError;
 
 /// How many writes share a transaction at most: enough to make the fsync a small part of its cost, few enough to keep
@@ -22,12 +23,16 @@ pub(super) struct Writer {
 }
 
 impl Writer {
-    pub(super) fn start(connection: Connection, file_name: &'static str) -> io::Result<Self> {
+    pub(super) fn start(
+        connection: Connection,
+        file_name: &'static str,
+        mut upkeep: impl Upkeep,
+    ) -> io::Result<Self> {
         let (queue, waiting) = mpsc::channel(WRITES_WAITING_MAX);
         let (news, commits) = watch::channel(0);
         let thread = Builder::new().name(format!("write {file_name}")).spawn(move || {
-            write_all(&connection, waiting, &news);
-            close(connection, file_name);
+            write_all(&connection, waiting, &news, &mut upkeep);
+            close(connection, file_name, &mut upkeep);
         })?;
         Ok(Self { queue: Some(queue), commits, thread: Some(thread) })
     }
@@ -60,7 +65,12 @@ impl Drop for Writer {
     }
 }
 
-fn write_all(connection: &Connection, mut queue: mpsc::Receiver<Box<dyn Waiting>>, news: &watch::Sender<u64>) {
+fn write_all(
+    connection: &Connection,
+    mut queue: mpsc::Receiver<Box<dyn Waiting>>,
+    news: &watch::Sender<u64>,
+    upkeep: &mut impl Upkeep,
+) {
     let mut turn = Vec::with_capacity(WRITES_PER_TRANSACTION_MAX);
     while queue.blocking_recv_many(&mut turn, WRITES_PER_TRANSACTION_MAX) > 0 {
         let ending = take_turn(connection, &mut turn);
@@ -70,11 +80,17 @@ fn write_all(connection: &Connection, mut queue: mpsc::Receiver<Box<dyn Waiting>
         if ending.is_committed() {
             news.send_modify(|commits| *commits += 1);
         }
+        if let Err(error) = upkeep.after_turn(connection) {
+            error!(%error, "upkeep failed and is tried again");
+        }
     }
 }
 
 /// Leaves one plain file without a write-ahead log.
-fn close(connection: Connection, file_name: &str) {
+fn close(connection: Connection, file_name: &str, upkeep: &mut impl Upkeep) {
+    if let Err(error) = upkeep.before_close(&connection) {
+        warn!(file = file_name, %error, "upkeep is left for the next start");
+    }
     let moved = connection.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(()));
     let closed = connection.close().map_err(|(_, error)| error);
     if let Err(error) = moved.and(closed) {

@@ -1,10 +1,11 @@
-use std::sync::PoisonError;
 use std::time::Duration;
 
+use rusqlite::Connection;
 use tokio::sync::watch;
 use tokio::time::timeout;
 
-use super::{Newest, read};
+use super::read;
+use super::recent::Shared;
 use crate::coordinate::Position;
 use crate::error::BackendError;
 use crate::sqlite::Database;
@@ -16,29 +17,32 @@ const IDLE_MAX: Duration = Duration::from_secs(1);
 /// Reads on when the writer thread has committed; between commits it costs nothing. What is new is mostly in memory.
 pub struct EmbeddedFeed {
     database: Database,
-    newest: Newest,
+    recent: Shared,
     commits: watch::Receiver<u64>,
     reached: Position,
 }
 
 impl EmbeddedFeed {
-    pub(super) async fn open(database: Database, newest: Newest, after: Position) -> Result<Self, FeedError> {
+    pub(super) fn open(database: Database, recent: Shared, after: Position) -> Result<Self, FeedError> {
         // A position behind the last write comes from another store, or from before an old copy was put back.
-        let known = match number(&after) {
-            Some(number) => number <= database.read("feed", read::last_position).await?,
-            None => false,
-        };
-        if !known {
+        let last = recent.read().committed().last();
+        if number(&after).is_none_or(|number| number > last) {
             return Err(FeedError::Lost(after));
         }
-        Ok(Self { commits: database.commits(), database, newest, reached: after })
+        Ok(Self { commits: database.commits(), database, recent, reached: after })
     }
 
     async fn read(&self, after: u64, limit: usize) -> Result<Vec<FeedEntry>, BackendError> {
-        let newest = self.newest.lock().unwrap_or_else(PoisonError::into_inner).after(after, limit);
-        match newest {
+        let (recent, settled) = {
+            let recent = self.recent.read();
+            (recent.committed().fed(after, limit), recent.committed().settled())
+        };
+        match recent {
             Some(entries) => Ok(entries),
-            None => self.database.read("next_batch", move |connection| read::fed(connection, after, limit)).await,
+            None => {
+                let read = move |connection: &Connection| read::fed(connection, after, limit, settled);
+                self.database.read("next_batch", read).await
+            }
         }
     }
 }

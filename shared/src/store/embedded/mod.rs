@@ -1,12 +1,51 @@
 //! The store in one SQLite file of the data folder, `store.db`, for a bank that runs without servers.
 //!
-//! Table `writes` holds one row for each write of a commit to a stream, clustered by (slot, stream, first version):
-//! appending to a stream, reading it and scanning a partition touch neighbouring rows (laws S2, S6). Table `commits`
-//! remembers ids, idempotency keys and receipts for ever (law S4).
+//! An append goes to the end of table `recent`, one row a write, so a commit touches few pages however many accounts it
+//! is for. What is recent is in memory too ([`recent`]). When much has gathered, it is sorted in ([`settle`]): the
+//! writes into table `writes`, clustered by (slot, stream, first version), where reading a stream and scanning a
+//! partition touch neighbouring rows (laws S2, S6); ids, idempotency keys and receipts into `commits`, for ever (law
+//! S4); the order of the feed into `positions`. Rows of `recent` up to a position S are gone: these are *settled*.
 //!
-//! Why the feed skips nothing (law S3): `position` numbers the rows of `writes` in the order in which the one writer
-//! thread inserts them, and that thread commits one transaction after the other. Whoever sees a position therefore sees
-//! all lower ones, and a higher one is visible only later. A transaction that is rolled back gives its numbers back.
+//! T1  Positions number the writes in the order in which they were appended, without a gap: 1 to S are in `positions`
+//!     and `writes`, and their commits in `commits`; S + 1 and later are in `recent`.
+//! T2  Memory holds the rows of `recent`, neither more nor less of what is committed, whenever no transaction is under
+//!     way and no commit's outcome is unknown.
+//! T3  The writer judges by what the file holds within its transaction, also when that is run a second time.
+//! T4  A read sees the writes of one committed state, and in it every write that was answered before it began.
+//! T5  A slice of the sorting is one transaction, and the file says in it how far the sorting is. Killed anywhere, the
+//!     next process goes on with the next slice.
+//! T6  Not more than a bounded number of rows is recent.
+//!
+//! Why they hold, at each point at which a process may be killed:
+//!
+//! - *Between an append and memory*: an append is one transaction of `recent` alone. A process that dies behind it reads
+//!   its rows when it starts again. One that lives on changes memory in `committed`, before it answers and before
+//!   anything else is written (T1, T2).
+//! - *In a transaction that comes to nothing, or is run again*: judging adds rows to memory that readers do not see yet,
+//!   behind the last committed one. Every append first asks the file for its last position and takes back the rows
+//!   behind it; if the file has more than memory, which can only follow a commit whose outcome is unknown, it refuses to
+//!   go on (T3).
+//! - *While writes are sorted in*: their rows stay in `recent` and in memory. Table `sorting` says up to which position
+//!   and which slot they are in `writes` as well, in the transaction that put them there, so none is put there twice
+//!   (T5). Whoever reads `writes` skips rows behind S.
+//! - *While rows leave*: one transaction puts positions and commits of the next rows into their tables and deletes the
+//!   rows. It runs only when all slots of these rows are in `writes`, so S grows by whole rows (T1). Memory lets them go
+//!   after that (T2). A commit with several writes may be cut here: what the commit leaves is in its first write.
+//! - *At a clean close* all is settled, by the same slices.
+//!
+//! Why a read sees one state (T4): it first takes from memory S, the last committed position L, and the rows between;
+//! an answer comes after memory has its write. Then it opens its transaction in the file and takes from `writes` the
+//! rows up to S, by their positions. All of those are there, since memory let them go after they were, and nothing is
+//! ever taken out of `writes`. So it has 1 to L, each once, whatever was appended and sorted in meanwhile. Pages need no
+//! more: a page of memory has as many events as the whole page may have, or all there are. A look for a commit or for
+//! the last versions of streams needs no such cut, and may find what is newer.
+//!
+//! Why the feed skips nothing (law S3): it is read from memory behind S and from `positions` up to S, and both have no
+//! gap (T1). The one writer thread commits one transaction after the other, so whoever sees a position sees all lower
+//! ones. A transaction that is rolled back gives its numbers back.
+//!
+//! Why rows are bounded (T6): for so many rows appended a slice is due, so that a run is over when as many have gathered
+//! as it moves. If slices fail, one is tried after every turn, and at the bound appends are refused.
 //!
 //! Appends of all callers that wait share one transaction and one fsync (laws Q1, Q2 of [`crate::sqlite`]). Everything
 //! is checked before anything is inserted, so a refused commit needs no undoing (laws S1, S5).
@@ -14,45 +53,46 @@
 mod append;
 mod feed;
 mod read;
+mod recent;
 mod register;
+mod settle;
 mod snapshot;
+mod view;
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 
 use bytes::Bytes;
-use rusqlite::Row;
+use rusqlite::{Connection, Row};
 
 pub use feed::EmbeddedFeed;
 
 use self::append::Batch;
-use super::{AppendError, Appended, Commit, EventStore, FeedEntry, FeedError, IdempotencyKey, ScanPage, StoredCommit};
+use self::recent::Shared;
+use self::settle::{SIZES, Settler, Sizes};
+use self::view::View;
+use super::{AppendError, Appended, Commit, EventStore, FeedError, IdempotencyKey, ScanPage, StoredCommit};
 use crate::clock::Timestamp;
 use crate::coordinate::{Position, Version};
 use crate::error::BackendError;
 use crate::event::{EncodedEvents, Recorded, StreamAfter};
 use crate::id::{AccountId, CommitId};
 use crate::partition::SlotRange;
-use crate::sqlite::{DataFolder, Database, Durability, FileSpec, OpenError, Tail};
+use crate::sqlite::{DataFolder, Database, Durability, FileSpec, OpenError};
 
 const STORE: FileSpec = FileSpec {
     file_name: "store.db",
     // "BNK" and the number of the file.
     application_id: 0x424E_4B01,
-    schema: &[include_str!("schema_1.sql")],
+    schema: &[include_str!("schema_1.sql"), include_str!("schema_2.sql")],
     durability: Durability::Full,
 };
-
-/// How many of the newest writes are kept in memory for feeds that follow them: some megabytes.
-const NEWEST_KEPT: usize = 8_192;
-
-/// The newest writes by position.
-type Newest = Arc<Mutex<Tail<FeedEntry>>>;
 
 /// The store of an embedded bank. Clones share it; the last one that is dropped closes the file, and waits for that.
 #[derive(Clone, Debug)]
 pub struct EmbeddedStore {
     database: Database,
-    newest: Newest,
+    recent: Shared,
+    rows_max: u64,
 }
 
 impl EmbeddedStore {
@@ -61,7 +101,17 @@ impl EmbeddedStore {
     /// # Errors
     /// [`OpenError`] for a file that is damaged, foreign or from a newer release; it was left as it is.
     pub fn open(folder: &DataFolder) -> Result<Self, OpenError> {
-        Ok(Self { database: Database::open(folder, STORE)?, newest: Arc::new(Mutex::new(Tail::new(NEWEST_KEPT))) })
+        Self::open_sized(folder, SIZES)
+    }
+
+    fn open_sized(folder: &DataFolder, sizes: Sizes) -> Result<Self, OpenError> {
+        let mut shared = None;
+        let database = Database::open_kept_up(folder, STORE, |connection| {
+            let recent = shared.insert(Shared::new(read::recent(connection)?));
+            Ok(Settler::new(recent.clone(), sizes))
+        })?;
+        let recent = shared.expect("a file that is open has its upkeep");
+        Ok(Self { database, recent, rows_max: sizes.rows_max() })
     }
 }
 
@@ -70,13 +120,9 @@ impl EventStore for EmbeddedStore {
 
     async fn append(&self, commits: Vec<Commit>) -> Vec<Result<Appended, AppendError>> {
         let asked = commits.len();
-        let (commits, newest) = (Arc::new(commits), Arc::clone(&self.newest));
-        let fed = Arc::clone(&commits);
-        let append = move |connection: &_| append::append(connection, &commits);
-        let committed = move |batch: &Batch| {
-            let (first, entries) = batch.fed(&fed);
-            newest.lock().unwrap_or_else(PoisonError::into_inner).push(first, entries);
-        };
+        let (recent, committed, rows_max) = (self.recent.clone(), self.recent.clone(), self.rows_max);
+        let append = move |connection: &_| append::append(connection, &recent, rows_max, &commits);
+        let committed = move |batch: &Batch| committed.write().commit_through(batch.last);
         match self.database.write_and_tell("append", append, committed).await {
             Ok(Batch { fates, .. }) => fates.into_iter().map(|fate| fate.map_err(AppendError::from)).collect(),
             Err(failure) => one_each(&failure, asked),
@@ -88,22 +134,39 @@ impl EventStore for EmbeddedStore {
         streams: &[StreamAfter],
         limit_each: usize,
     ) -> Result<Vec<Vec<Recorded>>, BackendError> {
-        let streams = streams.to_vec();
-        self.database.read("read_streams", move |connection| read::streams(connection, &streams, limit_each)).await
+        let (recent, settled) = {
+            let recent = self.recent.read();
+            let committed = recent.committed();
+            let recent = streams.iter().map(|asked| committed.stream(*asked, limit_each)).collect::<Vec<_>>();
+            (recent, committed.settled())
+        };
+        let open: Vec<StreamAfter> =
+            streams.iter().zip(&recent).filter(|(_, (_, is_whole))| !is_whole).map(|(asked, _)| *asked).collect();
+        let read = move |connection: &_| read::streams(connection, open.into_iter(), limit_each, settled);
+        let is_whole = recent.iter().all(|(_, is_whole)| *is_whole);
+        let older = if is_whole { Vec::new() } else { self.database.read("read_streams", read).await? };
+        let mut older = older.into_iter();
+        let join = |(newer, is_whole)| if is_whole { newer } else { joined(older.next(), newer, limit_each) };
+        Ok(recent.into_iter().map(join).collect())
     }
 
     async fn find_commits(&self, ids: &[CommitId]) -> Result<Vec<Option<StoredCommit>>, BackendError> {
-        let ids = ids.to_vec();
-        self.database.read("find_commits", move |connection| read::commits(connection, &ids)).await
+        let find = |committed: View<'_>, id: &CommitId| committed.commit(id).cloned();
+        self.find("find_commits", ids, find, read::commits).await
     }
 
     async fn find_keys(&self, keys: &[IdempotencyKey]) -> Result<Vec<Option<StoredCommit>>, BackendError> {
-        let keys = keys.to_vec();
-        self.database.read("find_keys", move |connection| read::keys(connection, &keys)).await
+        let find = |committed: View<'_>, key: &IdempotencyKey| committed.key(key).cloned();
+        self.find("find_keys", keys, find, read::keys).await
     }
 
     async fn scan(&self, slots: SlotRange, after: Option<StreamAfter>, limit: usize) -> Result<ScanPage, BackendError> {
-        self.database.read("scan", move |connection| read::scan(connection, slots, after, limit)).await
+        let (newer, settled) = {
+            let recent = self.recent.read();
+            (recent.committed().page(slots, after, limit), recent.committed().settled())
+        };
+        let read = move |connection: &_| read::scan(connection, slots, after, limit, settled, newer);
+        self.database.read("scan", read).await
     }
 
     async fn heads(
@@ -112,17 +175,55 @@ impl EventStore for EmbeddedStore {
         after: Option<AccountId>,
         limit: usize,
     ) -> Result<Vec<(AccountId, Version)>, BackendError> {
-        self.database.read("heads", move |connection| read::heads(connection, slots, after, limit)).await
+        let newer = self.recent.read().committed().heads(slots, after, limit);
+        self.database.read("heads", move |connection| read::heads(connection, slots, after, limit, newer)).await
     }
 
     async fn head(&self) -> Result<Position, BackendError> {
-        let last = self.database.read("head", read::last_position).await?;
+        let last = self.recent.read().committed().last();
         Ok(if last == 0 { Position::Start } else { Position::Number(last) })
     }
 
     async fn feed(&self, after: Position) -> Result<EmbeddedFeed, FeedError> {
-        EmbeddedFeed::open(self.database.clone(), Arc::clone(&self.newest), after).await
+        EmbeddedFeed::open(self.database.clone(), self.recent.clone(), after)
     }
+}
+
+impl EmbeddedStore {
+    /// Looks for commits in memory, and in the file for those that are not there.
+    async fn find<K: Clone + Send + 'static>(
+        &self,
+        operation: &'static str,
+        asked: &[K],
+        recent: impl Fn(View<'_>, &K) -> Option<StoredCommit>,
+        settled: fn(&Connection, &[K]) -> rusqlite::Result<Vec<Option<StoredCommit>>>,
+    ) -> Result<Vec<Option<StoredCommit>>, BackendError> {
+        let mut found: Vec<Option<StoredCommit>> = {
+            let shared = self.recent.read();
+            asked.iter().map(|one| recent(shared.committed(), one)).collect()
+        };
+        let open: Vec<K> =
+            asked.iter().zip(&found).filter(|(_, found)| found.is_none()).map(|(one, _)| one.clone()).collect();
+        if !open.is_empty() {
+            let older = self.database.read(operation, move |connection| settled(connection, &open)).await?;
+            found.iter_mut().filter(|found| found.is_none()).zip(older).for_each(|(found, older)| *found = older);
+        }
+        Ok(found)
+    }
+}
+
+/// What a stream has on disk and then in memory, until there are enough events.
+fn joined(older: Option<Vec<Recorded>>, newer: Vec<Recorded>, limit: usize) -> Vec<Recorded> {
+    let mut records = older.unwrap_or_default();
+    let mut events: usize = records.iter().map(|record| record.events.count as usize).sum();
+    for record in newer {
+        if events >= limit {
+            break;
+        }
+        events += record.events.count as usize;
+        records.push(record);
+    }
+    records
 }
 
 /// The failure of a whole batch, told to each of its commits.
@@ -146,3 +247,6 @@ fn recorded(row: &Row<'_>) -> rusqlite::Result<Recorded> {
 fn blob(row: &Row<'_>, column: usize) -> rusqlite::Result<Bytes> {
     Ok(Bytes::copy_from_slice(row.get_ref(column)?.as_blob()?))
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,6 +1,9 @@
-use rusqlite::types::Type;
-use rusqlite::{Connection, Error, OptionalExtension, Row, params};
+use std::collections::BTreeMap;
 
+use rusqlite::types::{Type, ValueRef};
+use rusqlite::{Connection, Error, OptionalExtension, Row, Rows, ffi, params};
+
+use super::recent::{self, Place, Recent, place};
 use super::{blob, recorded};
 use crate::clock::Timestamp;
 use crate::coordinate::{Position, Version};
@@ -16,18 +19,23 @@ pub(super) const HEAD: &str = "SELECT first_version + count - 1 FROM writes WHER
 
 /// A row of [`COMMIT_BY_ID`] or [`COMMIT_BY_KEY`].
 pub(super) fn stored_commit(row: &Row<'_>) -> rusqlite::Result<StoredCommit> {
-    let key: Option<Box<str>> = row.get(2)?;
-    let key = key.map(|key| Ok::<_, Error>(KeyedRequest { key: known_key(&key)?, request: row.get(3)? }));
-    Ok(StoredCommit {
-        id: CommitId::from_bytes(row.get(0)?),
-        time: Timestamp::from_micros(row.get(1)?),
-        key: key.transpose()?,
-        receipt: blob(row, 4)?,
-    })
+    commit_at(row, 0)
 }
 
-fn known_key(stored: &str) -> rusqlite::Result<IdempotencyKey> {
-    IdempotencyKey::new(stored).map_err(|error| Error::FromSqlConversionFailure(2, Type::Text, Box::new(error)))
+/// The columns `id, time, key, request, receipt` from this one on.
+pub(super) fn commit_at(row: &Row<'_>, first: usize) -> rusqlite::Result<StoredCommit> {
+    let key: Option<Box<str>> = row.get(first + 2)?;
+    let key = key.map(|key| {
+        let known = |error| Error::FromSqlConversionFailure(first + 2, Type::Text, Box::new(error));
+        let key = IdempotencyKey::new(&key).map_err(known)?;
+        Ok::<_, Error>(KeyedRequest { key, request: row.get(first + 3)? })
+    });
+    Ok(StoredCommit {
+        id: CommitId::from_bytes(row.get(first)?),
+        time: Timestamp::from_micros(row.get(first + 1)?),
+        key: key.transpose()?,
+        receipt: blob(row, first + 4)?,
+    })
 }
 
 pub(super) fn commits(connection: &Connection, ids: &[CommitId]) -> rusqlite::Result<Vec<Option<StoredCommit>>> {
@@ -42,49 +50,83 @@ pub(super) fn keys(connection: &Connection, keys: &[IdempotencyKey]) -> rusqlite
 
 /// The position of the newest write; zero for none.
 pub(super) fn last_position(connection: &Connection) -> rusqlite::Result<u64> {
-    connection.prepare_cached("SELECT coalesce(max(position), 0) FROM writes")?.query_row([], |row| row.get(0))
+    let mut find = connection.prepare_cached(
+        "SELECT coalesce((SELECT max(position) FROM recent), (SELECT max(position) FROM positions), 0)",
+    )?;
+    find.query_row([], |row| row.get(0))
 }
 
+/// What `writes` holds of streams up to position `settled`, at least until each has `limit_each` events.
 pub(super) fn streams(
     connection: &Connection,
-    streams: &[StreamAfter],
+    streams: impl Iterator<Item = StreamAfter>,
     limit_each: usize,
+    settled: u64,
 ) -> rusqlite::Result<Vec<Vec<Recorded>>> {
     let mut read_on = connection.prepare_cached(
-        "SELECT stream, first_version, count, time, events FROM writes
+        "SELECT stream, first_version, count, time, events, position FROM writes
          WHERE slot = ?1 AND stream = ?2 AND first_version > ?3 ORDER BY first_version",
     )?;
-    let mut answers = Vec::with_capacity(streams.len());
-    for StreamAfter { stream, after } in streams {
-        let mut rows = read_on.query(params![Slot::of(stream).get(), stream.as_bytes(), after.get()])?;
-        let (mut records, mut events) = (Vec::new(), 0);
+    let mut read_one = |StreamAfter { stream, after }| {
+        let rows = read_on.query(params![Slot::of(&stream).get(), stream.as_bytes(), after.get()])?;
+        let (mut rows, mut records, mut events) = (Settled { rows, settled }, Vec::new(), 0);
         while events < limit_each {
-            let Some(row) = rows.next()? else { break };
-            let record = recorded(row)?;
+            let Some(record) = rows.next()? else { break };
             events += record.events.count as usize;
             records.push(record);
         }
-        answers.push(records);
-    }
-    Ok(answers)
+        Ok(records)
+    };
+    streams.map(&mut read_one).collect()
 }
 
+/// Rows of `stream, first_version, count, time, events, position` up to a position.
+struct Settled<'r> {
+    rows: Rows<'r>,
+    settled: u64,
+}
+
+impl Settled<'_> {
+    fn next(&mut self) -> rusqlite::Result<Option<Recorded>> {
+        while let Some(row) = self.rows.next()? {
+            if row.get::<_, u64>(5)? <= self.settled {
+                return recorded(row).map(Some);
+            }
+        }
+        Ok(None)
+    }
+}
+
+/// A page out of what `writes` holds up to position `settled` and of what is recent behind that: the latter with about
+/// `limit` events, or all there is.
 pub(super) fn scan(
     connection: &Connection,
     slots: SlotRange,
     after: Option<StreamAfter>,
     limit: usize,
+    settled: u64,
+    recent: Vec<Recorded>,
 ) -> rusqlite::Result<ScanPage> {
     let mut read_on = connection.prepare_cached(
-        "SELECT stream, first_version, count, time, events FROM writes
+        "SELECT stream, first_version, count, time, events, position FROM writes
          WHERE (slot, stream, first_version) > (?1, ?2, ?3) AND slot < ?4 ORDER BY slot, stream, first_version",
     )?;
     let (slot, stream) = behind(slots, after.map(|after| after.stream));
     let version = after.map_or(Version::EMPTY, |after| after.after);
-    let mut rows = read_on.query(params![slot, stream, version.get(), slots.end])?;
+    let rows = read_on.query(params![slot, stream, version.get(), slots.end])?;
+    let (mut rows, mut recent) = (Settled { rows, settled }, recent.into_iter().peekable());
+    let mut older = rows.next()?;
     let (mut records, mut events) = (Vec::new(), 0);
-    while let Some(row) = rows.next()? {
-        let record = recorded(row)?;
+    loop {
+        let newer = recent.next_if(|newer| older.as_ref().is_none_or(|older| order(newer) < order(older)));
+        let record = if let Some(newer) = newer {
+            newer
+        } else if let Some(record) = older.take() {
+            older = rows.next()?;
+            record
+        } else {
+            return Ok(ScanPage { records, next: None });
+        };
         events += record.events.count as usize;
         let reached = StreamAfter { stream: record.stream, after: record.last_version() };
         records.push(record);
@@ -92,30 +134,37 @@ pub(super) fn scan(
             return Ok(ScanPage { records, next: Some(reached) });
         }
     }
-    Ok(ScanPage { records, next: None })
 }
 
-/// Jumps from stream to stream, so that long streams cost as much as short ones.
+fn order(record: &Recorded) -> (Place, Version) {
+    (place(record.stream), record.first_version)
+}
+
+/// Jumps from stream to stream, so that long streams cost as much as short ones. `recent` has the first streams behind
+/// the same place that are recent, up to the same limit.
 pub(super) fn heads(
     connection: &Connection,
     slots: SlotRange,
     after: Option<AccountId>,
     limit: usize,
+    recent: Vec<(AccountId, Version)>,
 ) -> rusqlite::Result<Vec<(AccountId, Version)>> {
     let mut find_next = connection.prepare_cached(
         "SELECT slot, stream FROM writes WHERE (slot, stream) > (?1, ?2) AND slot < ?3 ORDER BY slot, stream LIMIT 1",
     )?;
     let mut find_head = connection.prepare_cached(HEAD)?;
+    let mut heads: BTreeMap<Place, Version> =
+        recent.into_iter().map(|(stream, head)| (place(stream), head)).collect();
     let (mut slot, mut stream) = behind(slots, after);
-    let mut heads = Vec::new();
-    while heads.len() < limit {
+    for _ in 0..limit {
         let next = find_next.query_row(params![slot, stream, slots.end], |row| Ok((row.get(0)?, row.get(1)?)));
         let Some(next): Option<(u16, [u8; 16])> = next.optional()? else { break };
-        let head = find_head.query_row(params![next.0, next.1], |row| row.get(0))?;
-        heads.push((AccountId::from_bytes(next.1), Version::new(head)));
+        let head = Version::new(find_head.query_row(params![next.0, next.1], |row| row.get(0))?);
+        let known = heads.entry((next.0, AccountId::from_bytes(next.1))).or_default();
+        *known = head.max(*known);
         (slot, stream) = (next.0, next.1.to_vec());
     }
-    Ok(heads)
+    Ok(heads.into_iter().map(|((_, stream), head)| (stream, head)).take(limit).collect())
 }
 
 /// The place in the order of the table behind which a page begins; the empty stream sorts before every other.
@@ -126,12 +175,42 @@ fn behind(slots: SlotRange, stream: Option<AccountId>) -> (u16, Vec<u8>) {
     }
 }
 
-/// Writes with positions after `after`, in the order of their positions.
-pub(super) fn fed(connection: &Connection, after: u64, limit: usize) -> rusqlite::Result<Vec<FeedEntry>> {
+/// Writes with positions after `after` up to `settled`, in the order of their positions.
+pub(super) fn fed(
+    connection: &Connection,
+    after: u64,
+    limit: usize,
+    settled: u64,
+) -> rusqlite::Result<Vec<FeedEntry>> {
+    // CROSS says that the positions come first: SQLite then reads no write that is not asked for.
     let mut read_on = connection.prepare_cached(
-        "SELECT stream, first_version, count, time, events, position FROM writes
-         WHERE position > ?1 ORDER BY position LIMIT ?2",
+        "SELECT stream, first_version, count, time, events, positions.position
+         FROM positions CROSS JOIN writes USING (slot, stream, first_version)
+         WHERE positions.position > ?1 AND positions.position <= ?2 ORDER BY positions.position LIMIT ?3",
     )?;
     let entry = |row: &Row<'_>| Ok(FeedEntry { position: Position::Number(row.get(5)?), recorded: recorded(row)? });
-    read_on.query_map(params![after, limit], entry)?.collect()
+    read_on.query_map(params![after, settled, limit], entry)?.collect()
+}
+
+/// What the tables say of what is recent.
+pub(super) fn recent(connection: &Connection) -> rusqlite::Result<Recent> {
+    let settled = connection.query_row("SELECT coalesce(max(position), 0) FROM positions", [], |row| row.get(0))?;
+    let greatest: Option<[u8; 16]> = connection.query_row("SELECT max(id) FROM commits", [], |row| row.get(0))?;
+    let mut recent = Recent::behind(settled, greatest.map(CommitId::from_bytes));
+    let mut read_all = connection.prepare(
+        "SELECT stream, first_version, count, time, events, position, commit_id, time, key, request, receipt
+         FROM recent ORDER BY position",
+    )?;
+    let mut rows = read_all.query([])?;
+    while let Some(row) = rows.next()? {
+        if row.get::<_, u64>(5)? != recent.last() + 1 {
+            let reason = "a position is missing between what is sorted and what is recent".to_owned();
+            return Err(Error::SqliteFailure(ffi::Error::new(ffi::SQLITE_CORRUPT), Some(reason)));
+        }
+        let is_first = row.get_ref(6)? != ValueRef::Null;
+        let commit = is_first.then(|| commit_at(row, 6)).transpose()?;
+        recent.push(recent::Row { recorded: recorded(row)?, commit });
+    }
+    recent.commit_through(recent.last());
+    Ok(recent)
 }

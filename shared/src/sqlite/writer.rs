@@ -23,11 +23,7 @@ pub(super) struct Writer {
 }
 
 impl Writer {
-    pub(super) fn start(
-        connection: Connection,
-        file_name: &'static str,
-        mut upkeep: impl Upkeep,
-    ) -> io::Result<Self> {
+    pub(super) fn start(connection: Connection, file_name: &'static str, mut upkeep: impl Upkeep) -> io::Result<Self> {
         let (queue, waiting) = mpsc::channel(WRITES_WAITING_MAX);
         let (news, commits) = watch::channel(0);
         let thread = Builder::new().name(format!("write {file_name}")).spawn(move || {

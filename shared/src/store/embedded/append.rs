@@ -31,7 +31,7 @@ pub(super) struct Batch {
 }
 
 /// Takes the commits one after the other; each sees what those before it did. An error leaves it to the transaction to
-/// undo all of them in the file, and to the next append to take back what stands in memory (law T3).
+/// undo all of them in the file, and to the next append to take back what stands in memory (law G3).
 pub(super) fn append(
     connection: &Connection,
     shared: &Shared,

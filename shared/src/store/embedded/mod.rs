@@ -6,46 +6,46 @@
 //! partition touch neighbouring rows (laws S2, S6); ids, idempotency keys and receipts into `commits`, for ever (law
 //! S4); the order of the feed into `positions`. Rows of `recent` up to a position S are gone: these are *settled*.
 //!
-//! T1  Positions number the writes in the order in which they were appended, without a gap: 1 to S are in `positions`
+//! G1  Positions number the writes in the order in which they were appended, without a gap: 1 to S are in `positions`
 //!     and `writes`, and their commits in `commits`; S + 1 and later are in `recent`.
-//! T2  Memory holds the rows of `recent`, neither more nor less of what is committed, whenever no transaction is under
+//! G2  Memory holds the rows of `recent`, neither more nor less of what is committed, whenever no transaction is under
 //!     way and no commit's outcome is unknown.
-//! T3  The writer judges by what the file holds within its transaction, also when that is run a second time.
-//! T4  A read sees the writes of one committed state, and in it every write that was answered before it began.
-//! T5  A slice of the sorting is one transaction, and the file says in it how far the sorting is. Killed anywhere, the
+//! G3  The writer judges by what the file holds within its transaction, also when that is run a second time.
+//! G4  A read sees the writes of one committed state, and in it every write that was answered before it began.
+//! G5  A slice of the sorting is one transaction, and the file says in it how far the sorting is. Killed anywhere, the
 //!     next process goes on with the next slice.
-//! T6  Not more than a bounded number of rows is recent.
+//! G6  Not more than a bounded number of rows is recent.
 //!
 //! Why they hold, at each point at which a process may be killed:
 //!
-//! - *Between an append and memory*: an append is one transaction of `recent` alone. A process that dies behind it reads
-//!   its rows when it starts again. One that lives on changes memory in `committed`, before it answers and before
-//!   anything else is written (T1, T2).
-//! - *In a transaction that comes to nothing, or is run again*: judging adds rows to memory that readers do not see yet,
-//!   behind the last committed one. Every append first asks the file for its last position and takes back the rows
-//!   behind it; if the file has more than memory, which can only follow a commit whose outcome is unknown, it refuses to
-//!   go on (T3).
+//! - *Between an append and memory*: an append is one transaction of `recent` alone. A process that dies behind it
+//!   reads its rows when it starts again. One that lives on changes memory in `committed`, before it answers and before
+//!   anything else is written (G1, G2).
+//! - *In a transaction that comes to nothing, or is run again*: judging adds rows to memory that readers do not see
+//!   yet, behind the last committed one. Every append first asks the file for its last position and takes back the rows
+//!   behind it; if the file has more than memory, which can only follow a commit whose outcome is unknown, it refuses
+//!   to go on (G3).
 //! - *While writes are sorted in*: their rows stay in `recent` and in memory. Table `sorting` says up to which position
 //!   and which slot they are in `writes` as well, in the transaction that put them there, so none is put there twice
-//!   (T5). Whoever reads `writes` skips rows behind S.
+//!   (G5). Whoever reads `writes` skips rows behind S.
 //! - *While rows leave*: one transaction puts positions and commits of the next rows into their tables and deletes the
-//!   rows. It runs only when all slots of these rows are in `writes`, so S grows by whole rows (T1). Memory lets them go
-//!   after that (T2). A commit with several writes may be cut here: what the commit leaves is in its first write.
+//!   rows. It runs only when all slots of these rows are in `writes`, so S grows by whole rows (G1). Memory lets them
+//!   go after that (G2). A commit with several writes may be cut here: what the commit leaves is in its first write.
 //! - *At a clean close* all is settled, by the same slices.
 //!
-//! Why a read sees one state (T4): it first takes from memory S, the last committed position L, and the rows between;
+//! Why a read sees one state (G4): it first takes from memory S, the last committed position L, and the rows between;
 //! an answer comes after memory has its write. Then it opens its transaction in the file and takes from `writes` the
 //! rows up to S, by their positions. All of those are there, since memory let them go after they were, and nothing is
-//! ever taken out of `writes`. So it has 1 to L, each once, whatever was appended and sorted in meanwhile. Pages need no
-//! more: a page of memory has as many events as the whole page may have, or all there are. A look for a commit or for
-//! the last versions of streams needs no such cut, and may find what is newer.
+//! ever taken out of `writes`. So it has 1 to L, each once, whatever was appended and sorted in meanwhile. Pages need
+//! no more: a page of memory has as many events as the whole page may have, or all there are. A look for a commit or
+//! for the last versions of streams needs no such cut, and may find what is newer.
 //!
 //! Why the feed skips nothing (law S3): it is read from memory behind S and from `positions` up to S, and both have no
-//! gap (T1). The one writer thread commits one transaction after the other, so whoever sees a position sees all lower
+//! gap (G1). The one writer thread commits one transaction after the other, so whoever sees a position sees all lower
 //! ones. A transaction that is rolled back gives its numbers back.
 //!
-//! Why rows are bounded (T6): for so many rows appended a slice is due, so that a run is over when as many have gathered
-//! as it moves. If slices fail, one is tried after every turn, and at the bound appends are refused.
+//! Why rows are bounded (G6): for so many rows appended a slice is due, so that a run is over when as many have
+//! gathered as it moves. If slices fail, one is tried after every turn, and at the bound appends are refused.
 //!
 //! Appends of all callers that wait share one transaction and one fsync (laws Q1, Q2 of [`crate::sqlite`]). Everything
 //! is checked before anything is inserted, so a refused commit needs no undoing (laws S1, S5).

@@ -153,8 +153,7 @@ pub(super) fn heads(
         "SELECT slot, stream FROM writes WHERE (slot, stream) > (?1, ?2) AND slot < ?3 ORDER BY slot, stream LIMIT 1",
     )?;
     let mut find_head = connection.prepare_cached(HEAD)?;
-    let mut heads: BTreeMap<Place, Version> =
-        recent.into_iter().map(|(stream, head)| (place(stream), head)).collect();
+    let mut heads: BTreeMap<Place, Version> = recent.into_iter().map(|(stream, head)| (place(stream), head)).collect();
     let (mut slot, mut stream) = behind(slots, after);
     for _ in 0..limit {
         let next = find_next.query_row(params![slot, stream, slots.end], |row| Ok((row.get(0)?, row.get(1)?)));
@@ -176,12 +175,7 @@ fn behind(slots: SlotRange, stream: Option<AccountId>) -> (u16, Vec<u8>) {
 }
 
 /// Writes with positions after `after` up to `settled`, in the order of their positions.
-pub(super) fn fed(
-    connection: &Connection,
-    after: u64,
-    limit: usize,
-    settled: u64,
-) -> rusqlite::Result<Vec<FeedEntry>> {
+pub(super) fn fed(connection: &Connection, after: u64, limit: usize, settled: u64) -> rusqlite::Result<Vec<FeedEntry>> {
     // CROSS says that the positions come first: SQLite then reads no write that is not asked for.
     let mut read_on = connection.prepare_cached(
         "SELECT stream, first_version, count, time, events, positions.position

@@ -1,4 +1,4 @@
-//! Moves what is recent into the sorted tables, a slice at a time (laws T4 to T6 of the module above).
+//! Moves what is recent into the sorted tables, a slice at a time (laws G4 to G6 of the module above).
 
 use rusqlite::{Connection, Transaction, TransactionBehavior, params};
 

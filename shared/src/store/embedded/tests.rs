@@ -194,7 +194,7 @@ async fn scanned(store: &EmbeddedStore) -> Vec<Recorded> {
     }
 }
 
-/// Laws T1, T2, T5 and T6: at each stage of a run, and of the appends beside it.
+/// Laws G1, G2, G5 and G6: at each stage of a run, and of the appends beside it.
 #[tokio::test]
 async fn a_process_that_is_killed_at_any_stage_loses_and_doubles_nothing() {
     for seed in 0..3 {
@@ -212,7 +212,7 @@ async fn a_process_that_is_killed_at_any_stage_loses_and_doubles_nothing() {
     }
 }
 
-/// Law T4: whatever is sorted in between the look into memory and the look into the file.
+/// Law G4: whatever is sorted in between the look into memory and the look into the file.
 #[test]
 fn a_read_that_is_overtaken_by_the_sorting_sees_the_state_it_began_with() {
     for seed in 0..10 {
@@ -289,7 +289,7 @@ async fn a_store_of_the_first_layout_goes_on() {
     assert_eq!(versions, [1, 2, 3]);
 }
 
-/// Laws T3 and Q3: a transaction that is run again, since another write in it failed, has the same outcome.
+/// Laws G3 and Q3: a transaction that is run again, since another write in it failed, has the same outcome.
 #[tokio::test]
 async fn a_batch_that_is_run_again_is_judged_anew() {
     let (store, _dir) = empty_store();

@@ -12,7 +12,7 @@ use std::path::{Path, PathBuf};
 
 use rusqlite::{Connection, OpenFlags};
 
-use super::failure::is_damage;
+use super::failure::of_opening;
 use super::{Durability, FileSpec, OpenError, log_check};
 
 /// Files up to this size are checked page by page when they are opened: about a quarter of a second at most.
@@ -68,14 +68,7 @@ fn header(file: &Path) -> io::Result<Option<Vec<u8>>> {
 }
 
 fn look_inside(file: &Path, spec: &FileSpec) -> Result<(), OpenError> {
-    let told = |error: rusqlite::Error| {
-        let path = file.to_path_buf();
-        if is_damage(&error) {
-            OpenError::Damaged { path, finding: error.to_string() }
-        } else {
-            OpenError::Sqlite { path, source: error }
-        }
-    };
+    let told = |error| of_opening(file.to_path_buf(), error);
     let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
     let connection = Connection::open_with_flags(file, flags).map_err(told)?;
     let found: i64 = connection.pragma_query_value(None, "user_version", |row| row.get(0)).map_err(told)?;

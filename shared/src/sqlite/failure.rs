@@ -1,7 +1,10 @@
 //! What SQLite's errors mean to a caller.
 
+use std::path::PathBuf;
+
 use rusqlite::{Error, ErrorCode};
 
+use super::OpenError;
 use crate::error::{BackendError, Effect, Retry};
 
 /// A failure after which nothing of the operation is left.
@@ -27,7 +30,16 @@ fn retry(error: &Error) -> Retry {
     if passing { Retry::Later } else { Retry::Never }
 }
 
+/// What SQLite says while a file is opened.
+pub(super) fn of_opening(path: PathBuf, error: Error) -> OpenError {
+    if is_damage(&error) {
+        OpenError::Damaged { path, finding: error.to_string() }
+    } else {
+        OpenError::Sqlite { path, source: error }
+    }
+}
+
 /// Whether SQLite says that the file itself is bad.
-pub(super) fn is_damage(error: &Error) -> bool {
+fn is_damage(error: &Error) -> bool {
     matches!(error.sqlite_error_code(), Some(ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase))
 }

@@ -87,7 +87,7 @@ impl Database {
     /// The same for a file with [`Upkeep`], which is made from what the file holds before anybody writes to it.
     ///
     /// # Errors
-    /// [`OpenError`] as for [`Database::open`], and [`OpenError::Sqlite`] when the upkeep cannot be made.
+    /// [`OpenError`] as for [`Database::open`], also when the upkeep cannot be made.
     pub fn open_kept_up<U: Upkeep>(
         folder: &DataFolder,
         spec: FileSpec,
@@ -95,7 +95,7 @@ impl Database {
     ) -> Result<Self, OpenError> {
         let file = folder.path().join(spec.file_name);
         let connection = open::open(&file, &spec)?;
-        let upkeep = upkeep(&connection).map_err(|source| OpenError::Sqlite { path: file.clone(), source })?;
+        let upkeep = upkeep(&connection).map_err(|error| failure::of_opening(file.clone(), error))?;
         let failed = |source| OpenError::Folder { path: file.clone(), source };
         let writer = Arc::new(Writer::start(connection, spec.file_name, upkeep).map_err(failed)?);
         Ok(Self { readers: Readers::of(file), writer, _folder: folder.clone() })

@@ -111,7 +111,7 @@ impl EmbeddedStore {
             Ok(Settler::new(recent.clone(), sizes))
         })?;
         let recent = shared.expect("a file that is open has its upkeep");
-        Ok(Self { database, recent, rows_max: sizes.rows_max() })
+        Ok(Self { database, recent, rows_max: sizes.rows_max })
     }
 }
 

@@ -16,18 +16,16 @@ pub(super) struct Sizes {
     pub(super) rows: u64,
     /// In how many slices a run sorts the writes in, and in how many it then moves the rest.
     pub(super) slices: u16,
+    /// From how many rows on nothing is appended: only if sorting has failed for long. Far above what the turn in which a
+    /// run ends can add to twice `rows`.
+    pub(super) rows_max: u64,
 }
 
 /// 32,768 rows: some thirty for each of a thousand busy accounts, so that pages are filled, and about 30 MB of memory.
 /// Sixteen slices: appends wait for about ten milliseconds a slice.
-pub(super) const SIZES: Sizes = Sizes { rows: 32_768, slices: 16 };
+pub(super) const SIZES: Sizes = Sizes { rows: 32_768, slices: 16, rows_max: 131_072 };
 
 impl Sizes {
-    /// From how many rows on nothing is appended: only if sorting has failed for long.
-    pub(super) const fn rows_max(self) -> u64 {
-        4 * self.rows
-    }
-
     /// From how many rows on a slice is moved after every turn.
     const fn rows_late(self) -> u64 {
         3 * self.rows

@@ -37,13 +37,11 @@ impl EmbeddedFeed {
             let recent = self.recent.read();
             (recent.committed().fed(after, limit), recent.committed().settled())
         };
-        match recent {
-            Some(entries) => Ok(entries),
-            None => {
-                let read = move |connection: &Connection| read::fed(connection, after, limit, settled);
-                self.database.read("next_batch", read).await
-            }
+        if let Some(entries) = recent {
+            return Ok(entries);
         }
+        let read = move |connection: &Connection| read::fed(connection, after, limit, settled);
+        self.database.read("next_batch", read).await
     }
 }
 

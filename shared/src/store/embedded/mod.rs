@@ -189,6 +189,9 @@ impl EventStore for EmbeddedStore {
     }
 }
 
+/// A commit, or none, for each that was asked for.
+type Found = Vec<Option<StoredCommit>>;
+
 impl EmbeddedStore {
     /// Looks for commits in memory, and in the file for those that are not there.
     async fn find<K: Clone + Send + 'static>(
@@ -196,9 +199,9 @@ impl EmbeddedStore {
         operation: &'static str,
         asked: &[K],
         recent: impl Fn(View<'_>, &K) -> Option<StoredCommit>,
-        settled: fn(&Connection, &[K]) -> rusqlite::Result<Vec<Option<StoredCommit>>>,
-    ) -> Result<Vec<Option<StoredCommit>>, BackendError> {
-        let mut found: Vec<Option<StoredCommit>> = {
+        settled: fn(&Connection, &[K]) -> rusqlite::Result<Found>,
+    ) -> Result<Found, BackendError> {
+        let mut found: Found = {
             let shared = self.recent.read();
             asked.iter().map(|one| recent(shared.committed(), one)).collect()
         };

@@ -143,7 +143,7 @@ impl Steps {
         records
     }
 
-    fn rows_of(&self, table: &str) -> usize {
+    fn rows_of(&self, table: &str) -> u64 {
         self.connection.query_row(&format!("SELECT count(*) FROM {table}"), [], |row| row.get(0)).unwrap()
     }
 
@@ -205,10 +205,10 @@ async fn a_process_that_is_killed_at_any_stage_loses_and_doubles_nothing() {
             steps.settler.after_turn(&steps.connection).unwrap();
             steps.assert_nothing_is_lost_if_killed_now().await;
         }
-        assert!(steps.rows_of("recent") <= 4 * TINY.rows as usize, "sorting keeps up");
+        assert!(steps.rows_of("recent") <= 4 * TINY.rows, "sorting keeps up");
         steps.settler.before_close(&steps.connection).unwrap();
         steps.assert_nothing_is_lost_if_killed_now().await;
-        assert_eq!((steps.rows_of("recent"), steps.rows_of("writes")), (0, steps.records().len()));
+        assert_eq!((steps.rows_of("recent"), steps.rows_of("writes")), (0, steps.records().len() as u64));
     }
 }
 
@@ -233,10 +233,11 @@ fn a_read_that_is_overtaken_by_the_sorting_sees_the_state_it_began_with() {
                 let all = SlotRange::ALL;
                 let scan = read::scan(&steps.connection, all, None, usize::MAX, *settled, page.clone()).unwrap();
                 assert!(scan.records == *sorted, "seed {seed}, step {step}, {settled} settled");
-                let older = read::fed(&steps.connection, 0, usize::MAX >> 1, *settled).unwrap();
-                let older = feed.is_none().then_some(older).unwrap_or_default();
-                assert!(older.iter().map(|entry| &entry.recorded).eq(&records[..older.len()]));
-                assert!(feed.is_some() || older.len() as u64 == *settled);
+                let older = read::fed(&steps.connection, 0, 1_000, *settled).unwrap();
+                if feed.is_none() {
+                    assert_eq!(older.len() as u64, *settled, "seed {seed}, step {step}");
+                    assert!(older.iter().map(|entry| &entry.recorded).eq(&records[..older.len()]));
+                }
             }
             steps.settler.before_close(&steps.connection).unwrap();
         }

@@ -7,11 +7,10 @@ use futures::future::join_all;
 use mongodb::bson::{Bson, Document, doc};
 use shared::clock::{Clock, Timestamp};
 use shared::coordinate::{Position, Version};
-use shared::error::Effect;
 use shared::event::{EncodedEvents, StreamAfter};
 use shared::id::{AccountId, Ids};
 use shared::store::{
-    AppendError, Appended, ChangeFeed, Commit, EventStore, FeedError, MongoOpenError, MongoStore, StreamWrite, contract,
+    Appended, ChangeFeed, Commit, EventStore, FeedError, MongoOpenError, MongoStore, StreamWrite, contract,
 };
 
 use tokio::sync::Mutex;

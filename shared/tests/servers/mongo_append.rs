@@ -8,7 +8,7 @@ use shared::event::StreamAfter;
 use shared::id::{AccountId, Ids};
 use shared::store::{AppendError, Appended, Commit, EventStore};
 
-use super::mongo::{FAULTS, Scratch, commit, empty_store};
+use super::mongo::{FAULTS, commit, empty_store};
 
 /// A commit that writes to a new stream as well, and so takes a transaction.
 fn transfer(ids: &Ids, stream: AccountId, expected: u64) -> Commit {
@@ -150,11 +150,12 @@ async fn a_transaction_that_a_dead_process_left_does_not_block_its_accounts() {
     assert_eq!(store.append(vec![commit(&ids, &[(stream, 0)])]).await.remove(0).unwrap(), Appended::New);
 
     let dead = mongodb::Client::with_uri_str(scratch.url()).await.unwrap();
-    let events = dead.database(&scratch.name).collection::<Document>("events");
+    let events = dead.database(scratch.name()).collection::<Document>("events");
     let mut next = events.find_one(doc! {}).await.unwrap().unwrap();
     let Some(Bson::Binary(place)) = next.get_mut("_id") else { panic!("a place is binary") };
     // Ends in the first version.
     *place.bytes.last_mut().unwrap() += 1;
+    next.remove("commit");
     let mut session = dead.start_session().await.unwrap();
     session.start_transaction().await.unwrap();
     events.insert_one(next).session(&mut session).await.unwrap();

@@ -30,7 +30,7 @@ async fn a_database_of_another_layout_is_left_as_it_was() {
     let start = mongodb::bson::Timestamp { time: 1, increment: 1 };
     let about = doc! { "_id": "store", "format": 1, "start": start };
     database.collection::<Document>("about").insert_one(about).await.unwrap();
-    let refusal = MongoStore::open(Server::Mongo.url(), scratch.name(), None).await.unwrap_err();
+    let refusal = MongoStore::open(&Server::Mongo.url(), scratch.name(), None).await.unwrap_err();
     assert!(matches!(&refusal, MongoOpenError::Layout { found: 1, .. }), "{refusal}");
     assert_eq!(database.list_collection_names().await.unwrap(), ["about"]);
 }

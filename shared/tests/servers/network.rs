@@ -91,14 +91,17 @@ async fn an_append_whose_answer_is_lost_may_have_happened_and_its_id_tells() {
 #[tokio::test]
 async fn an_append_that_was_not_asked_to_commit_had_no_effect() {
     let (proxy, behind, direct, _scratch) = stores().await;
-    let (id, stream) = (ids().commit(), ids().account());
+    let id = ids().commit();
+    // Two streams take a transaction.
+    let mut transfer = commit(id, ids().account(), 0);
+    transfer.writes.extend(commit(id, ids().account(), 0).writes);
     proxy.make(Trouble::LoseReplies);
-    let failed = failure(ended(behind.append(vec![commit(id, stream, 0)])).await.remove(0));
+    let failed = failure(ended(behind.append(vec![transfer.clone()])).await.remove(0));
     assert_eq!(failed.effect, Effect::None, "{failed}");
     assert_eq!(direct.find_commits(&[id]).await.unwrap(), [None]);
     proxy.make(Trouble::None);
     let appended =
-        until("the server is found again", async || behind.append(vec![commit(id, stream, 0)]).await.remove(0).ok());
+        until("the server is found again", async || behind.append(vec![transfer.clone()]).await.remove(0).ok());
     assert_eq!(appended.await, Appended::New);
 }
 

@@ -6,6 +6,7 @@
 //! transactions of the bank that nobody works on, and ends them. One whose owner is only slow has no effect then, and
 //! its owner begins again as after any lost race.
 
+use std::pin::pin;
 use std::time::Duration;
 
 use futures::TryStreamExt;
@@ -19,16 +20,31 @@ use tracing::{debug, warn};
 use super::failure::CALL_MAX;
 
 /// How long an append waits, or loses races, before it looks for the reason. A winner needs some milliseconds.
-const HINDERED_AFTER: Duration = Duration::from_secs(1);
+pub(super) const HINDERED_AFTER: Duration = Duration::from_secs(1);
 
 /// How long nobody has worked on a transaction that counts as abandoned: a living process sends the next command of it
 /// at once.
 const IDLE_AFTER: Duration = Duration::from_secs(1);
 
-/// Gives an append time, and then ends what is abandoned. It needs no right beyond the user's own sessions; where even
-/// that is refused, the server's own limit remains.
-pub(super) async fn relieve(client: &Client, application: &str) {
-    sleep(HINDERED_AFTER).await;
+/// Waits for a step that an abandoned transaction may hold up, and ends such transactions while that takes long.
+pub(super) async fn unhindered<T>(client: &Client, application: &str, step: impl Future<Output = T>) -> T {
+    let mut step = pin!(step);
+    loop {
+        let relieve = async {
+            sleep(HINDERED_AFTER).await;
+            end_abandoned(client, application).await;
+        };
+        tokio::select! {
+            biased;
+            done = &mut step => return done,
+            () = relieve => {}
+        }
+    }
+}
+
+/// Ends what is abandoned. It needs no right beyond the user's own sessions; where even that is refused, the server's
+/// own limit remains.
+pub(super) async fn end_abandoned(client: &Client, application: &str) {
     match timeout(CALL_MAX, Box::pin(end(client, application))).await {
         Ok(Ok(0)) => debug!("appends are hindered, and no transaction is abandoned"),
         Ok(Ok(transactions)) => warn!(transactions, "ended transactions whose owner is gone"),

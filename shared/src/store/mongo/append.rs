@@ -1,7 +1,6 @@
 //! Judges a batch, inserts what is taken of it, and begins again where another writer was faster.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -9,7 +8,7 @@ use tokio::time::{Instant, sleep};
 use tracing::debug;
 
 use super::MongoStore;
-use super::abandoned::relieve;
+use super::abandoned::{HINDERED_AFTER, end_abandoned};
 use super::insert::{Failed, insert};
 use super::judge::{Judged, Known, judge};
 use crate::coordinate::Version;
@@ -34,19 +33,8 @@ pub(super) const APPEND: &str = "append";
 /// What became of each commit of a batch.
 type Fates = Vec<Result<Appended, AppendError>>;
 
-/// Appends a batch. While that takes long, transactions are looked for that nobody will end and that may hinder it.
+/// Appends a batch.
 pub(super) async fn append(store: &MongoStore, commits: &[Commit]) -> Fates {
-    let mut settled = pin!(settle(store, commits));
-    loop {
-        tokio::select! {
-            biased;
-            fates = &mut settled => return fates,
-            () = relieve(&store.client, &store.application) => {}
-        }
-    }
-}
-
-async fn settle(store: &MongoStore, commits: &[Commit]) -> Fates {
     let mut written = BTreeSet::new();
     match until_settled(store, commits, &mut written).await {
         Ok(fates) => as_written(fates, &written),
@@ -65,6 +53,7 @@ async fn until_settled(
     if judged.refuses() {
         judged = judge(commits, learn(store, commits).await?);
     }
+    let mut hindered = Instant::now() + HINDERED_AFTER;
     let mut wait = WAIT_MIN;
     let mut raced = None;
     for tried in 0..TRIES_MAX {
@@ -72,6 +61,10 @@ async fn until_settled(
             break;
         }
         if tried > 0 {
+            if Instant::now() >= hindered {
+                end_abandoned(&store.client, &store.application).await;
+                hindered = Instant::now() + HINDERED_AFTER;
+            }
             sleep(wait).await;
             wait = WAIT_MAX.min(wait * 2);
             judged = judge(commits, learn(store, commits).await?);

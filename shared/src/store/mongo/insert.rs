@@ -14,6 +14,7 @@ use tokio::time::{Instant, timeout_at};
 use tracing::debug;
 
 use super::MongoStore;
+use super::abandoned::unhindered;
 use super::append::APPEND;
 use super::document::documents;
 use super::failure::{is_lost_race, is_race, is_refusal, of_write, without_effect};
@@ -75,7 +76,7 @@ pub(super) async fn insert(store: &MongoStore, commits: &[&Commit], deadline: In
     }
 }
 
-/// Commits of one document each.
+/// Commits of one document each. The server waits with them for a transaction that holds a place of theirs.
 async fn insert_alone(store: &MongoStore, writes: &[RawDocumentBuf], deadline: Instant) -> Result<(), Failed> {
     let mut before = 0;
     for part in parts(writes) {
@@ -84,7 +85,9 @@ async fn insert_alone(store: &MongoStore, writes: &[RawDocumentBuf], deadline: I
         // What the server works on when nobody waits for it any more is to end as well.
         let left = deadline.saturating_duration_since(Instant::now());
         command.append(cstr!("maxTimeMS"), i64::try_from(left.as_millis()).unwrap_or(i64::MAX).max(1));
-        let inserted = match timeout_at(deadline, store.database.run_raw_command(command)).await {
+        let inserting = store.database.run_raw_command(command).into_future();
+        let inserting = unhindered(&store.client, &store.application, inserting);
+        let inserted = match timeout_at(deadline, Box::pin(inserting)).await {
             Ok(Ok(answer)) => understand(&answer),
             Ok(Err(error)) => Err(Failed::nothing_but(of_write(APPEND, error))),
             Err(late) => Err(Failed::nothing_but(BackendError::unknown(APPEND, late))),

@@ -6,7 +6,7 @@
 //! key as well, and remembers them for ever; `commit_unique` and `key_unique` are the secondary indexes (law S4).
 //!
 //! A batch is judged in memory, and what is taken of it is inserted by one ordered command, acknowledged by a majority
-//! and its journals (law S7; [ADR 14](../../../../docs/adr/0014-a-batch-is-one-insert.md)). A commit to one stream is one
+//! and its journals (law S7; [ADR 13](../../../../docs/adr/0013-a-batch-is-one-insert.md)). A commit to one stream is one
 //! document, so it is there whole or not at all (law S1). The command ends at the first document that finds its place,
 //! its id or its key taken; what stands in front is written, and only the rest is judged anew, on what is true then. So
 //! nothing is written behind a commit of its stream that was not (laws S2, S5). A batch in which a commit writes to

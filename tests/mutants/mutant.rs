@@ -19,8 +19,8 @@ pub(crate) const MUTANTS: &[Mutant] = &[
     Mutant {
         name: "commands_lose_their_key",
         file: "account-service/src/command/decide.rs",
-        text: "            key: key.clone(),",
-        replacement: "            key: key.clone().filter(|_| false),",
+        text: " key: key.clone(),",
+        replacement: " key: key.clone().filter(|_| false),",
         seed: 0,
     },
     Mutant {
@@ -28,7 +28,7 @@ pub(crate) const MUTANTS: &[Mutant] = &[
         file: "account-service/src/command/append.rs",
         text: "if failure.effect == Effect::Unknown {",
         replacement: "if failure.effect == Effect::Unknown && false {",
-        seed: 92,
+        seed: 220,
     },
     Mutant {
         name: "a_refusal_does_not_look_for_the_key",

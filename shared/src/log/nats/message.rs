@@ -28,8 +28,9 @@ const RECORDS_MAX: usize = 1_000;
 /// ([`super::connect::PAYLOAD_BYTES_MIN`]). A write alone may be longer: by its command it is hardly above 64 KiB.
 const BODY_BYTES_MAX: usize = 160 * 1024;
 
-/// What a body holds at most of a write beside its events: the names, an id, and three numbers as long as they can be.
-const FRAME_BYTES_MAX: usize = 144;
+/// What a body holds at most for a write beside its events: the names, an id, three numbers as long as they can be, and
+/// a comma, or the brackets around all.
+const FRAME_BYTES_MAX: usize = 145;
 
 /// Why a message is no record.
 #[derive(Debug, thiserror::Error)]
@@ -76,7 +77,7 @@ pub(super) fn split(batch: &[FeedEntry]) -> (&[FeedEntry], &[FeedEntry]) {
 /// `[{"stream","first_version","time","count","events"}, …]`; the events are taken as they are.
 pub(super) fn body(writes: &[FeedEntry]) -> Bytes {
     let events: usize = writes.iter().map(|write| write.recorded.events.json.len()).sum();
-    let mut body = BytesMut::with_capacity(writes.len() * FRAME_BYTES_MAX + events + 2);
+    let mut body = BytesMut::with_capacity(writes.len() * FRAME_BYTES_MAX + events);
     for (number, FeedEntry { recorded, .. }) in writes.iter().enumerate() {
         body.put_u8(if number == 0 { b'[' } else { b',' });
         let Recorded { stream, first_version, time, events } = recorded;
@@ -214,6 +215,6 @@ mod tests {
         let mut longest = entry(u64::MAX, b"[]");
         longest.recorded.time = Timestamp::from_micros(i64::MIN);
         longest.recorded.events.count = u32::MAX;
-        assert!(body(&[longest]).len() <= FRAME_BYTES_MAX + "[]".len());
+        assert_eq!(body(&[longest]).len(), FRAME_BYTES_MAX + "[]".len());
     }
 }

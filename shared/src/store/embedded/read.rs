@@ -174,16 +174,28 @@ fn behind(slots: SlotRange, stream: Option<AccountId>) -> (u16, Vec<u8>) {
     }
 }
 
-/// Writes with positions after `after` up to `settled`, in the order of their positions.
+/// Writes with positions after `after` up to `settled`, in the order of their positions. They are looked up in the order
+/// in which they lie, so that those of one account, which share a page, are read one behind the other.
 pub(super) fn fed(connection: &Connection, after: u64, limit: usize, settled: u64) -> rusqlite::Result<Vec<FeedEntry>> {
-    // CROSS says that the positions come first: SQLite then reads no write that is not asked for.
     let mut read_on = connection.prepare_cached(
-        "SELECT stream, first_version, count, time, events, positions.position
-         FROM positions CROSS JOIN writes USING (slot, stream, first_version)
-         WHERE positions.position > ?1 AND positions.position <= ?2 ORDER BY positions.position LIMIT ?3",
+        "SELECT slot, stream, first_version, position FROM positions
+         WHERE position > ?1 AND position <= ?2 ORDER BY position LIMIT ?3",
     )?;
-    let entry = |row: &Row<'_>| Ok(FeedEntry { position: Position::Number(row.get(5)?), recorded: recorded(row)? });
-    read_on.query_map(params![after, settled, limit], entry)?.collect()
+    let place = |row: &Row<'_>| Ok((row.get(0)?, row.get(1)?, row.get(2)?, row.get(3)?));
+    let mut places: Vec<(u16, [u8; 16], u64, u64)> =
+        read_on.query_map(params![after, settled, limit], place)?.collect::<rusqlite::Result<_>>()?;
+    places.sort_unstable();
+    let mut find = connection.prepare_cached(
+        "SELECT stream, first_version, count, time, events FROM writes
+         WHERE slot = ?1 AND stream = ?2 AND first_version = ?3",
+    )?;
+    let mut found: Vec<(u64, Recorded)> = Vec::with_capacity(places.len());
+    for (slot, stream, first_version, position) in places {
+        found.push((position, find.query_row(params![slot, stream, first_version], recorded)?));
+    }
+    found.sort_unstable_by_key(|(position, _)| *position);
+    let entry = |(position, recorded)| FeedEntry { position: Position::Number(position), recorded };
+    Ok(found.into_iter().map(entry).collect())
 }
 
 /// What the tables say of what is recent.

@@ -35,7 +35,7 @@ async fn thousands_of_records_are_published_and_read_with_few_answers() {
             left -= reader.next_batch(4_096).await.unwrap().len();
         }
     };
-    // Four find the life and its ends, one makes what delivers; then 64 messages are asked for.
+    // Four find the life and its ends, one makes what delivers; then 16 messages are asked for.
     tap.costs(4 + 1 + 1, read).await;
 }
 

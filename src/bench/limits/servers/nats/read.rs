@@ -9,12 +9,17 @@ use tokio::time::Instant;
 use super::super::within;
 use super::publish::writes_in;
 
+/// How many messages are asked for at once, as by the bank: with many more of this length the server cuts the connection.
+const MESSAGES_AT_ONCE: i64 = 16;
+
 /// Reads a stream from its beginning, in order, to its end or for so long; answers how many writes that were.
 pub(super) async fn all(jetstream: Context, name: String, duration: Duration) -> anyhow::Result<u64> {
     let stream = within(jetstream.get_stream(name)).await?;
     let stored = stream.cached_info().state.messages;
     ensure!(stored > 0, "nothing of what was published is there");
-    let reader = within(stream.create_consumer(OrderedConfig::default())).await?;
+    let reader =
+        within(stream.create_consumer(OrderedConfig { max_batch: MESSAGES_AT_ONCE, ..OrderedConfig::default() }))
+            .await?;
     let mut messages = within(reader.messages()).await?;
     let (began, mut messages_read, mut read) = (Instant::now(), 0, 0);
     while messages_read < stored && began.elapsed() < duration {

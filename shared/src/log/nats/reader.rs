@@ -22,9 +22,9 @@ use crate::log::{Incarnation, PartitionReader, ReadError, Record};
 /// How long a reader without news waits before it looks whether its partition still is what it was.
 const IDLE_MAX: Duration = Duration::from_secs(1);
 
-/// How many messages are asked for at once, and again when half of them have come. At 160 KiB each a reader has 4 MiB in
-/// memory at most; and the readers of sixteen partitions stay within the 64 MiB (`max_pending`) that a server keeps for
-/// a connection before it cuts it.
+/// How many messages are asked for at once, and again when half of them have come. At 160 KiB each a reader has 4 MiB
+/// in memory at most; and the readers of sixteen partitions stay within the 64 MiB (`max_pending`) that a server keeps
+/// for a connection before it cuts it.
 const MESSAGES_AT_ONCE: i64 = 16;
 
 type Incoming = BoxStream<'static, Result<Message, OrderedError>>;

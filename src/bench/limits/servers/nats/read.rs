@@ -9,7 +9,7 @@ use tokio::time::Instant;
 use super::super::within;
 use super::publish::writes_in;
 
-/// How many messages are asked for at once, as by the bank: with many more of this length the server cuts the connection.
+/// How many messages are asked for at once, as by the bank: of many more a server would cut the connection.
 const MESSAGES_AT_ONCE: i64 = 16;
 
 /// Reads a stream from its beginning, in order, to its end or for so long; answers how many writes that were.

@@ -196,12 +196,13 @@ fn head_of(read: &[u8]) -> io::Result<Option<Head>> {
     let mut response = Response::new(&mut headers);
     let parsed = response.parse(read).map_err(|error| io::Error::new(io::ErrorKind::InvalidData, error))?;
     let Status::Complete(bytes) = parsed else { return Ok(None) };
-    let status = response.code.and_then(|code| StatusCode::from_u16(code).ok()).ok_or(malformed("no status"))?;
+    let status =
+        response.code.and_then(|code| StatusCode::from_u16(code).ok()).ok_or_else(|| malformed("no status"))?;
     let mut head = Head { status, bytes, body: Body::Bytes(0), is_kept: true };
     for header in response.headers.iter() {
         if header.name.eq_ignore_ascii_case("content-length") {
             let length = str::from_utf8(header.value).ok().and_then(|length| length.parse().ok());
-            head.body = Body::Bytes(length.ok_or(malformed("no length of a body"))?);
+            head.body = Body::Bytes(length.ok_or_else(|| malformed("no length of a body"))?);
         } else if header.name.eq_ignore_ascii_case("transfer-encoding") {
             head.body = Body::Chunked;
         } else if header.name.eq_ignore_ascii_case("connection") {
@@ -219,7 +220,7 @@ fn chunks_of(mut rest: &[u8]) -> io::Result<Option<Bytes>> {
             return Ok(None);
         };
         let bytes = usize::try_from(bytes).ok().filter(|bytes| *bytes <= ANSWER_BYTES_MAX);
-        let bytes = bytes.ok_or(malformed("too long a chunk"))?;
+        let bytes = bytes.ok_or_else(|| malformed("too long a chunk"))?;
         // Each chunk, also the empty one at the end, has an empty line behind it.
         let Some(chunk) = rest.get(line..line + bytes).filter(|_| rest.len() >= line + bytes + 2) else {
             return Ok(None);

@@ -81,7 +81,7 @@ async fn a_batch_that_collides_in_the_middle_is_written_in_front_of_it_and_behin
     for (n, fate) in fates.into_iter().enumerate() {
         match n {
             1 | 2 => {
-                assert!(matches!(fate, Err(AppendError::Conflict { stream, .. }) if stream == raced), "commit {n}")
+                assert!(matches!(fate, Err(AppendError::Conflict { stream, .. }) if stream == raced), "commit {n}");
             }
             _ => assert_eq!(fate.unwrap(), Appended::New, "commit {n}"),
         }

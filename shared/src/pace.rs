@@ -11,8 +11,8 @@ use tokio::time::{Instant, sleep_until};
 
 use crate::clock::Timestamp;
 
-/// How many times as long as writing took is waited at most after a batch of [`FEW`] records: so a fifth of the time, or
-/// more, is spent writing.
+/// How many times as long as writing took is waited at most after a batch of [`FEW`] records: so a fifth of the time,
+/// or more, is spent writing.
 const PAUSE_FOR_WRITING: u32 = 4;
 
 /// A batch of so many records, or fewer, shows a machine that has time to write each at once, if writing is cheap.
@@ -47,7 +47,8 @@ impl Pace {
 
     /// A batch of so many records was taken just now, and writing the last one took so long. After [`FEW`] records a
     /// pause is at most [`PAUSE_FOR_WRITING`] times as long: where writing is cheap, there is little to win by waiting.
-    /// After more, what others pay for each batch counts as well: whoever yields the records, and whoever reads them on.
+    /// After more, what others pay for each batch counts as well: whoever yields the records, and whoever reads them
+    /// on.
     pub fn taken(&mut self, records: usize, writing: Duration) {
         let most = if records <= FEW { writing.saturating_mul(PAUSE_FOR_WRITING) } else { self.longest };
         self.next = self.pause(records).map(|pause| Instant::now() + pause.min(most));

@@ -174,8 +174,8 @@ fn behind(slots: SlotRange, stream: Option<AccountId>) -> (u16, Vec<u8>) {
     }
 }
 
-/// Writes with positions after `after` up to `settled`, in the order of their positions. They are looked up in the order
-/// in which they lie, so that those of one account, which share a page, are read one behind the other.
+/// Writes with positions after `after` up to `settled`, in the order of their positions. They are looked up in the
+/// order in which they lie, so that those of one account, which share a page, are read one behind the other.
 pub(super) fn fed(connection: &Connection, after: u64, limit: usize, settled: u64) -> rusqlite::Result<Vec<FeedEntry>> {
     let mut read_on = connection.prepare_cached(
         "SELECT slot, stream, first_version, position FROM positions

@@ -16,8 +16,8 @@ pub(super) struct Sizes {
     pub(super) rows: u64,
     /// In how many slices a run sorts the writes in, and in how many it then moves the rest.
     pub(super) slices: u16,
-    /// From how many rows on nothing is appended: only if sorting has failed for long. Far above what the turn in which a
-    /// run ends can add to twice `rows`.
+    /// From how many rows on nothing is appended: only if sorting has failed for long. Far above what the turn in which
+    /// a run ends can add to twice `rows`.
     pub(super) rows_max: u64,
 }
 

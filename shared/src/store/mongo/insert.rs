@@ -4,8 +4,8 @@
 //! commits to one stream a prefix is written (law S2), and a commit of one document is written or not (law S1). Where a
 //! commit has several documents, the whole batch goes into a transaction, which is one round trip more.
 //!
-//! The command is sent once. The driver would repeat it after a lost answer, for which the server keeps notes about each
-//! batch; whoever appends the same commits again is told what became of them (law S4), so that is not needed.
+//! The command is sent once. The driver would repeat it after a lost answer, for which the server keeps notes about
+//! each batch; whoever appends the same commits again is told what became of them (law S4), so that is not needed.
 
 use mongodb::ClientSession;
 use mongodb::bson::{Document, RawArrayBuf, RawDocumentBuf, cstr, rawdoc};

@@ -6,20 +6,21 @@
 //! key as well, and remembers them for ever; `commit_unique` and `key_unique` are the secondary indexes (law S4).
 //!
 //! A batch is judged in memory, and what is taken of it is inserted by one ordered command, acknowledged by a majority
-//! and its journals (law S7; [ADR 13](../../../../docs/adr/0013-a-batch-is-one-insert.md)). A commit to one stream is one
-//! document, so it is there whole or not at all (law S1). The command ends at the first document that finds its place,
-//! its id or its key taken; what stands in front is written, and only the rest is judged anew, on what is true then. So
-//! nothing is written behind a commit of its stream that was not (laws S2, S5). A batch in which a commit writes to
-//! several streams is a transaction, all of it or nothing.
+//! and its journals (law S7; [ADR 13](../../../../docs/adr/0013-a-batch-is-one-insert.md)). A commit to one stream is
+//! one document, so it is there whole or not at all (law S1). The command ends at the first document that finds its
+//! place, its id or its key taken; what stands in front is written, and only the rest is judged anew, on what is true
+//! then. So nothing is written behind a commit of its stream that was not (laws S2, S5). A batch in which a commit
+//! writes to several streams is a transaction, all of it or nothing.
 //!
 //! Why there is no gap (law S2), though the heads of streams are looked up before: that a write ends at version v is
 //! true for ever once a majority has it, since nothing is removed. If v is believed and is such an end, the insert at
-//! v + 1 either takes the place or collides with the write that is there. So ends may be kept in memory ([`ENDS_KEPT`] of
-//! them) and most appends ask nothing. Everything is read from the primary with majority, so what a refusal says is true
-//! and what an earlier acknowledgement promised is seen.
+//! v + 1 either takes the place or collides with the write that is there. So ends may be kept in memory ([`ENDS_KEPT`]
+//! of them) and most appends ask nothing. Everything is read from the primary with majority, so what a refusal says is
+//! true and what an earlier acknowledgement promised is seen.
 //!
-//! Why an attempt that comes late does no harm (law S4): its command begins with the same documents in the same order as
-//! the attempt that was answered. If that one wrote the first of them, or another writer did, the late one ends there.
+//! Why an attempt that comes late does no harm (law S4): its command begins with the same documents in the same order
+//! as the attempt that was answered. If that one wrote the first of them, or another writer did, the late one ends
+//! there.
 //!
 //! Why the feed skips nothing (law S3): a change stream follows the oplog, in which a command's inserts stand in their
 //! order, those of a transaction at its commit. The head is a moment up to which a majority has everything, so what is

@@ -34,8 +34,8 @@ const BATCH_ENOUGH: usize = 512;
 /// worker that gets hundreds of events a second waits so long; then most of its accounts are written once for several.
 const PACE: Pace = Pace::new(Duration::from_millis(2), Duration::from_millis(200), BATCH_ENOUGH);
 
-/// A batch of so many records shows a backlog if they are old.
-const BACKLOG_FROM: usize = 128;
+/// A batch of so many records shows a backlog if they are old: a log may deliver few at a time, however many there are.
+const BACKLOG_FROM: usize = 8;
 
 /// A worker whose newest record is older than this is behind.
 const BEHIND_AFTER: Duration = Duration::from_secs(1);

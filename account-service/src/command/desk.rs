@@ -17,7 +17,7 @@ pub struct Settings {
 
 impl Default for Settings {
     fn default() -> Self {
-        Self { accounts_cached_max: 1_050_000, lanes: 2 }
+        Self { accounts_cached_max: 840_000, lanes: 2 }
     }
 }
 

@@ -75,7 +75,7 @@ const PRIMARY_MAX: Duration = Duration::from_secs(8);
 const CONNECT_MAX: Duration = Duration::from_secs(3);
 
 /// How many ends of streams are remembered, as many as the account service keeps accounts; about 50 bytes each.
-const ENDS_KEPT: usize = 1_050_000;
+const ENDS_KEPT: usize = 840_000;
 
 /// Why the store cannot be opened; nothing in it was changed.
 #[derive(Debug, thiserror::Error)]

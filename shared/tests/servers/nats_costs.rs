@@ -1,6 +1,7 @@
 //! How often NATS is waited for: a few times for thousands of records.
 
 use shared::clock::Clock;
+use shared::config::Namespace;
 use shared::coordinate::Offset;
 use shared::id::Ids;
 use shared::log::{NatsLog, NatsOptions, PartitionLog, PartitionReader};
@@ -12,13 +13,19 @@ use super::tap::Tap;
 
 const ONE: Partition = Partition::new(1);
 
-#[tokio::test]
-async fn thousands_of_records_are_published_and_read_with_few_answers() {
+/// An empty log of one partition, whose answers are counted.
+async fn tapped() -> (Tap, Namespace, NatsLog) {
     let (tap, namespace) = (Tap::on(Server::Nats).await, fresh());
     let url = format!("nats://{}", tap.address());
     let (map, ids) = (PartitionMap::new(1).unwrap(), Ids::new(Clock::system()));
     let options = NatsOptions { url: &url, ..NatsOptions::default() };
     let log = NatsLog::open(options, &namespace, map, ids).await.unwrap();
+    (tap, namespace, log)
+}
+
+#[tokio::test]
+async fn thousands_of_records_are_published_and_read_with_few_answers() {
+    let (tap, namespace, log) = tapped().await;
     let life = log.extent(ONE).await.unwrap();
     let before = stream(&namespace, ONE).await.cached_info().state.messages;
 
@@ -42,11 +49,7 @@ async fn thousands_of_records_are_published_and_read_with_few_answers() {
 /// What a bank that is at rest asks again and again.
 #[tokio::test]
 async fn a_reader_that_waits_looks_with_one_question_and_a_place_is_found_by_halving() {
-    let (tap, namespace) = (Tap::on(Server::Nats).await, fresh());
-    let url = format!("nats://{}", tap.address());
-    let (map, ids) = (PartitionMap::new(1).unwrap(), Ids::new(Clock::system()));
-    let options = NatsOptions { url: &url, ..NatsOptions::default() };
-    let log = NatsLog::open(options, &namespace, map, ids).await.unwrap();
+    let (tap, _, log) = tapped().await;
     let life = log.extent(ONE).await.unwrap();
     let mut end = life.last;
     for _ in 0..64 {

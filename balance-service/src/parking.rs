@@ -64,7 +64,7 @@ pub async fn retry<B: Backends>(backends: &B, clock: &Clock, account: AccountId)
     }
     let balance = folding.into_changed().ok_or(ParkingError::NotParked)?;
     // The document first: between the two calls the account is whole and parked, which is only slow.
-    index.apply(generation, Projected { balances: vec![balance.clone()], ..Projected::default() }).await?;
+    index.apply(generation, &Projected { balances: vec![balance.clone()], ..Projected::default() }).await?;
     index.unpark(generation, &[account]).await?;
     info!(%account, version = %balance.version, "parked account let go");
     Ok(balance)

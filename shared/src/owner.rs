@@ -51,6 +51,10 @@ impl Owner {
         if text.chars().any(is_forbidden) {
             return Err(OwnerError::Character);
         }
+        if text.is_ascii() {
+            // It is in the normalization form as it stands, and a byte is a character.
+            return if text.len() <= OWNER_CHARS_MAX { Ok(Self(Name::new(text))) } else { Err(OwnerError::Length) };
+        }
         let name: String = text.nfc().collect();
         if name.chars().count() > OWNER_CHARS_MAX {
             return Err(OwnerError::Length);
@@ -142,6 +146,12 @@ mod tests {
                 assert_eq!(Owner::new(&name).unwrap().as_str(), name);
             }
         }
+    }
+
+    #[test]
+    fn a_plain_name_is_normalized_as_it_stands() {
+        let plain: String = (' '..='~').collect();
+        assert_eq!(Owner::new(&plain).unwrap().as_str(), plain.nfc().collect::<String>());
     }
 
     #[test]

@@ -38,6 +38,11 @@ impl Pace {
         Self { for_each, longest, enough, next: None }
     }
 
+    /// From now on it waits so long at most.
+    pub const fn wait_at_most(&mut self, longest: Duration) {
+        self.longest = longest;
+    }
+
     /// Waits until the next batch is to be taken. A call that is dropped has waited for nothing.
     pub async fn wait(&self) {
         if let Some(next) = self.next {
@@ -121,6 +126,16 @@ mod tests {
         {
             pace.taken_on_beat(records, Timestamp::from_micros(now_micros));
             assert_eq!(waited(&pace).await, Duration::from_millis(millis), "{records} records at {now_micros}");
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn who_may_wait_longer_waits_for_the_longer_beat() {
+        let mut pace = pace();
+        for (longest_millis, records, millis) in [(40, 50, 31), (40, 35, 35), (20, 50, 11)] {
+            pace.wait_at_most(Duration::from_millis(longest_millis));
+            pace.taken_on_beat(records, Timestamp::from_micros(49_000));
+            assert_eq!(waited(&pace).await, Duration::from_millis(millis), "{records} records, {longest_millis} ms");
         }
     }
 

@@ -71,7 +71,7 @@ async fn everything_is_there_when_the_index_is_opened_again() {
     let [discarded, active, sealed] =
         [index.create().await.unwrap(), index.create().await.unwrap(), index.create().await.unwrap()];
     let seal = Seal(uuid::Uuid::from_u128(7));
-    index.apply(active, projected(4, 9)).await.unwrap();
+    index.apply(active, &projected(4, 9)).await.unwrap();
     index.promote(active, None).await.unwrap();
     index.seal(sealed, seal).await.unwrap();
     index.discard(discarded).await.unwrap();
@@ -85,7 +85,7 @@ async fn everything_is_there_when_the_index_is_opened_again() {
     assert_eq!(loaded[0].balance, Some(document(1, 4)));
     assert_eq!(loaded[1].parked, projected(4, 9).parked.pop());
     assert_eq!(index.search(&BalanceQuery::default()).await.unwrap().balances, [document(1, 4), document(2, 4)]);
-    assert!(matches!(index.apply(active, projected(5, 8)).await, Err(ApplyError::Fenced { .. })));
+    assert!(matches!(index.apply(active, &projected(5, 8)).await, Err(ApplyError::Fenced { .. })));
     let next = index.create().await.unwrap();
     assert!(next > sealed, "numbers go on");
 }
@@ -95,8 +95,8 @@ async fn everything_is_there_when_the_index_is_opened_again() {
 async fn a_refused_checkpoint_refuses_the_documents_beside_it() {
     let (index, _dir) = empty_index();
     let generation = index.create().await.unwrap();
-    index.apply(generation, projected(4, 9)).await.unwrap();
-    let refused = index.apply(generation, projected(5, 8)).await;
+    index.apply(generation, &projected(4, 9)).await.unwrap();
+    let refused = index.apply(generation, &projected(5, 8)).await;
     assert!(matches!(refused, Err(ApplyError::Fenced { current }) if current == Epoch::new(9)));
     assert_eq!(index.load(generation, &[document(1, 4).id]).await.unwrap()[0].balance, Some(document(1, 4)));
 }

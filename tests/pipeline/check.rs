@@ -212,7 +212,7 @@ async fn more_suspects_than_fit_are_judged_part_by_part() {
     for ids in ids.chunks(5_000) {
         let balances = ids.iter().map(|id| Balance { id: *id, ..orphan.clone() }).collect();
         let projected = Projected { balances, ..Projected::default() };
-        bank.ports.index.apply(bank.active().await, projected).await.unwrap();
+        bank.ports.index.apply(bank.active().await, &projected).await.unwrap();
     }
     let reports = bank.check(IMPATIENT, false).await;
     assert_eq!(total(&reports).orphans, count as u64);

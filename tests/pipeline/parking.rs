@@ -64,7 +64,7 @@ async fn an_account_that_is_let_go_catches_up_and_moves_on() {
     let parked_entry =
         Parked { account, at: Version::new(2), reason: "unknown to that release".into(), since: bank.clock.now() };
     let projected = Projected { parked: vec![parked_entry], ..Projected::default() };
-    bank.ports.index.apply(bank.active().await, projected).await.unwrap();
+    bank.ports.index.apply(bank.active().await, &projected).await.unwrap();
     // The worker keeps the balance it wrote in memory, so a new owner is needed to see the entry: restart.
     bank.kill().await;
     let bank = Bank::start(folder.path()).await;

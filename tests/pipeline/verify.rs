@@ -10,7 +10,7 @@ use crate::bank::{Bank, until};
 
 async fn write(bank: &Bank, balance: Balance) {
     let projected = Projected { balances: vec![balance], ..Projected::default() };
-    bank.ports.index.apply(bank.active().await, projected).await.unwrap();
+    bank.ports.index.apply(bank.active().await, &projected).await.unwrap();
 }
 
 /// Goal: each kind of damage to a document is found, named and counted once, and nothing else is.
@@ -67,7 +67,7 @@ async fn a_generation_that_differs_from_the_store_is_never_switched_to() {
     let damaged = bank.ports.index.create().await.unwrap();
     let wrong = Balance { balance: Money::new(11).unwrap(), ..right.clone() };
     let projected = Projected { balances: vec![wrong], ..Projected::default() };
-    bank.ports.index.apply(damaged, projected).await.unwrap();
+    bank.ports.index.apply(damaged, &projected).await.unwrap();
     // A job as it stands when everything is replayed and caught up: the next step is the proof.
     let id = JobId(bank.ids.commit().uuid());
     let job = Job::new(id, Purpose::Rebuild, Some(active), bank.clock.now());

@@ -12,7 +12,7 @@ use crate::customers::customer::{Customer, open_accounts};
 use crate::customers::desks::Desks;
 use crate::customers::journal::Journal;
 use crate::customers::verdict::Case;
-use crate::customers::{observer, rebuild};
+use crate::customers::{get, observer, rebuild};
 
 /// How often the process is killed unless `BANK_KILL_ROUNDS` says otherwise.
 const ROUNDS: usize = 20;
@@ -45,6 +45,8 @@ async fn what_was_acknowledged_survives_kills_once_and_the_projection_agrees() {
     let journal = Arc::new(Journal::default());
     let desks = Desks::new(vec![bank.account_url("")]);
     let view = bank.balance_url("");
+    // The first view is there: kills that follow each other fast could otherwise leave the observer nothing to see.
+    get(&format!("{view}/balance?limit=1")).await;
     let accounts = open_accounts(&desks, &journal, ACCOUNTS, OPENING).await;
 
     let stop = CancellationToken::new();

@@ -9,7 +9,7 @@ use shared::backends::Backends;
 use shared::coordinate::Version;
 use shared::http::{PathId, Problem, ProblemBody, QueryParams, Reason, TimeAllowance};
 use shared::id::AccountId;
-use shared::index::{Balance, BalanceIndex};
+use shared::index::{Balance, BalanceIndex, QueryError};
 use tokio::time::Instant;
 use utoipa::IntoParams;
 
@@ -87,7 +87,8 @@ pub(super) async fn one<B: Backends>(
 }
 
 impl<B: Backends> BalanceApi<B> {
-    /// The document at this version or a later one. Nothing only if every version was good enough and there is none.
+    /// The document at this version or a later one. Nothing only if every version was good enough and there is none. A
+    /// bank whose first view is being built shows no version yet, so that is waited for as well.
     async fn at_least(&self, account: AccountId, min: Version, wait: Duration) -> Result<Option<Balance>, Problem> {
         let deadline = Instant::now() + wait;
         let watch = self.visibility.watch(account);
@@ -97,13 +98,18 @@ impl<B: Backends> BalanceApi<B> {
             let mut written = std::pin::pin!(watch.written());
             written.as_mut().enable();
             let last_look = Instant::now() >= deadline;
-            let found = self.backends.index().get(account).await.map_err(refused)?;
-            let version = found.as_ref().map_or(Version::EMPTY, |balance| balance.version);
-            if version >= min {
-                return Ok(found);
-            }
-            if last_look {
-                return Err(not_yet(min, version));
+            match self.backends.index().get(account).await {
+                Ok(found) => {
+                    let version = found.as_ref().map_or(Version::EMPTY, |balance| balance.version);
+                    if version >= min {
+                        return Ok(found);
+                    }
+                    if last_look {
+                        return Err(not_yet(min, version));
+                    }
+                }
+                Err(QueryError::NoGeneration) if !last_look => {}
+                Err(error) => return Err(refused(error)),
             }
             let next = deadline.min(Instant::now() + pause);
             tokio::select! {

@@ -137,6 +137,6 @@ async fn fill<B: Backends>(
         }
     }
     let balances = foldings.into_values().filter_map(Folding::into_changed).collect();
-    backends.index().apply(generation, Projected { balances, ..Projected::default() }).await?;
+    backends.index().apply(generation, &Projected { balances, ..Projected::default() }).await?;
     Ok(())
 }

@@ -6,6 +6,7 @@
 //! moments, so that one write carries theirs; what it stands for is written before (law W2). A crash repeats what came
 //! since, and whoever waits for a document does not wait for it.
 
+use std::collections::HashSet;
 use std::time::Duration;
 
 use metrics::{gauge, histogram};
@@ -28,11 +29,21 @@ use super::{Stopped, Worker, WorkerError, stopped_reading};
 pub(super) const READ_BATCH_MAX: usize = 8_192;
 
 /// A batch of so many records is large enough to be written at once.
-const BATCH_ENOUGH: usize = 512;
+const BATCH_ENOUGH: usize = 1_024;
 
-/// How small batches follow each other: an event is shown at most 200 ms later, so that others come with it. Only a
-/// worker that gets hundreds of events a second waits so long; then most of its accounts are written once for several.
-const PACE: Pace = Pace::new(Duration::from_millis(2), Duration::from_millis(200), BATCH_ENOUGH);
+/// How much later an event is shown at most, so that others come with it. Only a worker that gets hundreds of events a
+/// second waits so long.
+const BEAT: Duration = Duration::from_millis(200);
+
+/// The same when several events of an account come together ([`LONG_BEAT_FROM`]): then most accounts are written once
+/// for several, the more the longer is waited. A multiple of [`BEAT`], so that all workers write at common moments.
+const LONG_BEAT: Duration = Duration::from_millis(400);
+
+/// A batch with at least so many records for so many accounts is followed by a long beat.
+const LONG_BEAT_FROM: (usize, usize) = (3, 2);
+
+/// How small batches follow each other.
+const PACE: Pace = Pace::new(Duration::from_millis(2), BEAT, BATCH_ENOUGH);
 
 /// A batch of so many records shows a backlog if they are old: a log may deliver few at a time, however many there are.
 const BACKLOG_FROM: usize = 8;
@@ -251,8 +262,17 @@ async fn next_batch<R: PartitionReader>(
         () = shutdown.cancelled() => return None,
         batch = paced => batch,
     };
-    pace.taken_on_beat(batch.as_ref().map_or(0, Vec::len), clock.now());
+    let taken = batch.as_deref().unwrap_or_default();
+    pace.wait_at_most(beat_after(taken));
+    pace.taken_on_beat(taken.len(), clock.now());
     Some(batch)
+}
+
+/// How long may be waited after a batch.
+fn beat_after(batch: &[Record]) -> Duration {
+    let accounts = batch.iter().map(|record| record.recorded.stream).collect::<HashSet<_>>().len();
+    let (records, for_accounts) = LONG_BEAT_FROM;
+    if accounts > 0 && batch.len() * for_accounts >= accounts * records { LONG_BEAT } else { BEAT }
 }
 
 /// How late records are that show a backlog; nothing if they show none. Their number counts as well as their age: where
@@ -319,6 +339,29 @@ mod tests {
         assert_eq!(backlog(&records(BACKLOG_FROM - 1, 30), NOW), None, "few, perhaps from a clock that is late");
         assert_eq!(backlog(&records(BACKLOG_FROM, 1), NOW), None, "young");
         assert_eq!(backlog(&[], NOW), None);
+    }
+
+    #[test]
+    fn a_long_beat_follows_where_three_records_come_for_two_accounts() {
+        let of = |accounts: &[u8]| -> Vec<Record> {
+            let streams = accounts.iter().map(|account| AccountId::from_bytes([*account; 16]));
+            let record = |(mut record, stream): (Record, _)| {
+                record.recorded.stream = stream;
+                record
+            };
+            records(accounts.len(), 0).into_iter().zip(streams).map(record).collect()
+        };
+        for (accounts, beat) in [
+            (&[][..], BEAT),
+            (&[1], BEAT),
+            (&[1, 2, 3], BEAT),
+            (&[1, 1, 2], LONG_BEAT),
+            (&[1, 2, 3, 4, 1], BEAT),
+            (&[1, 1, 1, 1], LONG_BEAT),
+        ] {
+            assert_eq!(beat_after(&of(accounts)), beat, "{accounts:?}");
+        }
+        assert_eq!(LONG_BEAT.as_millis() % BEAT.as_millis(), 0);
     }
 
     #[tokio::test(start_paused = true)]

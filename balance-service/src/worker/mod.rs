@@ -118,7 +118,7 @@ impl<B: Backends> Worker<B> {
 
     /// Writes a checkpoint alone: that a partition has a new owner, or a new phase.
     async fn note(&self, checkpoint: Checkpoint) -> Result<(), WorkerError> {
-        self.write(Projected { checkpoint: Some(checkpoint), ..Projected::default() }).await?;
+        self.write(&mut Projected { checkpoint: Some(checkpoint), ..Projected::default() }).await?;
         Ok(())
     }
 }

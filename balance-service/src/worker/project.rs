@@ -47,8 +47,9 @@ impl<B: Backends> Worker<B> {
         let stuck: Vec<AccountId> =
             foldings.iter().filter(|(_, f)| f.is_stuck()).map(|(account, _)| *account).collect();
         let balances: Vec<Balance> = foldings.into_values().filter_map(Folding::into_changed).collect();
-        let refused = self.write(Projected { balances: balances.clone(), parked, checkpoint: None }).await?;
-        for balance in balances {
+        let mut projected = Projected { balances, parked, checkpoint: None };
+        let refused = self.write(&mut projected).await?;
+        for balance in projected.balances {
             cache.0.put(balance.id, balance);
         }
         // What a parked account is must be read each time: it may be let go by a retry in any process.

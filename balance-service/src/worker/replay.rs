@@ -37,10 +37,10 @@ impl<B: Backends> Worker<B> {
             let mut projected = self.fold_page(&mut streams, &records, next.is_none())?;
             projected.checkpoint = Some(checkpoint(Phase::Replaying { after: streams.complete, done: streams.done }));
             let Some(next) = next else {
-                self.write(projected).await?;
+                self.write(&mut projected).await?;
                 break;
             };
-            let (written, read) = tokio::join!(self.write(projected), store.scan(self.slots, Some(next), SCAN_EVENTS));
+            let (written, read) = tokio::join!(self.write(&mut projected), store.scan(self.slots, Some(next), SCAN_EVENTS));
             written?;
             page = read?;
             if shutdown.is_cancelled() {

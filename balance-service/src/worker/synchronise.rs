@@ -80,6 +80,6 @@ pub(crate) async fn fill<B: Backends>(worker: &Worker<B>, accounts: &[AccountId]
     let parked = foldings.values().filter_map(|folding| folding.to_parked(now)).collect();
     let balances: Vec<Balance> = foldings.into_values().filter_map(Folding::into_changed).collect();
     let filled = balances.len() as u64;
-    worker.write(Projected { balances, parked, checkpoint: None }).await?;
+    worker.write(&mut Projected { balances, parked, checkpoint: None }).await?;
     Ok(filled)
 }

@@ -18,8 +18,8 @@ const SEALED_PAUSE: Duration = Duration::from_millis(10);
 
 impl<B: Backends> Worker<B> {
     /// Writes a batch, waiting out what passes. Writing the same again is harmless, so an unknown outcome is repeated.
-    /// Answers the accounts whose documents the index refused.
-    pub(super) async fn write(&self, mut projected: Projected) -> Result<Vec<AccountId>, WorkerError> {
+    /// Answers the accounts whose documents the index refused, and has taken these documents out of the batch.
+    pub(super) async fn write(&self, projected: &mut Projected) -> Result<Vec<AccountId>, WorkerError> {
         let mut backoff = Backoff::default();
         let mut refused_accounts = Vec::new();
         for parked in &projected.parked {
@@ -28,7 +28,7 @@ impl<B: Backends> Worker<B> {
         }
         loop {
             let started = Instant::now();
-            match self.backends.index().apply(self.generation, projected.clone()).await {
+            match self.backends.index().apply(self.generation, projected).await {
                 Ok(applied) => {
                     histogram!(INDEX_APPLY_SECONDS.name).record(started.elapsed());
                     counter!(INDEX_WRITES.name).increment(applied.written as u64);
@@ -40,7 +40,7 @@ impl<B: Backends> Worker<B> {
                 }
                 Err(ApplyError::Sealed(_)) => tokio::time::sleep(SEALED_PAUSE).await,
                 Err(ApplyError::Refused { account, reason }) => {
-                    match self.park_refused(&mut projected, account, &reason).await {
+                    match self.park_refused(projected, account, &reason).await {
                         Ok(()) => refused_accounts.push(account),
                         Err(failure) => backoff.wait(failure).await?,
                     }

@@ -95,11 +95,11 @@ impl Bank {
     }
 
     pub(crate) async fn write(&self, generation: Generation, balances: Vec<Balance>) {
-        self.index.apply(generation, Projected { balances, ..Projected::default() }).await.unwrap();
+        self.index.apply(generation, &Projected { balances, ..Projected::default() }).await.unwrap();
     }
 
     pub(crate) async fn park(&self, generation: Generation, parked: Vec<Parked>) {
-        self.index.apply(generation, Projected { parked, ..Projected::default() }).await.unwrap();
+        self.index.apply(generation, &Projected { parked, ..Projected::default() }).await.unwrap();
     }
 
     /// The first commit of an account.

@@ -1,5 +1,6 @@
 use axum::http::StatusCode;
 use serde_json::json;
+use shared::index::BalanceIndex;
 
 use crate::fixture::{Bank, account, balance};
 
@@ -36,6 +37,25 @@ async fn a_reader_who_waits_is_answered_as_soon_as_the_version_is_there() {
     };
     let (answer, ()) = tokio::join!(bank.get(&path), write);
     assert_eq!((answer.status, &answer.json()["version"]), (StatusCode::OK, &json!(6)));
+}
+
+#[tokio::test]
+async fn a_reader_who_waits_waits_for_the_first_view_as_well() {
+    let bank = Bank::empty().await;
+    let path = format!("/balance/{}?min_version=1", account(1));
+    for too_short in ["", "&wait_ms=20"] {
+        let refusal = bank.get(&format!("{path}{too_short}")).await;
+        let expected = (StatusCode::SERVICE_UNAVAILABLE, &json!("projection_building"));
+        assert_eq!((refusal.status, &refusal.json()["code"]), expected);
+    }
+    let build = async {
+        let generation = bank.index.create().await.unwrap();
+        bank.write(generation, vec![balance(1, "Paulo", 500, 1)]).await;
+        bank.index.promote(generation, None).await.unwrap();
+    };
+    let long = format!("{path}&wait_ms=30000");
+    let (answer, ()) = tokio::join!(bank.get(&long), build);
+    assert_eq!((answer.status, &answer.json()["version"]), (StatusCode::OK, &json!(1)));
 }
 
 #[tokio::test]

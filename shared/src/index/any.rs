@@ -60,7 +60,7 @@ impl BalanceIndex for AnyIndex {
         each!(self, index => index.discard(generation).await)
     }
 
-    async fn apply(&self, generation: Generation, projected: Projected) -> Result<Applied, ApplyError> {
+    async fn apply(&self, generation: Generation, projected: &Projected) -> Result<Applied, ApplyError> {
         each!(self, index => index.apply(generation, projected).await)
     }
 

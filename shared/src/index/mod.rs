@@ -205,7 +205,7 @@ pub trait BalanceIndex: Clone + Send + Sync + 'static {
     fn apply(
         &self,
         generation: Generation,
-        projected: Projected,
+        projected: &Projected,
     ) -> impl Future<Output = Result<Applied, ApplyError>> + Send;
 
     /// Overwrites documents that hold a wrong value under the right version; for the verifier's repair alone.

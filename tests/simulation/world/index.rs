@@ -129,8 +129,8 @@ impl BalanceIndex for WorldIndex {
         self.0.change("index.discard", discard).await
     }
 
-    async fn apply(&self, generation: Generation, projected: Projected) -> Result<Applied, ApplyError> {
-        let mut writing = Writing::new(self.0.process, generation, projected);
+    async fn apply(&self, generation: Generation, projected: &Projected) -> Result<Applied, ApplyError> {
+        let mut writing = Writing::new(self.0.process, generation, projected.clone());
         let apply = move |state: &mut State, step: u32| match writing.step(state, step) {
             Ok(false) => None,
             Ok(true) => Some(Ok(writing.applied())),

@@ -167,7 +167,7 @@ pub async fn a_sealed_generation_takes_no_write_until_it_is_unsealed<I: BalanceI
     for _ in 0..2 {
         index.seal(generation, seal(1)).await.unwrap();
         assert_eq!(index.generations().await.unwrap().sealed, [(generation, seal(1))]);
-        let applied = index.apply(generation, of_balances(documents([1, 2], 2))).await;
+        let applied = index.apply(generation, &of_balances(documents([1, 2], 2))).await;
         assert!(matches!(applied, Err(ApplyError::Sealed(sealed)) if sealed == generation), "{applied:?}");
         let repaired = index.repair(generation, documents([1], 2)).await;
         assert!(matches!(repaired, Err(ApplyError::Sealed(sealed)) if sealed == generation), "{repaired:?}");
@@ -192,7 +192,7 @@ pub async fn a_seal_is_lifted_by_its_owner_alone<I: BalanceIndex>(index: I) {
     assert!(matches!(refused, Err(ApplyError::Sealed(sealed)) if sealed == first), "{refused:?}");
     index.unseal(first, seal(2)).await.unwrap();
     assert_eq!(index.generations().await.unwrap().sealed, [(first, seal(1)), (second, seal(2))]);
-    assert!(matches!(index.apply(first, of_balances(documents([1], 1))).await, Err(ApplyError::Sealed(_))));
+    assert!(matches!(index.apply(first, &of_balances(documents([1], 1))).await, Err(ApplyError::Sealed(_))));
 
     index.unseal(first, seal(1)).await.unwrap();
     index.seal(first, seal(2)).await.unwrap();
@@ -217,7 +217,7 @@ pub async fn nothing_changes_behind_an_acknowledged_seal<I: BalanceIndex>(index:
         async move {
             for version in 1.. {
                 let mine = (1..20).filter(|number| number % 4 == writer);
-                match index.apply(generation, of_balances(documents(mine, version))).await {
+                match index.apply(generation, &of_balances(documents(mine, version))).await {
                     Ok(_) => yield_now().await,
                     Err(ApplyError::Sealed(_)) => return version - 1,
                     Err(other) => panic!("{other}"),
@@ -268,7 +268,7 @@ pub async fn a_discard_among_writes_is_final<I: BalanceIndex>(index: I) {
         let index = index.clone();
         async move {
             for version in 1.. {
-                match index.apply(generation, of_balances(documents([number], version))).await {
+                match index.apply(generation, &of_balances(documents([number], version))).await {
                     Ok(_) => yield_now().await,
                     Err(ApplyError::Gone(gone)) => return gone,
                     Err(other) => panic!("{other}"),

@@ -158,7 +158,7 @@ fn of_parked(parked: Vec<Parked>) -> Projected {
 
 async fn write<I: BalanceIndex>(index: &I, generation: Generation, balances: Vec<Balance>) {
     let expected = balances.len();
-    let applied = index.apply(generation, of_balances(balances)).await.unwrap();
+    let applied = index.apply(generation, &of_balances(balances)).await.unwrap();
     assert_eq!((applied.written, applied.stale), (expected, 0));
 }
 
@@ -199,7 +199,7 @@ async fn stored<I: BalanceIndex>(index: &I, generation: Generation, numbers: &[u
 }
 
 async fn is_gone<I: BalanceIndex>(index: &I, generation: Generation) -> bool {
-    let refused = index.apply(generation, of_balances(documents([1], 1))).await;
+    let refused = index.apply(generation, &of_balances(documents([1], 1))).await;
     matches!(refused, Err(ApplyError::Gone(gone)) if gone == generation)
 }
 

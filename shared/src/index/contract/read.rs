@@ -11,7 +11,7 @@ pub async fn accounts_are_loaded_in_the_order_of_the_questions<I: BalanceIndex>(
     let [generation, other] = [index.create().await.unwrap(), index.create().await.unwrap()];
     write(&index, generation, documents(1..600, 2)).await;
     write(&index, other, documents([700], 1)).await;
-    index.apply(generation, of_parked(vec![parked(3, 3, "unknown")])).await.unwrap();
+    index.apply(generation, &of_parked(vec![parked(3, 3, "unknown")])).await.unwrap();
 
     let questions = [5, 700, 3, 1, 5, 0];
     let loaded = index.load(generation, &questions.map(account)).await.unwrap();
@@ -62,8 +62,8 @@ pub async fn versions_are_paged_by_slot_and_account<I: BalanceIndex>(index: I) {
 pub async fn parked_accounts_are_paged_by_account<I: BalanceIndex>(index: I) {
     let [generation, other] = [index.create().await.unwrap(), index.create().await.unwrap()];
     let all: Vec<_> = (1..40).map(|number| parked(number, u64::from(number), "why")).collect();
-    index.apply(generation, of_parked(all.iter().rev().cloned().collect())).await.unwrap();
-    index.apply(other, of_parked(vec![parked(77, 1, "elsewhere")])).await.unwrap();
+    index.apply(generation, &of_parked(all.iter().rev().cloned().collect())).await.unwrap();
+    index.apply(other, &of_parked(vec![parked(77, 1, "elsewhere")])).await.unwrap();
     let map = PartitionMap::new(2).unwrap();
     for range in [SlotRange::ALL].into_iter().chain(map.all().map(|partition| map.slots(partition))) {
         let expected: Vec<_> = all.iter().filter(|entry| range.contains(Slot::of(&entry.account))).cloned().collect();

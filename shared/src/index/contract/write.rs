@@ -47,7 +47,7 @@ pub async fn a_checkpoint_is_read_as_it_was_written<I: BalanceIndex>(index: I) {
             parked: vec![parked(number, 2, "unknown")],
             checkpoint: Some(checkpoint.clone()),
         };
-        assert_eq!(index.apply(generation, projected).await.unwrap(), Applied { written: 1, stale: 0 });
+        assert_eq!(index.apply(generation, &projected).await.unwrap(), Applied { written: 1, stale: 0 });
         assert_eq!(index.checkpoint(generation, Partition::new(1)).await.unwrap(), Some(checkpoint));
         let loaded = index.load(generation, &[account(number)]).await.unwrap();
         assert_eq!(loaded[0].balance, Some(document(number, 1)));
@@ -81,7 +81,7 @@ pub async fn an_equal_or_lower_version_is_skipped<I: BalanceIndex>(index: I) {
     write(&index, generation, documents([1, 2, 3], 5)).await;
     let twin = Balance { balance: Money::ZERO, ..document(1, 5) };
     let mixed = vec![twin, document(2, 4), document(3, 6), document(4, 1)];
-    assert_eq!(index.apply(generation, of_balances(mixed)).await.unwrap(), Applied { written: 2, stale: 2 });
+    assert_eq!(index.apply(generation, &of_balances(mixed)).await.unwrap(), Applied { written: 2, stale: 2 });
     let expected = [document(1, 5), document(2, 5), document(3, 6), document(4, 1)].map(Some);
     assert_eq!(stored(&index, generation, &[1, 2, 3, 4]).await, expected);
 }
@@ -91,7 +91,7 @@ pub async fn concurrent_writers_end_with_the_highest_version<I: BalanceIndex>(in
     let generation = index.create().await.unwrap();
     let writers = [3, 8, 1, 7, 2, 6, 5, 4].map(|version| {
         let index = index.clone();
-        async move { index.apply(generation, of_balances(documents(1..50, version))).await.unwrap() }
+        async move { index.apply(generation, &of_balances(documents(1..50, version))).await.unwrap() }
     });
     for applied in join_all(writers).await {
         assert_eq!(applied.written + applied.stale, 49);
@@ -107,11 +107,11 @@ pub async fn a_checkpoint_of_a_lower_epoch_is_refused<I: BalanceIndex>(index: I)
     let partition = Partition::new(1);
     for (epoch, offset) in [(5, 10), (5, 9), (7, 3)] {
         let taken = checkpoint(1, epoch, offset);
-        index.apply(generation, of_checkpoint(taken.clone())).await.unwrap();
+        index.apply(generation, &of_checkpoint(taken.clone())).await.unwrap();
         assert_eq!(index.checkpoint(generation, partition).await.unwrap(), Some(taken));
     }
     for epoch in [6, 5, 0] {
-        let refused = index.apply(generation, of_checkpoint(checkpoint(1, epoch, 99))).await;
+        let refused = index.apply(generation, &of_checkpoint(checkpoint(1, epoch, 99))).await;
         assert!(matches!(refused, Err(ApplyError::Fenced { current }) if current == Epoch::new(7)), "{refused:?}");
         assert_eq!(index.checkpoint(generation, partition).await.unwrap(), Some(checkpoint(1, 7, 3)));
     }
@@ -120,9 +120,9 @@ pub async fn a_checkpoint_of_a_lower_epoch_is_refused<I: BalanceIndex>(index: I)
 /// X3
 pub async fn checkpoints_of_partitions_and_generations_stand_apart<I: BalanceIndex>(index: I) {
     let [first, second] = [index.create().await.unwrap(), index.create().await.unwrap()];
-    index.apply(first, of_checkpoint(checkpoint(1, 9, 1))).await.unwrap();
-    index.apply(first, of_checkpoint(checkpoint(2, 3, 2))).await.unwrap();
-    index.apply(second, of_checkpoint(checkpoint(1, 1, 3))).await.unwrap();
+    index.apply(first, &of_checkpoint(checkpoint(1, 9, 1))).await.unwrap();
+    index.apply(first, &of_checkpoint(checkpoint(2, 3, 2))).await.unwrap();
+    index.apply(second, &of_checkpoint(checkpoint(1, 1, 3))).await.unwrap();
     let found = async |generation, partition| index.checkpoint(generation, Partition::new(partition)).await.unwrap();
     assert_eq!(found(first, 1).await, Some(checkpoint(1, 9, 1)));
     assert_eq!(found(first, 2).await, Some(checkpoint(2, 3, 2)));
@@ -133,7 +133,7 @@ pub async fn checkpoints_of_partitions_and_generations_stand_apart<I: BalanceInd
 /// [`Projected::checkpoint`]
 pub async fn a_write_without_a_checkpoint_keeps_the_old_one<I: BalanceIndex>(index: I) {
     let generation = index.create().await.unwrap();
-    index.apply(generation, of_checkpoint(checkpoint(1, 2, 3))).await.unwrap();
+    index.apply(generation, &of_checkpoint(checkpoint(1, 2, 3))).await.unwrap();
     write(&index, generation, documents([1], 1)).await;
     assert_eq!(index.checkpoint(generation, Partition::new(1)).await.unwrap(), Some(checkpoint(1, 2, 3)));
 }
@@ -151,8 +151,8 @@ pub async fn a_repair_overwrites_the_same_version_and_no_later_one<I: BalanceInd
 /// [`Projected::parked`]
 pub async fn a_parked_account_keeps_its_first_entry<I: BalanceIndex>(index: I) {
     let generation = index.create().await.unwrap();
-    index.apply(generation, of_parked(vec![parked(1, 3, "first"), parked(2, 1, "other")])).await.unwrap();
-    index.apply(generation, of_parked(vec![parked(1, 5, "second")])).await.unwrap();
+    index.apply(generation, &of_parked(vec![parked(1, 3, "first"), parked(2, 1, "other")])).await.unwrap();
+    index.apply(generation, &of_parked(vec![parked(1, 5, "second")])).await.unwrap();
     let loaded = index.load(generation, &[account(1), account(2)]).await.unwrap();
     assert_eq!(loaded[0].parked, Some(parked(1, 3, "first")));
     assert_eq!(loaded[1].parked, Some(parked(2, 1, "other")));
@@ -162,10 +162,10 @@ pub async fn a_parked_account_keeps_its_first_entry<I: BalanceIndex>(index: I) {
 /// [`BalanceIndex::unpark`]
 pub async fn an_unparked_account_may_park_again<I: BalanceIndex>(index: I) {
     let generation = index.create().await.unwrap();
-    index.apply(generation, of_parked(vec![parked(1, 3, "first"), parked(2, 1, "other")])).await.unwrap();
+    index.apply(generation, &of_parked(vec![parked(1, 3, "first"), parked(2, 1, "other")])).await.unwrap();
     index.unpark(generation, &[account(1), account(99)]).await.unwrap();
     let loaded = index.load(generation, &[account(1), account(2)]).await.unwrap();
     assert_eq!((&loaded[0].parked, &loaded[1].parked), (&None, &Some(parked(2, 1, "other"))));
-    index.apply(generation, of_parked(vec![parked(1, 5, "second")])).await.unwrap();
+    index.apply(generation, &of_parked(vec![parked(1, 5, "second")])).await.unwrap();
     assert_eq!(index.load(generation, &[account(1)]).await.unwrap()[0].parked, Some(parked(1, 5, "second")));
 }

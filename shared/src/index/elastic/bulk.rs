@@ -28,6 +28,9 @@ use crate::telemetry::metric::INDEX_BUSY;
 /// Elasticsearch takes by default.
 pub(super) const LINES_AT_ONCE: usize = 5_000;
 
+/// How many bytes are set aside for a document and the action in front of it: as long as those with a short name are.
+const LINE_BYTES: usize = 512;
+
 /// How many bulks a process has under way: enough to keep a node of a few cores busy, few enough to fit into its queue
 /// beside those of other processes.
 pub(super) const BULKS_AT_ONCE: usize = 4;
@@ -75,6 +78,11 @@ pub(super) struct Lines {
 }
 
 impl Lines {
+    /// Room for so many documents with the actions in front of them.
+    pub(super) fn for_documents(documents: usize) -> Self {
+        Self { body: Vec::with_capacity(documents * LINE_BYTES), ends: Vec::with_capacity(documents) }
+    }
+
     /// A whole document with this external version, over those that `over` says.
     pub(super) fn index(&mut self, id: impl std::fmt::Display, external: u64, over: Over, document: &impl Serialize) {
         let kind = over.version_type();

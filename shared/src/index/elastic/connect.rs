@@ -6,6 +6,7 @@ use elasticsearch::Elasticsearch;
 use elasticsearch::auth::Credentials;
 use elasticsearch::cert::{Certificate, CertificateValidation};
 use elasticsearch::http::Url;
+use elasticsearch::http::headers::{ACCEPT_ENCODING, HeaderValue};
 use elasticsearch::http::transport::{SingleNodeConnectionPool, TransportBuilder};
 use percent_encoding::percent_decode_str;
 
@@ -65,8 +66,11 @@ pub fn client(url: &str, options: &ElasticOptions) -> Result<Elasticsearch, Elas
     for stripped in [url.set_username(""), url.set_password(None)] {
         stripped.map_err(|()| ElasticOpenError::Url("it cannot have a user".into()))?;
     }
-    let mut transport =
-        TransportBuilder::new(SingleNodeConnectionPool::new(url)).timeout(options.call_max).disable_proxy();
+    let mut transport = TransportBuilder::new(SingleNodeConnectionPool::new(url))
+        .timeout(options.call_max)
+        // Otherwise answers are asked for compressed, which for that to a bulk costs the server more than it saves.
+        .header(ACCEPT_ENCODING, HeaderValue::from_static("identity"))
+        .disable_proxy();
     if let Some(credentials) = credentials {
         transport = transport.auth(credentials);
     }

@@ -159,12 +159,12 @@ impl BalanceIndex for ElasticIndex {
         self.discard_generation(generation).await.map_err(|failure| failure.backend("discard"))
     }
 
-    async fn apply(&self, generation: Generation, projected: Projected) -> Result<Applied, ApplyError> {
+    async fn apply(&self, generation: Generation, projected: &Projected) -> Result<Applied, ApplyError> {
         let Projected { balances, parked, checkpoint } = projected;
-        let applied = self.write_documents("apply", generation, &balances, Over::Older).await?;
+        let applied = self.write_documents("apply", generation, balances, Over::Older).await?;
         self.park(generation, parked).await?;
         if let Some(checkpoint) = checkpoint {
-            self.note(generation, checkpoint).await?;
+            self.note(generation, checkpoint.clone()).await?;
         }
         Ok(applied)
     }

@@ -10,16 +10,33 @@ use super::seal::Standing;
 use crate::clock::Timestamp;
 use crate::coordinate::{Epoch, Version};
 use crate::error::{BackendError, Effect};
-use crate::id::AccountId;
-use crate::index::{Applied, ApplyError, Balance, Checkpoint, Generation, Parked};
+use crate::id::{AccountId, EventId};
+use crate::index::{AccountStatus, Applied, ApplyError, Balance, Checkpoint, Generation, Parked};
+use crate::money::{Currency, Money};
+use crate::owner::Owner;
 use crate::partition::{Partition, Slot};
 
-/// A document as it is stored.
+/// A document as it is stored: what [`Balance`] has, and the slot it is listed by. Its fields stand here once more,
+/// borrowed, because serde would build a map of them for every document to flatten one into the other.
 #[derive(Serialize)]
 struct Document<'a> {
     slot: Slot,
-    #[serde(flatten)]
-    balance: &'a Balance,
+    id: &'a AccountId,
+    event_id: &'a EventId,
+    owner: &'a Owner,
+    status: &'a AccountStatus,
+    currency: &'a Currency,
+    balance: &'a Money,
+    version: &'a Version,
+    opened_at: &'a Timestamp,
+    updated_at: &'a Timestamp,
+}
+
+impl<'a> From<&'a Balance> for Document<'a> {
+    fn from(stored: &'a Balance) -> Self {
+        let Balance { id, event_id, owner, status, currency, balance, version, opened_at, updated_at } = stored;
+        Self { slot: Slot::of(id), id, event_id, owner, status, currency, balance, version, opened_at, updated_at }
+    }
 }
 
 /// A parked account as it is stored.
@@ -63,10 +80,9 @@ impl ElasticIndex {
         let mut applied = Applied::default();
         let mut refused = None;
         for balances in balances.chunks(LINES_AT_ONCE) {
-            let mut lines = Lines::default();
+            let mut lines = Lines::for_documents(balances.len());
             for balance in balances {
-                let document = Document { slot: Slot::of(&balance.id), balance };
-                lines.index(balance.id, balance.version.get(), over, &document);
+                lines.index(balance.id, balance.version.get(), over, &Document::from(balance));
             }
             let fates = match self.bulk(&self.bulks.documents, &alias, lines).await {
                 Ok(fates) => fates,
@@ -87,8 +103,8 @@ impl ElasticIndex {
     }
 
     /// Parks accounts that are not parked yet.
-    pub(super) async fn park(&self, generation: Generation, parked: Vec<Parked>) -> Result<(), ApplyError> {
-        let mut parked = parked.into_iter();
+    pub(super) async fn park(&self, generation: Generation, parked: &[Parked]) -> Result<(), ApplyError> {
+        let mut parked = parked.iter().cloned();
         self.write_work("apply", generation, || {
             let mut lines = Lines::default();
             for parked in parked.by_ref().take(LINES_AT_ONCE) {

@@ -100,8 +100,8 @@ impl BalanceIndex for EmbeddedIndex {
         self.database.write("discard", move |connection| generation::discard(connection, generation)).await
     }
 
-    async fn apply(&self, generation: Generation, projected: Projected) -> Result<Applied, ApplyError> {
-        let Projected { balances, parked, checkpoint } = projected;
+    async fn apply(&self, generation: Generation, projected: &Projected) -> Result<Applied, ApplyError> {
+        let Projected { balances, parked, checkpoint } = projected.clone();
         let balances = placed(balances);
         let apply = move |connection: &Connection| {
             let Some(checkpoint) = &checkpoint else {

@@ -132,7 +132,7 @@ async fn one_document_the_index_refuses_is_named_and_the_others_are_written() {
     });
     assert_eq!(ask(Method::Put, &documents, Some(mapping)).await.0, 200);
     let numeric = Balance { owner: Owner::new("17").unwrap(), ..document(2, 1) };
-    let refused = index.apply(generation, projected(vec![document(1, 1), numeric.clone()])).await;
+    let refused = index.apply(generation, &projected(vec![document(1, 1), numeric.clone()])).await;
     let Err(ApplyError::Refused { account, reason }) = refused else { panic!("{refused:?}") };
     assert_eq!((account, reason.as_str()), (document(1, 1).id, "document_parsing_exception"));
     let loaded = index.load(generation, &[document(1, 1).id, numeric.id]).await.unwrap();
@@ -145,7 +145,7 @@ async fn a_bulk_of_many_bodies_is_written_whole() {
     let generation = index.create().await.unwrap();
     let ids: Vec<AccountId> = (0..6_000_u128).map(|number| AccountId::from_bytes(number.to_be_bytes())).collect();
     let many = ids.iter().map(|id| Balance { id: *id, ..document(1, 3) }).collect();
-    assert_eq!(index.apply(generation, projected(many)).await.unwrap().written, 6_000);
+    assert_eq!(index.apply(generation, &projected(many)).await.unwrap().written, 6_000);
     let loaded = index.load(generation, &ids).await.unwrap();
     assert!(loaded.iter().zip(&ids).all(|(loaded, id)| loaded.balance.as_ref().is_some_and(|found| found.id == *id)));
 }

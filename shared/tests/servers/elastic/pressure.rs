@@ -38,11 +38,11 @@ async fn a_full_disk_is_waited_out_and_nobody_is_parked_for_it() {
         checkpoint: Some(checkpoint(version)),
         ..Projected::default()
     };
-    index.apply(generation, batch(1)).await.unwrap();
+    index.apply(generation, &batch(1)).await.unwrap();
     // First the documents have no room, then what stands beside them: the checkpoint is never ahead (law X1).
     for (version, full) in [(2, scratch.documents(generation)), (3, scratch.work(generation))] {
         flood(&scratch, &full, true).await;
-        let applied = index.apply(generation, batch(version)).await;
+        let applied = index.apply(generation, &batch(version)).await;
         let Err(ApplyError::Backend(failure)) = applied else { panic!("{applied:?}") };
         assert_eq!((failure.effect, failure.retry), (Effect::Unknown, Retry::Later), "{failure}");
         assert!(failure.to_string().contains("cluster_block_exception"), "{failure}");
@@ -51,7 +51,7 @@ async fn a_full_disk_is_waited_out_and_nobody_is_parked_for_it() {
         assert!(index.load(generation, &[document(1, 1).id]).await.unwrap()[0].balance.is_some());
 
         flood(&scratch, &full, false).await;
-        index.apply(generation, batch(version)).await.unwrap();
+        index.apply(generation, &batch(version)).await.unwrap();
         assert_eq!(noted(&index, generation).await, version);
     }
     assert_eq!(index.parked(generation, SlotRange::ALL, None, 10).await.unwrap(), []);
@@ -70,7 +70,7 @@ async fn a_write_that_is_repeated_gets_through_when_there_is_room_again() {
     let writes = async {
         let mut refusals = 0;
         loop {
-            match index.apply(generation, super::projected(vec![document(1, 1)])).await {
+            match index.apply(generation, &super::projected(vec![document(1, 1)])).await {
                 Ok(applied) => return (refusals, applied.written),
                 Err(ApplyError::Backend(_)) => refusals += 1,
                 Err(other) => panic!("{other}"),
@@ -92,7 +92,7 @@ async fn lists_of_versions_are_longer_than_one_search() {
     let generation = index.create().await.unwrap();
     let number = |number: u32| shared::id::AccountId::from_bytes(u128::from(number).to_be_bytes());
     let many = (0..12_000).map(|n| shared::index::Balance { id: number(n), ..document(1, 3) }).collect();
-    index.apply(generation, super::projected(many)).await.unwrap();
+    index.apply(generation, &super::projected(many)).await.unwrap();
     let all = index.versions(generation, SlotRange::ALL, None, 20_000).await.unwrap();
     assert_eq!(all.len(), 12_000);
     let order = |id| (shared::partition::Slot::of(id), *id);

@@ -27,7 +27,7 @@ async fn a_seal_refuses_writes_also_without_its_block() {
     let generation = index.create().await.unwrap();
     index.seal(generation, SEAL).await.unwrap();
     lift_block(&scratch, generation).await;
-    let refused = index.apply(generation, projected(vec![document(1, 1)])).await;
+    let refused = index.apply(generation, &projected(vec![document(1, 1)])).await;
     assert!(matches!(refused, Err(ApplyError::Sealed(_))), "{refused:?}");
 }
 
@@ -56,12 +56,12 @@ async fn a_block_without_a_seal_is_told_and_the_next_seal_takes_it_along() {
     let (index, scratch) = empty_index();
     let generation = index.create().await.unwrap();
     assert_eq!(ask(Method::Put, &format!("{}/_block/write", scratch.documents(generation)), None).await.0, 200);
-    let refused = index.apply(generation, projected(vec![document(1, 1)])).await;
+    let refused = index.apply(generation, &projected(vec![document(1, 1)])).await;
     let Err(ApplyError::Backend(failure)) = refused else { panic!("{refused:?}") };
     assert!(failure.to_string().contains("index.blocks.write"), "{failure}");
     index.seal(generation, SEAL).await.unwrap();
     index.unseal(generation, SEAL).await.unwrap();
-    index.apply(generation, projected(vec![document(1, 1)])).await.unwrap();
+    index.apply(generation, &projected(vec![document(1, 1)])).await.unwrap();
 }
 
 /// What is written beside the documents says nothing that the seal makes untrue: the checkpoint stands for documents
@@ -70,24 +70,24 @@ async fn a_block_without_a_seal_is_told_and_the_next_seal_takes_it_along() {
 async fn checkpoints_and_parked_accounts_under_a_seal_move_no_document() {
     let (index, _scratch) = empty_index();
     let generation = index.create().await.unwrap();
-    index.apply(generation, projected(vec![document(1, 1)])).await.unwrap();
+    index.apply(generation, &projected(vec![document(1, 1)])).await.unwrap();
     index.seal(generation, SEAL).await.unwrap();
     let before = index.versions(generation, SlotRange::ALL, None, 10).await.unwrap();
 
     let beside = Projected { checkpoint: Some(checkpoint(4)), ..Projected::default() };
-    index.apply(generation, beside).await.unwrap();
+    index.apply(generation, &beside).await.unwrap();
     let parked = Parked {
         account: document(1, 1).id,
         at: Version::new(2),
         reason: "poison".to_owned(),
         since: Timestamp::EPOCH,
     };
-    index.apply(generation, Projected { parked: vec![parked], ..Projected::default() }).await.unwrap();
+    index.apply(generation, &Projected { parked: vec![parked], ..Projected::default() }).await.unwrap();
     assert_eq!(index.versions(generation, SlotRange::ALL, None, 10).await.unwrap(), before);
 
     // Whatever has a document is refused as a whole, the checkpoint first of all.
     let ahead = Projected { balances: vec![document(1, 2)], checkpoint: Some(checkpoint(9)), ..Projected::default() };
-    let refused = index.apply(generation, ahead).await;
+    let refused = index.apply(generation, &ahead).await;
     assert!(matches!(refused, Err(ApplyError::Sealed(_))), "{refused:?}");
     let noted = index.checkpoint(generation, Partition::new(1)).await.unwrap().unwrap();
     assert_eq!(noted, checkpoint(4));
@@ -120,7 +120,7 @@ async fn an_alias_that_writes_need_and_somebody_removed_is_named() {
     let generation = index.create().await.unwrap();
     let open = format!("{}-open", scratch.documents(generation));
     assert_eq!(ask(Method::Delete, &format!("{}/_alias/{open}", scratch.documents(generation)), None).await.0, 200);
-    let refused = index.apply(generation, projected(vec![document(1, 1)])).await;
+    let refused = index.apply(generation, &projected(vec![document(1, 1)])).await;
     let Err(ApplyError::Backend(failure)) = refused else { panic!("{refused:?}") };
     assert!(failure.to_string().contains(&open), "{failure}");
 }

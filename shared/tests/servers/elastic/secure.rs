@@ -16,7 +16,7 @@ async fn a_server_is_trusted_by_an_authority_of_ones_own_and_by_no_other() {
     let index = scratch.index_at(&format!("https://localhost:{}", tls.port()), &trusting);
     index.check().await.unwrap();
     let generation = index.create().await.unwrap();
-    index.apply(generation, projected(vec![document(1, 1)])).await.unwrap();
+    index.apply(generation, &projected(vec![document(1, 1)])).await.unwrap();
     index.promote(generation, None).await.unwrap();
     assert_eq!(index.get(document(1, 1).id).await.unwrap(), Some(document(1, 1)));
 

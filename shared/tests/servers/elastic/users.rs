@@ -11,7 +11,7 @@ use super::{ask, document, empty_index, projected};
 async fn a_users_own_queries_work_as_written() {
     let (index, scratch) = empty_index();
     let generation = index.create().await.unwrap();
-    index.apply(generation, projected(vec![document(2, 1), document(1, 7)])).await.unwrap();
+    index.apply(generation, &projected(vec![document(2, 1), document(1, 7)])).await.unwrap();
     index.promote(generation, None).await.unwrap();
     let alias = scratch.alias();
     let hits = |found: Value| -> Vec<Value> { found["hits"]["hits"].as_array().unwrap().clone() };
@@ -37,6 +37,38 @@ async fn a_users_own_queries_work_as_written() {
     // By its alias it is not deleted, and the answer says what to name instead.
     let (status, refused) = ask(Method::Delete, &alias, None).await;
     assert!(status == 400 && refused.to_string().contains("concrete indices"), "{refused}");
+}
+
+/// Those of ADR 14 among them, for which there is no index of terms.
+#[tokio::test]
+async fn a_document_is_found_sorted_and_counted_by_each_of_its_fields() {
+    let (index, scratch) = empty_index();
+    let generation = index.create().await.unwrap();
+    let (one, other) = (document(1, 7), document(2, 1));
+    index.apply(generation, &projected(vec![one.clone(), other.clone()])).await.unwrap();
+    index.promote(generation, None).await.unwrap();
+    let path = format!("{}/_search", scratch.alias());
+    for (field, value) in [
+        ("id", json!(one.id)),
+        ("event_id", json!(one.event_id)),
+        ("version", json!(7)),
+        ("owner.keyword", json!(one.owner)),
+        ("owner", json!(one.owner)),
+        ("balance", json!(one.balance)),
+    ] {
+        let (status, found) = ask(Method::Get, &path, Some(json!({ "query": { "term": { field: value } } }))).await;
+        assert_eq!(status, 200, "{field}: {found}");
+        assert!(found["hits"]["hits"].as_array().unwrap().iter().any(|hit| hit["_id"] == json!(one.id)), "{field}");
+        let counted = json!({
+            "size": 0, "sort": [{ field: "asc" }], "aggs": { "values": { "terms": { "field": field } } },
+        });
+        let (status, found) = ask(Method::Get, &path, Some(counted)).await;
+        assert_eq!((status, found["hits"]["total"]["value"].as_u64()), (200, Some(2)), "{field}: {found}");
+        assert!(!found["aggregations"]["values"]["buckets"].as_array().unwrap().is_empty(), "{field}");
+    }
+    let newer = json!({ "query": { "range": { "version": { "gte": 2 } } } });
+    let (_, found) = ask(Method::Get, &path, Some(newer)).await;
+    assert_eq!(found["hits"]["total"]["value"], 1);
 }
 
 #[tokio::test]
@@ -74,7 +106,7 @@ async fn a_plain_index_of_the_same_name_is_replaced_in_one_step() {
     assert!(matches!(index.search(&BalanceQuery::default()).await, Err(QueryError::NoGeneration)));
 
     let generation = index.create().await.unwrap();
-    index.apply(generation, projected(vec![document(1, 1)])).await.unwrap();
+    index.apply(generation, &projected(vec![document(1, 1)])).await.unwrap();
     index.promote(generation, None).await.unwrap();
     assert_eq!(index.search(&BalanceQuery::default()).await.unwrap().balances, [document(1, 1)]);
     assert_eq!(index.generations().await.unwrap().active, Some(generation));
@@ -86,7 +118,7 @@ async fn an_index_that_a_user_deleted_is_gone_and_its_number_is_not_used_again()
     let generation = index.create().await.unwrap();
     index.promote(generation, None).await.unwrap();
     assert_eq!(ask(Method::Delete, &scratch.documents(generation), None).await.0, 200);
-    let refused = index.apply(generation, projected(vec![document(1, 1)])).await;
+    let refused = index.apply(generation, &projected(vec![document(1, 1)])).await;
     assert!(matches!(refused, Err(ApplyError::Gone(_))), "{refused:?}");
     assert!(matches!(index.get(document(1, 1).id).await, Err(QueryError::NoGeneration)));
     assert_eq!(index.generations().await.unwrap().all, []);

@@ -133,7 +133,7 @@ async fn set_up(index: &ElasticIndex) -> Two {
 
 /// Whether the call succeeded, else what is told of its effect.
 async fn make(index: &ElasticIndex, call: Call, Two { old, new }: Two) -> Option<Effect> {
-    let applied = |projected| index.apply(old, projected);
+    let applied = async |projected| index.apply(old, &projected).await;
     match call {
         Call::Bulk => applied(projected(vec![document(1, 2), document(2, 2)])).await.effect(),
         Call::Park => applied(Projected { parked: vec![parked()], ..Projected::default() }).await.effect(),
@@ -315,9 +315,9 @@ async fn a_worker_of_a_lower_epoch_is_told_so_after_a_lost_reply_too() {
     let Two { old, .. } = set_up(&wired.direct).await;
     wired.proxy.make(Trouble::LoseReplies);
     let higher = shared::index::Checkpoint { epoch: Epoch::new(9), ..checkpoint(5) };
-    let lost = wired.hasty.apply(old, Projected { checkpoint: Some(higher), ..Projected::default() }).await;
+    let lost = wired.hasty.apply(old, &Projected { checkpoint: Some(higher), ..Projected::default() }).await;
     assert_eq!(lost.effect(), Some(Effect::Unknown));
     let late = Projected { checkpoint: Some(checkpoint(6)), ..Projected::default() };
-    let fenced = wired.direct.apply(old, late).await;
+    let fenced = wired.direct.apply(old, &late).await;
     assert!(matches!(fenced, Err(ApplyError::Fenced { current }) if current == Epoch::new(9)), "{fenced:?}");
 }

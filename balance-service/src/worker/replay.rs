@@ -40,7 +40,8 @@ impl<B: Backends> Worker<B> {
                 self.write(&mut projected).await?;
                 break;
             };
-            let (written, read) = tokio::join!(self.write(&mut projected), store.scan(self.slots, Some(next), SCAN_EVENTS));
+            let (written, read) =
+                tokio::join!(self.write(&mut projected), store.scan(self.slots, Some(next), SCAN_EVENTS));
             written?;
             page = read?;
             if shutdown.is_cancelled() {

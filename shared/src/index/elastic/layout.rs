@@ -24,8 +24,8 @@ fn settings(refresh: &str, hidden: bool) -> Value {
 pub(super) const FIELDS: &[&str] =
     &["id", "slot", "event_id", "owner", "status", "currency", "balance", "version", "opened_at", "updated_at"];
 
-/// A keyword or number that is in columns only: it is found, sorted and filtered by all the same, by reading the column,
-/// and costs no entry in an index of terms or points for each document written (ADR 14).
+/// A keyword or number that is in columns only: it is found, sorted and filtered by all the same, by reading the
+/// column, and costs no entry in an index of terms or points for each document written (ADR 14).
 fn column(kind: &str) -> Value {
     json!({ "type": kind, "index": false })
 }

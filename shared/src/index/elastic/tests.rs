@@ -270,8 +270,7 @@ async fn who_goes_away_takes_nobody_along_for_good() {
 async fn a_line_that_nobody_waits_for_is_not_sent() {
     let fake = Fake::start(each_its_own).await;
     let index = fake.index();
-    let [mut first, mut second, mut third] =
-        [0, 1, 2].map(|number| Box::pin(apply(&index, of(number..number + 1))));
+    let [mut first, mut second, mut third] = [0, 1, 2].map(|number| Box::pin(apply(&index, of(number..number + 1))));
     assert!(first.as_mut().now_or_never().is_none());
     assert!(second.as_mut().now_or_never().is_none() && third.as_mut().now_or_never().is_none());
     drop(second);

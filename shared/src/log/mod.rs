@@ -12,6 +12,8 @@
 //! L5  A renewed partition is empty and has an incarnation it never had before.
 
 mod any;
+#[cfg(feature = "nats")]
+mod body;
 #[cfg(any(test, feature = "contract"))]
 pub mod contract;
 mod embedded;
@@ -122,8 +124,8 @@ pub trait PartitionLog: Clone + Send + Sync + 'static {
     ) -> impl Future<Output = Result<Self::Reader, ReadError>> + Send;
 
     /// Forgets records at or below `through` that were published before `before`; answers how many. A log that keeps
-    /// records in messages forgets whole messages: a record stays as long as one that was published with it, and those
-    /// of the last message stay because they tell where the partition ends. The extent says what is held.
+    /// records in parts, as messages or rows, forgets whole parts: a record stays as long as one that was published
+    /// with it, and those of the last part stay if they tell where the partition ends. The extent says what is held.
     fn trim(
         &self,
         partition: Partition,

@@ -22,7 +22,7 @@ const PING_EVERY: Duration = Duration::from_secs(5);
 const RECONNECT_WAIT: Duration = Duration::from_millis(250);
 
 /// How large a message the server must take: with its headers one of the bank is well below this
-/// ([`super::message::split`]).
+/// ([`crate::log::body`]).
 pub(super) const PAYLOAD_BYTES_MIN: usize = 256 * 1024;
 
 /// The scheme of an address that is never talked to in plain text.

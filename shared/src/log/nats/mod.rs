@@ -1,7 +1,7 @@
 //! The log in NATS JetStream: a stream for each partition, so that any client of NATS can follow along.
 //!
 //! A stream holds two subjects. On `balance.<N>` lie the records, as messages of one or more: all writes of a publish
-//! go in one, as far as they fit ([`message::split`]), because a message costs far more than a write in it (ADR 11).
+//! go in one, as far as they fit ([`super::body`]), because a message costs far more than a write in it (ADR 11).
 //! On `balance.<N>.incarnation` lies the *beginning* of the present life: a message that names it.
 //!
 //! N1  Within a life the messages of records follow each other without a gap, in sequences and in offsets: each says in

@@ -17,7 +17,7 @@ use super::message::{self, INCARNATION, NoRecord, header};
 use super::{Names, Shared};
 use crate::coordinate::Offset;
 use crate::error::BackendError;
-use crate::log::{Incarnation, PartitionReader, ReadError, Record};
+use crate::log::{Incarnation, PartitionReader, ReadError, Record, body};
 
 /// How long a reader without news waits before it looks whether its partition still is what it was.
 const IDLE_MAX: Duration = Duration::from_secs(1);
@@ -117,8 +117,8 @@ impl NatsReader {
             return Err(Stray::Hole);
         }
         let offsets = (span.first.get()..).map(Offset::new);
-        let records = offsets.zip(message::writes(span, &message.payload)?);
-        let records = records.map(|(offset, recorded)| Record { offset, recorded });
+        let writes = body::read(&message.payload, span.records()).map_err(NoRecord::from)?;
+        let records = offsets.zip(writes).map(|(offset, recorded)| Record { offset, recorded });
         // Whatever was held before has been yielded.
         self.held = records.filter(|record| record.offset > self.after).collect::<Vec<_>>().into_iter();
         self.place = Place { sequence: sequence + 1, first: span.last.next() };

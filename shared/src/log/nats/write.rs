@@ -12,7 +12,7 @@ use super::life::{End, Known};
 use super::{FULL_WAIT, Names, Shared, message};
 use crate::coordinate::Offset;
 use crate::error::BackendError;
-use crate::log::{Incarnation, PublishError};
+use crate::log::{Incarnation, PublishError, body};
 use crate::store::FeedEntry;
 
 /// What the server says when a limit of the stream keeps a message out; the code alone covers every failure of its
@@ -70,18 +70,15 @@ impl Shared {
     /// Publishes one message after the other; hardly ever more than one (law N3).
     async fn publish_to(&self, names: &Names, known: Known, batch: &[FeedEntry]) -> Result<Offset, PublishError> {
         let Known { incarnation, mut end } = known;
-        let mut rest = batch;
-        while !rest.is_empty() {
-            let (writes, others) = message::split(rest);
-            match self.store(names, &incarnation, end, writes).await? {
+        for part in body::parts(batch) {
+            match self.store(names, &incarnation, end, part).await? {
                 Fate::Stored(sequence) => {
-                    end = End { sequence, last: Offset::new(end.last.get() + writes.len() as u64) };
+                    end = End { sequence, last: Offset::new(end.last.get() + part.len() as u64) };
                     self.note(names, Known { incarnation: incarnation.clone(), end });
                 }
                 Fate::Elsewhere => return Err(PublishError::Conflict(self.life("publish", names).await?.extent())),
                 Fate::Full => return Err(PublishError::Full { after: FULL_WAIT }),
             }
-            rest = others;
         }
         Ok(end.last)
     }
@@ -92,10 +89,10 @@ impl Shared {
         names: &Names,
         life: &Incarnation,
         end: End,
-        writes: &[FeedEntry],
+        part: &[FeedEntry],
     ) -> Result<Fate, BackendError> {
-        let headers = message::headers(life, end.last, writes.len());
-        self.put("publish", &names.records, end.sequence, headers, message::body(writes)).await
+        let headers = message::headers(life, end.last, part.len());
+        self.put("publish", &names.records, end.sequence, headers, body::write(part)).await
     }
 
     /// Publishes a message that expects this sequence to be the last of the stream.

@@ -27,7 +27,14 @@ async fn opened(path: &Path, partitions: u16) -> Result<EmbeddedLog, LogOpenErro
     EmbeddedLog::open(&folder, map, Clock::system(), Ids::new(Clock::system())).await
 }
 
-shared::log_contract!(empty_log());
+shared::log_contract!(in_parts: empty_log());
+
+/// The end of a partition does not lie in its last row.
+#[tokio::test]
+async fn trimming_may_forget_the_last_record() {
+    let (log, _dir) = empty_log().await;
+    shared::log::contract::trimming_may_forget_the_last_record(log).await;
+}
 
 fn entries(count: u64) -> Vec<FeedEntry> {
     let recorded = |version| Recorded {
@@ -48,7 +55,8 @@ async fn publish(log: &EmbeddedLog, partition: Partition, count: u64) -> Extent 
 #[tokio::test]
 async fn lives_offsets_and_records_survive_when_the_log_is_opened_again() {
     let (log, dir) = empty_log().await;
-    publish(&log, ONE, 9).await;
+    publish(&log, ONE, 4).await;
+    publish(&log, ONE, 5).await;
     log.trim(ONE, Offset::new(4), Timestamp::from_micros(i64::MAX)).await.unwrap();
     let before = [log.extent(ONE).await.unwrap(), publish(&log, TWO, 3).await];
     drop(log);
@@ -107,7 +115,17 @@ async fn a_partition_the_log_does_not_have_is_refused() {
 async fn a_trim_of_many_records_forgets_all_of_them() {
     let (log, _dir) = empty_log().await;
     publish(&log, ONE, 12_000).await;
-    let forgotten = log.trim(ONE, Offset::new(11_000), Timestamp::from_micros(i64::MAX)).await.unwrap();
-    assert_eq!(forgotten, 11_000);
+    let forgotten = log.trim(ONE, Offset::new(11_999), Timestamp::from_micros(i64::MAX)).await.unwrap();
+    assert_eq!(forgotten, 11_000, "the row with the last record stays whole");
     assert_eq!(log.extent(ONE).await.unwrap().trimmed, Offset::new(11_000));
+}
+
+/// Rows of sizes that do not add up to what is deleted in one transaction.
+#[tokio::test]
+async fn a_trim_of_many_rows_forgets_all_of_them() {
+    let (log, _dir) = empty_log().await;
+    for _ in 0..16 {
+        publish(&log, ONE, 700).await;
+    }
+    assert_eq!(log.trim(ONE, Offset::new(11_200), Timestamp::from_micros(i64::MAX)).await.unwrap(), 11_200);
 }

@@ -12,7 +12,6 @@
 //! L5  A renewed partition is empty and has an incarnation it never had before.
 
 mod any;
-#[cfg(feature = "nats")]
 mod body;
 #[cfg(any(test, feature = "contract"))]
 pub mod contract;

@@ -42,7 +42,7 @@ async fn empty_log() -> (NatsLog, ()) {
     (opened(&fresh(), 2).await.expect("a NATS that answers"), ())
 }
 
-shared::log_contract!(in_messages: empty_log());
+shared::log_contract!(in_parts: empty_log());
 
 async fn jetstream() -> Context {
     jetstream::new(async_nats::connect(Server::Nats.url()).await.expect("a NATS that answers"))

@@ -26,13 +26,13 @@ pub use trim::*;
 
 /// The tests of a partition log. Takes an expression of a future that yields an empty log of at least two partitions
 /// and something to keep for as long as it is used, such as a temporary folder or `()`. A second argument such as
-/// `(start_paused = true)` goes to `#[tokio::test]`. A log that forgets whole messages
+/// `(start_paused = true)` goes to `#[tokio::test]`. A log that forgets whole parts
 /// ([`PartitionLog::trim`](crate::log::PartitionLog::trim)) says so, and is spared the laws of those that forget each
 /// record for itself.
 ///
 /// ```text
 /// log_contract!(empty_log());
-/// log_contract!(in_messages: empty_log());
+/// log_contract!(in_parts: empty_log());
 /// ```
 #[macro_export]
 macro_rules! log_contract {
@@ -46,7 +46,7 @@ macro_rules! log_contract {
             }
         )+
     };
-    (in_messages: $open:expr) => {
+    (in_parts: $open:expr) => {
         $crate::log_contract!(@every_log $open, (flavor = "current_thread"));
     };
     ($open:expr) => {
@@ -139,7 +139,7 @@ async fn publish<L: PartitionLog>(log: &L, partition: Partition, batch: &[FeedEn
     Extent { last, ..extent }
 }
 
-/// Publishes each write for itself, so that a log which keeps them in messages may forget each for itself.
+/// Publishes each write for itself, so that a log which keeps them in parts may forget each for itself.
 async fn publish_singly<L: PartitionLog>(log: &L, partition: Partition, writes: &[FeedEntry]) -> Extent {
     let mut extent = log.extent(partition).await.unwrap();
     for write in writes {

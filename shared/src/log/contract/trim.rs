@@ -50,7 +50,7 @@ pub async fn trimming_never_goes_beyond_the_end<L: PartitionLog>(log: L) {
     assert_eq!(log.extent(TWO).await.unwrap().trimmed, Offset::START, "the other partition keeps its records");
 }
 
-/// [`PartitionLog::trim`], of a log that does not keep records in messages.
+/// [`PartitionLog::trim`], of a log that does not keep records in parts.
 pub async fn trimming_forgets_each_record_for_itself<L: PartitionLog>(log: L) {
     let extent = publish(&log, ONE, &entries(1, 1, 10)).await;
     assert_eq!(log.trim(ONE, Offset::new(4), FAR_FUTURE).await.unwrap(), 4);
@@ -58,7 +58,7 @@ pub async fn trimming_forgets_each_record_for_itself<L: PartitionLog>(log: L) {
     assert_eq!(log.trim(ONE, Offset::new(6), FAR_FUTURE).await.unwrap(), 2);
 }
 
-/// [`PartitionLog::trim`], of a log that does not keep records in messages.
+/// [`PartitionLog::trim`], of a log that can tell its end without the last record.
 pub async fn trimming_may_forget_the_last_record<L: PartitionLog>(log: L) {
     let extent = publish(&log, ONE, &entries(1, 1, 3)).await;
     assert_eq!(log.trim(ONE, Offset::new(1_000), FAR_FUTURE).await.unwrap(), 3);

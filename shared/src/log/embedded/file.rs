@@ -3,19 +3,23 @@
 use bytes::Bytes;
 use rusqlite::{Connection, OptionalExtension, Row, params};
 
+use super::part::{BODY, Damage, Part};
 use crate::clock::Timestamp;
-use crate::coordinate::{Offset, Version};
-use crate::event::{EncodedEvents, Recorded};
-use crate::id::AccountId;
+use crate::coordinate::Offset;
 use crate::log::{Extent, Incarnation, Record};
 use crate::partition::Partition;
 
 /// How many bits of a place are the offset: 2^48 records last a partition for ever.
 const OFFSET_BITS: u32 = 48;
 
-/// The row of a record.
+/// The row that ends with a record.
 fn place(partition: Partition, offset: Offset) -> u64 {
     (u64::from(partition.get()) << OFFSET_BITS) + offset.get()
+}
+
+/// The last record of a row.
+const fn offset(place: u64) -> Offset {
+    Offset::new(place & ((1 << OFFSET_BITS) - 1))
 }
 
 /// What was found when the file was opened.
@@ -47,7 +51,7 @@ pub(super) fn start(
         "INSERT OR REPLACE INTO log (one, partitions, machine_start) VALUES (1, ?1, ?2)",
         params![partitions, machine_start],
     )?;
-    connection.execute("DELETE FROM records", [])?;
+    connection.execute("DELETE FROM parts", [])?;
     for (partition, life) in lives {
         begin(connection, *partition, life)?;
     }
@@ -91,7 +95,7 @@ pub(super) fn publish(
     partition: Partition,
     incarnation: &Incarnation,
     after: Offset,
-    batch: &[Recorded],
+    batch: &[Part],
     now: Timestamp,
     records_max: u64,
 ) -> rusqlite::Result<Published> {
@@ -99,25 +103,16 @@ pub(super) fn publish(
     if current.incarnation != *incarnation || current.last != after {
         return Ok(Published::Conflict(current));
     }
-    if current.last.get() - current.trimmed.get() + batch.len() as u64 > records_max {
+    let records: u64 = batch.iter().map(|part| part.count).sum();
+    if current.last.get() - current.trimmed.get() + records > records_max {
         return Ok(Published::Full);
     }
-    let mut insert = connection.prepare_cached(
-        "INSERT INTO records (place, stream, first_version, count, time, published, events)
-         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)",
-    )?;
+    let mut insert =
+        connection.prepare_cached("INSERT INTO parts (place, count, published, body) VALUES (?1, ?2, ?3, ?4)")?;
     let mut last = after;
-    for recorded in batch {
-        last = last.next();
-        insert.execute(params![
-            place(partition, last),
-            recorded.stream.as_bytes(),
-            recorded.first_version.get(),
-            recorded.events.count,
-            recorded.time.as_micros(),
-            now.as_micros(),
-            &*recorded.events.json,
-        ])?;
+    for part in batch {
+        last = Offset::new(last.get() + part.count);
+        insert.execute(params![place(partition, last), part.count, now.as_micros(), &*part.body])?;
     }
     connection
         .prepare_cached("UPDATE partitions SET last = ?2 WHERE number = ?1")?
@@ -125,7 +120,8 @@ pub(super) fn publish(
     Ok(Published::Behind(last))
 }
 
-/// What follows a place of this life, or where the partition went.
+/// What follows a place of this life, or where the partition went. Whole rows are read until there are `limit` records
+/// at least: beyond the limit come those of one row at most, which is the bound on what is read too early.
 pub(super) fn read(
     connection: &Connection,
     partition: Partition,
@@ -138,27 +134,21 @@ pub(super) fn read(
     if current.incarnation != *incarnation || !continues {
         return Ok(Err(current));
     }
-    let mut records = Vec::with_capacity(limit.min(usize::try_from(current.last.get() - after.get()).unwrap_or(limit)));
-    let mut read_on = connection.prepare_cached(
-        "SELECT stream, first_version, count, time, events FROM records
-         WHERE place > ?1 AND place <= ?2 ORDER BY place LIMIT ?3",
-    )?;
-    let mut rows = read_on.query(params![place(partition, after), place(partition, current.last), limit])?;
-    let mut offset = after;
-    while let Some(row) = rows.next()? {
-        offset = offset.next();
-        records.push(Record { offset, recorded: recorded(row)? });
+    let mut read_on = connection
+        .prepare_cached("SELECT place, count, body FROM parts WHERE place > ?1 AND place <= ?2 ORDER BY place")?;
+    let mut rows = read_on.query(params![place(partition, after), place(partition, current.last)])?;
+    let (mut records, mut reached) = (Vec::new(), after);
+    while records.len() < limit && reached < current.last {
+        let row = rows.next()?.ok_or(Damage::Missing(reached))?;
+        let last = offset(row.get(0)?);
+        records.extend(part(row)?.behind(reached, last)?);
+        reached = last;
     }
     Ok(Ok(records))
 }
 
-fn recorded(row: &Row<'_>) -> rusqlite::Result<Recorded> {
-    Ok(Recorded {
-        stream: AccountId::from_bytes(row.get(0)?),
-        first_version: Version::new(row.get(1)?),
-        time: Timestamp::from_micros(row.get(3)?),
-        events: EncodedEvents { count: row.get(2)?, json: Bytes::copy_from_slice(row.get_ref(4)?.as_blob()?) },
-    })
+fn part(row: &Row<'_>) -> rusqlite::Result<Part> {
+    Ok(Part { count: row.get(1)?, body: Bytes::copy_from_slice(row.get_ref(BODY)?.as_blob()?) })
 }
 
 /// What was forgotten.
@@ -169,8 +159,8 @@ pub(super) struct Trimmed {
     pub(super) through: Offset,
 }
 
-/// Forgets at most `limit` records from the front, up to the first that is too young to forget: what a partition holds
-/// has no hole, also if the clock that dated it was set back.
+/// Forgets at most `limit` records from the front, in whole rows, up to the first row that is too young to forget: what
+/// a partition holds has no hole, also if the clock that dated it was set back.
 pub(super) fn trim(
     connection: &Connection,
     partition: Partition,
@@ -180,23 +170,31 @@ pub(super) fn trim(
 ) -> rusqlite::Result<Trimmed> {
     let current = extent(connection, partition)?;
     let reach = Offset::new(current.trimmed.get() + limit).min(through).min(current.last);
-    if reach <= current.trimmed {
+    let (from, to) = (place(partition, current.trimmed), place(partition, reach.max(current.trimmed)));
+    let Some(end) = last_old(connection, from, to, before)? else {
         return Ok(Trimmed { records: 0, through: current.trimmed });
-    }
-    let (from, to) = (place(partition, current.trimmed), place(partition, reach));
-    let too_young: Option<u64> = connection
-        .prepare_cached(
-            "SELECT place FROM records WHERE place > ?1 AND place <= ?2 AND published >= ?3 ORDER BY place LIMIT 1",
-        )?
-        .query_row(params![from, to, before.as_micros()], |row| row.get(0))
-        .optional()?;
-    let end = too_young.map_or(to, |young| young - 1);
-    connection.prepare_cached("DELETE FROM records WHERE place > ?1 AND place <= ?2")?.execute(params![from, end])?;
-    let through = Offset::new(current.trimmed.get() + (end - from));
+    };
+    connection.prepare_cached("DELETE FROM parts WHERE place > ?1 AND place <= ?2")?.execute(params![from, end])?;
+    let through = offset(end);
     connection
         .prepare_cached("UPDATE partitions SET trimmed = ?2 WHERE number = ?1")?
         .execute(params![partition.get(), through.get()])?;
     Ok(Trimmed { records: end - from, through })
+}
+
+/// The last row behind a place that neither ends behind another place nor lies behind one that is too young.
+fn last_old(connection: &Connection, from: u64, to: u64, before: Timestamp) -> rusqlite::Result<Option<u64>> {
+    let too_young: Option<u64> = connection
+        .prepare_cached(
+            "SELECT place FROM parts WHERE place > ?1 AND place <= ?2 AND published >= ?3 ORDER BY place LIMIT 1",
+        )?
+        .query_row(params![from, to, before.as_micros()], |row| row.get(0))
+        .optional()?;
+    let to = too_young.map_or(to, |young| young - 1);
+    connection
+        .prepare_cached("SELECT place FROM parts WHERE place > ?1 AND place <= ?2 ORDER BY place DESC LIMIT 1")?
+        .query_row(params![from, to], |row| row.get(0))
+        .optional()
 }
 
 pub(super) fn renew(
@@ -210,49 +208,69 @@ pub(super) fn renew(
         return Ok(current);
     }
     let (from, to) = (place(partition, Offset::START), place(partition, current.last));
-    connection.execute("DELETE FROM records WHERE place > ?1 AND place <= ?2", params![from, to])?;
+    connection.execute("DELETE FROM parts WHERE place > ?1 AND place <= ?2", params![from, to])?;
     begin(connection, partition, next)
 }
 
 #[cfg(test)]
 mod tests {
+    use super::super::LOG;
     use super::*;
+    use crate::coordinate::{Position, Version};
+    use crate::event::{EncodedEvents, Recorded};
+    use crate::id::AccountId;
+    use crate::store::FeedEntry;
 
     const ONE: Partition = Partition::new(1);
-    const NO_END: u64 = 1_000;
+    const NO_END: u64 = 1_000_000;
 
     fn empty() -> (Connection, Incarnation) {
         let connection = Connection::open_in_memory().unwrap();
-        connection.execute_batch(include_str!("schema_1.sql")).unwrap();
+        for step in LOG.schema {
+            connection.execute_batch(step).unwrap();
+        }
         let life = Incarnation("first".into());
         let started = start(&connection, 1, "this start", &[(ONE, life.clone())]).unwrap();
         assert!(matches!(started, Started::Renewed));
         (connection, life)
     }
 
-    fn writes(count: u64) -> Vec<Recorded> {
+    fn writes(count: u64) -> Vec<FeedEntry> {
         let write = |version| Recorded {
             stream: AccountId::from_bytes([1; 16]),
             first_version: Version::new(version),
             time: Timestamp::EPOCH,
             events: EncodedEvents { count: 1, json: Bytes::from_static(b"[{}]") },
         };
-        (1..=count).map(write).collect()
+        (1..=count).map(|version| FeedEntry { position: Position::Number(version), recorded: write(version) }).collect()
     }
 
     /// Publishes behind the end at a time.
     fn publish_at(connection: &Connection, life: &Incarnation, count: u64, micros: i64, records_max: u64) -> Published {
-        let after = extent(connection, ONE).unwrap().last;
-        publish(connection, ONE, life, after, &writes(count), Timestamp::from_micros(micros), records_max).unwrap()
+        let (after, batch) = (extent(connection, ONE).unwrap().last, Part::all_of(&writes(count)));
+        publish(connection, ONE, life, after, &batch, Timestamp::from_micros(micros), records_max).unwrap()
+    }
+
+    /// Forgets what is old at a time and lies at or below an offset; answers how many, and the last of all forgotten.
+    fn trim_at(connection: &Connection, through: u64, micros: i64, limit: u64) -> (u64, u64) {
+        let trimmed = trim(connection, ONE, Offset::new(through), Timestamp::from_micros(micros), limit).unwrap();
+        assert_eq!(extent(connection, ONE).unwrap().trimmed, trimmed.through);
+        (trimmed.records, trimmed.through.get())
+    }
+
+    fn offsets(connection: &Connection, life: &Incarnation, after: u64, limit: usize) -> Vec<u64> {
+        let records = read(connection, ONE, life, Offset::new(after), limit).unwrap().unwrap();
+        records.iter().map(|record| record.offset.get()).collect()
     }
 
     #[test]
     fn a_full_partition_takes_nothing_until_it_is_trimmed() {
         let (connection, life) = empty();
-        assert!(matches!(publish_at(&connection, &life, 8, 0, 10), Published::Behind(_)));
+        assert!(matches!(publish_at(&connection, &life, 1, 0, 10), Published::Behind(_)));
+        assert!(matches!(publish_at(&connection, &life, 7, 0, 10), Published::Behind(_)));
         assert!(matches!(publish_at(&connection, &life, 3, 0, 10), Published::Full));
         assert_eq!(extent(&connection, ONE).unwrap().last, Offset::new(8));
-        assert_eq!(trim(&connection, ONE, Offset::new(1), Timestamp::from_micros(1), NO_END).unwrap().records, 1);
+        assert_eq!(trim_at(&connection, 1, 1, NO_END), (1, 1));
         assert!(matches!(publish_at(&connection, &life, 3, 0, 10), Published::Behind(last) if last == Offset::new(11)));
     }
 
@@ -262,14 +280,50 @@ mod tests {
         for micros in [10, 30, 20, 40] {
             publish_at(&connection, &life, 2, micros, NO_END);
         }
-        let forgotten = trim(&connection, ONE, Offset::new(8), Timestamp::from_micros(25), NO_END).unwrap();
-        assert_eq!(
-            (forgotten.records, forgotten.through),
-            (2, Offset::new(2)),
-            "what lies behind the first young record stays"
-        );
-        let rest = read(&connection, ONE, &life, Offset::new(2), 100).unwrap().unwrap();
-        assert_eq!(rest.len(), 6);
+        assert_eq!(trim_at(&connection, 8, 25, NO_END), (2, 2), "what lies behind the first young record stays");
+        assert_eq!(offsets(&connection, &life, 2, 100), [3, 4, 5, 6, 7, 8]);
         assert!(read(&connection, ONE, &life, Offset::new(1), 100).unwrap().is_err());
+    }
+
+    #[test]
+    fn a_row_holds_as_many_records_as_a_part_and_is_read_whole_from_any_place_in_it() {
+        let (connection, life) = empty();
+        publish_at(&connection, &life, 2_500, 0, NO_END);
+        publish_at(&connection, &life, 1, 0, NO_END);
+        let mut rows = connection.prepare("SELECT place - (1 << 48), count FROM parts ORDER BY place").unwrap();
+        let rows = rows.query_map([], |row| Ok((row.get(0)?, row.get(1)?))).unwrap();
+        let rows: Vec<(u64, u64)> = rows.map(Result::unwrap).collect();
+        assert_eq!(rows, [(1_000, 1_000), (2_000, 1_000), (2_500, 500), (2_501, 1)]);
+        for (after, limit, end) in [
+            (0, 1, 1_000),
+            (998, 1, 1_000),
+            (999, 2, 2_000),
+            (1_000, 1_500, 2_500),
+            (2_499, 9, 2_501),
+            (2_501, 9, 2_501),
+        ] {
+            let expected: Vec<u64> = (after + 1..=end).collect();
+            assert_eq!(offsets(&connection, &life, after, limit), expected, "{limit} after {after}");
+        }
+        assert_eq!(offsets(&connection, &life, 700, 0), [0; 0]);
+    }
+
+    #[test]
+    fn a_row_is_forgotten_when_all_of_it_may_go_and_the_last_one_as_well() {
+        let (connection, life) = empty();
+        publish_at(&connection, &life, 2_500, 0, NO_END);
+        for (through, limit, expected) in [
+            (999, NO_END, (0, 0)),
+            (1_999, NO_END, (1_000, 1_000)),
+            (2_500, 999, (0, 1_000)),
+            (500, NO_END, (0, 1_000)),
+            (2_500, 1_499, (1_000, 2_000)),
+        ] {
+            assert_eq!(trim_at(&connection, through, 1, limit), expected, "{limit} through {through}");
+        }
+        assert_eq!(offsets(&connection, &life, 2_000, 1).len(), 500);
+        assert_eq!(trim_at(&connection, 9_999, 1, NO_END), (500, 2_500));
+        publish_at(&connection, &life, 2, 0, NO_END);
+        assert_eq!(offsets(&connection, &life, 2_500, 9), [2_501, 2_502]);
     }
 }

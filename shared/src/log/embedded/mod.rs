@@ -7,12 +7,22 @@
 //! to name another record than before (law L1), whoever had an older place is told that it moved (law L4), and what is
 //! missing is read from the store. The same happens to a copy that is put back on another machine.
 //!
-//! Offsets have no gap (law L1) because a publish reads and moves the end of its partition in one transaction, and one
-//! thread writes one transaction after the other. A read sees one committed state, so it finds the extent and the
-//! records that belong to it (law L4).
+//! Y1  A publish is one transaction: all of its records and the new end of the partition, or nothing.
+//! Y2  A row holds a part of a batch ([`super::body`]), up to 1,000 records; a row costs far more than a record in it
+//!     (ADR 15). The rows of a life follow each other without a gap up to the end of the partition. A read that finds
+//!     them otherwise, or a body that is none, fails and says that the file is damaged; it skips nothing.
+//! Y3  Trimming forgets whole rows, and the extent begins where a row begins. The last row may go as well, because the
+//!     end of the partition stands beside the rows.
+//!
+//! Why they keep the laws of the log. Offsets have no gap (law L1) because a publish reads and moves the end of its
+//! partition in the transaction in which it writes, and one thread writes one transaction after the other (Y1). A read
+//! sees one committed state, so it finds the extent and the rows that belong to it (law L4). A row is found by its last
+//! record, so the first one behind a place holds the next record, also if the place lies within it; what a row says of
+//! the number of its records tells where it begins, and so whether something is missing in front of it (Y2).
 
 mod file;
 mod newest;
+mod part;
 mod reader;
 
 use std::sync::Arc;
@@ -21,24 +31,24 @@ use std::time::Duration;
 use tokio::sync::watch;
 use tracing::info;
 
-use super::{Extent, Incarnation, PartitionLog, PublishError, ReadError, Record};
+use super::{Extent, Incarnation, PartitionLog, PublishError, ReadError, Record, body};
 use crate::clock::{Clock, Timestamp};
 use crate::coordinate::Offset;
 use crate::error::BackendError;
-use crate::event::Recorded;
 use crate::id::Ids;
 use crate::partition::{Partition, PartitionMap};
 use crate::sqlite::{DataFolder, Database, Durability, FileSpec, OpenError};
 use crate::store::FeedEntry;
 use file::{Published, Trimmed};
 use newest::Newest;
+use part::Part;
 pub use reader::EmbeddedReader;
 
 const LOG: FileSpec = FileSpec {
     file_name: "log.db",
     // "BNK" and the number of the file.
     application_id: 0x424E_4B02,
-    schema: &[include_str!("schema_1.sql")],
+    schema: &[include_str!("schema_1.sql"), include_str!("schema_2.sql")],
     durability: Durability::Normal,
 };
 
@@ -49,8 +59,12 @@ const RECORDS_MAX: u64 = 10_000_000;
 /// How long a publisher leaves a full partition alone.
 const FULL_WAIT: Duration = Duration::from_secs(1);
 
-/// How many records are deleted in one transaction, so that trimming does not keep publishers waiting.
+/// How many records are deleted in one transaction, so that trimming does not keep publishers waiting: five full rows,
+/// or as many rows of a single record.
 const TRIMMED_AT_ONCE: u64 = 5_000;
+
+/// A transaction that forgets no more than this was not stopped by [`TRIMMED_AT_ONCE`]: that leaves less than a row.
+const TRIMMED_FEW: u64 = TRIMMED_AT_ONCE - body::RECORDS_MAX as u64;
 
 /// Where Linux names the start of the machine. Where there is no such file, every start of the process counts as one.
 const MACHINE_START_FILE: &str = "/proc/sys/kernel/random/boot_id";
@@ -101,10 +115,7 @@ impl EmbeddedLog {
         clock: Clock,
         ids: Ids,
     ) -> Result<Self, LogOpenError> {
-        let machine_start = match std::fs::read_to_string(MACHINE_START_FILE) {
-            Ok(id) => id.trim().to_owned(),
-            Err(_) => ids.commit().to_string(),
-        };
+        let machine_start = machine_start(&ids);
         let database = Database::open(folder, LOG)?;
         let (asked, lives) = (partitions.partitions(), lives(&ids, partitions));
         let start = move |connection: &_| file::start(connection, asked, &machine_start, &lives);
@@ -128,12 +139,19 @@ impl EmbeddedLog {
     }
 }
 
-/// A batch as records behind an offset.
-fn numbered(after: Offset, batch: &[Recorded]) -> Vec<Record> {
+fn machine_start(ids: &Ids) -> String {
+    match std::fs::read_to_string(MACHINE_START_FILE) {
+        Ok(id) => id.trim().to_owned(),
+        Err(_) => ids.commit().to_string(),
+    }
+}
+
+/// A batch as records behind an offset. The events are shared, not copied.
+fn numbered(after: Offset, batch: &[FeedEntry]) -> Vec<Record> {
     let mut offset = after;
-    let record = |recorded: &Recorded| {
+    let record = |entry: &FeedEntry| {
         offset = offset.next();
-        Record { offset, recorded: recorded.clone() }
+        Record { offset, recorded: entry.recorded.clone() }
     };
     batch.iter().map(record).collect()
 }
@@ -165,15 +183,15 @@ impl PartitionLog for EmbeddedLog {
         let place = self.place_of("publish", partition)?;
         // Told when this call ends, however it ends: also a publish that nobody waits for any more may have happened.
         let _told = Told { news: &self.news, place };
-        // The events are shared, not copied.
-        let batch: Arc<[Recorded]> = batch.iter().map(|entry| entry.recorded.clone()).collect();
+        // Bodies are written here, so that the thread that writes the file does not wait for them.
+        let (parts, records) = (Part::all_of(batch), numbered(after, batch));
         let (life, now) = (incarnation.clone(), self.clock.now());
-        let (published, newest, incarnation) = (Arc::clone(&batch), self.newest.clone(), incarnation.clone());
+        let (newest, incarnation) = (self.newest.clone(), incarnation.clone());
         let publish =
-            move |connection: &_| file::publish(connection, partition, &life, after, &batch, now, RECORDS_MAX);
+            move |connection: &_| file::publish(connection, partition, &life, after, &parts, now, RECORDS_MAX);
         let committed = move |fate: &Published| {
             if matches!(fate, Published::Behind(_)) {
-                newest.push(place, &incarnation, numbered(after, &published));
+                newest.push(place, &incarnation, records);
             }
         };
         match self.database.write_and_tell("publish", publish, committed).await? {
@@ -204,7 +222,7 @@ impl PartitionLog for EmbeddedLog {
             let committed = move |trimmed: &Trimmed| newest.trimmed(place, trimmed.through);
             let now = self.database.write_and_tell("trim", trim, committed).await?.records;
             forgotten += now;
-            if now < TRIMMED_AT_ONCE {
+            if now <= TRIMMED_FEW {
                 return Ok(forgotten);
             }
         }

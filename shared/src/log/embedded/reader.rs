@@ -18,9 +18,10 @@ const IDLE_MAX: Duration = Duration::from_secs(1);
 /// memory; out of the file come whole rows, and what of them was not asked for is held for the next call.
 ///
 /// What is held may be trimmed before it is yielded, or its life may end. It is yielded all the same: it follows the
-/// reader's place without a gap in the life that the reader was opened for, so nothing is skipped (law L4), and what was
-/// published does not become wrong, since it stands in the store. What is read next begins behind all that is held and
-/// is asked of the partition as it is then; so a trim beyond that, or another life, is told before anything follows.
+/// reader's place without a gap in the life that the reader was opened for, so nothing is skipped (law L4), and what
+/// was published does not become wrong, since it stands in the store. What is read next begins behind all that is held
+/// and is asked of the partition as it is then; so a trim beyond that, or another life, is told before anything
+/// follows.
 #[derive(Debug)]
 pub struct EmbeddedReader {
     database: Database,

@@ -1,5 +1,5 @@
-//! Several writes as a message: the body is that of [`crate::log::body`], the headers say which records of which life it
-//! holds.
+//! Several writes as a message: the body is that of [`crate::log::body`], the headers say which records of which life
+//! it holds.
 
 use async_nats::HeaderMap;
 

@@ -35,6 +35,7 @@ use tokio::sync::watch;
 use crate::error::BackendError;
 pub use folder::{DataFolder, OpenError};
 use reader::Readers;
+pub use reader::{Reading, Wanted};
 pub use tail::Tail;
 use upkeep::NoUpkeep;
 pub use upkeep::Upkeep;
@@ -142,6 +143,16 @@ impl Database {
         run: impl FnOnce(&Connection) -> rusqlite::Result<T> + Send + 'static,
     ) -> Result<T, BackendError> {
         self.readers.read(operation, run).await
+    }
+
+    /// Begins a read on a connection of its own (law Q5), to be waited for later. When the [`Reading`] is dropped, a
+    /// read that has not begun never begins, and one that has is told by its [`Wanted`]. Needs a tokio runtime.
+    pub fn begin_read<T: Send + 'static>(
+        &self,
+        operation: &'static str,
+        run: impl FnOnce(&Connection, &Wanted) -> rusqlite::Result<T> + Send + 'static,
+    ) -> Reading<T> {
+        Reading::begin(&self.readers, operation, run)
     }
 
     /// How many transactions were committed since the file was opened; changes after each of them, so that a feed can

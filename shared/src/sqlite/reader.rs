@@ -1,8 +1,9 @@
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError, Weak};
 
-use rusqlite::Connection;
+use rusqlite::{Connection, Error, ffi};
 use tokio::sync::Semaphore;
+use tokio_util::task::AbortOnDropHandle;
 
 use super::failure::not_done;
 use super::open::open_reader;
@@ -46,6 +47,60 @@ impl Readers {
             Ok(read) => read.map_err(|error| not_done(operation, error)),
             Err(panicked) => Err(BackendError::broken(operation, panicked)),
         }
+    }
+}
+
+/// A read that was begun, and is waited for when its answer is needed.
+#[derive(Debug)]
+pub struct Reading<T> {
+    operation: &'static str,
+    task: AbortOnDropHandle<Result<T, BackendError>>,
+    _wanted: Arc<()>,
+}
+
+impl<T: Send + 'static> Reading<T> {
+    /// Begins it. It has no part in keeping the file open.
+    pub(super) fn begin(
+        readers: &Readers,
+        operation: &'static str,
+        run: impl FnOnce(&Connection, &Wanted) -> rusqlite::Result<T> + Send + 'static,
+    ) -> Self {
+        let readers = readers.clone();
+        let is_there = Arc::new(());
+        let wanted = Wanted(Arc::downgrade(&is_there));
+        let read = async move { readers.read(operation, move |connection| run(connection, &wanted)).await };
+        #[expect(clippy::disallowed_methods, reason = "it ends with its owner, who is told if it dies")]
+        let task = AbortOnDropHandle::new(tokio::spawn(read));
+        Self { operation, task, _wanted: is_there }
+    }
+
+    /// Waits for the answer, which is given once. Cancel safe: a dropped wait leaves the answer for the next one.
+    ///
+    /// # Errors
+    /// Always with no effect.
+    pub async fn done(&mut self) -> Result<T, BackendError> {
+        match (&mut self.task).await {
+            Ok(read) => read,
+            Err(ended) => Err(BackendError::broken(self.operation, ended)),
+        }
+    }
+}
+
+/// Whether somebody still waits for a [`Reading`], or may do so.
+#[derive(Debug)]
+pub struct Wanted(Weak<()>);
+
+impl Wanted {
+    /// For a long read to ask now and then: the file is not closed before the read is over.
+    ///
+    /// # Errors
+    /// When nobody is there any more.
+    pub fn check(&self) -> rusqlite::Result<()> {
+        if self.0.strong_count() > 0 {
+            return Ok(());
+        }
+        let reason = "nobody waits for the read any more".to_owned();
+        Err(Error::SqliteFailure(ffi::Error::new(ffi::SQLITE_INTERRUPT), Some(reason)))
     }
 }
 

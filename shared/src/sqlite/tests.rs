@@ -136,6 +136,29 @@ async fn a_closed_file_is_one_plain_file_that_holds_everything() {
 }
 
 #[tokio::test]
+async fn a_read_that_nobody_waits_for_any_more_does_not_hold_up_closing() {
+    let dir = TempDir::new().unwrap();
+    let database = opened(&dir);
+    note(&database, "kept").await.unwrap();
+    let (begun, begins) = tokio::sync::oneshot::channel();
+    let mut reading = database.begin_read("endless", |connection, wanted| {
+        connection.query_row("SELECT count(*) FROM note", [], |_| Ok(()))?;
+        begun.send(()).expect("somebody waits");
+        loop {
+            wanted.check()?;
+            std::thread::yield_now();
+        }
+        #[expect(unreachable_code, reason = "it says what the read would answer with")]
+        Ok(())
+    });
+    begins.await.unwrap();
+    assert!(futures::poll!(std::pin::pin!(reading.done())).is_pending(), "it goes on while it is wanted");
+    drop((reading, database));
+    let names: Vec<String> = contents(dir.path()).into_iter().map(|(name, _)| name).collect();
+    assert_eq!(names, ["notes.db"], "the log was moved into the file");
+}
+
+#[tokio::test]
 async fn a_feed_is_told_of_every_commit() {
     let dir = TempDir::new().unwrap();
     let database = opened(&dir);

@@ -1,10 +1,9 @@
 use std::time::Duration;
 
-use rusqlite::Connection;
 use tokio::sync::watch;
 use tokio::time::timeout;
 
-use super::read;
+use super::ahead::Ahead;
 use super::recent::Shared;
 use crate::coordinate::Position;
 use crate::error::BackendError;
@@ -14,34 +13,39 @@ use crate::store::{ChangeFeed, FeedBatch, FeedEntry, FeedError};
 /// How long a feed without news waits before it says that it is alive.
 const IDLE_MAX: Duration = Duration::from_secs(1);
 
-/// Reads on when the writer thread has committed; between commits it costs nothing. What is new is mostly in memory.
+/// Reads on when the writer thread has committed; between commits it costs nothing. What is new is mostly in memory, and
+/// of what is not, the next chunk is read while the one before is handed out.
 pub struct EmbeddedFeed {
-    database: Database,
+    ahead: Ahead,
     recent: Shared,
     commits: watch::Receiver<u64>,
     reached: Position,
 }
 
 impl EmbeddedFeed {
-    pub(super) fn open(database: Database, recent: Shared, after: Position) -> Result<Self, FeedError> {
+    pub(super) fn open(
+        database: Database,
+        recent: Shared,
+        chunk_max: usize,
+        after: Position,
+    ) -> Result<Self, FeedError> {
         // A position behind the last write comes from another store, or from before an old copy was put back.
         let last = recent.read().committed().last();
         if number(&after).is_none_or(|number| number > last) {
             return Err(FeedError::Lost(after));
         }
-        Ok(Self { commits: database.commits(), database, recent, reached: after })
+        Ok(Self { commits: database.commits(), ahead: Ahead::new(database, chunk_max), recent, reached: after })
     }
 
-    async fn read(&self, after: u64, limit: usize) -> Result<Vec<FeedEntry>, BackendError> {
+    async fn read(&mut self, after: u64, limit: usize) -> Result<Vec<FeedEntry>, BackendError> {
         let (recent, settled) = {
             let recent = self.recent.read();
             (recent.committed().fed(after, limit), recent.committed().settled())
         };
-        if let Some(entries) = recent {
-            return Ok(entries);
+        match recent {
+            Some(entries) => Ok(entries),
+            None => self.ahead.next(after, settled, limit).await,
         }
-        let read = move |connection: &Connection| read::fed(connection, after, limit, settled);
-        self.database.read("next_batch", read).await
     }
 }
 

@@ -42,7 +42,10 @@
 //!
 //! Why the feed skips nothing (law S3): it is read from memory behind S and from `positions` up to S, and both have no
 //! gap (G1). The one writer thread commits one transaction after the other, so whoever sees a position sees all lower
-//! ones. A transaction that is rolled back gives its numbers back.
+//! ones. A transaction that is rolled back gives its numbers back. A feed that is far behind reads ahead ([`ahead`]),
+//! and may: what is settled stays where it is and as it is, so that a chunk read earlier is what the same read would
+//! find later, and the next one begins behind its last position. A chunk that could not be read is told of once, when
+//! its turn has come, and read again; nothing behind it was handed out before.
 //!
 //! Why rows are bounded (G6): for so many rows appended a slice is due, so that a run is over when as many have
 //! gathered as it moves. If slices fail, one is tried after every turn, and at the bound appends are refused.
@@ -50,6 +53,7 @@
 //! Appends of all callers that wait share one transaction and one fsync (laws Q1, Q2 of [`crate::sqlite`]). Everything
 //! is checked before anything is inserted, so a refused commit needs no undoing (laws S1, S5).
 
+mod ahead;
 mod append;
 mod feed;
 mod read;
@@ -92,7 +96,7 @@ const STORE: FileSpec = FileSpec {
 pub struct EmbeddedStore {
     database: Database,
     recent: Shared,
-    rows_max: u64,
+    sizes: Sizes,
 }
 
 impl EmbeddedStore {
@@ -111,7 +115,7 @@ impl EmbeddedStore {
             Ok(Settler::new(recent.clone(), sizes))
         })?;
         let recent = shared.expect("a file that is open has its upkeep");
-        Ok(Self { database, recent, rows_max: sizes.rows_max })
+        Ok(Self { database, recent, sizes })
     }
 }
 
@@ -120,7 +124,7 @@ impl EventStore for EmbeddedStore {
 
     async fn append(&self, commits: Vec<Commit>) -> Vec<Result<Appended, AppendError>> {
         let asked = commits.len();
-        let (recent, committed, rows_max) = (self.recent.clone(), self.recent.clone(), self.rows_max);
+        let (recent, committed, rows_max) = (self.recent.clone(), self.recent.clone(), self.sizes.rows_max);
         let append = move |connection: &_| append::append(connection, &recent, rows_max, &commits);
         let committed = move |batch: &Batch| committed.write().commit_through(batch.last);
         match self.database.write_and_tell("append", append, committed).await {
@@ -185,7 +189,7 @@ impl EventStore for EmbeddedStore {
     }
 
     async fn feed(&self, after: Position) -> Result<EmbeddedFeed, FeedError> {
-        EmbeddedFeed::open(self.database.clone(), self.recent.clone(), after)
+        EmbeddedFeed::open(self.database.clone(), self.recent.clone(), self.sizes.ahead, after)
     }
 }
 

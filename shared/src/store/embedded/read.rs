@@ -175,8 +175,15 @@ fn behind(slots: SlotRange, stream: Option<AccountId>) -> (u16, Vec<u8>) {
 }
 
 /// Writes with positions after `after` up to `settled`, in the order of their positions. They are looked up in the
-/// order in which they lie, so that those of one account, which share a page, are read one behind the other.
-pub(super) fn fed(connection: &Connection, after: u64, limit: usize, settled: u64) -> rusqlite::Result<Vec<FeedEntry>> {
+/// order in which they lie, so that those of one account, which share a page, are read one behind the other: the more
+/// are asked for at once, the fewer pages for each. Asks before each whether it is still wanted.
+pub(super) fn fed(
+    connection: &Connection,
+    after: u64,
+    limit: usize,
+    settled: u64,
+    wanted: impl Fn() -> rusqlite::Result<()>,
+) -> rusqlite::Result<Vec<FeedEntry>> {
     let mut read_on = connection.prepare_cached(
         "SELECT slot, stream, first_version, position FROM positions
          WHERE position > ?1 AND position <= ?2 ORDER BY position LIMIT ?3",
@@ -191,6 +198,7 @@ pub(super) fn fed(connection: &Connection, after: u64, limit: usize, settled: u6
     )?;
     let mut found: Vec<(u64, Recorded)> = Vec::with_capacity(places.len());
     for (slot, stream, first_version, position) in places {
+        wanted()?;
         found.push((position, find.query_row(params![slot, stream, first_version], recorded)?));
     }
     found.sort_unstable_by_key(|(position, _)| *position);

@@ -8,7 +8,7 @@ use crate::partition::{SLOTS, SlotRange};
 use crate::sqlite::Upkeep;
 use crate::store::StoredCommit;
 
-/// How much is gathered before it is sorted in, and how finely that is done.
+/// How much is gathered before it is sorted in, how finely that is done, and how much of it is read ahead.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Sizes {
     /// How many rows are gathered. At most about twice as many are in memory, and are read when a store is opened whose
@@ -19,11 +19,14 @@ pub(super) struct Sizes {
     /// From how many rows on nothing is appended: only if sorting has failed for long. Far above what the turn in which
     /// a run ends can add to twice `rows`.
     pub(super) rows_max: u64,
+    /// How many writes a feed that is far behind reads at once; it has twice as many in memory at most.
+    pub(super) ahead: usize,
 }
 
 /// 32,768 rows: some thirty for each of a thousand busy accounts, so that pages are filled, and about 30 MB of memory.
-/// Sixteen slices: appends wait for about ten milliseconds a slice.
-pub(super) const SIZES: Sizes = Sizes { rows: 32_768, slices: 16, rows_max: 131_072 };
+/// Sixteen slices: appends wait for about ten milliseconds a slice. Read ahead are as many as a run puts into pages
+/// together: of some hundred bytes each, so that the two chunks of a feed take 20 to 30 MB at most.
+pub(super) const SIZES: Sizes = Sizes { rows: 32_768, slices: 16, rows_max: 131_072, ahead: 32_768 };
 
 impl Sizes {
     /// From how many rows on a slice is moved after every turn.

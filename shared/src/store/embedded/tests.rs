@@ -15,13 +15,13 @@ use crate::sqlite::Upkeep;
 use crate::store::{ChangeFeed, FeedEntry, KeyedRequest, StreamWrite, contract};
 
 /// So small that something is always being sorted in.
-const TINY: Sizes = Sizes { rows: 4, slices: 2, rows_max: 10_000 };
+const TINY: Sizes = Sizes { rows: 4, slices: 2, rows_max: 10_000, ahead: 5 };
 
 fn opened(path: &Path) -> EmbeddedStore {
     EmbeddedStore::open_sized(&DataFolder::open(path).unwrap(), TINY).unwrap()
 }
 
-fn empty_store() -> (EmbeddedStore, TempDir) {
+pub(super) fn empty_store() -> (EmbeddedStore, TempDir) {
     let dir = TempDir::new().unwrap();
     (opened(dir.path()), dir)
 }
@@ -233,7 +233,7 @@ fn a_read_that_is_overtaken_by_the_sorting_sees_the_state_it_began_with() {
                 let all = SlotRange::ALL;
                 let scan = read::scan(&steps.connection, all, None, usize::MAX, *settled, page.clone()).unwrap();
                 assert!(scan.records == *sorted, "seed {seed}, step {step}, {settled} settled");
-                let older = read::fed(&steps.connection, 0, 1_000, *settled).unwrap();
+                let older = read::fed(&steps.connection, 0, 1_000, *settled, || Ok(())).unwrap();
                 if feed.is_none() {
                     assert_eq!(older.len() as u64, *settled, "seed {seed}, step {step}");
                     assert!(older.iter().map(|entry| &entry.recorded).eq(&records[..older.len()]));

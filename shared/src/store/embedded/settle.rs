@@ -24,9 +24,14 @@ pub(super) struct Sizes {
 }
 
 /// 32,768 rows: some thirty for each of a thousand busy accounts, so that pages are filled, and about 30 MB of memory.
-/// Sixteen slices: appends wait for about ten milliseconds a slice. Read ahead are as many as a run puts into pages
-/// together: of some hundred bytes each, so that the two chunks of a feed take 20 to 30 MB at most.
-pub(super) const SIZES: Sizes = Sizes { rows: 32_768, slices: 16, rows_max: 131_072, ahead: 32_768 };
+/// 128 slices, eight slots or 256 rows each: appends wait for about a millisecond a slice, and one is due for 128 rows.
+/// Each is a commit with its sync, so still finer ones would cost more than they move. Read ahead are as many as a run
+/// puts into pages together: of some hundred bytes each, so that the two chunks of a feed take 20 to 30 MB at most.
+pub(super) const SIZES: Sizes = Sizes { rows: 32_768, slices: 128, rows_max: 131_072, ahead: 32_768 };
+
+// The slices of a run are enough for it, and are all due before as many rows are appended again (law G6).
+const _: () = assert!(SIZES.slices as u64 * SIZES.rows_of_a_slice() >= SIZES.rows);
+const _: () = assert!(2 * SIZES.slices as u64 * SIZES.rows_between() <= SIZES.rows);
 
 impl Sizes {
     /// From how many rows on a slice is moved after every turn.

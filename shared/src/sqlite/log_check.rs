@@ -5,7 +5,9 @@
 //!
 //! Where every transaction is fsynced before the next one begins, only the last can be cut off. So if frames follow the
 //! end of the transaction that holds the first bad frame, that transaction was acknowledged, and the log is damaged.
-//! Frames left from before the log was last begun anew carry other salts and say nothing.
+//! Frames left from before the log was last begun anew carry other salts and say nothing. That it begins anew needs all
+//! of them to be in the file, synced, whoever moved them there: the [`mover`](super::mover), which writes no frames, or
+//! the writer, which alone begins the log anew, with a header of new salts, in the first transaction that then follows.
 //!
 //! What stays hidden is damage to the very last transaction: it looks like a crash.
 

@@ -8,6 +8,8 @@
 //!     is changed.
 //! Q5  A read sees one committed state, and in it every write that was answered before the read began.
 //! Q6  A data folder belongs to one process at a time, until that closes its files or dies; another one is refused.
+//! Q7  While nobody stays in an old state, the write-ahead log of a file is bounded, and hardly any of the work for that
+//!     is done while writes wait.
 //!
 //! How Q3 costs nothing on the good path: a transaction first runs its writes one behind the other. Only when one of
 //! them fails is it rolled back as a whole and run a second time, each write in a savepoint of its own. That is why a
@@ -20,6 +22,7 @@ mod check;
 mod failure;
 mod folder;
 mod log_check;
+mod mover;
 mod open;
 mod reader;
 mod tail;
@@ -27,6 +30,7 @@ mod turn;
 mod upkeep;
 mod writer;
 
+use std::fs::File;
 use std::sync::Arc;
 
 use rusqlite::Connection;
@@ -34,6 +38,7 @@ use tokio::sync::watch;
 
 use crate::error::BackendError;
 pub use folder::{DataFolder, OpenError};
+use mover::{BOUNDS, Bounds, Mover};
 use reader::Readers;
 pub use reader::{Reading, Wanted};
 pub use tail::Tail;
@@ -66,13 +71,14 @@ pub struct FileSpec {
 }
 
 /// An open file. Clones share it; when the last is dropped, what was written is moved from the write-ahead log into the
-/// file, the writer thread ends and the folder can be opened by another process. That drop blocks for as long.
+/// file, its threads end and the folder can be opened by another process. That drop blocks for as long.
 #[derive(Clone)]
 pub struct Database {
-    // Dropped in this order: readers first, so that the writer's last checkpoint finds the file for itself, and the
-    // lock on the folder last.
+    // Dropped in this order: readers first, so that the writer's last checkpoint finds the file for itself (it ends the
+    // mover before), the handle that is not SQLite's behind all that are, and the lock on the folder last.
     readers: Readers,
     writer: Arc<Writer>,
+    _synced: Arc<File>,
     _folder: DataFolder,
 }
 
@@ -94,12 +100,25 @@ impl Database {
         spec: FileSpec,
         upkeep: impl FnOnce(&Connection) -> rusqlite::Result<U>,
     ) -> Result<Self, OpenError> {
+        Self::open_bounded(folder, spec, BOUNDS, upkeep)
+    }
+
+    fn open_bounded<U: Upkeep>(
+        folder: &DataFolder,
+        spec: FileSpec,
+        bounds: Bounds,
+        upkeep: impl FnOnce(&Connection) -> rusqlite::Result<U>,
+    ) -> Result<Self, OpenError> {
         let file = folder.path().join(spec.file_name);
-        let connection = open::open(&file, &spec)?;
-        let upkeep = upkeep(&connection).map_err(|error| failure::of_opening(file.clone(), error))?;
+        let told = |error| failure::of_opening(file.clone(), error);
         let failed = |source| OpenError::Folder { path: file.clone(), source };
-        let writer = Arc::new(Writer::start(connection, spec.file_name, upkeep).map_err(failed)?);
-        Ok(Self { readers: Readers::of(file), writer, _folder: folder.clone() })
+        let connection = open::open(&file, &spec, bounds)?;
+        let upkeep = upkeep(&connection).map_err(told)?;
+        let synced = mover::synced(&file).map_err(failed)?;
+        let beside = open::open_mover(&file, &spec).map_err(told)?;
+        let mover = Mover::start(beside, Arc::clone(&synced), spec.file_name, bounds).map_err(failed)?;
+        let writer = Arc::new(Writer::start(connection, mover, spec.file_name, upkeep).map_err(failed)?);
+        Ok(Self { readers: Readers::of(file), writer, _synced: synced, _folder: folder.clone() })
     }
 
     /// Runs a write in the next transaction and answers when that is committed (laws Q1 to Q3).

@@ -9,16 +9,11 @@ use rusqlite::config::DbConfig;
 use rusqlite::{Connection, OpenFlags};
 
 use super::check::{beside, check};
+use super::mover::Bounds;
 use super::{Durability, FileSpec, OpenError};
 
 /// Small pages, because a commit of a single event touches a page here and there and the log takes each page whole.
 const PAGE_BYTES: u32 = 4_096;
-/// How many pages the write-ahead log may gather before they are moved into the file: 64 MiB. A page that is written
-/// again and again is moved once, and appends come in all over the file, so a smaller log moves nearly every page for
-/// each of them; a larger one takes longer to read after a crash.
-const CHECKPOINT_PAGES: u32 = 16_384;
-/// To what the write-ahead log is cut back after a burst.
-const LOG_BYTES_KEPT: u32 = 64 << 20;
 /// How much of a file is read through the page cache of the operating system without being copied.
 const MAPPED_BYTES: i64 = 4 << 30;
 /// Page cache of the writer, in KiB: the inner pages of large trees and the leaves that are written now. A larger one
@@ -27,27 +22,40 @@ const MAPPED_BYTES: i64 = 4 << 30;
 const WRITER_CACHE_KIB: i32 = 16_384;
 /// Page cache of a reader, in KiB: little, since it reads mapped pages.
 const READER_CACHE_KIB: i32 = 4_096;
+/// Page cache of the mover, in KiB: it has no use for one, since it moves pages without looking at them.
+const MOVER_CACHE_KIB: i32 = 64;
 /// How long a connection waits for somebody who opened the file by hand.
 const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
 /// More than the statements any backend has.
 const STATEMENTS_CACHED: usize = 64;
 
 /// The connection that writes; the file is made first if there is none.
-pub(super) fn open(file: &Path, spec: &FileSpec) -> Result<Connection, OpenError> {
+pub(super) fn open(file: &Path, spec: &FileSpec, bounds: Bounds) -> Result<Connection, OpenError> {
     let told = |source| OpenError::Sqlite { path: file.to_path_buf(), source };
     if !check(file, spec)? {
         make(file, spec)?;
     }
-    let connection = Connection::open_with_flags(file, flags(OpenFlags::SQLITE_OPEN_READ_WRITE)).map_err(told)?;
-    set_up(&connection, WRITER_CACHE_KIB).map_err(told)?;
-    let synchronous = match spec.durability {
+    let connection = open_to_write(file, spec.durability, WRITER_CACHE_KIB).map_err(told)?;
+    let bytes_kept = bounds.pages_kept() * PAGE_BYTES;
+    connection.pragma_update(None, "wal_autocheckpoint", bounds.restart_pages).map_err(told)?;
+    connection.pragma_update(None, "journal_size_limit", bytes_kept).map_err(told)?;
+    take_steps(&connection, spec).map_err(told)?;
+    Ok(connection)
+}
+
+/// A connection that moves what another one has written: it syncs as that one does.
+pub(super) fn open_mover(file: &Path, spec: &FileSpec) -> rusqlite::Result<Connection> {
+    open_to_write(file, spec.durability, MOVER_CACHE_KIB)
+}
+
+fn open_to_write(file: &Path, durability: Durability, cache_kib: i32) -> rusqlite::Result<Connection> {
+    let connection = Connection::open_with_flags(file, flags(OpenFlags::SQLITE_OPEN_READ_WRITE))?;
+    set_up(&connection, cache_kib)?;
+    let synchronous = match durability {
         Durability::Full => "FULL",
         Durability::Normal => "NORMAL",
     };
-    connection.pragma_update(None, "synchronous", synchronous).map_err(told)?;
-    connection.pragma_update(None, "wal_autocheckpoint", CHECKPOINT_PAGES).map_err(told)?;
-    connection.pragma_update(None, "journal_size_limit", LOG_BYTES_KEPT).map_err(told)?;
-    take_steps(&connection, spec).map_err(told)?;
+    connection.pragma_update(None, "synchronous", synchronous)?;
     Ok(connection)
 }
 

@@ -135,6 +135,65 @@ async fn a_closed_file_is_one_plain_file_that_holds_everything() {
     assert_eq!(notes(&opened(&dir)).await, ["kept"]);
 }
 
+/// So tight that pages are moved all the time, and by the mover alone.
+const ALWAYS_MOVING: Bounds = Bounds { move_pages: 8, restart_pages: 1_000_000 };
+
+fn opened_bounded(dir: &TempDir, bounds: Bounds) -> Database {
+    Database::open_bounded(&DataFolder::open(dir.path()).unwrap(), NOTES, bounds, |_| Ok(NoUpkeep)).unwrap()
+}
+
+/// Writes some notes of a page each, numbered from here on.
+async fn burst(database: &Database, from: usize, count: usize) {
+    let texts: Vec<String> = (from..from + count).map(|n| format!("{n:05} {}", "x".repeat(3_000))).collect();
+    for written in join_all(texts.iter().map(|text| note(database, text))).await {
+        written.unwrap();
+    }
+}
+
+#[tokio::test]
+async fn pages_reach_the_file_while_the_writer_idles() {
+    let dir = TempDir::new().unwrap();
+    let database = opened_bounded(&dir, ALWAYS_MOVING);
+    for n in 0..20 {
+        burst(&database, 5 * n, 5).await;
+    }
+    let others = Connection::open(dir.path().join("notes.db")).unwrap();
+    let left = |row: &rusqlite::Row<'_>| Ok(row.get::<_, u32>(1)? - row.get::<_, u32>(2)?);
+    let moved = async {
+        // The last turns had perhaps too few pages for a move.
+        while others.query_row("PRAGMA wal_checkpoint(NOOP)", [], left).unwrap() >= ALWAYS_MOVING.move_pages {
+            tokio::task::yield_now().await;
+        }
+    };
+    timeout(Duration::from_mins(1), moved).await.expect("moved within a minute");
+    drop((others, database));
+    assert!(!dir.path().join("notes.db-wal").exists(), "closing leaves no log");
+    assert_eq!(notes(&opened(&dir)).await.len(), 100);
+}
+
+/// Images of the files, taken while pages are moved, as a crash would leave them. A reader keeps the log from beginning
+/// anew between the copy of the file and that of the log, between which a crash knows no difference.
+#[tokio::test]
+async fn a_crash_while_pages_are_moved_loses_nothing() {
+    let dir = TempDir::new().unwrap();
+    let database = opened_bounded(&dir, Bounds { restart_pages: 64, ..ALWAYS_MOVING });
+    let mut written = 0;
+    for round in 0..30 {
+        burst(&database, written, 1 + round).await;
+        written += 1 + round;
+        let reader = Connection::open(dir.path().join("notes.db")).unwrap();
+        reader.execute_batch("BEGIN; SELECT count(*) FROM note").unwrap();
+        let killed = TempDir::new().unwrap();
+        for name in ["notes.db", "notes.db-wal"] {
+            fs::copy(dir.path().join(name), killed.path().join(name)).unwrap();
+        }
+        drop(reader);
+        let found = notes(&opened(&killed)).await;
+        let numbers = found.iter().map(|text| text[..5].parse::<usize>().unwrap());
+        assert!(numbers.eq(0..written), "{} of {written} notes", found.len());
+    }
+}
+
 #[tokio::test]
 async fn a_read_that_nobody_waits_for_any_more_does_not_hold_up_closing() {
     let dir = TempDir::new().unwrap();

@@ -5,6 +5,7 @@ use rusqlite::Connection;
 use tokio::sync::{mpsc, oneshot, watch};
 use tracing::{error, warn};
 
+use super::mover::Mover;
 use super::turn::{Pending, Waiting, take_turn};
 use super::upkeep::Upkeep;
 use crate::error::BackendError;
@@ -23,12 +24,17 @@ pub(super) struct Writer {
 }
 
 impl Writer {
-    pub(super) fn start(connection: Connection, file_name: &'static str, mut upkeep: impl Upkeep) -> io::Result<Self> {
+    pub(super) fn start(
+        connection: Connection,
+        mut mover: Mover,
+        file_name: &'static str,
+        mut upkeep: impl Upkeep,
+    ) -> io::Result<Self> {
         let (queue, waiting) = mpsc::channel(WRITES_WAITING_MAX);
         let (news, commits) = watch::channel(0);
         let thread = Builder::new().name(format!("write {file_name}")).spawn(move || {
-            write_all(&connection, waiting, &news, &mut upkeep);
-            close(connection, file_name, &mut upkeep);
+            write_all(&connection, waiting, &news, &mut mover, &mut upkeep);
+            close(connection, mover, file_name, &mut upkeep);
         })?;
         Ok(Self { queue: Some(queue), commits, thread: Some(thread) })
     }
@@ -65,6 +71,7 @@ fn write_all(
     connection: &Connection,
     mut queue: mpsc::Receiver<Box<dyn Waiting>>,
     news: &watch::Sender<u64>,
+    mover: &mut Mover,
     upkeep: &mut impl Upkeep,
 ) {
     let mut turn = Vec::with_capacity(WRITES_PER_TRANSACTION_MAX);
@@ -79,17 +86,20 @@ fn write_all(
         if let Err(error) = upkeep.after_turn(connection) {
             error!(%error, "upkeep failed and is tried again");
         }
+        mover.after_turn(connection);
     }
 }
 
 /// Leaves one plain file without a write-ahead log.
-fn close(connection: Connection, file_name: &str, upkeep: &mut impl Upkeep) {
+fn close(connection: Connection, mover: Mover, file_name: &str, upkeep: &mut impl Upkeep) {
     if let Err(error) = upkeep.before_close(&connection) {
         warn!(file = file_name, %error, "upkeep is left for the next start");
     }
-    let moved = connection.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(()));
+    // Two cannot move at once.
+    drop(mover);
+    let emptied = connection.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(()));
     let closed = connection.close().map_err(|(_, error)| error);
-    if let Err(error) = moved.and(closed) {
+    if let Err(error) = emptied.and(closed) {
         warn!(file = file_name, %error, "file not closed cleanly, its write-ahead log stays beside it");
     }
 }

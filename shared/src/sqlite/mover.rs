@@ -1,0 +1,263 @@
+//! Moves pages out of the write-ahead log into the file while the writer goes on.
+//!
+//! By itself SQLite does that within the commit that finds the log too long, and whoever appends waits for all of it to
+//! be moved and synced. Here a thread with a connection of its own moves a part at a time, beside the writer, and
+//! SQLite's own way stays for what is left.
+//!
+//! - *The log is bounded* (law Q7). It begins anew when a write finds all of it moved and nobody reading from it. Beside
+//!   a busy writer the mover never comes to that: it moves what was there when it began. So from
+//!   [`Bounds::restart_pages`] on, the writer moves the rest after each commit until nothing is left, as it would
+//!   without a mover, and the rest is small. While the mover is at it, the writer leaves it alone and tries again after
+//!   the next commit, so the log is longer than that by what is written during one move. And as always in SQLite, what
+//!   somebody needs who reads an old state is not written over, so the log grows for as long as he reads.
+//! - *A commit is good for what it was* (law Q1). Only committed pages are moved. SQLite syncs the log before it moves
+//!   them, and lets the log begin anew only when it has synced the file after the last of them. The mover writes nothing
+//!   to the log.
+//! - *The writer does not wait for the mover* before the file is closed: it leaves word in a channel with room for one,
+//!   and goes on if word lies there already. Who finds it moves all there is by then.
+//! - *A mover that fails*, or ends, is told to the log of the process, and costs only that the writer moves more.
+
+use std::fs::{File, OpenOptions};
+use std::io;
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
+use std::thread::{Builder, JoinHandle};
+
+use rusqlite::Connection;
+use tracing::{error, warn};
+
+/// How many pages the log gathers.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Bounds {
+    /// By how many it grows before the mover is told.
+    pub(super) move_pages: u32,
+    /// At how many the writer moves what is left, so that the log begins anew.
+    pub(super) restart_pages: u32,
+}
+
+/// A move of 16 MiB is short against the time in which a busy writer writes as much, and takes a page that was written
+/// again and again only once. A log of 256 MiB has the writer move the rest once for sixteen moves of the mover; a
+/// larger one takes more of the disk, and longer to read after a crash.
+pub(super) const BOUNDS: Bounds = Bounds { move_pages: 4_096, restart_pages: 65_536 };
+
+impl Bounds {
+    /// What the log may keep of the disk when it begins anew: as many pages as it has when all goes well, which are then
+    /// written over. Only what it got because moving was held up is given back.
+    pub(super) const fn pages_kept(self) -> u32 {
+        self.restart_pages + self.move_pages
+    }
+}
+
+/// The thread that moves, and the way to it. Ends when this is dropped, after a move that is under way.
+pub(super) struct Mover {
+    word: Option<SyncSender<()>>,
+    growth: Growth,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl Mover {
+    pub(super) fn start(
+        connection: Connection,
+        synced: Arc<File>,
+        file_name: &'static str,
+        bounds: Bounds,
+    ) -> io::Result<Self> {
+        let (word, told) = sync_channel(1);
+        let thread = Builder::new()
+            .name(format!("move {file_name}"))
+            .spawn(move || move_all(&connection, &synced, &told, file_name))?;
+        Ok(Self { word: Some(word), growth: Growth::new(bounds), thread: Some(thread) })
+    }
+
+    /// Has pages moved if there are enough; called after each turn of the writer.
+    pub(super) fn after_turn(&mut self, writer: &Connection) {
+        let Some(word) = &self.word else { return };
+        match self.growth.is_due(writer) {
+            Ok(false) => {}
+            Ok(true) => match word.try_send(()) {
+                Ok(()) | Err(TrySendError::Full(())) => {}
+                Err(TrySendError::Disconnected(())) => {
+                    error!("the thread that moves the write-ahead log has ended, the writer does it from now on");
+                    self.word = None;
+                }
+            },
+            Err(error) => warn!(%error, "the length of the write-ahead log is not known"),
+        }
+    }
+}
+
+impl Drop for Mover {
+    fn drop(&mut self) {
+        self.word = None;
+        if self.thread.take().is_some_and(|thread| thread.join().is_err()) {
+            error!("the thread that moves the write-ahead log panicked");
+        }
+    }
+}
+
+/// The file as the mover syncs it. SQLite's locks on it are the process's, and closing any handle of the file gives them
+/// back, so this one is closed behind all connections.
+pub(super) fn synced(file: &Path) -> io::Result<Arc<File>> {
+    OpenOptions::new().read(true).write(true).open(file).map(Arc::new)
+}
+
+fn move_all(connection: &Connection, synced: &File, told: &Receiver<()>, file_name: &str) {
+    while told.recv().is_ok() {
+        if let Err(error) = move_pages(connection) {
+            warn!(file = file_name, %error, "write-ahead log not moved, it is tried again when it has grown");
+        }
+        // SQLite syncs the file only when all of the log is moved: the writer would wait for what is not synced here.
+        if let Err(error) = synced.sync_data() {
+            warn!(file = file_name, %error, "file not synced beside the writer, who will do it");
+        }
+    }
+}
+
+/// Moves what nobody needs in the log, without waiting for anybody.
+fn move_pages(connection: &Connection) -> rusqlite::Result<()> {
+    connection.prepare_cached("PRAGMA wal_checkpoint(PASSIVE)")?.query_row([], |_| Ok(()))
+}
+
+/// How many pages the log has since it began anew. Asked on the connection that writes, between its transactions, it
+/// takes no lock and reads no file.
+fn pages_in_log(writer: &Connection) -> rusqlite::Result<u32> {
+    writer.prepare_cached("PRAGMA wal_checkpoint(NOOP)")?.query_row([], |row| row.get(1))
+}
+
+/// How far the log has grown since the mover was told.
+struct Growth {
+    told_at: u32,
+    bounds: Bounds,
+}
+
+impl Growth {
+    const fn new(bounds: Bounds) -> Self {
+        Self { told_at: 0, bounds }
+    }
+
+    fn is_due(&mut self, writer: &Connection) -> rusqlite::Result<bool> {
+        let pages = pages_in_log(writer)?;
+        if pages < self.told_at {
+            // It began anew.
+            self.told_at = 0;
+        }
+        let is_due = pages - self.told_at >= self.bounds.move_pages;
+        if is_due {
+            self.told_at = pages;
+        }
+        Ok(is_due)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::ops::RangeInclusive;
+
+    use tempfile::TempDir;
+
+    use super::super::{Durability, FileSpec, open};
+    use super::*;
+
+    const FILE: FileSpec = FileSpec {
+        file_name: "moved.db",
+        application_id: 0x0B0B_0002,
+        schema: &["CREATE TABLE note (id INTEGER PRIMARY KEY, text TEXT NOT NULL) STRICT"],
+        durability: Durability::Full,
+    };
+    const TIGHT: Bounds = Bounds { move_pages: 8, restart_pages: 32 };
+    /// What one transaction of this test adds: one page or two, seldom one above them.
+    const PAGES_OF_A_TRANSACTION: RangeInclusive<u32> = 1..=4;
+
+    struct Moved {
+        writer: Connection,
+        mover: Connection,
+        growth: Growth,
+        dir: TempDir,
+    }
+
+    impl Moved {
+        fn new() -> Self {
+            let dir = TempDir::new().unwrap();
+            let file = dir.path().join(FILE.file_name);
+            let writer = open::open(&file, &FILE, TIGHT).unwrap();
+            let mover = open::open_mover(&file, &FILE).unwrap();
+            Self { writer, mover, growth: Growth::new(TIGHT), dir }
+        }
+
+        /// One turn of the writer; the pages of the log behind it.
+        fn write(&self) -> u32 {
+            self.writer.execute("INSERT INTO note (text) VALUES (?1)", ["x".repeat(3_000)]).unwrap();
+            pages_in_log(&self.writer).unwrap()
+        }
+
+        fn move_if_due(&mut self) {
+            if self.growth.is_due(&self.writer).unwrap() {
+                move_pages(&self.mover).unwrap();
+            }
+        }
+
+        /// How many pages of the log are not in the file yet.
+        fn left(&self) -> u32 {
+            let left = |row: &rusqlite::Row<'_>| Ok(row.get::<_, u32>(1)? - row.get::<_, u32>(2)?);
+            self.writer.query_row("PRAGMA wal_checkpoint(NOOP)", [], left).unwrap()
+        }
+
+        fn reader(&self) -> Connection {
+            let reader = open::open_reader(&self.dir.path().join(FILE.file_name)).unwrap();
+            reader.execute_batch("BEGIN; SELECT count(*) FROM note").unwrap();
+            reader
+        }
+    }
+
+    #[test]
+    fn the_log_stays_bounded_and_little_is_left_to_the_writer() {
+        let mut moved = Moved::new();
+        let (mut pages, mut written, mut restarts) = (0, 0, 0);
+        while written < 20 * TIGHT.restart_pages {
+            // So that a restart is not what the mover alone brings about: it is always some pages behind.
+            moved.move_if_due();
+            let before = pages;
+            pages = moved.write();
+            restarts += u32::from(pages < before);
+            let grown = if pages < before { pages } else { pages - before };
+            assert!(PAGES_OF_A_TRANSACTION.contains(&grown), "{grown} pages");
+            written += grown;
+            assert!(pages < TIGHT.restart_pages + *PAGES_OF_A_TRANSACTION.end(), "{pages} pages");
+            assert!(moved.left() < TIGHT.move_pages + *PAGES_OF_A_TRANSACTION.end(), "{} pages", moved.left());
+        }
+        assert!(restarts >= 15, "the log began anew {restarts} times");
+    }
+
+    #[test]
+    fn the_log_grows_while_somebody_reads_an_old_state_and_begins_anew_behind_him() {
+        let mut moved = Moved::new();
+        moved.write();
+        let reader = moved.reader();
+        let mut pages = 0;
+        while pages < 3 * TIGHT.restart_pages {
+            pages = moved.write();
+            moved.move_if_due();
+        }
+        assert!(moved.left() >= 2 * TIGHT.restart_pages, "he needs what was there before");
+        drop(reader);
+        moved.write();
+        assert_eq!(moved.left(), 0, "the writer moved the rest");
+        assert!(moved.write() <= *PAGES_OF_A_TRANSACTION.end(), "anew");
+    }
+
+    #[test]
+    fn a_mover_that_ended_leaves_the_work_to_the_writer() {
+        let moved = Moved::new();
+        let (word, told) = sync_channel(1);
+        drop(told);
+        let mut ended = Mover { word: Some(word), growth: Growth::new(TIGHT), thread: None };
+        let mut pages_max = 0;
+        for _ in 0..5 * TIGHT.restart_pages {
+            pages_max = pages_max.max(moved.write());
+            ended.after_turn(&moved.writer);
+        }
+        assert!(ended.word.is_none(), "it was noticed");
+        assert!(pages_max < TIGHT.restart_pages + *PAGES_OF_A_TRANSACTION.end(), "{pages_max} pages");
+    }
+}

@@ -8,8 +8,8 @@
 //!     is changed.
 //! Q5  A read sees one committed state, and in it every write that was answered before the read began.
 //! Q6  A data folder belongs to one process at a time, until that closes its files or dies; another one is refused.
-//! Q7  While nobody stays in an old state, the write-ahead log of a file is bounded, and hardly any of the work for that
-//!     is done while writes wait.
+//! Q7  While nobody stays in an old state, the write-ahead log of a file is bounded, and hardly any of the work for
+//!     that is done while writes wait.
 //!
 //! How Q3 costs nothing on the good path: a transaction first runs its writes one behind the other. Only when one of
 //! them fails is it rolled back as a whole and run a second time, each write in a savepoint of its own. That is why a

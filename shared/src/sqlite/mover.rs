@@ -4,15 +4,15 @@
 //! be moved and synced. Here a thread with a connection of its own moves a part at a time, beside the writer, and
 //! SQLite's own way stays for what is left.
 //!
-//! - *The log is bounded* (law Q7). It begins anew when a write finds all of it moved and nobody reading from it. Beside
-//!   a busy writer the mover never comes to that: it moves what was there when it began. So from
+//! - *The log is bounded* (law Q7). It begins anew when a write finds all of it moved and nobody reading from it.
+//!   Beside a busy writer the mover never comes to that: it moves what was there when it began. So from
 //!   [`Bounds::restart_pages`] on, the writer moves the rest after each commit until nothing is left, as it would
 //!   without a mover, and the rest is small. While the mover is at it, the writer leaves it alone and tries again after
 //!   the next commit, so the log is longer than that by what is written during one move. And as always in SQLite, what
 //!   somebody needs who reads an old state is not written over, so the log grows for as long as he reads.
 //! - *A commit is good for what it was* (law Q1). Only committed pages are moved. SQLite syncs the log before it moves
-//!   them, and lets the log begin anew only when it has synced the file after the last of them. The mover writes nothing
-//!   to the log.
+//!   them, and lets the log begin anew only when it has synced the file after the last of them. The mover writes
+//!   nothing to the log.
 //! - *The writer does not wait for the mover* before the file is closed: it leaves word in a channel with room for one,
 //!   and goes on if word lies there already. Who finds it moves all there is by then.
 //! - *A mover that fails*, or ends, is told to the log of the process, and costs only that the writer moves more.
@@ -42,8 +42,8 @@ pub(super) struct Bounds {
 pub(super) const BOUNDS: Bounds = Bounds { move_pages: 4_096, restart_pages: 65_536 };
 
 impl Bounds {
-    /// What the log may keep of the disk when it begins anew: as many pages as it has when all goes well, which are then
-    /// written over. Only what it got because moving was held up is given back.
+    /// What the log may keep of the disk when it begins anew: as many pages as it has when all goes well, which are
+    /// then written over. Only what it got because moving was held up is given back.
     pub(super) const fn pages_kept(self) -> u32 {
         self.restart_pages + self.move_pages
     }
@@ -96,8 +96,8 @@ impl Drop for Mover {
     }
 }
 
-/// The file as the mover syncs it. SQLite's locks on it are the process's, and closing any handle of the file gives them
-/// back, so this one is closed behind all connections.
+/// The file as the mover syncs it. SQLite's locks on it are the process's, and closing any handle of the file gives
+/// them back, so this one is closed behind all connections.
 pub(super) fn synced(file: &Path) -> io::Result<Arc<File>> {
     OpenOptions::new().read(true).write(true).open(file).map(Arc::new)
 }

@@ -13,7 +13,7 @@ use crate::store::{ChangeFeed, FeedBatch, FeedEntry, FeedError};
 /// How long a feed without news waits before it says that it is alive.
 const IDLE_MAX: Duration = Duration::from_secs(1);
 
-/// Reads on when the writer thread has committed; between commits it costs nothing. What is new is mostly in memory, and
+/// Reads on when the writer thread has committed; between commits it costs nothing. What is new is mostly in memory;
 /// of what is not, the next chunk is read while the one before is handed out.
 pub struct EmbeddedFeed {
     ahead: Ahead,

@@ -57,6 +57,9 @@ fn entry(version: u64) -> FeedEntry {
 /// What was published, by life and offset: a reader may see nothing else.
 type Published = Mutex<BTreeMap<(Box<str>, u64), u64>>;
 
+/// What a reader has seen: a life, an offset, and the number that was published.
+type Seen = Mutex<Vec<(Box<str>, u64, u64)>>;
+
 /// Publishes numbers until told to stop, and adopts what it is told, as a forwarder does.
 async fn publish(log: &NatsLog, published: &Published, goes_on: &watch::Receiver<bool>) {
     let mut next = 1;
@@ -92,8 +95,7 @@ async fn renewed(log: &NatsLog, life: &Incarnation) -> Extent {
 }
 
 /// Reads until told to stop: what follows its place, or from the start of another life that it is told of.
-async fn read(log: &NatsLog, goes_on: &watch::Receiver<bool>) -> Vec<(Box<str>, u64, u64)> {
-    let mut seen = Vec::new();
+async fn read(log: &NatsLog, seen: &Seen, goes_on: &watch::Receiver<bool>) {
     let mut life = log.extent(ONE).await.expect("a log");
     life.last = Offset::START;
     while *goes_on.borrow() {
@@ -112,7 +114,7 @@ async fn read(log: &NatsLog, goes_on: &watch::Receiver<bool>) -> Vec<(Box<str>, 
                         assert_eq!(record.offset, life.last.next(), "a reader skipped or repeated");
                         life.last = record.offset;
                         let version = record.recorded.first_version.get();
-                        seen.push((life.incarnation.0.clone(), record.offset.get(), version));
+                        seen.lock().unwrap().push((life.incarnation.0.clone(), record.offset.get(), version));
                     }
                 }
                 Err(ReadError::Moved(extent)) => {
@@ -124,7 +126,6 @@ async fn read(log: &NatsLog, goes_on: &watch::Receiver<bool>) -> Vec<(Box<str>, 
             }
         }
     }
-    seen
 }
 
 #[tokio::test]
@@ -132,15 +133,18 @@ async fn a_stream_that_is_deleted_and_emptied_under_load_is_noticed_by_writer_an
     let namespace = fresh();
     let (writing, reading) = join_pair(&namespace).await;
     let (stop, goes_on) = watch::channel(true);
-    let published = Published::default();
+    let (published, seen) = (Published::default(), Seen::default());
     let trouble = async {
         let jetstream = jetstream().await;
         let name = format!("{namespace}-balance-1");
         for round in 0..8 {
-            let before = reading.extent(ONE).await.expect("a log");
-            until("ten batches are there", async || {
+            let before = until("the log answers", async || reading.extent(ONE).await.ok()).await;
+            // A reader that is late would miss a short life as a whole.
+            until("ten batches are there, and the reader is at this life", async || {
                 let now = reading.extent(ONE).await.ok()?;
-                (now.incarnation != before.incarnation || now.last.get() >= before.last.get() + 100).then_some(())
+                let is_read = seen.lock().unwrap().last().is_some_and(|(life, ..)| *life == now.incarnation.0);
+                let is_there = now.incarnation != before.incarnation || now.last.get() >= before.last.get() + 100;
+                (is_read && is_there).then_some(())
             })
             .await;
             if round % 2 == 0 {
@@ -156,9 +160,9 @@ async fn a_stream_that_is_deleted_and_emptied_under_load_is_noticed_by_writer_an
         }
         stop.send(false).expect("somebody who listens");
     };
-    let ((), seen, ()) = futures::join!(publish(&writing, &published, &goes_on), read(&reading, &goes_on), trouble);
+    futures::join!(publish(&writing, &published, &goes_on), read(&reading, &seen, &goes_on), trouble);
 
-    let published = published.into_inner().unwrap();
+    let (published, seen) = (published.into_inner().unwrap(), seen.into_inner().unwrap());
     let lives: std::collections::BTreeSet<&str> = seen.iter().map(|(life, ..)| &**life).collect();
     assert!(lives.len() > 3, "the reader saw {} lives only", lives.len());
     for (life, offset, version) in &seen {

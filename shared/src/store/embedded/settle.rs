@@ -24,9 +24,10 @@ pub(super) struct Sizes {
 }
 
 /// 32,768 rows: some thirty for each of a thousand busy accounts, so that pages are filled, and about 30 MB of memory.
-/// 128 slices, eight slots or 256 rows each: appends wait for about a millisecond a slice, and one is due for 128 rows.
-/// Each is a commit with its sync, so still finer ones would cost more than they move. Read ahead are as many as a run
-/// puts into pages together: of some hundred bytes each, so that the two chunks of a feed take 20 to 30 MB at most.
+/// 128 slices, eight slots or 256 rows each: by reckoning appends wait for a millisecond a slice, and one is due for
+/// 128 rows. Each is a commit with its sync, so still finer ones would cost more than they move. Read ahead are as many
+/// as a run puts into pages together: of some hundred bytes each, so that by reckoning the two chunks of a feed take 20
+/// to 30 MB.
 pub(super) const SIZES: Sizes = Sizes { rows: 32_768, slices: 128, rows_max: 131_072, ahead: 32_768 };
 
 // The slices of a run are enough for it, and are all due before as many rows are appended again (law G6).

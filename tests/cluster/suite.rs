@@ -44,12 +44,12 @@ use scenario::{SCENARIOS, Scenario};
 use server::Server;
 use tally::{Line, Tally};
 
-/// An interrupted run takes its services with it.
 /// The root of the workspace.
 fn root() -> PathBuf {
     [env!("CARGO_MANIFEST_DIR"), "..", ".."].iter().collect()
 }
 
+/// An interrupted run takes its services with it.
 #[tokio::main(worker_threads = 2)]
 async fn main() -> ExitCode {
     tokio::select! {

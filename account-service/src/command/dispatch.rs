@@ -47,7 +47,7 @@ pub(super) async fn dispatch<S: Store>(
     let mut open = true;
     let mut drained_by: Option<Instant> = None;
     while open || claims.len() > 0 || !under_way.is_empty() {
-        while under_way.len() < lanes && is_worth_a_batch(claims.ready(), held, lanes) {
+        while under_way.len() < lanes && is_worth_a_batch(claims.ready(), held) {
             let Some(batch) = claims.take_batch() else { break };
             held += batch.items.len();
             under_way.push(run_batch(&desk, batch));
@@ -88,10 +88,11 @@ async fn until(deadline: Option<Instant>) {
     }
 }
 
-/// Whether a further batch begins beside those under way. A batch of a few commands costs the store nearly what one of
-/// many does, so beside others it is to be as large as their lane's part of them; a lone command never waits.
-const fn is_worth_a_batch(ready: usize, held: usize, lanes: usize) -> bool {
-    ready > 0 && ready >= held / lanes
+/// Whether a further batch begins beside those under way, which hold so many commands. A batch of a few costs the store
+/// nearly what one of many does, so a further one is to be as large as all others together. With nothing under way, the
+/// first command begins one.
+const fn is_worth_a_batch(ready: usize, held: usize) -> bool {
+    ready > 0 && ready >= held
 }
 
 /// A batch that panics costs its own commands their answers and nobody else anything.
@@ -101,4 +102,18 @@ async fn run_batch<S: Store>(desk: &Desk<S>, batch: Batch<Pending>) -> (Vec<Acco
         error!(accounts = batch.accounts.len(), "a batch panicked, its commands have no answer");
     }
     (batch.accounts, commands)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_lone_command_goes_at_once_and_a_further_batch_is_as_large_as_those_under_way() {
+        for (ready, held, is_worth) in
+            [(0, 0, false), (1, 0, true), (1, 1, true), (0, 64, false), (63, 64, false), (64, 64, true), (65, 64, true)]
+        {
+            assert_eq!(is_worth_a_batch(ready, held), is_worth, "{ready} beside {held}");
+        }
+    }
 }

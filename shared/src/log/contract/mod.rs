@@ -26,8 +26,8 @@ pub use trim::*;
 
 /// The tests of a partition log. Takes an expression of a future that yields an empty log of at least two partitions
 /// and something to keep for as long as it is used, such as a temporary folder or `()`. A second argument such as
-/// `(start_paused = true)` goes to `#[tokio::test]`. A log that forgets whole parts ([`PartitionLog::trim`]) says so, and
-/// is spared the laws of those that forget each record for itself.
+/// `(start_paused = true)` goes to `#[tokio::test]`. A log that forgets whole parts ([`PartitionLog::trim`]) says so,
+/// and is spared the laws of those that forget each record for itself.
 ///
 /// ```text
 /// log_contract!(empty_log());

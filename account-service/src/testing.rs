@@ -42,6 +42,8 @@ struct Faults {
     not_done: AtomicU64,
     /// So many of the next appends are refused for good.
     broken: AtomicU64,
+    /// So many of the next appends do nothing, and never end.
+    hanging: AtomicU64,
 }
 
 fn take_one(count: &AtomicU64) -> bool {
@@ -68,6 +70,10 @@ impl RoughStore {
     pub(crate) fn break_down(&self, appends: u64) {
         self.faults.broken.store(appends, Ordering::SeqCst);
     }
+
+    pub(crate) fn hang(&self, appends: u64) {
+        self.faults.hanging.store(appends, Ordering::SeqCst);
+    }
 }
 
 fn failure_for_each(commits: usize, failure: impl Fn() -> BackendError) -> Vec<Result<Appended, AppendError>> {
@@ -80,6 +86,9 @@ impl EventStore for RoughStore {
     async fn append(&self, commits: Vec<Commit>) -> Vec<Result<Appended, AppendError>> {
         self.faults.appends.fetch_add(1, Ordering::SeqCst);
         let asked = commits.len();
+        if take_one(&self.faults.hanging) {
+            std::future::pending::<()>().await;
+        }
         if take_one(&self.faults.not_done) {
             return failure_for_each(asked, || BackendError::not_done("append", "refused by the test"));
         }

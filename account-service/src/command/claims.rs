@@ -3,7 +3,7 @@
 //! L1  Two unfinished batches never share an account.
 //! L2  The commands of one account leave in the order they came.
 //! L3  A command is ready as soon as all of its accounts are free and nothing is in front of it. When what is ready
-//!     leaves is the dispatch's choice: at the latest when no batch is under way.
+//!     leaves is the dispatch's choice.
 //!
 //! A command of an account that is in an unfinished batch queues up for that account, and a transfer for both of its
 //! accounts. It becomes ready when it is at the front for each of them. Nobody waits for ever: the command that came in

@@ -22,6 +22,10 @@ use super::job::{Pending, carry_out};
 /// encoded in a few milliseconds and far below what a store takes in one call.
 const HELD_MAX: usize = 1_024;
 
+/// How long commands that are ready wait at most for others to make a further batch worth while, so that a few do not
+/// wait for a large batch that hangs. Several times as long as a batch takes that does not.
+const COMPANY_TIME_MAX: Duration = Duration::from_millis(50);
+
 /// How long the commands that were taken in may take to be answered once shutdown is asked for: what is under way, and
 /// one more batch of what waited for it.
 const DRAIN_TIME_MAX: Duration = Duration::from_secs(10);
@@ -46,11 +50,18 @@ pub(super) async fn dispatch<S: Store>(
     let mut held = 0;
     let mut open = true;
     let mut drained_by: Option<Instant> = None;
+    // When what is ready leaves, however little it is, once a lane is free.
+    let mut leaves_by: Option<Instant> = None;
     while open || claims.len() > 0 || !under_way.is_empty() {
-        while under_way.len() < lanes && is_worth_a_batch(claims.ready(), held) {
+        let has_waited = leaves_by.is_some_and(|time| time <= Instant::now());
+        while under_way.len() < lanes && (has_waited || is_worth_a_batch(claims.ready(), held)) {
             let Some(batch) = claims.take_batch() else { break };
             held += batch.items.len();
             under_way.push(run_batch(&desk, batch));
+            leaves_by = None;
+        }
+        if claims.ready() > 0 {
+            leaves_by.get_or_insert_with(|| Instant::now() + COMPANY_TIME_MAX);
         }
         let room = HELD_MAX - claims.len();
         tokio::select! {
@@ -70,6 +81,7 @@ pub(super) async fn dispatch<S: Store>(
                     claims.admit(Parties::new(command.account(), command.other_account()), pending);
                 }
             }
+            () = until(leaves_by), if under_way.len() < lanes => {}
             () = until(drained_by) => {
                 warn!(commands = claims.len(), batches = under_way.len(), "commands were left at shutdown");
                 break;
@@ -88,9 +100,9 @@ async fn until(deadline: Option<Instant>) {
     }
 }
 
-/// Whether a further batch begins beside those under way, which hold so many commands. A batch of a few costs the store
-/// nearly what one of many does, so a further one is to be as large as all others together. With nothing under way, the
-/// first command begins one.
+/// Whether a further batch begins at once beside those under way, which hold so many commands. A batch of a few costs
+/// the store nearly what one of many does, so a further one is to be as large as all others together. With nothing
+/// under way, the first command begins one.
 const fn is_worth_a_batch(ready: usize, held: usize) -> bool {
     ready > 0 && ready >= held
 }

@@ -5,7 +5,8 @@
 //! T3  A command is refused only on a state that was read, or proved by an append, after the command had come in.
 //! T4  The commands of one account are decided in the order they came in, whoever sent them.
 //! T5  The same key with the same request is answered with the first receipt; with another request it is refused.
-//! T6  Nothing waits for company: a lone command is appended at once. Batches form of what waits meanwhile.
+//! T6  A lone command is appended at once. Batches form of what waits meanwhile; for a batch to become as large as
+//!     those beside it, a command waits 50 ms at most.
 //! T7  Everything is bounded: what waits, what a batch holds, how long and how often anything is tried.
 //!
 //! One *dispatch* task owns what waits. It hands every command whose accounts are in no unfinished batch to a *job*, a

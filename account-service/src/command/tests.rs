@@ -12,6 +12,7 @@ use shared::id::{AccountId, EventId};
 use shared::money::Amount;
 use shared::store::{Commit, EventStore, Snapshot, Snapshots, StreamWrite};
 
+use super::patience::STORE_CALL_TIME_MAX;
 use super::{CommandError, Receipt, Request};
 use crate::account::{Account, Command, Rejection, Status};
 use crate::testing::{Bank, deposit, transfer, withdraw};
@@ -113,6 +114,32 @@ async fn a_store_that_recovers_is_waited_for_and_one_that_is_broken_is_not() {
     assert_eq!(bank.execute(deposit(account, 5)).await, Err(CommandError::Unavailable));
     bank.execute(deposit(account, 5)).await.unwrap();
     assert_eq!(bank.balance(account).await, 10);
+}
+
+#[tokio::test]
+async fn a_few_commands_do_not_wait_for_a_large_batch_that_hangs() {
+    let bank = Bank::new();
+    let (mut accounts, other) = (Vec::new(), bank.open(0).await);
+    for _ in 0..20 {
+        accounts.push(bank.open(0).await);
+    }
+    let before = bank.store.appends();
+    bank.store.hang(1);
+    let hanging = join_all(accounts.iter().map(|account| bank.execute(deposit(*account, 1))));
+    let others = async {
+        while bank.store.appends() == before {
+            tokio::task::yield_now().await;
+        }
+        for _ in 0..3 {
+            bank.execute(deposit(other, 1)).await.unwrap();
+        }
+    };
+    tokio::select! {
+        biased;
+        _ = hanging => panic!("the store does not answer"),
+        done = tokio::time::timeout(STORE_CALL_TIME_MAX / 2, others) => done.expect("they have a batch of their own"),
+    }
+    assert_eq!(bank.balance(other).await, 3);
 }
 
 #[tokio::test]

@@ -16,6 +16,7 @@
 //! [`live`] follows the log. The same three steps serve a first start, a rebuild, an index that was restored from a
 //! backup, and a log that lost records.
 
+mod batches;
 mod begin;
 mod live;
 mod project;

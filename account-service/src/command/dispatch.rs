@@ -23,7 +23,7 @@ use super::job::{Pending, carry_out};
 const HELD_MAX: usize = 1_024;
 
 /// How long commands that are ready wait at most for others to make a further batch worth while, so that a few do not
-/// wait for a large batch that hangs. Several times as long as a batch takes that does not.
+/// wait for a large batch that hangs. Longer than most batches take that do not.
 const COMPANY_TIME_MAX: Duration = Duration::from_millis(50);
 
 /// How long the commands that were taken in may take to be answered once shutdown is asked for: what is under way, and
@@ -54,8 +54,10 @@ pub(super) async fn dispatch<S: Store>(
     let mut leaves_by: Option<Instant> = None;
     while open || claims.len() > 0 || !under_way.is_empty() {
         let has_waited = leaves_by.is_some_and(|time| time <= Instant::now());
-        while under_way.len() < lanes && (has_waited || is_worth_a_batch(claims.ready(), held)) {
-            let Some(batch) = claims.take_batch() else { break };
+        if under_way.len() < lanes
+            && (has_waited || is_worth_a_batch(claims.ready(), held))
+            && let Some(batch) = claims.take_batch()
+        {
             held += batch.items.len();
             under_way.push(run_batch(&desk, batch));
             leaves_by = None;

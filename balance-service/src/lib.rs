@@ -16,6 +16,7 @@ pub mod rebuild;
 mod reconcile;
 mod roster;
 mod service;
+mod stint;
 pub mod verify;
 mod visibility;
 mod worker;

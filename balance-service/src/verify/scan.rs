@@ -7,31 +7,29 @@ use shared::event::{Recorded, StreamAfter};
 use shared::id::AccountId;
 use shared::index::{BalanceIndex, Loaded};
 use shared::store::EventStore;
-use tokio::task::yield_now;
 
 use super::compare::compare;
 use super::report::Verification;
 use super::suspects::{SUSPECTS_MAX, Suspects};
 use super::walk::Comparison;
 use crate::fold::Folding;
+use crate::stint::Stint;
 
 /// How many events are read from the store at once.
 const SCAN_EVENTS: usize = 8_192;
-
-/// After how many writes the task lets others run, which renew the lease it works under.
-const YIELD_EVERY: usize = 256;
 
 /// A walk through the streams of a partition, each beside its document.
 pub(super) struct Scan<'a, B> {
     comparison: &'a Comparison<'a, B>,
     open: Option<Checked>,
     after: Option<StreamAfter>,
+    stint: Stint,
     done: bool,
 }
 
 impl<'a, B: Backends> Scan<'a, B> {
     pub(super) const fn new(comparison: &'a Comparison<'a, B>) -> Self {
-        Self { comparison, open: None, after: None, done: false }
+        Self { comparison, open: None, after: None, stint: Stint::new(), done: false }
     }
 
     /// Folds streams and compares their documents until there are suspects enough, or no streams left.
@@ -44,10 +42,8 @@ impl<'a, B: Backends> Scan<'a, B> {
         while !self.done && suspects.len() < SUSPECTS_MAX {
             let page = backends.store().scan(slots, self.after, SCAN_EVENTS).await?;
             let mut documents = self.load_new(&page.records).await?;
-            for (number, recorded) in page.records.iter().enumerate() {
-                if number % YIELD_EVERY == YIELD_EVERY - 1 {
-                    yield_now().await;
-                }
+            for recorded in &page.records {
+                self.stint.next().await;
                 if self.open.as_ref().is_none_or(|open| open.stream != recorded.stream) {
                     self.finish(suspects, verification);
                 }

@@ -15,6 +15,7 @@ use shared::telemetry::metric::{FOLDED_EVENTS, GAPS_REFILLED};
 use super::refill::{load_foldings, refill};
 use super::{Worker, WorkerError};
 use crate::fold::{Folding, Taken};
+use crate::stint::Stint;
 
 /// How many balances a worker keeps in memory, so that a busy account is not read before each write. A balance takes
 /// about 300 bytes.
@@ -36,7 +37,7 @@ impl<B: Backends> Worker<B> {
         let groups = by_account(records);
         let mut foldings = self.load(cache, groups.keys().copied()).await?;
         let before = events_folded(&foldings);
-        let gaps = take_all(&mut foldings, &groups);
+        let gaps = take_all(&mut foldings, &groups).await;
         if !gaps.is_empty() {
             self.fill_gaps(&mut foldings, &groups, gaps).await?;
         }
@@ -109,15 +110,19 @@ fn by_account(records: Vec<Record>) -> BTreeMap<AccountId, Vec<Recorded>> {
 }
 
 /// Folds every group as far as it goes and answers the accounts where something lies between.
-fn take_all(
+async fn take_all(
     foldings: &mut BTreeMap<AccountId, Folding>,
     groups: &BTreeMap<AccountId, Vec<Recorded>>,
 ) -> BTreeSet<AccountId> {
-    let mut gaps = BTreeSet::new();
+    let (mut gaps, mut stint) = (BTreeSet::new(), Stint::new());
     for (account, records) in groups {
         let folding = foldings.entry(*account).or_insert_with(|| Folding::new(*account, None));
-        if records.iter().any(|recorded| folding.take(recorded) == Taken::Gap) {
-            gaps.insert(*account);
+        for recorded in records {
+            stint.next().await;
+            if folding.take(recorded) == Taken::Gap {
+                gaps.insert(*account);
+                break;
+            }
         }
     }
     gaps

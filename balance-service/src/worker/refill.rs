@@ -8,6 +8,7 @@ use shared::index::{BalanceIndex, Generation, Loaded};
 use shared::store::EventStore;
 
 use crate::fold::Folding;
+use crate::stint::Stint;
 
 /// How many events of one stream are read at once.
 const REFILL_EVENTS: usize = 1_000;
@@ -52,6 +53,7 @@ pub(crate) async fn refill<S: EventStore>(
 ) -> Result<(), BackendError> {
     let mut open: Vec<AccountId> =
         foldings.iter().filter(|(_, f)| !f.is_stuck()).map(|(account, _)| *account).collect();
+    let mut stint = Stint::new();
     while !open.is_empty() {
         let place = |account: &AccountId| StreamAfter { stream: *account, after: foldings[account].version() };
         let questions: Vec<StreamAfter> = open.iter().map(place).collect();
@@ -60,6 +62,7 @@ pub(crate) async fn refill<S: EventStore>(
         for (question, answer) in questions.iter().zip(answers) {
             let Some(folding) = foldings.get_mut(&question.stream) else { continue };
             for recorded in &answer {
+                stint.next().await;
                 folding.take(recorded);
             }
             let read: u64 = answer.iter().map(|recorded| u64::from(recorded.events.count)).sum();

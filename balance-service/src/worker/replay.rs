@@ -17,6 +17,7 @@ use tracing::{debug, info};
 use super::begin::Plan;
 use super::{Stopped, Worker};
 use crate::fold::{Folding, Taken};
+use crate::stint::Stint;
 
 /// How many events are read from the store at once: two such pages are in memory, one being read, one being written.
 const SCAN_EVENTS: usize = 8_192;
@@ -30,11 +31,11 @@ impl<B: Backends> Worker<B> {
         self.note(checkpoint(Phase::Replaying { after, done })).await?;
         debug!(generation = %self.generation, partition = %self.partition, done, "worker replays the store");
         let store = self.backends.store();
-        let mut streams = Streams { open: None, complete: after, done };
+        let mut streams = Streams::behind(after, done);
         let mut page = store.scan(self.slots, after.map(rest_of), SCAN_EVENTS).await?;
         loop {
             let ScanPage { records, next } = page;
-            let mut projected = self.fold_page(&mut streams, &records, next.is_none())?;
+            let mut projected = self.fold_page(&mut streams, &records, next.is_none()).await?;
             projected.checkpoint = Some(checkpoint(Phase::Replaying { after: streams.complete, done: streams.done }));
             let Some(next) = next else {
                 self.write(&mut projected).await?;
@@ -53,11 +54,13 @@ impl<B: Backends> Worker<B> {
         Ok(())
     }
 
-    fn fold_page(&self, streams: &mut Streams, records: &[Recorded], last: bool) -> Result<Projected, BackendError> {
-        let mut finished = Vec::new();
-        for recorded in records {
-            finished.extend(streams.take(recorded)?);
-        }
+    async fn fold_page(
+        &self,
+        streams: &mut Streams,
+        records: &[Recorded],
+        last: bool,
+    ) -> Result<Projected, BackendError> {
+        let mut finished = streams.take_all(records).await?;
         if last {
             finished.extend(streams.close());
         }
@@ -81,9 +84,24 @@ struct Streams {
     open: Option<(Folding, StreamAfter)>,
     complete: Option<StreamAfter>,
     done: u64,
+    stint: Stint,
 }
 
 impl Streams {
+    fn behind(complete: Option<StreamAfter>, done: u64) -> Self {
+        Self { open: None, complete, done, stint: Stint::new() }
+    }
+
+    /// Takes the next writes of the scan and answers the streams that they close.
+    async fn take_all(&mut self, records: &[Recorded]) -> Result<Vec<Folding>, BackendError> {
+        let mut closed = Vec::new();
+        for recorded in records {
+            self.stint.next().await;
+            closed.extend(self.take(recorded)?);
+        }
+        Ok(closed)
+    }
+
     /// Takes the next write of the scan and answers the stream that it closes.
     fn take(&mut self, recorded: &Recorded) -> Result<Option<Folding>, BackendError> {
         let closed = match &self.open {
@@ -107,5 +125,29 @@ impl Streams {
         self.done += place.after.get();
         self.complete = Some(place);
         Some(folding)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::stint::tests::turns_of_others;
+    use shared::clock::Timestamp;
+    use shared::event::EncodedEvents;
+    use shared::id::AccountId;
+
+    #[tokio::test]
+    async fn others_have_their_turn_while_a_page_is_folded() {
+        let write = |version| Recorded {
+            stream: AccountId::from_bytes([1; 16]),
+            first_version: Version::new(version),
+            time: Timestamp::EPOCH,
+            events: EncodedEvents { count: 1, json: bytes::Bytes::from_static(b"[]") },
+        };
+        let page: Vec<Recorded> = (1..=SCAN_EVENTS as u64).map(write).collect();
+        let mut streams = Streams::behind(None, 0);
+        let turns = turns_of_others(streams.take_all(&page)).await;
+        assert!(turns > SCAN_EVENTS / 1_000, "{turns} turns");
+        assert_eq!(streams.close().map(|folding| folding.is_stuck()), Some(true), "an event is missing in each");
     }
 }

@@ -1,0 +1,68 @@
+//! Folding in stints, so that a task that has much to fold lets others run in between.
+//!
+//! A runtime has a thread for each core, and a task keeps its thread until it waits. Some partitions that are replayed,
+//! thousands of events at a time, would keep all of them busy: whatever else the process is for would come to a stop,
+//! for most of a second where it has two cores. It is commands that are answered late, queries, and leases.
+
+use tokio::task::yield_now;
+
+/// How many writes are folded in one stint: some hundred microseconds.
+const WRITES: usize = 256;
+
+/// A stint on its way.
+#[derive(Debug)]
+pub(crate) struct Stint {
+    left: usize,
+}
+
+impl Stint {
+    pub(crate) const fn new() -> Self {
+        Self { left: WRITES }
+    }
+
+    /// Counts a write that is folded next. If the stint is over, others run first.
+    pub(crate) async fn next(&mut self) {
+        if self.left == 0 {
+            yield_now().await;
+            self.left = WRITES;
+        }
+        self.left -= 1;
+    }
+}
+
+#[cfg(test)]
+pub(crate) mod tests {
+    use std::sync::Arc;
+    use std::sync::atomic::{AtomicUsize, Ordering};
+
+    use super::*;
+
+    /// How often another task of the same thread has its turn while this work is done.
+    pub(crate) async fn turns_of_others(work: impl Future) -> usize {
+        let turns = Arc::new(AtomicUsize::new(0));
+        let counted = Arc::clone(&turns);
+        #[expect(clippy::disallowed_methods, reason = "it is aborted below")]
+        let other = tokio::spawn(async move {
+            loop {
+                counted.fetch_add(1, Ordering::Relaxed);
+                yield_now().await;
+            }
+        });
+        work.await;
+        other.abort();
+        turns.load(Ordering::Relaxed)
+    }
+
+    #[tokio::test]
+    async fn others_run_after_each_stint_and_not_before() {
+        for (writes, turns) in [(WRITES, 0), (WRITES + 1, 1), (10 * WRITES + 1, 10)] {
+            let mut stint = Stint::new();
+            let work = async {
+                for _ in 0..writes {
+                    stint.next().await;
+                }
+            };
+            assert_eq!(turns_of_others(work).await, turns, "{writes} writes");
+        }
+    }
+}

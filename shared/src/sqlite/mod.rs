@@ -3,7 +3,7 @@
 //!
 //! Q1  A write is answered after the transaction it rode in was committed, and so fsynced where [`Durability::Full`].
 //! Q2  Writes that wait while a transaction is under way share the next one; nobody waits for a timer.
-//! Q3  A write that fails in itself changes nothing and spoils no other write of its transaction.
+//! Q3  A write that fails in itself changes nothing and spoils no other write of its transaction; nor does upkeep.
 //! Q4  A file that is damaged, foreign or from a newer release is refused with a message that says so; nothing in it
 //!     is changed.
 //! Q5  A read sees one committed state, and in it every write that was answered before the read began.
@@ -11,9 +11,10 @@
 //! Q7  While nobody stays in an old state, the write-ahead log of a file is bounded, and hardly any of the work for
 //!     that is done while writes wait.
 //!
-//! How Q3 costs nothing on the good path: a transaction first runs its writes one behind the other. Only when one of
-//! them fails is it rolled back as a whole and run a second time, each write in a savepoint of its own. That is why a
-//! write is an `FnMut`: it may be called twice, and starts each time from a state without its own traces.
+//! How Q3 costs nothing on the good path: a transaction first runs its writes one behind the other, and the upkeep of
+//! the file behind them. Only when one of them fails is it rolled back as a whole and run a second time, each write in
+//! a savepoint of its own, without the upkeep. That is why a write is an `FnMut`: it may be called twice, and starts
+//! each time from a state without its own traces.
 //!
 //! A file appears whole: it is made beside its place and renamed into it, so a crash leaves no half-made file, and what
 //! stands in the place without our mark was put there by somebody else.

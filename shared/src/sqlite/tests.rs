@@ -135,6 +135,46 @@ async fn a_closed_file_is_one_plain_file_that_holds_everything() {
     assert_eq!(notes(&opened(&dir)).await, ["kept"]);
 }
 
+/// Leaves a note in each turn, and fails behind it in every second one.
+#[derive(Default)]
+struct Scribbler {
+    turns: usize,
+    kept: usize,
+}
+
+impl Upkeep for Scribbler {
+    fn within_turn(&mut self, connection: &Connection) -> rusqlite::Result<()> {
+        self.turns += 1;
+        connection.execute("INSERT INTO note (text) VALUES (?1)", [format!("turn {}", self.turns)])?;
+        if self.turns.is_multiple_of(2) { connection.execute("INSERT INTO nowhere", []).map(drop) } else { Ok(()) }
+    }
+
+    fn after_turn(&mut self, is_kept: bool) {
+        self.kept += usize::from(is_kept);
+    }
+
+    fn before_close(&mut self, connection: &Connection) -> rusqlite::Result<()> {
+        let told = format!("{} of {} kept", self.kept, self.turns);
+        connection.execute("INSERT INTO note (text) VALUES (?1)", [told]).map(drop)
+    }
+}
+
+/// Law Q3, and what upkeep is told: what fails is undone and spoils nothing, nor does a write that fails.
+#[tokio::test]
+async fn upkeep_rides_in_the_turns_of_others_and_spoils_none() {
+    let dir = TempDir::new().unwrap();
+    let folder = DataFolder::open(dir.path()).unwrap();
+    let database = Database::open_kept_up(&folder, NOTES, |_| Ok(Scribbler::default())).unwrap();
+    drop(folder);
+    for text in ["a", "b", "c"] {
+        note(&database, text).await.unwrap();
+    }
+    note(&database, "c").await.unwrap_err();
+    note(&database, "d").await.unwrap();
+    drop(database);
+    assert_eq!(notes(&opened(&dir)).await, ["2 of 4 kept", "a", "b", "c", "d", "turn 1", "turn 3"]);
+}
+
 /// So tight that pages are moved all the time, and by the mover alone.
 const ALWAYS_MOVING: Bounds = Bounds { move_pages: 8, restart_pages: 1_000_000 };
 

@@ -1,4 +1,4 @@
-//! One transaction of the writer thread and the writes that ride in it.
+//! One transaction of the writer thread, the writes that ride in it, and the upkeep behind them.
 
 use std::any::Any;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -8,6 +8,7 @@ use tokio::sync::oneshot;
 use tracing::error;
 
 use super::failure::not_done;
+use super::upkeep::Upkeep;
 use crate::error::BackendError;
 
 /// A write that waits for its turn, whatever it answers.
@@ -34,36 +35,53 @@ impl Ending {
     }
 }
 
-/// Runs the writes in one transaction.
-pub(super) fn take_turn(connection: &Connection, writes: &mut [Box<dyn Waiting>]) -> Ending {
-    match try_turn(connection, writes) {
-        Ok(ending) => ending,
-        Err(error) => {
-            roll_back(connection);
-            error!(%error, "transaction given up");
-            Ending::NotDone(error.to_string())
-        }
-    }
+/// What became of a transaction.
+pub(super) struct Turn {
+    pub(super) ending: Ending,
+    /// Whether the upkeep rode in it.
+    pub(super) is_kept_up: bool,
 }
 
-/// An error means that the transaction was never told to commit.
-fn try_turn(connection: &Connection, writes: &mut [Box<dyn Waiting>]) -> rusqlite::Result<Ending> {
+/// Runs the writes in one transaction, and the upkeep behind them.
+pub(super) fn take_turn(connection: &Connection, writes: &mut [Box<dyn Waiting>], upkeep: &mut impl Upkeep) -> Turn {
+    run(connection, writes, upkeep).map_or_else(
+        |error| {
+            roll_back(connection);
+            error!(%error, "transaction given up");
+            Turn { ending: Ending::NotDone(error.to_string()), is_kept_up: false }
+        },
+        |is_kept_up| Turn { ending: commit(connection), is_kept_up },
+    )
+}
+
+/// Answers whether the upkeep was run too. An error means that the transaction is not to be committed.
+fn run(connection: &Connection, writes: &mut [Box<dyn Waiting>], upkeep: &mut impl Upkeep) -> rusqlite::Result<bool> {
     execute(connection, "BEGIN IMMEDIATE")?;
-    if !writes.iter_mut().all(|write| write.run(connection)) {
+    let is_whole = writes.iter_mut().all(|write| write.run(connection)) && keep_up(connection, upkeep);
+    if !is_whole {
         roll_back(connection);
         execute(connection, "BEGIN IMMEDIATE")?;
         run_apart(connection, writes)?;
     }
+    Ok(is_whole)
+}
+
+fn keep_up(connection: &Connection, upkeep: &mut impl Upkeep) -> bool {
+    let kept_up = upkeep.within_turn(connection);
+    kept_up.inspect_err(|error| error!(%error, "upkeep failed and is tried again")).is_ok()
+}
+
+fn commit(connection: &Connection) -> Ending {
     if connection.is_autocommit() {
-        return Ok(Ending::NotDone("SQLite rolled the transaction back".to_owned()));
+        return Ending::NotDone("SQLite rolled the transaction back".to_owned());
     }
     match execute(connection, "COMMIT") {
-        Ok(()) => Ok(Ending::Committed),
+        Ok(()) => Ending::Committed,
         Err(error) => {
             // Pages of it may have reached the disk before it failed, so undoing it here proves nothing.
             roll_back(connection);
             error!(%error, "commit failed");
-            Ok(Ending::Unknown(error.to_string()))
+            Ending::Unknown(error.to_string())
         }
     }
 }

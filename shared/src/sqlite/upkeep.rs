@@ -1,18 +1,23 @@
 use rusqlite::Connection;
 
-/// Work on a file that its owner has done on the writer thread, between the transactions of others.
+/// Work on a file that its owner has done on the writer thread, in the transactions of others.
 ///
-/// It stands between two turns, so nothing is under way in the file, and every write that was committed has had its
-/// `committed` called. It makes its own transactions. What fails is told to the log and to nobody else, so it must be
-/// fit to be done again.
+/// It rides behind the writes of a turn, so it costs no commit of its own and no sync. What fails is told to the log
+/// and to nobody else, so it must be fit to be done again.
 pub trait Upkeep: Send + 'static {
-    /// Called after each turn, whose writes are answered by then; the next turn waits for it.
+    /// Called behind the writes of each turn, in their transaction. The writes are not committed yet, those of earlier
+    /// turns are, and had their `committed` called.
     ///
     /// # Errors
-    /// What SQLite says; it is called again after the next turn.
-    fn after_turn(&mut self, connection: &Connection) -> rusqlite::Result<()>;
+    /// What SQLite says; then the turn is run again without it, and it is called again in the next turn.
+    fn within_turn(&mut self, connection: &Connection) -> rusqlite::Result<()>;
 
-    /// Called once, before the file is closed.
+    /// Called after each turn, whose writes are answered by then.
+    ///
+    /// `is_kept` says whether what it did within the turn is committed; if not, nothing of it is left.
+    fn after_turn(&mut self, is_kept: bool);
+
+    /// Called once, before the file is closed. It makes its own transactions.
     ///
     /// # Errors
     /// What SQLite says; the file is closed all the same.
@@ -23,9 +28,11 @@ pub trait Upkeep: Send + 'static {
 pub(super) struct NoUpkeep;
 
 impl Upkeep for NoUpkeep {
-    fn after_turn(&mut self, _: &Connection) -> rusqlite::Result<()> {
+    fn within_turn(&mut self, _: &Connection) -> rusqlite::Result<()> {
         Ok(())
     }
+
+    fn after_turn(&mut self, _: bool) {}
 
     fn before_close(&mut self, _: &Connection) -> rusqlite::Result<()> {
         Ok(())

@@ -6,7 +6,7 @@ use tokio::sync::{mpsc, oneshot, watch};
 use tracing::{error, warn};
 
 use super::mover::Mover;
-use super::turn::{Pending, Waiting, take_turn};
+use super::turn::{Pending, Turn, Waiting, take_turn};
 use super::upkeep::Upkeep;
 use crate::error::BackendError;
 
@@ -76,16 +76,14 @@ fn write_all(
 ) {
     let mut turn = Vec::with_capacity(WRITES_PER_TRANSACTION_MAX);
     while queue.blocking_recv_many(&mut turn, WRITES_PER_TRANSACTION_MAX) > 0 {
-        let ending = take_turn(connection, &mut turn);
+        let Turn { ending, is_kept_up } = take_turn(connection, &mut turn, upkeep);
         for write in turn.drain(..) {
             write.answer(&ending);
         }
         if ending.is_committed() {
             news.send_modify(|commits| *commits += 1);
         }
-        if let Err(error) = upkeep.after_turn(connection) {
-            error!(%error, "upkeep failed and is tried again");
-        }
+        upkeep.after_turn(is_kept_up && ending.is_committed());
         mover.after_turn(connection);
     }
 }

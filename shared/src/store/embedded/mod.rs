@@ -12,24 +12,25 @@
 //!     way and no commit's outcome is unknown.
 //! G3  The writer judges by what the file holds within its transaction, also when that is run a second time.
 //! G4  A read sees the writes of one committed state, and in it every write that was answered before it began.
-//! G5  A slice of the sorting is one transaction, and the file says in it how far the sorting is. Killed anywhere, the
-//!     next process goes on with the next slice.
+//! G5  A slice of the sorting is part of one transaction, and the file says in it how far the sorting is. Killed
+//!     anywhere, the next process goes on with the next slice.
 //! G6  Not more than a bounded number of rows is recent.
 //!
 //! Why they hold, at each point at which a process may be killed:
 //!
-//! - *Between an append and memory*: an append is one transaction of `recent` alone. A process that dies behind it
-//!   reads its rows when it starts again. One that lives on changes memory in `committed`, before it answers and before
-//!   anything else is written (G1, G2).
+//! - *Between an append and memory*: an append is part of one transaction. A process that dies behind it reads its rows
+//!   when it starts again. One that lives on changes memory in `committed`, before it answers and before anything else
+//!   is written (G1, G2).
 //! - *In a transaction that comes to nothing, or is run again*: judging adds rows to memory that readers do not see
 //!   yet, behind the last committed one. Every append first asks the file for its last position and takes back the rows
 //!   behind it; if the file has more than memory, which can only follow a commit whose outcome is unknown, it refuses
 //!   to go on (G3).
 //! - *While writes are sorted in*: their rows stay in `recent` and in memory. Table `sorting` says up to which position
 //!   and which slot they are in `writes` as well, in the transaction that put them there, so none is put there twice
-//!   (G5). Whoever reads `writes` skips rows behind S.
+//!   (G5). Whoever reads `writes` skips rows behind S. Slices ride behind appends, and move none of those: only what
+//!   was committed before. If one fails, the appends are run again without it.
 //! - *While rows leave*: one transaction puts positions and commits of the next rows into their tables and deletes the
-//!   rows. It runs only when all slots of these rows are in `writes`, so S grows by whole rows (G1). Memory lets them
+//!   rows. It does so only when all slots of these rows are in `writes`, so S grows by whole rows (G1). Memory lets them
 //!   go after that (G2). A commit with several writes may be cut here: what the commit leaves is in its first write.
 //! - *At a clean close* all is settled, by the same slices.
 //!
@@ -48,7 +49,7 @@
 //! its turn has come, and read again; nothing behind it was handed out before.
 //!
 //! Why rows are bounded (G6): for so many rows appended a slice is due, so that a run is over when as many have
-//! gathered as it moves. If slices fail, one is tried after every turn, and at the bound appends are refused.
+//! gathered as it moves. If slices fail, one is tried with every turn, and at the bound appends are refused.
 //!
 //! Appends of all callers that wait share one transaction and one fsync (laws Q1, Q2 of [`crate::sqlite`]). Everything
 //! is checked before anything is inserted, so a refused commit needs no undoing (laws S1, S5).

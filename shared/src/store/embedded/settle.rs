@@ -25,9 +25,8 @@ pub(super) struct Sizes {
 
 /// 32,768 rows: some thirty for each of a thousand busy accounts, so that pages are filled, and about 30 MB of memory.
 /// 128 slices, eight slots or 256 rows each: by reckoning appends wait for a millisecond a slice, and one is due for
-/// 128 rows. Each is a commit with its sync, so still finer ones would cost more than they move. Read ahead are as many
-/// as a run puts into pages together: of some hundred bytes each, so that by reckoning the two chunks of a feed take 20
-/// to 30 MB.
+/// 128 rows. Read ahead are as many as a run puts into pages together: of some hundred bytes each, so that by reckoning
+/// the two chunks of a feed take 20 to 30 MB.
 pub(super) const SIZES: Sizes = Sizes { rows: 32_768, slices: 128, rows_max: 131_072, ahead: 32_768 };
 
 // The slices of a run are enough for it, and are all due before as many rows are appended again (law G6).
@@ -35,7 +34,7 @@ const _: () = assert!(SIZES.slices as u64 * SIZES.rows_of_a_slice() >= SIZES.row
 const _: () = assert!(2 * SIZES.slices as u64 * SIZES.rows_between() <= SIZES.rows);
 
 impl Sizes {
-    /// From how many rows on a slice is moved after every turn.
+    /// From how many rows on a slice is moved with every turn.
     const fn rows_late(self) -> u64 {
         3 * self.rows
     }
@@ -60,48 +59,48 @@ struct Run {
     slots: u16,
 }
 
-/// Sorts in on the writer thread, after its turns.
+/// Sorts in on the writer thread, behind the appends of its turns.
 pub(super) struct Settler {
     recent: Shared,
     sizes: Sizes,
     /// The position at which the next slice is due.
     next_at: u64,
+    /// The position through which rows leave in the transaction under way.
+    leaving: Option<u64>,
 }
 
 impl Settler {
     pub(super) fn new(recent: Shared, sizes: Sizes) -> Self {
         let next_at = recent.read().committed().last();
-        Self { recent, sizes, next_at }
+        Self { recent, sizes, next_at, leaving: None }
     }
 
-    /// Moves a slice of the run under way. If there is none, one begins when `rows_min` rows are there.
-    fn move_slice(&self, connection: &Connection, rows_min: u64) -> rusqlite::Result<()> {
+    /// Moves a slice of the run under way. If there is none, one begins when `rows_min` rows are there, but not in the
+    /// transaction in which the last rows of another one leave, since they are still in memory.
+    fn move_slice(&mut self, connection: &Connection, rows_min: u64) -> rusqlite::Result<()> {
         let recent = self.recent.read();
         let committed = recent.committed();
+        let settled = self.leaving.unwrap_or(committed.settled());
         let mut run = read_run(connection)?;
-        if run.through <= committed.settled() {
-            if committed.len() < rows_min.max(1) {
+        if run.through <= settled {
+            if self.leaving.is_some() || committed.len() < rows_min.max(1) {
                 return Ok(());
             }
             run = Run { through: committed.last(), slots: 0 };
         }
-        let slice = Transaction::new_unchecked(connection, TransactionBehavior::Immediate)?;
         if run.slots < SLOTS {
             let end = SLOTS.min(run.slots + SLOTS.div_ceil(self.sizes.slices));
-            sort_in(&slice, committed.through(run.through), SlotRange { start: run.slots, end })?;
-            return slice.commit();
+            return sort_in(connection, committed.through(run.through), SlotRange { start: run.slots, end });
         }
-        let through = run.through.min(committed.settled() + self.sizes.rows_of_a_slice());
-        settle(&slice, committed.through(through))?;
-        slice.commit()?;
-        drop(recent);
-        self.recent.write().forget_through(through);
+        let through = run.through.min(settled + self.sizes.rows_of_a_slice());
+        settle(connection, committed.through(through), settled)?;
+        self.leaving = Some(through);
         Ok(())
     }
 }
 
 impl Upkeep for Settler {
-    fn after_turn(&mut self, connection: &Connection) -> rusqlite::Result<()> {
+    fn within_turn(&mut self, connection: &Connection) -> rusqlite::Result<()> {
         let (last, len) = {
             let recent = self.recent.read();
             (recent.committed().last(), recent.committed().len())
@@ -114,9 +113,18 @@ impl Upkeep for Settler {
         if len > self.sizes.rows_late() { self.move_slice(connection, self.sizes.rows) } else { Ok(()) }
     }
 
+    fn after_turn(&mut self, is_kept: bool) {
+        if let Some(through) = self.leaving.take().filter(|_| is_kept) {
+            self.recent.write().forget_through(through);
+        }
+    }
+
     fn before_close(&mut self, connection: &Connection) -> rusqlite::Result<()> {
         while self.recent.read().committed().len() > 0 {
-            self.move_slice(connection, 1)?;
+            let slice = Transaction::new_unchecked(connection, TransactionBehavior::Immediate)?;
+            let moved = self.move_slice(&slice, 1).and_then(|()| slice.commit());
+            self.after_turn(moved.is_ok());
+            moved?;
         }
         Ok(())
     }
@@ -151,15 +159,16 @@ fn sort_in(connection: &Connection, rows: View<'_>, slots: SlotRange) -> rusqlit
         .map(drop)
 }
 
-/// Moves what is left of rows whose writes are sorted in: their positions and commits.
-fn settle(connection: &Connection, rows: View<'_>) -> rusqlite::Result<()> {
+/// Moves what is left of rows behind position `settled` whose writes are sorted in: their positions and commits.
+fn settle(connection: &Connection, rows: View<'_>, settled: u64) -> rusqlite::Result<()> {
+    let leaving = || rows.rows().skip_while(|(position, _)| *position <= settled);
     let mut insert = connection
         .prepare_cached("INSERT INTO positions (position, slot, stream, first_version) VALUES (?1, ?2, ?3, ?4)")?;
-    for (position, Row { recorded, .. }) in rows.rows() {
+    for (position, Row { recorded, .. }) in leaving() {
         let (slot, stream) = place(recorded.stream);
         insert.execute(params![position, slot, stream.as_bytes(), recorded.first_version.get()])?;
     }
-    let mut commits: Vec<&StoredCommit> = rows.rows().filter_map(|(_, row)| row.commit.as_ref()).collect();
+    let mut commits: Vec<&StoredCommit> = leaving().filter_map(|(_, row)| row.commit.as_ref()).collect();
     commits.sort_unstable_by_key(|commit| commit.id);
     insert_commits(connection, &commits)?;
     connection.prepare_cached("DELETE FROM recent WHERE position <= ?1")?.execute([rows.last()]).map(drop)

@@ -1,8 +1,8 @@
 //! Folding in stints, so that a task that has much to fold lets others run in between.
 //!
-//! A runtime has a thread for each core, and a task keeps its thread until it waits. Some partitions that are replayed,
-//! thousands of events at a time, would keep all of them busy: whatever else the process is for would come to a stop,
-//! for most of a second where it has two cores. It is commands that are answered late, queries, and leases.
+//! A runtime has a thread for each core, and a task keeps its thread until it waits. Eight partitions that are
+//! replayed, thousands of events at a time, would keep both threads of a machine with two cores busy, and commands,
+//! queries and the renewal of leases would wait for most of a second.
 
 use tokio::task::yield_now;
 

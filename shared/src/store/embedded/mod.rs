@@ -30,8 +30,8 @@
 //!   (G5). Whoever reads `writes` skips rows behind S. Slices ride behind appends, and move none of those: only what
 //!   was committed before. If one fails, the appends are run again without it.
 //! - *While rows leave*: one transaction puts positions and commits of the next rows into their tables and deletes the
-//!   rows. It does so only when all slots of these rows are in `writes`, so S grows by whole rows (G1). Memory lets them
-//!   go after that (G2). A commit with several writes may be cut here: what the commit leaves is in its first write.
+//!   rows, if all slots of these rows are in `writes`, so S grows by whole rows (G1). Memory lets them go after that
+//!   (G2). A commit with several writes may be cut here: what the commit leaves is in its first write.
 //! - *At a clean close* all is settled, by the same slices.
 //!
 //! Why a read sees one state (G4): it first takes from memory S, the last committed position L, and the rows between;

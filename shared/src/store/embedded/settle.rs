@@ -80,7 +80,7 @@ impl Settler {
     fn move_slice(&mut self, connection: &Connection, rows_min: u64) -> rusqlite::Result<()> {
         let recent = self.recent.read();
         let committed = recent.committed();
-        let settled = self.leaving.unwrap_or(committed.settled());
+        let settled = self.leaving.unwrap_or_else(|| committed.settled());
         let mut run = read_run(connection)?;
         if run.through <= settled {
             if self.leaving.is_some() || committed.len() < rows_min.max(1) {

@@ -138,9 +138,9 @@ impl Steps {
             self.settler.within_turn(&transaction).unwrap();
         }
         if is_committed {
-            transaction.commit().unwrap()
+            transaction.commit().unwrap();
         } else {
-            transaction.rollback().unwrap()
+            transaction.rollback().unwrap();
         }
         (is_committed.then_some(last), is_kept_up && is_committed)
     }

@@ -1,5 +1,6 @@
 //! A copy of the workspace in which one file is changed at a time.
 
+use std::ffi::OsStr;
 use std::fmt;
 use std::fs;
 use std::io;
@@ -8,9 +9,8 @@ use std::process::{Command, Output};
 
 use crate::mutant::Mutant;
 
-/// What a build of the simulation needs.
+/// What a build of the simulation needs, beside the manifest.
 const COPIED: &[&str] = &[
-    "Cargo.toml",
     "Cargo.lock",
     "clippy.toml",
     "src",
@@ -21,6 +21,10 @@ const COPIED: &[&str] = &[
     "forwarder",
     "tests",
 ];
+
+/// The version of the copy's packages. Cargo tells packages of the same name by their version and by their place in the
+/// workspace, which is the same here.
+const VERSION: &str = "0.0.0-mutant";
 
 /// What became of a mutant.
 pub(crate) enum Verdict {
@@ -42,23 +46,31 @@ impl fmt::Display for Verdict {
     }
 }
 
-/// The copy.
+/// The copy. It shares what is built of the dependencies with the bank, and nothing else: its packages have another
+/// version, and its programs another folder.
 pub(crate) struct Workspace {
     root: PathBuf,
-    target: PathBuf,
+    built: PathBuf,
+    programs: PathBuf,
 }
 
 impl Workspace {
     /// Brings the copy up to date. Files that did not change keep their times, so that little is built again.
     pub(crate) fn copy() -> io::Result<Self> {
         let source = Path::new(env!("CARGO_MANIFEST_DIR"));
-        let mutants = source.join("target/mutants");
+        let built = source.join("target");
+        let mutants = built.join("mutants");
         let root = mutants.join("workspace");
         fs::create_dir_all(&root)?;
+        let version = |version| format!("\nversion = \"{version}\"\n");
+        let manifest = fs::read_to_string(source.join("Cargo.toml"))?;
+        let renamed = manifest.replacen(&version(env!("CARGO_PKG_VERSION")), &version(VERSION), 1);
+        assert_ne!(renamed, manifest, "the manifest says the version");
+        put(renamed.as_bytes(), &root.join("Cargo.toml"))?;
         for name in COPIED {
             copy(&source.join(name), &root.join(name))?;
         }
-        Ok(Self { root, target: mutants.join("target") })
+        Ok(Self { root, built, programs: mutants.join("target") })
     }
 
     /// Plants a mutant, plays schedules until one fails, and takes it out again.
@@ -109,11 +121,19 @@ impl Workspace {
     }
 
     fn cargo(&self, arguments: &[&str], first: u64, schedules: u64) -> io::Result<Output> {
-        Command::new(env!("CARGO"))
-            .args(["test", "--quiet", "--locked", "--package", "bank", "--test", "simulation"])
+        let mut cargo = Command::new(env!("CARGO"));
+        // Else a build script that looks at what the cargo around this test says of its package would run again.
+        for (name, _) in std::env::vars_os().filter(|(name, _)| is_of_a_package(name)) {
+            cargo.env_remove(name);
+        }
+        // As scripts/test builds the simulation, so that nothing is built twice. The lock file has another version of
+        // the packages, so it cannot be locked.
+        cargo
+            .args(["test", "--quiet", "--offline", "--workspace", "--all-features", "--test", "simulation"])
             .args(arguments)
             .current_dir(&self.root)
-            .env("CARGO_TARGET_DIR", &self.target)
+            .env("CARGO_TARGET_DIR", &self.programs)
+            .env("CARGO_BUILD_BUILD_DIR", &self.built)
             .env_remove("BANK_SIMULATION_SEED")
             .env("BANK_SIMULATION_FIRST", first.to_string())
             .env("BANK_SIMULATIONS", schedules.to_string())
@@ -131,6 +151,15 @@ fn copy(from: &Path, to: &Path) -> io::Result<()> {
         }
         return Ok(());
     }
-    let wanted = fs::read(from)?;
+    put(&fs::read(from)?, to)
+}
+
+/// Writes a file, unless it is there as it should be.
+fn put(wanted: &[u8], to: &Path) -> io::Result<()> {
     if fs::read(to).is_ok_and(|there| there == wanted) { Ok(()) } else { fs::write(to, wanted) }
+}
+
+fn is_of_a_package(variable: &OsStr) -> bool {
+    let name = variable.to_string_lossy();
+    name.starts_with("CARGO_PKG_") || name.starts_with("CARGO_MANIFEST_")
 }

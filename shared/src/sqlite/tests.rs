@@ -172,7 +172,7 @@ async fn upkeep_rides_in_the_turns_of_others_and_spoils_none() {
     note(&database, "c").await.unwrap_err();
     note(&database, "d").await.unwrap();
     drop(database);
-    assert_eq!(notes(&opened(&dir)).await, ["2 of 4 kept", "a", "b", "c", "d", "turn 1", "turn 3"]);
+    assert_eq!(notes(&opened(&dir)).await, ["4 of 7 kept", "a", "b", "c", "d", "turn 1", "turn 3", "turn 5", "turn 7"]);
 }
 
 /// So tight that pages are moved all the time, and by the mover alone.

@@ -38,7 +38,7 @@ impl Ending {
 /// What became of a transaction.
 pub(super) struct Turn {
     pub(super) ending: Ending,
-    /// Whether the upkeep rode in it.
+    /// Whether the upkeep rode in it, and is committed.
     pub(super) is_kept_up: bool,
 }
 
@@ -50,7 +50,10 @@ pub(super) fn take_turn(connection: &Connection, writes: &mut [Box<dyn Waiting>]
             error!(%error, "transaction given up");
             Turn { ending: Ending::NotDone(error.to_string()), is_kept_up: false }
         },
-        |is_kept_up| Turn { ending: commit(connection), is_kept_up },
+        |is_run| {
+            let ending = commit(connection);
+            Turn { is_kept_up: is_run && ending.is_committed(), ending }
+        },
     )
 }
 

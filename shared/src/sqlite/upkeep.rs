@@ -2,14 +2,15 @@ use rusqlite::Connection;
 
 /// Work on a file that its owner has done on the writer thread, in the transactions of others.
 ///
-/// It rides behind the writes of a turn, so it costs no commit of its own and no sync. What fails is told to the log
-/// and to nobody else, so it must be fit to be done again.
+/// It rides behind the writes of a turn, so it costs no commit of its own and no sync; only behind a turn in which
+/// something failed it has one for itself. What fails is told to the log and to nobody else, so it must be fit to be
+/// done again.
 pub trait Upkeep: Send + 'static {
     /// Called behind the writes of each turn, in their transaction. The writes are not committed yet, those of earlier
     /// turns are, and had their `committed` called.
     ///
     /// # Errors
-    /// What SQLite says; then the turn is run again without it, and it is called again in the next turn.
+    /// What SQLite says; then the turn is run again without it, and it is called again in the next one.
     fn within_turn(&mut self, connection: &Connection) -> rusqlite::Result<()>;
 
     /// Called after each turn, whose writes are answered by then.

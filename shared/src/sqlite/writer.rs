@@ -83,7 +83,12 @@ fn write_all(
         if ending.is_committed() {
             news.send_modify(|commits| *commits += 1);
         }
-        upkeep.after_turn(is_kept_up && ending.is_committed());
+        upkeep.after_turn(is_kept_up);
+        if !is_kept_up {
+            // A turn of its own, so that writes that fail again and again do not keep the file from its upkeep.
+            let alone = take_turn(connection, &mut [], upkeep);
+            upkeep.after_turn(alone.is_kept_up);
+        }
         mover.after_turn(connection);
     }
 }

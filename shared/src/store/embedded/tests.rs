@@ -349,3 +349,22 @@ fn nothing_is_appended_when_too_much_is_unsorted() {
     let refusal = append::append(&steps.connection, &steps.recent, 1, &batch).map(|_| ()).unwrap_err();
     assert_eq!(refusal.sqlite_error_code(), Some(rusqlite::ErrorCode::DiskFull), "{refusal}");
 }
+
+/// Law G6: appends that are refused do not keep the rows in front of them from being sorted in.
+#[tokio::test]
+async fn a_store_that_refuses_appends_sorts_and_takes_them_again() {
+    let dir = TempDir::new().unwrap();
+    let sizes = Sizes { rows_max: 5, ..TINY };
+    let store = EmbeddedStore::open_sized(&DataFolder::open(dir.path()).unwrap(), sizes).unwrap();
+    let ids = Ids::new(Clock::system());
+    let commit = || {
+        let events = EncodedEvents { count: 1, json: Bytes::from_static(b"[{}]") };
+        let writes = vec![StreamWrite { stream: ids.account(), expected: Version::EMPTY, events }];
+        Commit { id: ids.commit(), time: Timestamp::EPOCH, key: None, receipt: Bytes::new(), writes }
+    };
+    let too_many = (0..6).map(|_| commit()).collect();
+    assert!(store.append(too_many).await.iter().all(Result::is_ok));
+    let refused = store.append(vec![commit()]).await.remove(0).unwrap_err();
+    assert!(refused.to_string().contains("could not be sorted in"), "{refused}");
+    assert_eq!(store.append(vec![commit()]).await.remove(0).unwrap(), Appended::New);
+}

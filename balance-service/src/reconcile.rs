@@ -1,9 +1,10 @@
 //! Comparing heads from time to time: the only thing that sees a lost tail.
 //!
 //! If the last event of an account never reached a worker, no later event tells of the gap. So each worker compares the
-//! heads of its streams with its documents now and then. What is behind is looked at again after a pause, since an
-//! event may just be on its way; only a document that is still below the head of the first look is filled from the
-//! store. Every such case is counted and logged: the log has lost events, or no forwarder brings it any.
+//! heads of its streams with its documents now and then. What is behind is looked at again when the worker has written
+//! everything the log held a while later, since an event may just be on its way, and a worker that is late has them by
+//! the thousand; only a document that is still below the head of the first look is filled from the store. Every such
+//! case is counted and logged: the log has lost events, or no forwarder brings it any.
 
 use std::collections::BTreeMap;
 use std::convert::Infallible;
@@ -14,13 +15,21 @@ use shared::backends::Backends;
 use shared::coordinate::Version;
 use shared::id::AccountId;
 use shared::index::{BalanceIndex, Phase};
+use shared::log::PartitionLog;
 use shared::telemetry::metric::ACCOUNTS_HEALED;
+use tokio::time::{sleep, timeout};
 use tracing::{debug, warn};
 
 use crate::worker::{Worker, WorkerError, compare, fill};
 
-/// How long an event may be on its way before it counts as missed.
+/// How long an event may be on its way into the log before it counts as missed.
 const GRACE: Duration = Duration::from_secs(5);
+
+/// How long a worker that is late is waited for. Whoever is later, or has died, is looked at in the next round.
+const LATE_MAX: Duration = Duration::from_mins(1);
+
+/// How often it is asked how far a worker that is late has come.
+const LATE_PAUSE: Duration = Duration::from_millis(500);
 
 /// How many accounts are mended in one round; the next round goes on.
 const SUSPECTS_MAX: usize = 500;
@@ -29,7 +38,7 @@ const SUSPECTS_MAX: usize = 500;
 pub(crate) async fn keep_reconciling<B: Backends>(worker: &Worker<B>, every: Option<Duration>) -> Infallible {
     let Some(every) = every else { return std::future::pending().await };
     loop {
-        tokio::time::sleep(every).await;
+        sleep(every).await;
         match reconcile(worker).await {
             Ok(0) => {}
             Ok(healed) => {
@@ -51,7 +60,11 @@ async fn reconcile<B: Backends>(worker: &Worker<B>) -> Result<u64, WorkerError> 
     if suspects.is_empty() {
         return Ok(0);
     }
-    tokio::time::sleep(GRACE).await;
+    sleep(GRACE).await;
+    if !has_written_the_log(worker).await? {
+        debug!(partition = %worker.partition, "the worker is late, comparing heads again later");
+        return Ok(0);
+    }
     let accounts: Vec<AccountId> = suspects.keys().copied().collect();
     let loaded = worker.backends.index().load(worker.generation, &accounts).await?;
     let still = suspects.iter().zip(loaded).filter(|((_, head), loaded)| {
@@ -60,6 +73,25 @@ async fn reconcile<B: Backends>(worker: &Worker<B>) -> Result<u64, WorkerError> 
     });
     let lost: Vec<AccountId> = still.map(|((account, _), _)| *account).collect();
     if lost.is_empty() { Ok(0) } else { fill(worker, &lost).await }
+}
+
+/// Whether the worker has written all that stands in the log now, after it was waited for.
+async fn has_written_the_log<B: Backends>(worker: &Worker<B>) -> Result<bool, WorkerError> {
+    let extent = worker.backends.log().extent(worker.partition).await?;
+    let waiting = async {
+        loop {
+            let checkpoint = worker.backends.index().checkpoint(worker.generation, worker.partition).await?;
+            // In another life of the log the worker compares all heads by itself.
+            let Some(checkpoint) = checkpoint.filter(|noted| noted.incarnation == extent.incarnation) else {
+                return Ok(false);
+            };
+            if checkpoint.offset >= extent.last {
+                return Ok(true);
+            }
+            sleep(LATE_PAUSE).await;
+        }
+    };
+    timeout(LATE_MAX, waiting).await.unwrap_or(Ok(false))
 }
 
 /// Accounts whose document is below the store's head right now, with that head.

@@ -1,9 +1,10 @@
 //! The check of the view that answers queries: nothing is reported that is only on its way, everything that stays wrong
 //! is, and a repair writes what the store says.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use account_service::account::Command;
 use account_service::command::{Request, Teller};
@@ -11,9 +12,10 @@ use balance_service::verify::{Fault, PartitionReport, SUSPECTS_MAX, Verification
 use futures::future::join_all;
 use shared::coordinate::Version;
 use shared::id::{AccountId, Ids};
-use shared::index::{Balance, BalanceIndex, Generation, Projected};
+use shared::index::{Balance, BalanceIndex, Generation, Projected, Seal};
 use shared::money::{Amount, Money};
 use shared::owner::Owner;
+use shared::partition::Partition;
 use shared::store::EmbeddedStore;
 use tokio::task::JoinSet;
 
@@ -131,6 +133,46 @@ async fn what_comes_late_but_within_the_patience_is_no_difference() {
     bank.start_projection("two");
     let reports = bank.check(PATIENT, false).await;
     assert!(total(&reports).is_clean(), "{reports:?}");
+}
+
+/// Goal: a view that is late and comes nearer is waited for beyond the patience; what stands still meanwhile is found.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_view_that_comes_nearer_is_waited_for_and_what_stands_still_in_it_is_found() {
+    const PATIENCE: Duration = Duration::from_secs(2);
+    let folder = tempfile::tempdir().unwrap();
+    let (bank, accounts) = Bank::start_without_projection(folder.path(), 1..=40).await;
+    let documents = async || {
+        let visible = join_all(accounts.iter().map(|account| bank.visible(*account))).await;
+        visible.into_iter().flatten().collect::<Vec<Balance>>()
+    };
+    let before = documents().await;
+    for account in &accounts {
+        bank.deposit(*account, 1).await;
+    }
+    assert_eq!(total(&bank.check(IMPATIENT, true).await).behind, 40);
+    let mut coming: BTreeMap<Partition, Vec<Balance>> = BTreeMap::new();
+    for balance in documents().await.into_iter().filter(|balance| balance.id != accounts[0]) {
+        coming.entry(bank.partitions.partition_of(&balance.id)).or_default().push(balance);
+    }
+
+    let index = &bank.ports.index;
+    let late = index.create().await.unwrap();
+    let written = |balances| Projected { balances, ..Projected::default() };
+    index.apply(late, &written(before)).await.unwrap();
+    let (old, seal) = (bank.active().await, Seal(bank.ids.commit().uuid()));
+    index.seal(old, seal).await.unwrap();
+    index.promote(late, Some((old, seal))).await.unwrap();
+    let began = Instant::now();
+    let coming = async {
+        while coming.values().any(|balances| !balances.is_empty()) {
+            tokio::time::sleep(PATIENCE / 4).await;
+            let next = coming.values_mut().filter_map(Vec::pop).collect();
+            index.apply(late, &written(next)).await.unwrap();
+        }
+    };
+    let (reports, ()) = tokio::join!(bank.check(PATIENCE, false), coming);
+    assert_eq!(faults(&total(&reports)), [(accounts[0], Fault::Behind)]);
+    assert!(began.elapsed() > PATIENCE, "all came within the patience");
 }
 
 async fn plant(bank: &Bank, generation: Generation, balance: Balance) {

@@ -2,9 +2,10 @@
 //!
 //! P1  A document is right if it is the fold of its account's first events, as many as its version says. So any version
 //!     can be checked at any time, and traffic causes no false alarm.
-//! P2  A difference counts only if it is there at every look until the patience is over. A document is missing or
-//!     behind only if it stays below the head the store had when it was first looked at; later events ask nothing more
-//!     of it.
+//! P2  A difference counts only if it is there at every look until the patience is over, and the patience begins anew
+//!     while documents come nearer to the store: a view that is late is waited for, within a bound. A document is
+//!     missing or behind only if it stays below the head the store had when it was first looked at; later events ask
+//!     nothing more of it.
 //! P3  Memory does not grow with the number of accounts: streams pass in pages, and at most [`SUSPECTS_MAX`] accounts
 //!     and a page wait to be looked at again. Store and index are asked in batches, never account by account.
 //! P4  A repair writes what the store's events fold to, at the version that stands there or above it. What the store
@@ -12,9 +13,9 @@
 //!
 //! [`scan`] folds every stream of a partition once, in the sorted order of the store, and compares each document in
 //! passing; [`orphans`] looks for documents that the store does not list. What looks wrong is a suspect, since
-//! something may have moved between the two readings, and [`suspects`] looks at it again, by itself. [`repair`] mends
-//! what stays wrong, and the partition is compared once more. [`check()`] does that for the active generation,
-//! [`verify`] proves one that is not active yet.
+//! something may have moved between the two readings, and [`suspects`] looks at it again, by itself, for as long as
+//! [`waiting`] says. [`repair`] mends what stays wrong, and the partition is compared once more. [`check()`] does that
+//! for the active generation, [`verify`] proves one that is not active yet.
 
 mod check;
 mod compare;
@@ -24,6 +25,7 @@ mod report;
 mod scan;
 mod suspects;
 mod verifier;
+mod waiting;
 mod walk;
 
 use std::time::Duration;
@@ -45,7 +47,8 @@ use walk::Comparison;
 /// How many partitions are compared at once.
 const PARTITIONS_AT_ONCE: usize = 4;
 
-/// How long a difference may be what is on its way when a generation is proved before a switch.
+/// How long a difference may be what is on its way when a generation is proved before a switch, while nothing that is
+/// late comes nearer: longer than a worker takes for a batch, and than a partition is without a worker when one died.
 const PROOF_PATIENCE: Duration = Duration::from_secs(12);
 
 /// Compares a generation with the store.

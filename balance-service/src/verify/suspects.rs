@@ -1,15 +1,14 @@
 use std::collections::BTreeMap;
-use std::time::Duration;
 
 use shared::backends::Backends;
 use shared::coordinate::Version;
 use shared::error::BackendError;
 use shared::id::AccountId;
 use shared::index::{Balance, BalanceIndex, Loaded};
-use tokio::time::Instant;
 
 use super::compare::compare;
 use super::report::{Fault, Finding, Verification};
+use super::waiting::Waiting;
 use super::walk::Comparison;
 use crate::fold::Folding;
 use crate::worker::refill;
@@ -17,15 +16,6 @@ use crate::worker::refill;
 /// How many accounts of a partition wait to be looked at again before the walk through its streams goes on: a few
 /// megabytes. A partition where nobody works keeps a check waiting for its patience once for so many accounts.
 pub const SUSPECTS_MAX: usize = 20_000;
-
-/// The pause before suspects are looked at for the second time: most events are on their way no longer than that.
-const PAUSE_MIN: Duration = Duration::from_millis(50);
-
-/// How much longer each pause is than the one before, so that a minute of patience is seven looks.
-const PAUSE_GROWTH: u32 = 3;
-
-/// However long a look takes, and however short the patience is, nothing is judged by one look.
-const LOOKS_MIN: usize = 2;
 
 /// How many accounts are looked at in one call.
 const ACCOUNTS_AT_ONCE: usize = 250;
@@ -46,20 +36,17 @@ impl<B: Backends> Comparison<'_, B> {
         mut suspects: Suspects,
         verification: &mut Verification,
     ) -> Result<Vec<Finding>, BackendError> {
-        let deadline = Instant::now() + self.patience;
-        let mut pause = PAUSE_MIN;
-        for look in 1.. {
+        let mut waiting = Waiting::new(self.patience);
+        loop {
             let wrong = self.look_at(suspects, verification).await?;
-            let is_last = look >= LOOKS_MIN && Instant::now() >= deadline;
-            if wrong.is_empty() || is_last {
+            waiting.found(wrong.iter().map(|wrong| &wrong.finding));
+            if wrong.is_empty() || waiting.is_over() {
                 verification.checked += wrong.len() as u64;
                 return Ok(wrong.into_iter().map(|wrong| wrong.finding).collect());
             }
             suspects = wrong.into_iter().map(|wrong| (wrong.finding.account, wrong.head)).collect();
-            tokio::time::sleep_until(deadline.min(Instant::now() + pause)).await;
-            pause *= PAUSE_GROWTH;
+            waiting.pause().await;
         }
-        Ok(Vec::new())
     }
 
     /// Looks at each suspect once, counts what is right, and answers what is not.
@@ -69,7 +56,7 @@ impl<B: Backends> Comparison<'_, B> {
         for chunk in suspects.chunks(ACCOUNTS_AT_ONCE) {
             let accounts: Vec<AccountId> = chunk.iter().map(|(account, _)| *account).collect();
             let loaded = self.backends.index().load(self.generation, &accounts).await?;
-            let mut foldings = accounts.iter().zip(&loaded).filter_map(to_fold).collect();
+            let mut foldings = chunk.iter().zip(&loaded).filter_map(to_fold).collect();
             refill(self.backends.store(), &mut foldings).await?;
             verification.events += foldings.values().map(|folding| folding.version().get()).sum::<u64>();
             for ((account, head), loaded) in chunk.iter().zip(&loaded) {
@@ -85,9 +72,10 @@ impl<B: Backends> Comparison<'_, B> {
     }
 }
 
-/// What has to be folded to judge a document: its stream, as far as its version goes.
-fn to_fold((account, loaded): (&AccountId, &Loaded)) -> Option<(AccountId, Folding)> {
-    let document = loaded.balance.as_ref()?;
+/// What has to be folded to judge a document: its stream, as far as its version goes. One that is behind is known to be
+/// wrong without that, and a view that is late is full of them.
+fn to_fold(((account, head), loaded): (&(AccountId, Version), &Loaded)) -> Option<(AccountId, Folding)> {
+    let document = loaded.balance.as_ref().filter(|document| document.version >= loaded.reachable(*head))?;
     Some((*account, Folding::up_to(*account, document.version)))
 }
 

@@ -10,8 +10,14 @@ use shared::store::EventStore;
 use crate::fold::Folding;
 use crate::stint::Stint;
 
-/// How many events of one stream are read at once.
-const REFILL_EVENTS: usize = 1_000;
+/// How many streams are read on in one call.
+const STREAMS_AT_ONCE: usize = 500;
+
+/// How many events are read in one call, more or less, all streams together: some 20 megabytes.
+const EVENTS_AT_ONCE: usize = 65_536;
+
+/// How many events of one stream are read in one call.
+const EVENTS_OF_STREAM: usize = 1_000;
 
 /// What the index knows of these accounts, ready to be folded on.
 pub(crate) async fn load_foldings<I: BalanceIndex>(
@@ -46,7 +52,7 @@ async fn load_as<I: BalanceIndex>(
     Ok(accounts.iter().zip(loaded).map(|(account, loaded)| (*account, to_folding(*account, loaded))).collect())
 }
 
-/// Folds everything the store holds behind where the accounts stand.
+/// Folds everything the store holds behind where the accounts stand, however many they are, in bounded calls.
 pub(crate) async fn refill<S: EventStore>(
     store: &S,
     foldings: &mut BTreeMap<AccountId, Folding>,
@@ -55,10 +61,11 @@ pub(crate) async fn refill<S: EventStore>(
         foldings.iter().filter(|(_, f)| !f.is_stuck()).map(|(account, _)| *account).collect();
     let mut stint = Stint::new();
     while !open.is_empty() {
+        let asked = open.split_off(open.len().saturating_sub(STREAMS_AT_ONCE));
+        let limit_each = EVENTS_OF_STREAM.min(EVENTS_AT_ONCE / asked.len());
         let place = |account: &AccountId| StreamAfter { stream: *account, after: foldings[account].version() };
-        let questions: Vec<StreamAfter> = open.iter().map(place).collect();
-        let answers = store.read_streams(&questions, REFILL_EVENTS).await?;
-        open.clear();
+        let questions: Vec<StreamAfter> = asked.iter().map(place).collect();
+        let answers = store.read_streams(&questions, limit_each).await?;
         for (question, answer) in questions.iter().zip(answers) {
             let Some(folding) = foldings.get_mut(&question.stream) else { continue };
             for recorded in &answer {
@@ -66,7 +73,7 @@ pub(crate) async fn refill<S: EventStore>(
                 folding.take(recorded);
             }
             let read: u64 = answer.iter().map(|recorded| u64::from(recorded.events.count)).sum();
-            let may_have_more = read >= REFILL_EVENTS as u64 && folding.version() > question.after;
+            let may_have_more = read >= limit_each as u64 && folding.version() > question.after;
             if may_have_more && !folding.is_stuck() {
                 open.push(question.stream);
             }

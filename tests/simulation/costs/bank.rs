@@ -4,10 +4,13 @@ use std::time::Duration;
 use account_service::account::Command;
 use account_service::command::{CommandError, Outcome, Request, Teller};
 use shared::backends::Ports;
+use shared::coordinate::{Position, Version};
 use shared::id::AccountId;
+use shared::log::PartitionLog;
 use shared::money::Amount;
 use shared::owner::Owner;
 use shared::partition::PartitionMap;
+use shared::store::{ChangeFeed, EventStore, FeedEntry};
 use tokio::task::JoinSet;
 
 use crate::fleet::{Fleet, Role, WorldPorts};
@@ -112,6 +115,25 @@ impl Bank {
         forwarder.stop(0).await.expect("it stops when it is asked to");
         bank.fill().await;
         bank
+    }
+
+    /// Publishes the last event of each account of a bank that is filled, and nothing that comes before it.
+    pub(crate) async fn publish_last_events(&self) {
+        let ports = self.ports();
+        let mut feed = ports.store.feed(Position::Start).await.expect("there are no faults");
+        let mut last: Vec<FeedEntry> = Vec::new();
+        while last.len() < ACCOUNTS {
+            let entries = feed.next_batch(usize::MAX).await.expect("there are no faults").entries;
+            let is_last = |entry: &FeedEntry| entry.recorded.last_version() == Version::new(EVENTS_EACH as u64);
+            last.extend(entries.into_iter().filter(is_last));
+        }
+        for partition in self.partitions.all() {
+            let extent = ports.log.extent(partition).await.expect("there are no faults");
+            let is_here = |entry: &&FeedEntry| self.partitions.partition_of(&entry.recorded.stream) == partition;
+            let entries: Vec<FeedEntry> = last.iter().filter(is_here).cloned().collect();
+            let published = ports.log.publish(partition, &extent.incarnation, extent.last, &entries).await;
+            published.expect("nobody else publishes");
+        }
     }
 
     /// Gives all accounts all their events.

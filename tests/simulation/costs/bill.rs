@@ -56,6 +56,14 @@ impl Bill {
         self.assert_with_others(bounds, UPKEEP_MAX);
     }
 
+    /// Holds some calls to none at all, whatever else was asked.
+    #[track_caller]
+    pub(crate) fn assert_without(&self, calls: &[&'static str]) {
+        for call in calls {
+            assert_eq!(self.0.get(call), None, "{call}: {:?}", self.0);
+        }
+    }
+
     #[track_caller]
     fn assert_with_others(&self, bounds: &[Bound], others_max: u64) {
         let mut wrong = String::new();

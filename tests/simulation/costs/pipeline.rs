@@ -2,6 +2,9 @@
 
 use std::time::Duration;
 
+use shared::coordinate::Epoch;
+use shared::index::{BalanceIndex, Seal};
+use shared::lease::{Holder, LeaseName, LeaseStore};
 use shared::log::PartitionLog;
 use tokio::time::sleep;
 
@@ -110,4 +113,44 @@ async fn events_that_the_log_has_lost_are_filled_in_by_the_hundred() {
         bound("index.apply", 8, "the same 500, and each worker notes that it is synchronised"),
         bound(DOCUMENTS, ACCOUNTS as u64, "an account is folded to its end before it is written"),
     ]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn gaps_of_a_thousand_accounts_in_one_batch_are_filled_in_by_the_hundred() {
+    let bank = Bank::with_backlog(PARTITIONS).await;
+    bank.publish_last_events().await;
+    let bill = Bill::of(&bank.world, bank.project_all()).await;
+    bill.assert_beside_upkeep(&[
+        bound("index.load", 2, "a partition's records are one batch, and none of its accounts is known"),
+        bound("store.read_streams", 5, "of a partition's 1,000 accounts, more or less, 500 are read at once"),
+        bound("index.apply", 6, "each batch is applied and noted once, and each worker notes its epoch first"),
+        bound(DOCUMENTS, ACCOUNTS as u64, "an account is folded to its end before it is written"),
+    ]);
+}
+
+/// Three comparisons of heads fall into it.
+const LATE_FOR: Duration = Duration::from_secs(100);
+
+#[tokio::test(start_paused = true)]
+async fn a_worker_that_is_late_reads_the_log_and_not_the_store() {
+    let bank = Bank::new(1);
+    let _forwarder = bank.start(Role::Forwarder);
+    let accounts = bank.fill().await;
+    bank.project_all().await;
+    let teller = bank.teller();
+    all_taken(&teller, accounts.iter().map(|account| deposit(*account)).collect()).await;
+    let ports = bank.ports();
+    // Nobody else may conduct, who would lift the seal.
+    let (conductor, visitor) = (LeaseName("balance/conductor".into()), Holder("visitor".into()));
+    ports.leases.acquire(&conductor, &visitor, LATE_FOR * 2, Epoch::NONE).await.unwrap().unwrap();
+    let active = ports.index.generations().await.unwrap().active.unwrap();
+    let seal = Seal(teller.ids().commit().uuid());
+    ports.index.seal(active, seal).await.unwrap();
+
+    let _projector = bank.start(Role::Projector);
+    let late = Bill::of(&bank.world, sleep(LATE_FOR)).await;
+    late.assert_without(&["store.read_streams"]);
+    ports.index.unseal(active, seal).await.unwrap();
+    let bill = Bill::of(&bank.world, bank.rest()).await;
+    bill.assert_beside_upkeep(&[bound(DOCUMENTS, ACCOUNTS as u64, "each account has one event more")]);
 }

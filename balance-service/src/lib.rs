@@ -14,6 +14,7 @@ pub mod parking;
 mod project;
 pub mod rebuild;
 mod reconcile;
+mod right_of_way;
 mod roster;
 mod service;
 mod stint;
@@ -23,6 +24,7 @@ mod worker;
 
 pub use config::BalanceConfig;
 pub use project::project;
+pub use right_of_way::RightOfWay;
 pub use roster::Nudge;
 pub use service::{Edge, RunError, run};
 pub use visibility::{Visibility, Watch};

@@ -7,6 +7,7 @@ use tokio_util::sync::CancellationToken;
 use crate::BalanceConfig;
 use crate::ownership::{Ownership, own_share};
 use crate::rebuild::{Conductor, conduct};
+use crate::right_of_way::RightOfWay;
 use crate::roster::{Nudge, Roster, keep_roster};
 use crate::visibility::Visibility;
 
@@ -32,13 +33,20 @@ pub async fn project<B: Backends>(
             (backends.clone(), clock.clone(), nudge.clone(), roster.clone(), shutdown.clone());
         move || keep_roster(backends.clone(), clock.clone(), nudge.clone(), roster.clone(), shutdown.clone())
     });
-    let ownership =
-        Ownership { backends: backends.clone(), config: config.clone(), clock: clock.clone(), roster, visibility };
+    let right_of_way = RightOfWay::default();
+    let ownership = Ownership {
+        backends: backends.clone(),
+        config: config.clone(),
+        clock: clock.clone(),
+        roster,
+        visibility,
+        right_of_way: right_of_way.clone(),
+    };
     supervisor.spawn("ownership", OnFailure::Restart, {
         let shutdown = shutdown.clone();
         move || own_share(ownership.clone(), shutdown.clone())
     });
-    let conductor = Conductor { backends, config, clock, ids, nudge };
+    let conductor = Conductor { backends, config, clock, ids, nudge, right_of_way };
     supervisor.spawn("conductor", OnFailure::Restart, move || conduct(conductor.clone(), shutdown.clone()));
     supervisor.wait().await
 }

@@ -4,7 +4,7 @@
 //! time, and at once when it is nudged. Seeing a change late costs time: a generation that is fed too long refuses the
 //! writes or skips them, and one that is fed too late is filled from the store.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use shared::backends::Backends;
@@ -59,14 +59,48 @@ pub(crate) struct Roster(Arc<Posted>);
 
 #[derive(Debug, Default)]
 struct Posted {
-    fed: Mutex<Vec<Generation>>,
+    fed: Mutex<Fed>,
     changed: Notify,
+}
+
+/// What a process saw when it looked last.
+#[derive(Debug, Default)]
+struct Fed {
+    all: Vec<Generation>,
+    active: Option<Generation>,
+    /// Is fed for a rollback alone, while no job runs.
+    on_standby: Option<Generation>,
 }
 
 impl Roster {
     /// The generations to feed.
     pub(crate) fn fed(&self) -> Vec<Generation> {
-        self.0.fed.lock().unwrap_or_else(PoisonError::into_inner).clone()
+        self.look().all.clone()
+    }
+
+    /// Whether this generation answers the queries.
+    pub(crate) fn is_active(&self, generation: Generation) -> bool {
+        self.look().active == Some(generation)
+    }
+
+    /// Whether this generation is fed for a rollback alone: nobody waits for what is written to it.
+    pub(crate) fn is_on_standby(&self, generation: Generation) -> bool {
+        self.look().on_standby == Some(generation)
+    }
+
+    /// Waits until this generation is not on standby.
+    pub(crate) async fn called_up(&self, generation: Generation) {
+        loop {
+            let changed = self.0.changed.notified();
+            if !self.is_on_standby(generation) {
+                return;
+            }
+            changed.await;
+        }
+    }
+
+    fn look(&self) -> MutexGuard<'_, Fed> {
+        self.0.fed.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Waits until the generations to feed are others than these.
@@ -80,8 +114,8 @@ impl Roster {
         }
     }
 
-    fn post(&self, fed: Vec<Generation>) {
-        *self.0.fed.lock().unwrap_or_else(PoisonError::into_inner) = fed;
+    fn post(&self, fed: Fed) {
+        *self.look() = fed;
         self.0.changed.notify_waiters();
     }
 }
@@ -99,7 +133,9 @@ pub(crate) async fn keep_roster<B: Backends>(
         let file = JobFile::load(backends.store()).await?;
         let mut fed = fed(generations.active, file.job.as_ref(), clock.now());
         fed.retain(|generation| generations.all.contains(generation));
-        roster.post(fed);
+        let on_standby = file.job.filter(|job| !job.state.is_running()).and_then(|job| job.kept(clock.now()));
+        let on_standby = on_standby.filter(|kept| generations.active != Some(*kept));
+        roster.post(Fed { all: fed, active: generations.active, on_standby });
         tokio::select! {
             biased;
             () = shutdown.cancelled() => {}

@@ -5,7 +5,7 @@ use account_service::account::Command;
 use account_service::command::{Request, Settings, Teller};
 use balance_service::rebuild::{JobState, RebuildStatus, Rebuilds};
 use balance_service::verify::{self, Check, PartitionReport, Progress, Verification, verify};
-use balance_service::{BalanceConfig, Nudge, Visibility, project};
+use balance_service::{BalanceConfig, Nudge, RightOfWay, Visibility, project};
 use forwarder::ForwarderConfig;
 use futures::StreamExt;
 use shared::backends::Ports;
@@ -182,7 +182,7 @@ impl Bank {
     }
 
     pub(crate) async fn verify(&self) -> Verification {
-        verify(&self.ports, self.active().await, self.partitions).await.unwrap()
+        verify(&self.ports, self.active().await, self.partitions, &RightOfWay::default()).await.unwrap()
     }
 
     /// Checks every partition of the active generation; answers the reports in the order of the partitions.

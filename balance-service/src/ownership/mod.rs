@@ -24,6 +24,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::{debug, error, info, warn};
 
 use crate::BalanceConfig;
+use crate::right_of_way::RightOfWay;
 use crate::roster::Roster;
 use crate::visibility::Visibility;
 use owner::{Owner, OwnerError};
@@ -40,6 +41,7 @@ pub(crate) struct Ownership<B> {
     pub(crate) clock: Clock,
     pub(crate) roster: Roster,
     pub(crate) visibility: Visibility,
+    pub(crate) right_of_way: RightOfWay,
 }
 
 /// The partitions this process works on, each with the token that ends the work.

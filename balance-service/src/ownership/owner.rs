@@ -87,6 +87,8 @@ impl<B: Backends> Owner<B> {
             epoch: self.epoch,
             clock: ownership.clock.clone(),
             visibility: ownership.visibility.clone(),
+            roster: ownership.roster.clone(),
+            right_of_way: ownership.right_of_way.clone(),
         };
         let shutdown = self.shutdown.child_token();
         let task = workers.tasks.spawn(keep_working(worker, ownership.config.reconcile_every, shutdown.clone()));

@@ -29,6 +29,7 @@ use tracing::{error, info, warn};
 use super::job::{Job, JobFile, JobId, JobState, Purpose, Target};
 use super::switch::{SwitchError, switch};
 use crate::BalanceConfig;
+use crate::right_of_way::RightOfWay;
 use crate::roster::{LOOK_EVERY, Nudge};
 use crate::verify::verify;
 
@@ -60,6 +61,7 @@ pub(crate) struct Conductor<B> {
     pub(crate) clock: Clock,
     pub(crate) ids: Ids,
     pub(crate) nudge: Nudge,
+    pub(crate) right_of_way: RightOfWay,
 }
 
 /// Conducts while this process holds the lease, and waits to take over while another one does.
@@ -187,7 +189,7 @@ impl<B: Backends> Conductor<B> {
 
     async fn prove(&self, file: JobFile, job: Job, generation: Generation) -> Result<Duration, StepError> {
         self.backends.index().prepare(generation).await?;
-        let verification = verify(&self.backends, generation, self.config.partitions).await?;
+        let verification = verify(&self.backends, generation, self.config.partitions, &self.right_of_way).await?;
         let clean = verification.is_clean();
         let checked = verification.checked;
         let job = Job { verification: Some(verification), ..job };

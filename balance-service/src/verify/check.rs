@@ -18,6 +18,7 @@ use super::PARTITIONS_AT_ONCE;
 use super::repair::repair;
 use super::report::PartitionReport;
 use super::walk::{Comparison, Walk};
+use crate::right_of_way::RightOfWay;
 
 /// How often a partition is compared again because the queries were turned to another generation meanwhile.
 const TURNS_MAX: usize = 3;
@@ -112,12 +113,15 @@ impl<B: Backends> One<B> {
     }
 
     async fn check_in(&self, generation: Generation) -> Result<PartitionReport, CheckError> {
+        // Whoever asks for a check waits for it.
+        let right_of_way = RightOfWay::default();
         let comparison = Comparison {
             backends: &self.backends,
             generation,
             slots: self.map.slots(self.partition),
             patience: self.patience,
             progress: &self.progress,
+            right_of_way: &right_of_way,
         };
         let mut walk = Walk::new(&comparison);
         while let Some(wrong) = walk.next_wrong().await? {

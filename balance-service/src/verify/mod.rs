@@ -42,6 +42,7 @@ pub use report::{FINDINGS_MAX, Fault, Finding, PartitionReport, Verification};
 pub use suspects::SUSPECTS_MAX;
 pub use verifier::{PATIENCE_DEFAULT, PATIENCE_MAX, PATIENCE_MIN, Running, Verifier};
 
+use crate::right_of_way::RightOfWay;
 use walk::Comparison;
 
 /// How many partitions are compared at once.
@@ -51,7 +52,7 @@ const PARTITIONS_AT_ONCE: usize = 4;
 /// late comes nearer: longer than a worker takes for a batch, and than a partition is without a worker when one died.
 const PROOF_PATIENCE: Duration = Duration::from_secs(12);
 
-/// Compares a generation with the store.
+/// Compares a generation with the store, and gives way to workers that are late.
 ///
 /// # Errors
 /// A backend failed; nothing can be said about the generation then.
@@ -59,12 +60,14 @@ pub async fn verify<B: Backends>(
     backends: &B,
     generation: Generation,
     partitions: PartitionMap,
+    right_of_way: &RightOfWay,
 ) -> Result<Verification, BackendError> {
     let progress = Progress::default();
     let mut parts = stream::iter(partitions.all())
         .map(async |partition| {
             let slots = partitions.slots(partition);
-            Comparison { backends, generation, slots, patience: PROOF_PATIENCE, progress: &progress }.run().await
+            let progress = &progress;
+            Comparison { backends, generation, slots, patience: PROOF_PATIENCE, progress, right_of_way }.run().await
         })
         .buffered(PARTITIONS_AT_ONCE);
     let mut verification = Verification::default();

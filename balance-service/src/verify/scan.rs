@@ -38,8 +38,9 @@ impl<'a, B: Backends> Scan<'a, B> {
         suspects: &mut Suspects,
         verification: &mut Verification,
     ) -> Result<(), BackendError> {
-        let Comparison { backends, slots, .. } = *self.comparison;
+        let Comparison { backends, slots, right_of_way, .. } = *self.comparison;
         while !self.done && suspects.len() < SUSPECTS_MAX {
+            let _turn = right_of_way.page().await;
             let page = backends.store().scan(slots, self.after, SCAN_EVENTS).await?;
             let mut documents = self.load_new(&page.records).await?;
             for recorded in &page.records {

@@ -10,6 +10,7 @@ use super::orphans::Orphans;
 use super::report::{Finding, Verification};
 use super::scan::Scan;
 use super::suspects::Suspects;
+use crate::right_of_way::RightOfWay;
 
 /// What is compared, and how patiently.
 pub(super) struct Comparison<'a, B> {
@@ -18,6 +19,7 @@ pub(super) struct Comparison<'a, B> {
     pub(super) slots: SlotRange,
     pub(super) patience: Duration,
     pub(super) progress: &'a Progress,
+    pub(super) right_of_way: &'a RightOfWay,
 }
 
 impl<B: Backends> Comparison<'_, B> {

@@ -1,16 +1,21 @@
 //! How the records of a partition become batches, each of which is one write to the index.
 //!
 //! Small batches follow each other at a [`Pace`]. A worker that is behind gathers larger ones: an account that many
-//! records of a batch concern is written once, so the further behind, the faster it catches up.
+//! records of a batch concern is written once, so the further behind, the faster it catches up. A generation that is on
+//! standby for a rollback is written to seldom, since nobody waits for it, and never at the moments of the others.
 
 use std::collections::HashSet;
 use std::time::Duration;
 
 use shared::clock::{Clock, Timestamp};
+use shared::index::Generation;
 use shared::log::{PartitionReader, ReadError, Record};
 use shared::pace::Pace;
+use shared::partition::Partition;
 use tokio::time::{Instant, timeout_at};
 use tokio_util::sync::CancellationToken;
+
+use crate::roster::Roster;
 
 /// The most records read at once: two such batches are in memory, one being read, one being projected.
 const READ_BATCH_MAX: usize = 8_192;
@@ -32,6 +37,18 @@ const LONG_BEAT_FROM: (usize, usize) = (3, 2);
 /// How small batches follow each other.
 const PACE: Pace = Pace::new(Duration::from_millis(2), BEAT, BATCH_ENOUGH);
 
+/// How often a generation on standby is written to: so seldom that the active one does not feel it, and so often that
+/// little is missing when a rollback begins.
+const STANDBY_BEAT: Duration = Duration::from_secs(2);
+
+/// How long after a partition the next one writes to a generation on standby, and the first one after a beat of those
+/// for whom somebody waits: so none of these writes is large, and none goes with theirs.
+const STANDBY_STEP: Duration = BEAT;
+const STANDBY_BEHIND_BEAT: Duration = Duration::from_millis(100);
+
+/// How batches follow each other on standby: after each, however small, comes a pause.
+const STANDBY_PACE: Pace = Pace::new(STANDBY_BEAT, STANDBY_BEAT, READ_BATCH_MAX);
+
 /// A batch of so many records shows a backlog if they are old: a log may deliver few at a time, however many there are.
 const BACKLOG_FROM: usize = 8;
 
@@ -50,12 +67,16 @@ const GATHER_QUIET: Duration = Duration::from_millis(200);
 /// The batches of one worker.
 pub(super) struct Batches {
     pace: Pace,
+    roster: Roster,
+    generation: Generation,
+    partition: Partition,
+    on_standby: bool,
 }
 
 impl Batches {
     /// Batches of which the first is taken at once.
-    pub(super) const fn new() -> Self {
-        Self { pace: PACE }
+    pub(super) const fn new(roster: Roster, generation: Generation, partition: Partition) -> Self {
+        Self { pace: PACE, roster, generation, partition, on_standby: false }
     }
 
     /// The next batch, when it is due; nothing once shutdown is asked for.
@@ -66,7 +87,7 @@ impl Batches {
         shutdown: &CancellationToken,
     ) -> Option<Result<Vec<Record>, ReadError>> {
         let paced = async {
-            self.pace.wait().await;
+            self.pause().await;
             let mut batch = reader.next_batch(READ_BATCH_MAX).await?;
             if let Some(late) = backlog(&batch, clock.now()) {
                 gather(reader, &mut batch, GATHER_MAX.min(late / GATHER_PART)).await?;
@@ -78,10 +99,31 @@ impl Batches {
             () = shutdown.cancelled() => return None,
             batch = paced => batch,
         };
-        let taken = batch.as_deref().unwrap_or_default();
-        self.pace.wait_at_most(beat_after(taken));
-        self.pace.taken_on_beat(taken.len(), clock.now());
+        self.taken(batch.as_deref().unwrap_or_default(), clock.now());
         Some(batch)
+    }
+
+    /// Waits until the next batch is due; no longer on standby when a rollback begins.
+    async fn pause(&self) {
+        tokio::select! {
+            biased;
+            () = self.pace.wait() => {}
+            () = self.roster.called_up(self.generation), if self.on_standby => {}
+        }
+    }
+
+    /// Decides how long is waited after this batch.
+    fn taken(&mut self, batch: &[Record], now: Timestamp) {
+        self.on_standby = self.roster.is_on_standby(self.generation);
+        if self.on_standby {
+            let step = STANDBY_STEP * u32::from(self.partition.get()) + STANDBY_BEHIND_BEAT;
+            self.pace = STANDBY_PACE;
+            self.pace.taken_on_beat(batch.len(), now.minus(step));
+        } else {
+            self.pace = PACE;
+            self.pace.wait_at_most(beat_after(batch));
+            self.pace.taken_on_beat(batch.len(), now);
+        }
     }
 }
 

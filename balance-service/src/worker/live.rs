@@ -56,7 +56,7 @@ impl<B: Backends> Worker<B> {
             offset = %checkpoint.offset, "worker follows the log");
         let mut cache = Cache::new();
         let mut report = Report::new();
-        let mut batches = Batches::new();
+        let mut batches = Batches::new(self.roster.clone(), self.generation, self.partition);
         let mut progress = Progress::at(checkpoint);
         let mut batch = Vec::new();
         loop {
@@ -93,8 +93,14 @@ impl<B: Backends> Worker<B> {
             progress.reach(last);
             let now = self.clock.now();
             let visible = histogram!(VISIBLE_SECONDS.name);
+            let mut longest = Duration::ZERO;
             for time in committed {
-                visible.record(time.until(now));
+                let waited = time.until(now);
+                visible.record(waited);
+                longest = longest.max(waited);
+            }
+            if self.roster.is_active(self.generation) {
+                self.right_of_way.shown_after(longest);
             }
         }
         let Some(due) = progress.due() else { return Ok(()) };

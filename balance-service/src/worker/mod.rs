@@ -39,6 +39,8 @@ use tracing::{info, warn};
 pub(crate) use refill::{load_foldings, load_stopping, refill};
 pub(crate) use synchronise::{compare, fill};
 
+use crate::right_of_way::RightOfWay;
+use crate::roster::Roster;
 use crate::visibility::Visibility;
 use begin::{Begin, begin};
 
@@ -79,6 +81,8 @@ pub(crate) struct Worker<B> {
     pub(crate) epoch: Epoch,
     pub(crate) clock: Clock,
     pub(crate) visibility: Visibility,
+    pub(crate) roster: Roster,
+    pub(crate) right_of_way: RightOfWay,
 }
 
 impl<B: Backends> Worker<B> {

@@ -119,19 +119,38 @@ impl Bank {
 
     /// Publishes the last event of each account of a bank that is filled, and nothing that comes before it.
     pub(crate) async fn publish_last_events(&self) {
-        let ports = self.ports();
-        let mut feed = ports.store.feed(Position::Start).await.expect("there are no faults");
-        let mut last: Vec<FeedEntry> = Vec::new();
-        while last.len() < ACCOUNTS {
+        let last = self.feed_of_version(EVENTS_EACH as u64).await;
+        self.publish(&last).await;
+    }
+
+    /// Gives each account of a bank that is filled one event more, which nobody forwards.
+    pub(crate) async fn deposited_and_not_published(&self) -> Vec<FeedEntry> {
+        let before = self.feed_of_version(1).await;
+        let deposits = before.iter().map(|entry| deposit(entry.recorded.stream)).collect();
+        all_taken(&self.teller(), deposits).await;
+        self.feed_of_version(EVENTS_EACH as u64 + 1).await
+    }
+
+    /// What the store feeds of each account that ends with this version.
+    async fn feed_of_version(&self, version: u64) -> Vec<FeedEntry> {
+        let mut feed = self.ports().store.feed(Position::Start).await.expect("there are no faults");
+        let mut found: Vec<FeedEntry> = Vec::new();
+        while found.len() < ACCOUNTS {
             let entries = feed.next_batch(usize::MAX).await.expect("there are no faults").entries;
-            let is_last = |entry: &FeedEntry| entry.recorded.last_version() == Version::new(EVENTS_EACH as u64);
-            last.extend(entries.into_iter().filter(is_last));
+            let is_of_version = |entry: &FeedEntry| entry.recorded.last_version() == Version::new(version);
+            found.extend(entries.into_iter().filter(is_of_version));
         }
+        found
+    }
+
+    /// Publishes these writes, each to its partition.
+    pub(crate) async fn publish(&self, entries: &[FeedEntry]) {
+        let log = self.ports().log;
         for partition in self.partitions.all() {
-            let extent = ports.log.extent(partition).await.expect("there are no faults");
+            let extent = log.extent(partition).await.expect("there are no faults");
             let is_here = |entry: &&FeedEntry| self.partitions.partition_of(&entry.recorded.stream) == partition;
-            let entries: Vec<FeedEntry> = last.iter().filter(is_here).cloned().collect();
-            let published = ports.log.publish(partition, &extent.incarnation, extent.last, &entries).await;
+            let entries: Vec<FeedEntry> = entries.iter().filter(is_here).cloned().collect();
+            let published = log.publish(partition, &extent.incarnation, extent.last, &entries).await;
             published.expect("nobody else publishes");
         }
     }

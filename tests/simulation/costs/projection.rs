@@ -1,14 +1,15 @@
-//! What it costs to build the view anew, and to prove it.
+//! What it costs to build the view anew, and to prove it; and to whom that gives way.
 
 use std::time::Duration;
 
+use balance_service::rebuild::JobState;
 use balance_service::verify::{Check, Progress, check};
 use futures::StreamExt;
-use tokio::time::sleep;
+use tokio::time::{Instant, sleep};
 
-use super::bank::{ACCOUNTS, Bank};
+use super::bank::{ACCOUNTS, Bank, all_taken, deposit, opened};
 use super::bill::{Bill, DOCUMENTS, bound};
-use crate::fleet::Role;
+use crate::fleet::{Fleet, Role};
 use crate::world::random::Random;
 
 /// One, so that its share of the events is more than one page.
@@ -49,6 +50,80 @@ async fn a_rebuild_of_ten_thousand_events_reads_pages_and_writes_each_account_on
         bound("index.unseal", 1, "the old generation is sealed once"),
         bound("store.write_register", 7, "the job goes through its states"),
     ]);
+}
+
+/// How long a rebuild that begins now replays.
+async fn replay_time(projector: &Fleet) -> Duration {
+    let rebuilds = projector.rebuilds(&mut Random::new(1)).expect("it was just started");
+    let began = Instant::now();
+    let mut job = rebuilds.start().await.expect("none is running").job;
+    while job.state == JobState::Replaying {
+        sleep(Duration::from_millis(5)).await;
+        job = rebuilds.status().await.expect("there are no faults").expect("it was started").job;
+    }
+    began.elapsed()
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_replay_gives_way_to_a_worker_that_is_late_and_to_no_other() {
+    let bank = projected().await;
+    let projector = bank.start(Role::Projector);
+    sleep(STARTED_WITHIN).await;
+    let undisturbed = replay_time(&projector).await;
+    bank.rest().await;
+
+    let backlog = bank.deposited_and_not_published().await;
+    sleep(STARTED_WITHIN).await;
+    let publishing = async {
+        for entries in backlog.chunks(backlog.len() / 20) {
+            bank.publish(entries).await;
+            sleep(Duration::from_millis(200)).await;
+        }
+    };
+    let replaying = async {
+        // The first late events are shown.
+        sleep(Duration::from_secs(1)).await;
+        replay_time(&projector).await
+    };
+    let ((), disturbed) = tokio::join!(publishing, replaying);
+    let for_two_pages = Duration::from_millis(500);
+    assert!(disturbed >= undisturbed + for_two_pages, "{disturbed:?}, undisturbed {undisturbed:?}");
+    assert!(undisturbed < for_two_pages, "{undisturbed:?}");
+    bank.rest().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_generation_on_standby_is_written_to_seldom_and_is_there_when_it_is_called_for() {
+    let bank = Bank::new(1);
+    let _forwarder = bank.start(Role::Forwarder);
+    let account = opened(&bank.teller(), 1).await[0];
+    let projector = bank.start(Role::Projector);
+    bank.rest().await;
+    let rebuilds = projector.rebuilds(&mut Random::new(1)).expect("it was just started");
+    rebuilds.start().await.unwrap();
+    bank.rest().await;
+
+    let teller = bank.teller();
+    let busy = Bill::of(&bank.world, async {
+        for _ in 0..100 {
+            all_taken(&teller, vec![deposit(account)]).await;
+            sleep(Duration::from_millis(100)).await;
+        }
+    });
+    let busy = busy.await;
+    busy.assert_at_most(&[
+        bound(DOCUMENTS, 107, "each of 100 deposits is shown at once, and is written every 2 s for a rollback"),
+        bound("index.apply", 212, "the same, and a checkpoint is noted behind each"),
+    ]);
+
+    all_taken(&teller, vec![deposit(account)]).await;
+    let began = Instant::now();
+    rebuilds.rollback().await.unwrap();
+    while rebuilds.status().await.unwrap().is_some_and(|status| status.job.state.is_running()) {
+        sleep(Duration::from_millis(5)).await;
+    }
+    assert!(began.elapsed() < Duration::from_secs(1), "{:?}", began.elapsed());
+    bank.rest().await;
 }
 
 #[tokio::test(start_paused = true)]

@@ -24,9 +24,10 @@ use super::answer::{Failure, body_of};
 use super::together::{ALONE_FROM, Together, Told};
 use crate::telemetry::metric::INDEX_BUSY;
 
-/// How many lines one bulk has. A document takes less than 2 KiB, so a body stays below 10 MiB, a tenth of what
-/// Elasticsearch takes by default.
-pub(super) const LINES_AT_ONCE: usize = 5_000;
+/// How many lines one bulk has. Elasticsearch writes the lines of a bulk one after the other on one of its few threads,
+/// so this is how long others wait for that thread. A document takes less than 2 KiB, so a body stays below 4 MiB, a
+/// small part of what Elasticsearch takes by default.
+pub(super) const LINES_AT_ONCE: usize = 2_000;
 
 /// How many bytes are set aside for a document and the action in front of it: as long as those with a short name are.
 const LINE_BYTES: usize = 512;
@@ -34,6 +35,9 @@ const LINE_BYTES: usize = 512;
 /// How many bulks a process has under way: enough to keep a node of a few cores busy, few enough to fit into its queue
 /// beside those of other processes.
 pub(super) const BULKS_AT_ONCE: usize = 4;
+
+/// How many of these are large: the other places are left to those who have few lines, since somebody waits for them.
+pub(super) const LARGE_AT_ONCE: usize = 2;
 
 /// The first pause for a busy server; it doubles up to [`BUSY_PAUSE_MAX`].
 pub(super) const BUSY_PAUSE_MIN: Duration = Duration::from_millis(20);
@@ -221,11 +225,12 @@ impl ElasticIndex {
     /// (law X6). Few lines go with those of other callers that wait in the same place. Answers their fates, in order.
     pub(super) async fn bulk(&self, together: &Together, alias: &str, lines: Lines) -> Told {
         if lines.len() >= ALONE_FROM {
+            let _large = self.bulks.large.acquire().await.expect("the semaphore is never closed");
             return self.send_all(alias, lines).await?.into_iter().collect();
         }
         let mut asked = together.hand_in(alias, lines);
         loop {
-            let turn = match together.next(&mut asked).await {
+            let turn = match together.next(alias, &mut asked).await {
                 Ok(told) => return told,
                 Err(turn) => turn,
             };

@@ -72,7 +72,7 @@ use elasticsearch::Elasticsearch;
 use tokio::sync::Semaphore;
 
 use self::answer::Failure;
-use self::bulk::{BULKS_AT_ONCE, Over};
+use self::bulk::{BULKS_AT_ONCE, LARGE_AT_ONCE, Over};
 pub use self::connect::{ElasticOpenError, ElasticOptions, client};
 use self::names::Names;
 use self::together::Together;
@@ -97,6 +97,8 @@ pub struct ElasticIndex {
 /// The bulks that a process has under way.
 struct Bulks {
     places: Semaphore,
+    /// Those of them that a large bulk may have.
+    large: Semaphore,
     /// Few documents at a time.
     documents: Together,
     /// Checkpoints and parked accounts.
@@ -105,7 +107,12 @@ struct Bulks {
 
 impl Default for Bulks {
     fn default() -> Self {
-        Self { places: Semaphore::new(BULKS_AT_ONCE), documents: Together::default(), work: Together::default() }
+        Self {
+            places: Semaphore::new(BULKS_AT_ONCE),
+            large: Semaphore::new(LARGE_AT_ONCE),
+            documents: Together::default(),
+            work: Together::default(),
+        }
     }
 }
 

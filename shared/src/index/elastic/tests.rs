@@ -184,25 +184,28 @@ async fn apply(index: &ElasticIndex, projected: Projected) -> Result<Applied, Ap
 }
 
 #[tokio::test]
-async fn a_process_has_a_bounded_number_of_bulks_under_way() {
+async fn a_process_has_a_bounded_number_of_bulks_under_way_and_few_of_them_are_large() {
     let (sender, mut open) = tokio::sync::watch::channel(BTreeSet::new());
     // Never done: every call keeps its place until it gives up.
     let fake = Fake::start(move |asked| {
-        sender.send_modify(|open| open.extend(asked.ids()));
+        sender.send_modify(|open| _ = open.insert((asked.ids().len(), asked.path.clone(), asked.ids().pop())));
         (429, String::new())
     })
     .await;
     let index = fake.index();
-    let calls = (0..12).map(|call| apply(&index, of(call * ALONE_FROM..(call + 1) * ALONE_FROM)));
+    let large = (0..12).map(|call| apply(&index, of(call * ALONE_FROM..(call + 1) * ALONE_FROM)));
+    // One line each, in a generation of its own.
+    let small = (10..22).map(async |generation| index.apply(Generation(generation), &of(0..1)).await);
+    let calls = futures::future::join(futures::future::join_all(large), futures::future::join_all(small));
     let looks = async {
-        open.wait_for(|open| open.len() >= BULKS_AT_ONCE * ALONE_FROM).await.unwrap();
+        open.wait_for(|open| open.len() >= BULKS_AT_ONCE).await.unwrap();
         tokio::time::sleep(BUSY_PAUSE_MIN * 10).await;
-        open.borrow().len()
+        open.borrow().iter().map(|(lines, ..)| *lines).collect::<Vec<_>>()
     };
     tokio::select! {
         biased;
-        _ = futures::future::join_all(calls) => panic!("the calls ended first"),
-        seen = looks => assert_eq!(seen, BULKS_AT_ONCE * ALONE_FROM),
+        _ = calls => panic!("the calls ended first"),
+        seen = looks => assert_eq!(seen, [1, 1, ALONE_FROM, ALONE_FROM]),
     }
 }
 

@@ -2,18 +2,19 @@
 //!
 //! A bulk costs Elasticsearch about the same whether it has ten lines or a hundred: a request, a look at the alias, a
 //! sync of its log. The workers of a process have few lines each. So a bulk of few lines waits while another such bulk
-//! to the same kind of index is under way, and then goes with all that came for its alias meanwhile. A lone bulk waits
-//! for nothing, and a large one goes by itself.
+//! to the same alias is under way, and then goes with all that came for it meanwhile. A lone bulk waits for nothing, and
+//! a large one goes by itself.
 //!
 //! T1  Whoever hands lines in is told the fates of just these lines.
 //! T2  Lines are sent by whoever has the turn. If that caller goes away meanwhile, everybody whose lines it had taken
 //!     hears that their outcome is unknown, and whoever waits has the next turn.
 //! T3  Lines that nobody waits for any more are not sent.
 
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use tokio::sync::oneshot::error::TryRecvError;
-use tokio::sync::{MutexGuard as Turn, oneshot};
+use tokio::sync::{OwnedMutexGuard, oneshot};
 
 use super::answer::Failure;
 use super::bulk::{Fate, LINES_AT_ONCE, Lines};
@@ -28,8 +29,12 @@ pub(super) type Told = Result<Vec<Fate>, Failure>;
 #[derive(Default)]
 pub(super) struct Together {
     waiting: Mutex<Vec<Waiting>>,
-    turn: tokio::sync::Mutex<()>,
+    /// Of each alias to which lines are under way.
+    turns: Mutex<BTreeMap<String, Arc<Turn>>>,
 }
+
+/// Whoever has it sends.
+type Turn = tokio::sync::Mutex<()>;
 
 /// Lines that were handed in for an alias.
 struct Waiting {
@@ -67,11 +72,15 @@ impl Together {
     }
 
     /// What became of lines that were handed in, or the turn to send them.
-    pub(super) async fn next(&self, asked: &mut oneshot::Receiver<Told>) -> Result<Told, Turn<'_, ()>> {
+    pub(super) async fn next(
+        &self,
+        alias: &str,
+        asked: &mut oneshot::Receiver<Told>,
+    ) -> Result<Told, OwnedMutexGuard<()>> {
         let turn = tokio::select! {
             biased;
             told = &mut *asked => return Ok(told.unwrap_or(Err(Failure::Forsaken))),
-            turn = self.turn.lock() => turn,
+            turn = self.turn_of(alias).lock_owned() => turn,
         };
         // The turn before may have sent them and ended in the same moment.
         match asked.try_recv() {
@@ -97,6 +106,13 @@ impl Together {
             lines.append(one.lines);
         }
         (lines, callers)
+    }
+
+    fn turn_of(&self, alias: &str) -> Arc<Turn> {
+        let mut turns = self.turns.lock().unwrap_or_else(PoisonError::into_inner);
+        // What nobody has or waits for is made again when it is needed: aliases come and go with their generations.
+        turns.retain(|_, turn| Arc::strong_count(turn) > 1);
+        Arc::clone(turns.entry(alias.to_owned()).or_default())
     }
 
     fn waiting(&self) -> MutexGuard<'_, Vec<Waiting>> {

@@ -2,8 +2,8 @@
 //!
 //! A bulk costs Elasticsearch about the same whether it has ten lines or a hundred: a request, a look at the alias, a
 //! sync of its log. The workers of a process have few lines each. So a bulk of few lines waits while another such bulk
-//! to the same alias is under way, and then goes with all that came for it meanwhile. A lone bulk waits for nothing, and
-//! a large one goes by itself.
+//! to the same alias is under way, and then goes with all that came for it meanwhile. A lone bulk waits for nothing,
+//! and a large one goes by itself.
 //!
 //! T1  Whoever hands lines in is told the fates of just these lines.
 //! T2  Lines are sent by whoever has the turn. If that caller goes away meanwhile, everybody whose lines it had taken

@@ -91,16 +91,8 @@ impl<B: Backends> Worker<B> {
             let committed: Vec<Timestamp> = batch.iter().map(|record| record.recorded.time).collect();
             self.project(cache, batch).await?;
             progress.reach(last);
-            let now = self.clock.now();
-            let visible = histogram!(VISIBLE_SECONDS.name);
-            let mut longest = Duration::ZERO;
-            for time in committed {
-                let waited = time.until(now);
-                visible.record(waited);
-                longest = longest.max(waited);
-            }
             if self.roster.is_active(self.generation) {
-                self.right_of_way.shown_after(longest);
+                self.report_shown(&committed);
             }
         }
         let Some(due) = progress.due() else { return Ok(()) };
@@ -109,6 +101,18 @@ impl<B: Backends> Worker<B> {
             () = sleep_until(due) => self.note_progress(progress).await,
             () = has_read.cancelled() => Ok(()),
         }
+    }
+
+    /// Tells the metrics, and those who give way, how long events have waited that are visible now.
+    fn report_shown(&self, committed: &[Timestamp]) {
+        let (now, visible) = (self.clock.now(), histogram!(VISIBLE_SECONDS.name));
+        let mut longest = Duration::ZERO;
+        for time in committed {
+            let waited = time.until(now);
+            visible.record(waited);
+            longest = longest.max(waited);
+        }
+        self.right_of_way.shown_after(longest);
     }
 
     /// Notes the checkpoint of everything that is written.

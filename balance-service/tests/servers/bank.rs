@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use balance_service::rebuild::{JobState, Rebuilds};
 use balance_service::verify::verify;
-use balance_service::{BalanceConfig, Nudge, Visibility, project};
+use balance_service::{BalanceConfig, Nudge, RightOfWay, Visibility, project};
 use forwarder::ForwarderConfig;
 use reqwest::Method;
 use serde_json::Value;
@@ -151,7 +151,7 @@ impl Bank {
         // An index that was made just now cannot be asked at once.
         let mut proof = None;
         until("the index can be compared", async || {
-            proof = verify(&self.ports, active, self.partitions).await.ok();
+            proof = verify(&self.ports, active, self.partitions, &RightOfWay::default()).await.ok();
             proof.is_some()
         })
         .await;

@@ -61,7 +61,7 @@ metrics! {
     INDEX_STALE = Counter "bank_index_stale_total" "Documents the index skipped, since it had an equal or higher version.";
     INDEX_BUSY = Counter "bank_index_busy_total" "Documents the index was too busy for, and that were sent again.";
     INDEX_APPLY_SECONDS = Seconds "bank_index_apply_duration_seconds" "Time of one batch written to the index.";
-    VISIBLE_SECONDS = Seconds "bank_visible_duration_seconds" "From the time of an event to its being in the index.";
+    VISIBLE_SECONDS = Seconds "bank_visible_duration_seconds" "From the time of an event to its being in the generation that answers the queries.";
     GAPS_REFILLED = Counter "bank_gaps_refilled_total" "Gaps in a stream that a worker refilled from the store, by partition.";
     SYNCHRONISED = Counter "bank_synchronised_total" "Times a worker brought its partition up to date from the store, by partition.";
     AHEAD_OF_STORE = Counter "bank_ahead_of_store_total" "Documents with a version the store has not, by partition: the store was set back.";

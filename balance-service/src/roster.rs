@@ -90,13 +90,7 @@ impl Roster {
 
     /// Waits until this generation is not on standby.
     pub(crate) async fn called_up(&self, generation: Generation) {
-        loop {
-            let changed = self.0.changed.notified();
-            if !self.is_on_standby(generation) {
-                return;
-            }
-            changed.await;
-        }
+        self.until(|fed| fed.on_standby != Some(generation)).await;
     }
 
     fn look(&self) -> MutexGuard<'_, Fed> {
@@ -105,9 +99,15 @@ impl Roster {
 
     /// Waits until the generations to feed are others than these.
     pub(crate) async fn changed_from(&self, known: &[Generation]) {
+        self.until(|fed| fed.all != known).await;
+    }
+
+    /// Waits until what is posted is like this.
+    async fn until(&self, is_so: impl Fn(&Fed) -> bool) {
         loop {
+            // Asked for before looking, so that no change falls between.
             let changed = self.0.changed.notified();
-            if self.fed() != known {
+            if is_so(&self.look()) {
                 return;
             }
             changed.await;
@@ -133,8 +133,8 @@ pub(crate) async fn keep_roster<B: Backends>(
         let file = JobFile::load(backends.store()).await?;
         let mut fed = fed(generations.active, file.job.as_ref(), clock.now());
         fed.retain(|generation| generations.all.contains(generation));
-        let on_standby = file.job.filter(|job| !job.state.is_running()).and_then(|job| job.kept(clock.now()));
-        let on_standby = on_standby.filter(|kept| generations.active != Some(*kept));
+        let job_runs = file.job.is_some_and(|job| job.state.is_running());
+        let on_standby = fed.iter().copied().find(|fed| !job_runs && generations.active != Some(*fed));
         roster.post(Fed { all: fed, active: generations.active, on_standby });
         tokio::select! {
             biased;

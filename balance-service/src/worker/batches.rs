@@ -2,7 +2,7 @@
 //!
 //! Small batches follow each other at a [`Pace`]. A worker that is behind gathers larger ones: an account that many
 //! records of a batch concern is written once, so the further behind, the faster it catches up. A generation that is on
-//! standby for a rollback is written to seldom, since nobody waits for it, and never at the moments of the others.
+//! standby for a rollback is written to seldom, since nobody waits for it, and between the beats of the others.
 
 use std::collections::HashSet;
 use std::time::Duration;
@@ -37,13 +37,14 @@ const LONG_BEAT_FROM: (usize, usize) = (3, 2);
 /// How small batches follow each other.
 const PACE: Pace = Pace::new(Duration::from_millis(2), BEAT, BATCH_ENOUGH);
 
-/// How often a generation on standby is written to: so seldom that the active one does not feel it, and so often that
+/// How often a generation on standby is written to: so seldom that it costs the active one little, and so often that
 /// little is missing when a rollback begins.
 const STANDBY_BEAT: Duration = Duration::from_secs(2);
 
-/// How long after a partition the next one writes to a generation on standby, and the first one after a beat of those
-/// for whom somebody waits: so none of these writes is large, and none goes with theirs.
+/// How long after a partition the next one writes to a generation on standby, so that none of these writes is large.
 const STANDBY_STEP: Duration = BEAT;
+
+/// How long after a beat of those for whom somebody waits each of them does.
 const STANDBY_BEHIND_BEAT: Duration = Duration::from_millis(100);
 
 /// How batches follow each other on standby: after each, however small, comes a pause.

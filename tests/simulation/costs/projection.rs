@@ -110,8 +110,7 @@ async fn a_generation_on_standby_is_written_to_seldom_and_is_there_when_it_is_ca
             sleep(Duration::from_millis(100)).await;
         }
     });
-    let busy = busy.await;
-    busy.assert_at_most(&[
+    busy.await.assert_at_most(&[
         bound(DOCUMENTS, 107, "each of 100 deposits is shown at once, and is written every 2 s for a rollback"),
         bound("index.apply", 212, "the same, and a checkpoint is noted behind each"),
     ]);

@@ -3,6 +3,7 @@
 use rusqlite::{Connection, OptionalExtension, params};
 use uuid::Uuid;
 
+use super::by_balance::{self, Asked};
 use super::row::table;
 use crate::index::{ApplyError, Generation, Generations, PromoteError, Seal};
 
@@ -79,20 +80,24 @@ pub(super) fn create(connection: &Connection) -> rusqlite::Result<Generation> {
     Ok(generation)
 }
 
-pub(super) fn prepare(connection: &Connection, generation: Generation) -> rusqlite::Result<Result<(), ApplyError>> {
+pub(super) fn prepare(
+    connection: &Connection,
+    generation: Generation,
+    asked: &Asked,
+) -> rusqlite::Result<Result<(), ApplyError>> {
     if !exists(connection, generation)? {
         return Ok(Err(ApplyError::Gone(generation)));
     }
-    build_lists(connection, generation).map(Ok)
+    list_by_owner(connection, generation)?;
+    if asked.is_recent() {
+        by_balance::build(connection, generation)?;
+    }
+    Ok(Ok(()))
 }
 
-/// The trees that lists are read from, in the order of [`crate::index::Sort`].
-fn build_lists(connection: &Connection, generation: Generation) -> rusqlite::Result<()> {
+fn list_by_owner(connection: &Connection, generation: Generation) -> rusqlite::Result<()> {
     let table = table(generation);
-    connection.execute_batch(&format!(
-        "CREATE INDEX IF NOT EXISTS {table}_by_owner ON {table} (owner, id);
-         CREATE INDEX IF NOT EXISTS {table}_by_balance ON {table} (balance, id);"
-    ))
+    connection.execute_batch(&format!("CREATE INDEX IF NOT EXISTS {table}_by_owner ON {table} (owner, id)"))
 }
 
 pub(super) fn promote(
@@ -111,7 +116,7 @@ pub(super) fn promote(
     if !exists(connection, generation)? {
         return Ok(Err(PromoteError::Gone(generation)));
     }
-    build_lists(connection, generation)?;
+    list_by_owner(connection, generation)?;
     connection.execute("UPDATE state SET active = ?1", [generation.0])?;
     Ok(Ok(()))
 }

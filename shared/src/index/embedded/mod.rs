@@ -9,19 +9,23 @@
 //! the end, so a checkpoint is lost with the balances it stands for. A generation that was made just before may be lost
 //! as well and its number come again; whoever could have written to it died with the machine.
 //!
-//! Lists need two more trees, by owner and by balance. They are built when a generation is prepared for promotion,
-//! sorted and in one go: for a million accounts that takes two seconds, where keeping them up to date while a replay
-//! fills the table would write each of their pages again and again and take more than a minute. Queries go on meanwhile
-//! and see the old generation; writes wait.
+//! Lists need more trees, by owner and, while somebody asks for that, by balance (`by_balance.rs`). They are built when
+//! a generation is prepared for promotion, sorted and in one go: for a million accounts that takes two seconds, where
+//! keeping them up to date while a replay fills the table would write each of their pages again and again and take more
+//! than a minute. Queries go on meanwhile and see the old generation; writes wait.
 
+mod by_balance;
 mod generation;
 mod read;
 mod row;
 mod search;
 mod write;
 
+use std::time::Duration;
+
 use rusqlite::Connection;
 
+use self::by_balance::{Asked, KEPT, Pruner};
 use super::cursor;
 use super::{
     Applied, ApplyError, Balance, BalanceIndex, BalancePage, BalanceQuery, Checkpoint, Generation, Generations, Loaded,
@@ -45,6 +49,7 @@ const INDEX: FileSpec = FileSpec {
 #[derive(Clone, Debug)]
 pub struct EmbeddedIndex {
     database: Database,
+    by_balance: Asked,
 }
 
 impl EmbeddedIndex {
@@ -53,7 +58,13 @@ impl EmbeddedIndex {
     /// # Errors
     /// [`OpenError`] for a file that is damaged, foreign or from a newer release; it was left as it is.
     pub fn open(folder: &DataFolder) -> Result<Self, OpenError> {
-        Ok(Self { database: Database::open(folder, INDEX)? })
+        Self::open_keeping(folder, KEPT)
+    }
+
+    fn open_keeping(folder: &DataFolder, kept: Duration) -> Result<Self, OpenError> {
+        let by_balance = Asked::new(kept);
+        let pruner = Pruner::new(by_balance.clone());
+        Ok(Self { database: Database::open_kept_up(folder, INDEX, |_| Ok(pruner))?, by_balance })
     }
 
     /// A write to a generation that is neither sealed nor gone.
@@ -68,6 +79,19 @@ impl EmbeddedIndex {
             None => run(connection),
         };
         self.database.write(operation, checked).await?
+    }
+
+    /// Sees that the tree by balance of the generation that answers is there (law K2).
+    async fn list_by_balance(&self) -> Result<(), BackendError> {
+        self.by_balance.note();
+        let is_there = |connection: &Connection| match generation::active(connection)? {
+            Some(active) => by_balance::is_there(connection, active),
+            None => Ok(true),
+        };
+        if self.database.read("list by balance", is_there).await? {
+            return Ok(());
+        }
+        self.database.write("list by balance", by_balance::build_active).await
     }
 }
 
@@ -85,7 +109,9 @@ impl BalanceIndex for EmbeddedIndex {
     }
 
     async fn prepare(&self, generation: Generation) -> Result<(), ApplyError> {
-        self.database.write("prepare", move |connection| generation::prepare(connection, generation)).await?
+        let asked = self.by_balance.clone();
+        let prepare = move |connection: &Connection| generation::prepare(connection, generation, &asked);
+        self.database.write("prepare", prepare).await?
     }
 
     async fn seal(&self, generation: Generation, seal: Seal) -> Result<(), ApplyError> {
@@ -174,6 +200,9 @@ impl BalanceIndex for EmbeddedIndex {
 
     async fn search(&self, query: &BalanceQuery) -> Result<BalancePage, QueryError> {
         let place = query.cursor.as_ref().map(|cursor| cursor::read(cursor, query.sort)).transpose()?;
+        if by_balance::would_serve(query) {
+            self.list_by_balance().await?;
+        }
         let query = query.clone();
         let search = move |connection: &Connection| match generation::active(connection)? {
             Some(active) => search::page(connection, active, &query, place.as_ref()).map(Some),

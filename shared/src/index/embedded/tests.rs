@@ -1,4 +1,8 @@
+use tempfile::TempDir;
+
 use super::*;
+use crate::clock::Timestamp;
+use crate::id::EventId;
 use crate::index::cursor::{Place, SortValue};
 use crate::index::{AccountStatus, Sort};
 use crate::money::Money;
@@ -18,6 +22,124 @@ fn place(sort: Sort) -> Place {
     Place { value, account: AccountId::from_bytes([1; 16]) }
 }
 
+fn by_balance() -> BalanceQuery {
+    BalanceQuery { sort: Sort::Balance, ..BalanceQuery::default() }
+}
+
+fn opened(dir: &TempDir, kept: Duration) -> EmbeddedIndex {
+    EmbeddedIndex::open_keeping(&DataFolder::open(dir.path()).unwrap(), kept).unwrap()
+}
+
+/// A generation that answers, with accounts 1, 2 and 3 of the balances 30, 10 and 20.
+async fn answering(index: &EmbeddedIndex) -> Generation {
+    let generation = index.create().await.unwrap();
+    write(index, generation, 1, [30, 10, 20]).await;
+    index.promote(generation, None).await.unwrap();
+    generation
+}
+
+async fn write(index: &EmbeddedIndex, generation: Generation, version: u64, balances: [i64; 3]) {
+    let accounts = (1..).map(|number| AccountId::from_bytes([number; 16]));
+    let balances = accounts.zip(balances).map(|(id, balance)| Balance {
+        id,
+        event_id: EventId::from_number(version.into()),
+        owner: Owner::new("Ann").unwrap(),
+        status: AccountStatus::Open,
+        currency: "EUR".parse().unwrap(),
+        balance: Money::new(balance).unwrap(),
+        version: Version::new(version),
+        opened_at: Timestamp::from_micros(1),
+        updated_at: Timestamp::from_micros(1),
+    });
+    let projected = Projected { balances: balances.collect(), parked: Vec::new(), checkpoint: None };
+    index.apply(generation, &projected).await.unwrap();
+}
+
+async fn listed(index: &EmbeddedIndex) -> Vec<i64> {
+    let page = index.search(&by_balance()).await.unwrap();
+    page.balances.iter().map(|balance| balance.balance.get()).collect()
+}
+
+async fn has_tree(index: &EmbeddedIndex, generation: Generation) -> bool {
+    index.database.read("tree", move |connection| by_balance::is_there(connection, generation)).await.unwrap()
+}
+
+#[tokio::test]
+async fn the_tree_by_balance_is_there_while_somebody_asks_and_changes_no_answer() {
+    const KEPT: Duration = Duration::from_secs(2);
+    const LOOKS_MAX: u32 = 100;
+    let dir = tempfile::tempdir().unwrap();
+    let index = opened(&dir, KEPT);
+    let generation = answering(&index).await;
+    index.search(&BalanceQuery::default()).await.unwrap();
+    assert!(!has_tree(&index, generation).await, "nobody has asked for an order by balance");
+    assert_eq!(listed(&index).await, [10, 20, 30]);
+    assert!(has_tree(&index, generation).await);
+    write(&index, generation, 2, [15, 25, 5]).await;
+    assert!(has_tree(&index, generation).await, "it was just asked for");
+    assert_eq!(listed(&index).await, [5, 15, 25]);
+    tokio::time::sleep(KEPT).await;
+    let mut version = 2;
+    while has_tree(&index, generation).await {
+        version += 1;
+        assert!(version < u64::from(LOOKS_MAX), "nobody asks, and it is still there");
+        write(&index, generation, version, [15, 25, 5]).await;
+        tokio::time::sleep(KEPT / 20).await;
+    }
+    write(&index, generation, version + 1, [1, 3, 2]).await;
+    assert_eq!(listed(&index).await, [1, 2, 3]);
+    assert!(has_tree(&index, generation).await, "it was asked for again");
+}
+
+#[tokio::test]
+async fn without_its_tree_the_order_is_the_same() {
+    let dir = tempfile::tempdir().unwrap();
+    // What is built is removed in the same turn.
+    let index = opened(&dir, Duration::ZERO);
+    let generation = answering(&index).await;
+    assert_eq!(listed(&index).await, [10, 20, 30]);
+    assert!(!has_tree(&index, generation).await);
+}
+
+#[tokio::test]
+async fn a_prepared_generation_has_a_tree_by_balance_if_somebody_asks() {
+    let dir = tempfile::tempdir().unwrap();
+    let index = opened(&dir, KEPT);
+    answering(&index).await;
+    let unasked = index.create().await.unwrap();
+    index.prepare(unasked).await.unwrap();
+    assert!(!has_tree(&index, unasked).await);
+    listed(&index).await;
+    index.prepare(unasked).await.unwrap();
+    assert!(has_tree(&index, unasked).await);
+}
+
+#[tokio::test]
+async fn the_tree_by_balance_is_asked_for_by_the_queries_it_serves() {
+    let dir = tempfile::tempdir().unwrap();
+    let index = opened(&dir, KEPT);
+    let generation = answering(&index).await;
+    listed(&index).await;
+    let (owner, bound) = (Some(Owner::new("Ann").unwrap()), Some(Money::ZERO));
+    for sort in [Sort::Owner, Sort::OwnerDescending, Sort::Balance, Sort::BalanceDescending] {
+        for (owner, balance_gt, balance_lt, status) in [
+            (None, None, None, None),
+            (None, bound, None, None),
+            (None, None, bound, None),
+            (None, bound, bound, None),
+            (owner.clone(), None, None, None),
+            (owner.clone(), bound, bound, None),
+            (None, bound, bound, Some(AccountStatus::Open)),
+        ] {
+            let query = BalanceQuery { owner, balance_gt, balance_lt, status, sort, ..BalanceQuery::default() };
+            for place in [None, Some(place(sort))] {
+                let plan = plan(&index, generation, &query, place).await;
+                assert_eq!(plan.contains("by_balance"), by_balance::would_serve(&query), "{query:?}: {plan}");
+            }
+        }
+    }
+}
+
 #[tokio::test]
 async fn a_page_is_read_from_the_tree_of_its_order_and_never_sorted() {
     let dir = tempfile::tempdir().unwrap();
@@ -25,6 +147,7 @@ async fn a_page_is_read_from_the_tree_of_its_order_and_never_sorted() {
     let generation = index.create().await.unwrap();
     index.promote(generation, None).await.unwrap();
     let all = BalanceQuery::default();
+    index.search(&by_balance()).await.unwrap();
     for (sort, tree, column) in [
         (Sort::Owner, "by_owner", "owner"),
         (Sort::OwnerDescending, "by_owner", "owner"),

@@ -1,0 +1,137 @@
+//! The tree that lists are read from in the order of balances: there while somebody asks for such lists.
+//!
+//! Each change of a balance takes an account out of this tree and puts it in elsewhere, so where accounts are many it
+//! is two pages for each of them that changes, twice what the document itself costs. A bank that nobody asks for an
+//! order by balance does not pay for one (`docs/adr/0018-an-order-nobody-asks-for-is-not-kept.md`).
+//!
+//! K1  What a query answers does not depend on whether the tree is there, only how long it takes.
+//! K2  A query that the tree would serve has it built if the generation that answers has none. It counts as asking for
+//!     ten minutes ([`KEPT`]). Writes wait while a tree is built, about a second for a million accounts.
+//! K3  A tree is removed when nobody has asked for so long.
+//! K4  A generation that is prepared for promotion gets one if and only if somebody has asked, so that a rebuild takes
+//!     nothing from those who do; one that is kept for a rollback keeps what it has, by law K3.
+//!
+//! Why K1 holds: a page is one SQL statement with its order in it. SQLite reads it from the tree or sorts for itself.
+
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use rusqlite::{Connection, params};
+use tracing::info;
+
+use super::generation;
+use super::row::table;
+use crate::index::{BalanceQuery, Generation, Sort};
+use crate::sqlite::Upkeep;
+
+/// For how long a question counts. Longer than the pauses of a person at work and of most dashboards; against ten
+/// minutes of keeping a tree up to date, building it again is nothing.
+pub(super) const KEPT: Duration = Duration::from_mins(10);
+
+/// Whether somebody asks. Clones share it.
+#[derive(Clone, Debug)]
+pub(super) struct Asked {
+    kept: Duration,
+    opened: Instant,
+    last: Arc<Mutex<Option<Instant>>>,
+}
+
+impl Asked {
+    pub(super) fn new(kept: Duration) -> Self {
+        Self { kept, opened: Instant::now(), last: Arc::default() }
+    }
+
+    pub(super) fn note(&self) {
+        *self.last.lock().unwrap_or_else(PoisonError::into_inner) = Some(Instant::now());
+    }
+
+    fn last(&self) -> Option<Instant> {
+        *self.last.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Whether somebody has asked lately.
+    pub(super) fn is_recent(&self) -> bool {
+        self.last().is_some_and(|last| last.elapsed() < self.kept)
+    }
+
+    /// Whether a tree has stood unasked for too long. That of an earlier process has the same time from the start on.
+    fn is_over(&self) -> bool {
+        self.last().unwrap_or(self.opened).elapsed() >= self.kept
+    }
+}
+
+/// Whether SQLite would read the page of a query from the tree. With an owner given, it reads those of the owner.
+pub(super) fn would_serve(query: &BalanceQuery) -> bool {
+    let in_order = matches!(query.sort, Sort::Balance | Sort::BalanceDescending);
+    let in_range = query.balance_gt.is_some() && query.balance_lt.is_some();
+    query.owner.is_none() && (in_order || in_range)
+}
+
+fn name(generation: Generation) -> String {
+    format!("{}_by_balance", table(generation))
+}
+
+pub(super) fn is_there(connection: &Connection, generation: Generation) -> rusqlite::Result<bool> {
+    connection
+        .prepare_cached("SELECT EXISTS (SELECT 1 FROM sqlite_schema WHERE type = 'index' AND name = ?1)")?
+        .query_row(params![name(generation)], |row| row.get(0))
+}
+
+/// Builds it, sorted and in one go, if it is not there.
+pub(super) fn build(connection: &Connection, generation: Generation) -> rusqlite::Result<()> {
+    if is_there(connection, generation)? {
+        return Ok(());
+    }
+    let began = Instant::now();
+    let (name, table) = (name(generation), table(generation));
+    connection.execute_batch(&format!("CREATE INDEX {name} ON {table} (balance, id)"))?;
+    info!(generation = generation.0, took = ?began.elapsed(), "accounts are in the order of balances now");
+    Ok(())
+}
+
+/// Builds that of the generation that answers.
+pub(super) fn build_active(connection: &Connection) -> rusqlite::Result<()> {
+    generation::active(connection)?.map_or(Ok(()), |active| build(connection, active))
+}
+
+fn remove(connection: &Connection, generation: Generation) -> rusqlite::Result<()> {
+    connection.execute_batch(&format!("DROP INDEX IF EXISTS {}", name(generation)))
+}
+
+/// Removes what nobody asks for (law K3).
+pub(super) struct Pruner {
+    asked: Asked,
+    /// When it looks next.
+    next: Instant,
+}
+
+impl Pruner {
+    pub(super) fn new(asked: Asked) -> Self {
+        Self { next: asked.opened + asked.kept, asked }
+    }
+}
+
+impl Upkeep for Pruner {
+    fn within_turn(&mut self, connection: &Connection) -> rusqlite::Result<()> {
+        if Instant::now() < self.next || !self.asked.is_over() {
+            return Ok(());
+        }
+        for generation in generation::all(connection)?.all {
+            if is_there(connection, generation)? {
+                remove(connection, generation)?;
+                info!(generation = generation.0, "nobody asks for the order of balances, it is not kept any more");
+            }
+        }
+        Ok(())
+    }
+
+    fn after_turn(&mut self, is_kept: bool) {
+        if is_kept && Instant::now() >= self.next {
+            self.next = Instant::now() + self.asked.kept / 10;
+        }
+    }
+
+    fn before_close(&mut self, _: &Connection) -> rusqlite::Result<()> {
+        Ok(())
+    }
+}

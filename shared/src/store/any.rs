@@ -57,7 +57,7 @@ impl AnyStore {
         match self {
             Self::Embedded(_) => Vec::new(),
             #[cfg(feature = "mongodb")]
-            Self::Mongo(store) => store.weaknesses().await,
+            Self::Mongo(store) => store.weaknesses(&crate::clock::Clock::system()).await,
         }
     }
 }

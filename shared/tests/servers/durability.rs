@@ -1,6 +1,7 @@
 //! What a server's settings promise too little of is told when a bank starts, each with what to set.
 
 use std::path::Path;
+use std::time::Duration;
 
 use mongodb::bson::{Document, doc};
 use shared::clock::Clock;
@@ -71,8 +72,12 @@ async fn a_mongodb_whose_majority_may_forget_and_whose_history_is_short_is_told_
     let members = vec![doc! { "_id": 0, "host": own.address() }];
     initiate(&url, doc! { "_id": "rs0", "members": members, "writeConcernMajorityJournalDefault": false }).await;
     let store = until("a primary is there", async || MongoStore::open(&url, "bank", None).await.ok()).await;
-    let names: Vec<&str> = store.weaknesses().await.iter().map(|weakness| weakness.setting).collect();
+    let system = Clock::system();
+    let names: Vec<&str> = store.weaknesses(&system).await.iter().map(|weakness| weakness.setting).collect();
     assert_eq!(names, ["version", "writeConcernMajorityJournalDefault"]);
+    let fast = Clock::of(|| Clock::system().now().plus(Duration::from_mins(1)));
+    let names: Vec<&str> = store.weaknesses(&fast).await.iter().map(|weakness| weakness.setting).collect();
+    assert_eq!(names, ["version", "writeConcernMajorityJournalDefault", "localTime"]);
 
     // Until the oplog is full, so that it tells how long it lasts.
     let client = mongodb::Client::with_uri_str(&url).await.unwrap();
@@ -80,7 +85,7 @@ async fn a_mongodb_whose_majority_may_forget_and_whose_history_is_short_is_told_
     for _ in 0..40 {
         filler.insert_one(doc! { "text": "x".repeat(50_000) }).await.unwrap();
     }
-    let weaknesses = store.weaknesses().await;
+    let weaknesses = store.weaknesses(&system).await;
     let oplog = weaknesses.last().unwrap();
     assert_eq!((oplog.setting, oplog.found.as_str()), ("replication.oplogSizeMB", "enough for 0.0 hours"));
     assert!(oplog.to_string().contains("oplogMinRetentionHours"), "{oplog}");

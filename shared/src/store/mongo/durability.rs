@@ -1,11 +1,14 @@
 //! What the servers of a replica set promise beyond what the store asks of them.
 
+use std::time::Duration;
+
 use mongodb::Database;
 use mongodb::bson::{Bson, Document, doc};
 use tracing::debug;
 
 use super::MongoStore;
 use super::failure::read;
+use crate::clock::{Clock, Timestamp};
 use crate::durability::Weakness;
 
 const SERVER: &str = "mongodb";
@@ -25,17 +28,24 @@ const HISTORY_HOURS_MIN: f64 = 1.0;
 
 const SECONDS_AN_HOUR: f64 = 3_600.0;
 
+/// How far a server's clock may be from this machine's: half of what makes an event look late.
+const CLOCKS_APART_MAX: Duration = Duration::from_millis(500);
+
 impl MongoStore {
-    /// What the servers' settings promise less than a bank should have. What they do not tell is not among it.
-    pub async fn weaknesses(&self) -> Vec<Weakness> {
+    /// What the servers' settings promise less than a bank should have, and whether the primary's clock is far from this
+    /// one. What they do not tell is not among it.
+    pub async fn weaknesses(&self, clock: &Clock) -> Vec<Weakness> {
         let admin = self.client.database("admin");
         let build = told(&admin, doc! { "buildInfo": 1 }).await;
+        let asked = clock.now();
         let status = told(&admin, doc! { "serverStatus": 1, "metrics": 0, "tcmalloc": 0 }).await;
+        let answered = clock.now();
         let set = told(&admin, doc! { "replSetGetConfig": 1 }).await;
         let found = [
             build.and_then(|build| release(build.get_str("version").ok()?)),
             status.as_ref().and_then(|status| engine(status.get_document("storageEngine").ok()?)),
             set.and_then(|set| journal(set.get_document("config").ok()?)),
+            status.as_ref().and_then(|status| clock_apart(local_time(status)?, asked, answered)),
             match status.as_ref().and_then(retention) {
                 Some(hours) if hours >= WINDOW_HOURS_MIN => None,
                 Some(_) | None => Oplog::look(&self.client.database("local")).await.and_then(Oplog::weakness),
@@ -84,6 +94,25 @@ fn journal(config: &Document) -> Option<Weakness> {
         found: "false".to_owned(),
         wanted: "true (rs.reconfig)",
         risk: "a majority may acknowledge a commit that its journals do not have",
+    })
+}
+
+fn local_time(status: &Document) -> Option<Timestamp> {
+    let millis = status.get_datetime("localTime").ok()?.timestamp_millis();
+    Some(Timestamp::from_micros(millis.checked_mul(1_000)?))
+}
+
+/// Whether the server's clock, read at some moment between question and answer, is far from this machine's.
+fn clock_apart(theirs: Timestamp, asked: Timestamp, answered: Timestamp) -> Option<Weakness> {
+    let (behind, ahead) = (theirs.until(asked), answered.until(theirs));
+    let (apart, where_to) = if ahead > behind { (ahead, "ahead of") } else { (behind, "behind") };
+    (apart > CLOCKS_APART_MAX).then(|| Weakness {
+        server: SERVER,
+        setting: "localTime",
+        found: format!("{:.1} s {where_to} this machine's clock", apart.as_secs_f64()),
+        wanted: "less than half a second from it, by NTP on both",
+        risk: "if the clocks of services differ as well, lags are shown too long or too short, and workers and rebuilds \
+               wait for events that only look late",
     })
 }
 
@@ -173,6 +202,24 @@ mod tests {
         assert!(journal(&doc! { "writeConcernMajorityJournalDefault": false }).is_some());
         assert_eq!(journal(&doc! { "writeConcernMajorityJournalDefault": true }), None);
         assert_eq!((engine(&doc! {}), journal(&doc! {})), (None, None));
+    }
+
+    #[test]
+    fn a_clock_that_is_far_from_this_one_is_named_and_a_slow_answer_is_not_taken_for_it() {
+        let (asked, answered) = (Timestamp::from_micros(10_000_000), Timestamp::from_micros(13_000_000));
+        let apart = |seconds: f64| {
+            #[expect(clippy::cast_possible_truncation, reason = "some seconds")]
+            let theirs = Timestamp::from_micros((seconds * 1e6) as i64);
+            clock_apart(theirs, asked, answered).map(|weakness| weakness.found)
+        };
+        for close in [9.6, 10.0, 11.5, 13.0, 13.4] {
+            assert_eq!(apart(close), None, "{close}");
+        }
+        assert_eq!(apart(7.9).as_deref(), Some("2.1 s behind this machine's clock"));
+        assert_eq!(apart(13.6).as_deref(), Some("0.6 s ahead of this machine's clock"));
+        let status = doc! { "localTime": mongodb::bson::DateTime::from_millis(7_900) };
+        assert_eq!(local_time(&status), Some(Timestamp::from_micros(7_900_000)));
+        assert_eq!(local_time(&doc! {}), None);
     }
 
     #[test]

@@ -32,8 +32,8 @@ const SECONDS_AN_HOUR: f64 = 3_600.0;
 const CLOCKS_APART_MAX: Duration = Duration::from_millis(500);
 
 impl MongoStore {
-    /// What the servers' settings promise less than a bank should have, and whether the primary's clock is far from this
-    /// one. What they do not tell is not among it.
+    /// What the servers' settings promise less than a bank should have, and whether the primary's clock is far from
+    /// this one. What they do not tell is not among it.
     pub async fn weaknesses(&self, clock: &Clock) -> Vec<Weakness> {
         let admin = self.client.database("admin");
         let build = told(&admin, doc! { "buildInfo": 1 }).await;

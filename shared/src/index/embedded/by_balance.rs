@@ -6,7 +6,8 @@
 //!
 //! K1  What a query answers does not depend on whether the tree is there, only how long it takes.
 //! K2  A query that the tree would serve has it built if the generation that answers has none. It counts as asking for
-//!     ten minutes ([`KEPT`]). Writes wait while a tree is built, about a second for a million accounts.
+//!     ten minutes ([`KEPT`]). Writes wait while a tree is built, about a second for a million accounts. If it cannot
+//!     be built, as on a full disk, the query is answered without.
 //! K3  A tree is removed when nobody has asked for so long.
 //! K4  A generation that is prepared for promotion gets one if and only if somebody has asked, so that a rebuild takes
 //!     nothing from those who do; one that is kept for a rollback keeps what it has, by law K3.

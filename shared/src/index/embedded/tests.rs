@@ -102,6 +102,18 @@ async fn without_its_tree_the_order_is_the_same() {
 }
 
 #[tokio::test]
+async fn a_list_by_balance_is_answered_also_when_there_is_no_room_for_its_tree() {
+    let dir = tempfile::tempdir().unwrap();
+    let index = opened(&dir, KEPT);
+    let generation = answering(&index).await;
+    // As many as there are is the least that SQLite takes.
+    let full = |connection: &Connection| connection.query_row("PRAGMA max_page_count = 1", [], |_| Ok(()));
+    index.database.write("fill", full).await.unwrap();
+    assert_eq!(listed(&index).await, [10, 20, 30]);
+    assert!(!has_tree(&index, generation).await);
+}
+
+#[tokio::test]
 async fn a_prepared_generation_has_a_tree_by_balance_if_somebody_asks() {
     let dir = tempfile::tempdir().unwrap();
     let index = opened(&dir, KEPT);

@@ -10,14 +10,14 @@ const ACCOUNT_AT: usize = 1;
 const VALUE_AT: usize = ACCOUNT_AT + 16;
 
 /// A place in a list, between two documents.
-#[derive(Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Place {
     pub(super) value: SortValue,
     pub(super) account: AccountId,
 }
 
 /// What a list is sorted by.
-#[derive(Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum SortValue {
     Owner(Owner),
     Balance(Money),

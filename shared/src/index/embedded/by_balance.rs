@@ -29,35 +29,29 @@ use crate::sqlite::Upkeep;
 /// minutes of keeping a tree up to date, building it again is nothing.
 pub(super) const KEPT: Duration = Duration::from_mins(10);
 
+/// How many looks within that time find out that nobody asks: a tree may stay a tenth longer.
+const LOOKS: u32 = 10;
+
 /// Whether somebody asks. Clones share it.
 #[derive(Clone, Debug)]
 pub(super) struct Asked {
     kept: Duration,
-    opened: Instant,
     last: Arc<Mutex<Option<Instant>>>,
 }
 
 impl Asked {
     pub(super) fn new(kept: Duration) -> Self {
-        Self { kept, opened: Instant::now(), last: Arc::default() }
+        Self { kept, last: Arc::default() }
     }
 
     pub(super) fn note(&self) {
         *self.last.lock().unwrap_or_else(PoisonError::into_inner) = Some(Instant::now());
     }
 
-    fn last(&self) -> Option<Instant> {
-        *self.last.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
     /// Whether somebody has asked lately.
     pub(super) fn is_recent(&self) -> bool {
-        self.last().is_some_and(|last| last.elapsed() < self.kept)
-    }
-
-    /// Whether a tree has stood unasked for too long. That of an earlier process has the same time from the start on.
-    fn is_over(&self) -> bool {
-        self.last().unwrap_or(self.opened).elapsed() >= self.kept
+        let last = *self.last.lock().unwrap_or_else(PoisonError::into_inner);
+        last.is_some_and(|last| last.elapsed() < self.kept)
     }
 }
 
@@ -90,47 +84,49 @@ pub(super) fn build(connection: &Connection, generation: Generation) -> rusqlite
     Ok(())
 }
 
-/// Builds that of the generation that answers.
+/// Builds that of the generation that answers, if one does.
 pub(super) fn build_active(connection: &Connection) -> rusqlite::Result<()> {
     generation::active(connection)?.map_or(Ok(()), |active| build(connection, active))
 }
 
+/// Removes it, if it is there.
 fn remove(connection: &Connection, generation: Generation) -> rusqlite::Result<()> {
-    connection.execute_batch(&format!("DROP INDEX IF EXISTS {}", name(generation)))
+    if !is_there(connection, generation)? {
+        return Ok(());
+    }
+    connection.execute_batch(&format!("DROP INDEX {}", name(generation)))?;
+    info!(generation = generation.0, "nobody asks for the order of balances, it is not kept any more");
+    Ok(())
 }
 
 /// Removes what nobody asks for (law K3).
 pub(super) struct Pruner {
     asked: Asked,
-    /// When it looks next.
+    /// When it looks next. A tree of an earlier process has its time from the start on.
     next: Instant,
 }
 
 impl Pruner {
     pub(super) fn new(asked: Asked) -> Self {
-        Self { next: asked.opened + asked.kept, asked }
+        Self { next: Instant::now() + asked.kept, asked }
     }
 }
 
 impl Upkeep for Pruner {
     fn within_turn(&mut self, connection: &Connection) -> rusqlite::Result<()> {
-        if Instant::now() < self.next || !self.asked.is_over() {
+        let now = Instant::now();
+        if now < self.next {
             return Ok(());
         }
-        for generation in generation::all(connection)?.all {
-            if is_there(connection, generation)? {
-                remove(connection, generation)?;
-                info!(generation = generation.0, "nobody asks for the order of balances, it is not kept any more");
-            }
+        // Set before, so that what fails is not tried again with every turn.
+        self.next = now + self.asked.kept / LOOKS;
+        if self.asked.is_recent() {
+            return Ok(());
         }
-        Ok(())
+        generation::all(connection)?.all.into_iter().try_for_each(|generation| remove(connection, generation))
     }
 
-    fn after_turn(&mut self, is_kept: bool) {
-        if is_kept && Instant::now() >= self.next {
-            self.next = Instant::now() + self.asked.kept / 10;
-        }
-    }
+    fn after_turn(&mut self, _: bool) {}
 
     fn before_close(&mut self, _: &Connection) -> rusqlite::Result<()> {
         Ok(())

@@ -27,7 +27,7 @@ use rusqlite::Connection;
 use tracing::warn;
 
 use self::by_balance::{Asked, KEPT, Pruner};
-use super::cursor;
+use super::cursor::{self, Place};
 use super::{
     Applied, ApplyError, Balance, BalanceIndex, BalancePage, BalanceQuery, Checkpoint, Generation, Generations, Loaded,
     Parked, Projected, PromoteError, QueryError, Seal,
@@ -82,21 +82,33 @@ impl EmbeddedIndex {
         self.database.write(operation, checked).await?
     }
 
-    /// Sees that the tree by balance of the generation that answers is there, if that can be done (law K2).
-    async fn list_by_balance(&self) {
-        self.by_balance.note();
-        let is_there = |connection: &Connection| match generation::active(connection)? {
-            Some(active) => by_balance::is_there(connection, active),
-            None => Ok(true),
+    /// A read of the generation that answers.
+    async fn read_active<T: Send + 'static>(
+        &self,
+        operation: &'static str,
+        run: impl FnOnce(&Connection, Generation) -> rusqlite::Result<T> + Send + 'static,
+    ) -> Result<T, QueryError> {
+        let read = move |connection: &Connection| match generation::active(connection)? {
+            Some(active) => run(connection, active).map(Some),
+            None => Ok(None),
         };
-        let built = match self.database.read("list by balance", is_there).await {
-            Ok(true) => return,
-            Ok(false) => self.database.write("list by balance", by_balance::build_active).await,
-            Err(failure) => Err(failure),
+        self.database.read(operation, read).await?.ok_or(QueryError::NoGeneration)
+    }
+
+    /// The page of a query that the tree by balance serves; nothing if there is none.
+    async fn page_by_balance(
+        &self,
+        query: &BalanceQuery,
+        place: Option<&Place>,
+    ) -> Result<Option<BalancePage>, QueryError> {
+        let (query, place) = (query.clone(), place.cloned());
+        let page = move |connection: &Connection, active| {
+            if !by_balance::is_there(connection, active)? {
+                return Ok(None);
+            }
+            search::page(connection, active, &query, place.as_ref()).map(Some)
         };
-        if let Err(failure) = built {
-            warn!(%failure, "a list by balance is sorted for itself, which takes long where accounts are many");
-        }
+        self.read_active("search", page).await
     }
 }
 
@@ -196,24 +208,23 @@ impl BalanceIndex for EmbeddedIndex {
     }
 
     async fn get(&self, account: AccountId) -> Result<Option<Balance>, QueryError> {
-        let get = move |connection: &Connection| match generation::active(connection)? {
-            Some(active) => read::document(connection, active, &account).map(Some),
-            None => Ok(None),
-        };
-        self.database.read("get", get).await?.ok_or(QueryError::NoGeneration)
+        self.read_active("get", move |connection, active| read::document(connection, active, &account)).await
     }
 
     async fn search(&self, query: &BalanceQuery) -> Result<BalancePage, QueryError> {
         let place = query.cursor.as_ref().map(|cursor| cursor::read(cursor, query.sort)).transpose()?;
         if by_balance::would_serve(query) {
-            self.list_by_balance().await;
+            self.by_balance.note();
+            if let Some(page) = self.page_by_balance(query, place.as_ref()).await? {
+                return Ok(page);
+            }
+            if let Err(failure) = self.database.write("list by balance", by_balance::build_active).await {
+                warn!(%failure, "a list by balance is sorted for itself, which takes long where accounts are many");
+            }
         }
         let query = query.clone();
-        let search = move |connection: &Connection| match generation::active(connection)? {
-            Some(active) => search::page(connection, active, &query, place.as_ref()).map(Some),
-            None => Ok(None),
-        };
-        self.database.read("search", search).await?.ok_or(QueryError::NoGeneration)
+        let page = move |connection: &Connection, active| search::page(connection, active, &query, place.as_ref());
+        self.read_active("search", page).await
     }
 }
 

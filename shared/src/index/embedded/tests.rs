@@ -26,16 +26,14 @@ fn by_balance() -> BalanceQuery {
     BalanceQuery { sort: Sort::Balance, ..BalanceQuery::default() }
 }
 
-fn opened(dir: &TempDir, kept: Duration) -> EmbeddedIndex {
-    EmbeddedIndex::open_keeping(&DataFolder::open(dir.path()).unwrap(), kept).unwrap()
-}
-
-/// A generation that answers, with accounts 1, 2 and 3 of the balances 30, 10 and 20.
-async fn answering(index: &EmbeddedIndex) -> Generation {
+/// A generation that answers, with accounts 1, 2 and 3 of the balances 30, 10 and 20, and the folder it is in.
+async fn answering(kept: Duration) -> (TempDir, EmbeddedIndex, Generation) {
+    let dir = tempfile::tempdir().unwrap();
+    let index = EmbeddedIndex::open_keeping(&DataFolder::open(dir.path()).unwrap(), kept).unwrap();
     let generation = index.create().await.unwrap();
-    write(index, generation, 1, [30, 10, 20]).await;
+    write(&index, generation, 1, [30, 10, 20]).await;
     index.promote(generation, None).await.unwrap();
-    generation
+    (dir, index, generation)
 }
 
 async fn write(index: &EmbeddedIndex, generation: Generation, version: u64, balances: [i64; 3]) {
@@ -68,9 +66,7 @@ async fn has_tree(index: &EmbeddedIndex, generation: Generation) -> bool {
 async fn the_tree_by_balance_is_there_while_somebody_asks_and_changes_no_answer() {
     const KEPT: Duration = Duration::from_secs(2);
     const LOOKS_MAX: u32 = 100;
-    let dir = tempfile::tempdir().unwrap();
-    let index = opened(&dir, KEPT);
-    let generation = answering(&index).await;
+    let (_dir, index, generation) = answering(KEPT).await;
     index.search(&BalanceQuery::default()).await.unwrap();
     assert!(!has_tree(&index, generation).await, "nobody has asked for an order by balance");
     assert_eq!(listed(&index).await, [10, 20, 30]);
@@ -93,19 +89,15 @@ async fn the_tree_by_balance_is_there_while_somebody_asks_and_changes_no_answer(
 
 #[tokio::test]
 async fn without_its_tree_the_order_is_the_same() {
-    let dir = tempfile::tempdir().unwrap();
     // What is built is removed in the same turn.
-    let index = opened(&dir, Duration::ZERO);
-    let generation = answering(&index).await;
+    let (_dir, index, generation) = answering(Duration::ZERO).await;
     assert_eq!(listed(&index).await, [10, 20, 30]);
     assert!(!has_tree(&index, generation).await);
 }
 
 #[tokio::test]
 async fn a_list_by_balance_is_answered_also_when_there_is_no_room_for_its_tree() {
-    let dir = tempfile::tempdir().unwrap();
-    let index = opened(&dir, KEPT);
-    let generation = answering(&index).await;
+    let (_dir, index, generation) = answering(KEPT).await;
     // As many as there are is the least that SQLite takes.
     let full = |connection: &Connection| connection.query_row("PRAGMA max_page_count = 1", [], |_| Ok(()));
     index.database.write("fill", full).await.unwrap();
@@ -115,9 +107,7 @@ async fn a_list_by_balance_is_answered_also_when_there_is_no_room_for_its_tree()
 
 #[tokio::test]
 async fn a_prepared_generation_has_a_tree_by_balance_if_somebody_asks() {
-    let dir = tempfile::tempdir().unwrap();
-    let index = opened(&dir, KEPT);
-    answering(&index).await;
+    let (_dir, index, _) = answering(KEPT).await;
     let unasked = index.create().await.unwrap();
     index.prepare(unasked).await.unwrap();
     assert!(!has_tree(&index, unasked).await);
@@ -128,9 +118,7 @@ async fn a_prepared_generation_has_a_tree_by_balance_if_somebody_asks() {
 
 #[tokio::test]
 async fn the_tree_by_balance_is_asked_for_by_the_queries_it_serves() {
-    let dir = tempfile::tempdir().unwrap();
-    let index = opened(&dir, KEPT);
-    let generation = answering(&index).await;
+    let (_dir, index, generation) = answering(KEPT).await;
     listed(&index).await;
     let (owner, bound) = (Some(Owner::new("Ann").unwrap()), Some(Money::ZERO));
     for sort in [Sort::Owner, Sort::OwnerDescending, Sort::Balance, Sort::BalanceDescending] {

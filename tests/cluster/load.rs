@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
@@ -35,6 +36,9 @@ pub(crate) struct Load {
     desks: Desks,
     views: Vec<String>,
     absence: Absence,
+    /// Whether customers are at full speed. They are not while a scenario waits for the bank: they would take the
+    /// machine from it.
+    hurry: watch::Sender<bool>,
     stop: CancellationToken,
     customers: JoinSet<()>,
     observers: JoinSet<usize>,
@@ -50,9 +54,10 @@ impl Load {
             get(&format!("{}/balance/{account}?min_version=1&wait_ms=30000", views[0])).await;
         }
         let (mut customers, mut observers) = (JoinSet::new(), JoinSet::new());
-        let stop = CancellationToken::new();
+        let (hurry, stop) = (watch::Sender::new(false), CancellationToken::new());
         for number in 0..CUSTOMERS {
-            let customer = Customer::new(number, &desks, accounts.clone(), Arc::clone(&journal));
+            let (accounts, journal) = (accounts.clone(), Arc::clone(&journal));
+            let customer = Customer::new(number, &desks, accounts, journal, hurry.subscribe());
             customers.spawn(customer.trade(stop.clone()));
         }
         for number in 0..OBSERVERS {
@@ -66,7 +71,7 @@ impl Load {
         observers.spawn(alias::watch_documents(onlooker.clone()));
         observers.spawn(alias::watch_searches(onlooker.clone()));
         observers.spawn(alias::watch_turns(onlooker));
-        Self { journal, accounts, desks, views, absence, stop, customers, observers }
+        Self { journal, accounts, desks, views, absence, hurry, stop, customers, observers }
     }
 
     /// From now on the index may be missing for a while, though never fall back.
@@ -79,14 +84,24 @@ impl Load {
         Pulse { journal: Arc::clone(&self.journal), accounts: self.accounts.clone(), views: self.views.clone() }
     }
 
-    /// Waits until this many more commands are acknowledged.
+    /// Waits until this many more commands are acknowledged, at full speed. Many are under way when it returns.
     pub(crate) async fn acknowledge(&mut self, more: usize) {
+        self.hurry.send_replace(true);
         tokio::select! {
             biased;
             Some(ended) = self.customers.join_next() => panic!("a customer gave up: {ended:?}"),
             Some(ended) = self.observers.join_next() => panic!("an observer gave up: {ended:?}"),
             () = self.journal.wait_for_more(more) => {}
         }
+        self.hurry.send_replace(false);
+    }
+
+    /// Does something that takes a while, and meets customers at full speed all the time.
+    pub(crate) async fn in_full_flight<T>(&self, deed: impl Future<Output = T>) -> T {
+        self.hurry.send_replace(true);
+        let done = deed.await;
+        self.hurry.send_replace(false);
+        done
     }
 
     /// Waits until the projection shows everything that is acknowledged by now.

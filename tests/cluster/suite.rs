@@ -9,7 +9,7 @@
 //! other. By hand, with servers that may be killed:
 //!
 //! ```sh
-//! cargo build --workspace --all-features
+//! cargo build --workspace --all-features --bins --test cluster
 //! ./scripts/servers up && eval "$(./scripts/servers env)"
 //! cargo test --workspace --all-features --test cluster -- killed_services
 //! ```
@@ -36,13 +36,17 @@ use std::panic::AssertUnwindSafe;
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use futures::FutureExt;
+use tokio::time::timeout;
 
 use scenario::{SCENARIOS, Scenario};
 use server::Server;
 use tally::{Line, Tally};
+
+/// How long a scenario may take: several times what the longest one needs on a slow machine.
+const SCENARIO_MAX: Duration = Duration::from_mins(10);
 
 /// The root of the workspace.
 fn root() -> PathBuf {
@@ -95,9 +99,14 @@ async fn run(scenario: &Scenario, tally: &Arc<Tally>) -> bool {
     for server in Server::ALL {
         server.up().await;
     }
-    let played = AssertUnwindSafe((scenario.play)(scenario.name, Arc::clone(tally))).catch_unwind().await;
+    let play = AssertUnwindSafe((scenario.play)(scenario.name, Arc::clone(tally))).catch_unwind();
+    let played = timeout(SCENARIO_MAX, play).await;
     if played.is_err() {
+        println!("{} is not over after {SCENARIO_MAX:?}", scenario.name);
+    }
+    let is_passed = matches!(played, Ok(Ok(())));
+    if !is_passed {
         println!("{}", cluster::tails(scenario.name));
     }
-    played.is_ok()
+    is_passed
 }

@@ -1,11 +1,15 @@
 //! A customer: sends commands until told to stop, and never gives up on one before its fate is known.
 
+use std::ops::Range;
 use std::sync::Arc;
+use std::time::Duration;
 
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
 use reqwest::StatusCode;
 use serde_json::{Value, json};
+use tokio::sync::watch;
+use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
 
 use super::desks::Desks;
@@ -13,6 +17,10 @@ use super::journal::{Acknowledged, Effect, Journal};
 
 /// The largest amount of a command: withdrawals beyond the balance happen, and are refused.
 const MONEY_MAX: i64 = 400;
+
+/// How long a customer who is in no hurry waits before each command, in milliseconds. Customers who never wait leave
+/// little of a small machine to those who are waited for.
+const CALM: Range<u64> = 50..100;
 
 /// Opens accounts and writes them down.
 pub(crate) async fn open_accounts(desks: &Desks, journal: &Journal, count: usize, opening: i64) -> Vec<String> {
@@ -38,6 +46,7 @@ pub(crate) struct Customer {
     desks: Desks,
     accounts: Vec<String>,
     journal: Arc<Journal>,
+    hurry: watch::Receiver<bool>,
 }
 
 struct Order {
@@ -49,14 +58,21 @@ struct Order {
 }
 
 impl Customer {
-    pub(crate) fn new(number: usize, desks: &Desks, accounts: Vec<String>, journal: Arc<Journal>) -> Self {
+    /// One who sends one command behind the other for as long as `hurry` says so, and takes his time otherwise.
+    pub(crate) fn new(
+        number: usize,
+        desks: &Desks,
+        accounts: Vec<String>,
+        journal: Arc<Journal>,
+        hurry: watch::Receiver<bool>,
+    ) -> Self {
         let random = StdRng::seed_from_u64(number as u64);
-        Self { number, random, desks: desks.preferring(number), accounts, journal }
+        Self { number, random, desks: desks.preferring(number), accounts, journal, hurry }
     }
 
     pub(crate) async fn trade(mut self, stop: CancellationToken) {
         let mut count = 0;
-        while !stop.is_cancelled() {
+        while stop.run_until_cancelled(self.pause()).await.is_some() {
             let Order { path, body, sides, from_outside } = self.next_order();
             let (key, body) = (format!("customer-{}-{count}", self.number), body.to_string());
             let (status, answer) = self.desks.decide(path, &key, &body).await;
@@ -78,6 +94,16 @@ impl Customer {
                 effects.collect(),
                 from_outside,
             );
+        }
+    }
+
+    /// Waits for a while, and no longer once there is a hurry.
+    async fn pause(&mut self) {
+        let calm = Duration::from_millis(self.random.random_range(CALM));
+        tokio::select! {
+            biased;
+            Ok(_) = self.hurry.wait_for(|hurry| *hurry) => {}
+            () = sleep(calm) => {}
         }
     }
 

@@ -1,9 +1,10 @@
 //! Customers of a bank, and those who watch it: the load of every test that kills something.
 //!
 //! Customers send commands, each under an idempotency key, and repeat a command at one account service after the other
-//! until they know its fate. Every acknowledged effect goes into a journal on the test's side. Meanwhile observers look
-//! at the projection, in which no account may ever go back. At the end the journal tells each account's whole history,
-//! version by version, and the verdict is whether store and projection tell the same.
+//! until they know its fate. They hurry or take their time, as they are told. Every acknowledged effect goes into a
+//! journal on the test's side. Meanwhile observers look at the projection, in which no account may ever go back. At the
+//! end the journal tells each account's whole history, version by version, and the verdict is whether store and
+//! projection tell the same.
 
 pub(crate) mod customer;
 pub(crate) mod desks;

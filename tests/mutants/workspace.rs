@@ -1,5 +1,6 @@
 //! A copy of the workspace in which one file is changed at a time.
 
+use std::collections::BTreeSet;
 use std::ffi::OsStr;
 use std::fmt;
 use std::fs;
@@ -9,11 +10,10 @@ use std::process::{Command, Output};
 
 use crate::mutant::Mutant;
 
-/// What a build of the simulation needs, beside the manifest.
+/// What a build of the simulation needs, beside the manifest and a program.
 const COPIED: &[&str] = &[
     "Cargo.lock",
     "clippy.toml",
-    "src",
     "scripts/bench-report",
     "shared",
     "account-service",
@@ -25,6 +25,9 @@ const COPIED: &[&str] = &[
 /// The version of the copy's packages. Cargo tells packages of the same name by their version and by their place in the
 /// workspace, which is the same here.
 const VERSION: &str = "0.0.0-mutant";
+
+/// Stands for the program of the bank, which cargo builds for every test of its package, and no schedule runs.
+const PROGRAM: &str = "//! Stands for the program, which no schedule runs.\n\nfn main() {}\n";
 
 /// What became of a mutant.
 pub(crate) enum Verdict {
@@ -70,7 +73,14 @@ impl Workspace {
         for name in COPIED {
             copy(&source.join(name), &root.join(name))?;
         }
+        put_program(&root.join("src"))?;
         Ok(Self { root, built, programs: mutants.join("target") })
+    }
+
+    /// Plays schedules without a mutant.
+    pub(crate) fn judge_unchanged(&self, seeds: &BTreeSet<u64>) -> Verdict {
+        let played = self.play(seeds.iter().map(|seed| (*seed, 1)));
+        played.unwrap_or_else(|error| Verdict::Broken(error.to_string()))
     }
 
     /// Plants a mutant, plays schedules until one fails, and takes it out again.
@@ -84,7 +94,7 @@ impl Workspace {
             return Verdict::Broken(format!("its text stands {places} times in {}", mutant.file));
         }
         let played = fs::write(&file, original.replace(mutant.text, mutant.replacement))
-            .and_then(|()| self.play(mutant.seed, schedules));
+            .and_then(|()| self.play([(mutant.seed, 1), (0, schedules)]));
         let restored = fs::write(&file, &original);
         match (played, restored) {
             (Ok(verdict), Ok(())) => verdict,
@@ -92,14 +102,15 @@ impl Workspace {
         }
     }
 
-    fn play(&self, known: u64, schedules: u64) -> io::Result<Verdict> {
+    /// Plays ranges of schedules until one fails: each range by its first seed and how many there are.
+    fn play(&self, ranges: impl IntoIterator<Item = (u64, u64)>) -> io::Result<Verdict> {
         let built = self.cargo(&["--no-run"], 0, 0)?;
         if !built.status.success() {
             let errors = String::from_utf8_lossy(&built.stderr).into_owned();
             let first = errors.lines().find(|line| line.starts_with("error")).unwrap_or("the build failed");
             return Ok(Verdict::Broken(first.to_owned()));
         }
-        for (first, count) in [(known, 1), (0, schedules)] {
+        for (first, count) in ranges {
             let verdict = self.explore(first, count)?;
             if !matches!(verdict, Verdict::Survived) {
                 return Ok(verdict);
@@ -152,6 +163,17 @@ fn copy(from: &Path, to: &Path) -> io::Result<()> {
         return Ok(());
     }
     put(&fs::read(from)?, to)
+}
+
+/// Writes the program that stands for the bank's, and nothing else, into its folder.
+fn put_program(folder: &Path) -> io::Result<()> {
+    let file = folder.join("main.rs");
+    if fs::read(&file).is_ok_and(|there| there != PROGRAM.as_bytes()) {
+        // An older copy, with all of the bank's modules.
+        fs::remove_dir_all(folder)?;
+    }
+    fs::create_dir_all(folder)?;
+    put(PROGRAM.as_bytes(), &file)
 }
 
 /// Writes a file, unless it is there as it should be.

@@ -1,13 +1,18 @@
 //! Connections and requests begin, take their time, and end.
 
+use std::pin::pin;
 use std::time::Duration;
 
 use shared::http::Limits;
 use tokio::io::AsyncWriteExt;
 use tokio::net::TcpStream;
+use tokio::time::timeout;
 
 use crate::client::{ask, exchange, read_answer};
 use crate::server::{PATIENT, SHORT, with_server};
+
+/// How long it takes to see that there is no answer: far more than one takes.
+const UNANSWERED: Duration = Duration::from_millis(300);
 
 #[tokio::test]
 async fn a_header_that_never_ends_is_cut_off() {
@@ -107,9 +112,12 @@ async fn shutdown_does_not_wait_for_ever() {
 
 #[tokio::test]
 async fn a_connection_beyond_the_limit_waits_for_its_turn() {
-    with_server(Limits { connections: 1, ..SHORT }, async |server| {
-        let _idle = TcpStream::connect(server.address).await.unwrap();
-        assert_eq!(ask(server.address, "GET", "/list").await.status, 200);
+    with_server(Limits { connections: 1, ..PATIENT }, async |server| {
+        let idle = TcpStream::connect(server.address).await.unwrap();
+        let mut second = pin!(ask(server.address, "GET", "/list"));
+        assert!(timeout(UNANSWERED, second.as_mut()).await.is_err(), "answered beyond the limit");
+        drop(idle);
+        assert_eq!(second.await.status, 200);
     })
     .await;
 }

@@ -33,7 +33,7 @@ pub(super) async fn play(name: &'static str, tally: Arc<Tally>) {
         }
         tally.count(Count::Troubles);
         go_on(&mut load).await;
-        Server::Nats.wipe().await;
+        load.in_full_flight(Server::Nats.wipe()).await;
         tally.count(Count::ServerKills);
         Server::Nats.up().await;
         go_on(&mut load).await;

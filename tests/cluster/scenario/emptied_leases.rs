@@ -33,7 +33,7 @@ pub(super) async fn play(name: &'static str, tally: Arc<Tally>) {
         load.acknowledge(ACKNOWLEDGED_BETWEEN).await;
         load.wait_visible().await;
         let before = epochs(&cluster).await;
-        Server::Redis.wipe().await;
+        load.in_full_flight(Server::Redis.wipe()).await;
         tally.count(Count::ServerKills);
         load.acknowledge(ACKNOWLEDGED_BETWEEN).await;
         Server::Redis.up().await;

@@ -60,7 +60,7 @@ pub(super) async fn play(name: &'static str, tally: Arc<Tally>) {
         let jobs = Jobs::of(&cluster);
         let job = jobs.begin(Request::Rebuild).await;
         sleep(Duration::from_millis(random.random_range(KILLED_AFTER))).await;
-        server.kill().await;
+        load.in_full_flight(server.kill()).await;
         tally.count(Count::ServerKills);
         server.up().await;
         jobs.wait_switched(&job).await;

@@ -50,7 +50,7 @@ pub(super) async fn play(name: &'static str, tally: Arc<Tally>) {
 async fn kill(load: &mut Load, tally: &Tally, servers: &[Server]) {
     load.acknowledge(ACKNOWLEDGED_BETWEEN).await;
     for server in servers {
-        server.kill().await;
+        load.in_full_flight(server.kill()).await;
         tally.count(Count::ServerKills);
     }
     for server in servers {

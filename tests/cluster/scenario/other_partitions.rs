@@ -18,7 +18,7 @@ pub(super) async fn play(name: &'static str, tally: Arc<Tally>) {
             let (code, said) = cluster.refusal(kind, "BANK_PARTITIONS", &other.to_string()).await;
             assert_eq!(code, Some(1), "{said}");
             let way_out =
-                format!("has {PARTITIONS} partitions, not {other}: start with {PARTITIONS}; or, to change it,");
+                format!("has {PARTITIONS} partitions, not {other}: start with {PARTITIONS}; or, to change the number,");
             assert!(said.contains(&way_out), "{said}");
             load.acknowledge(ACKNOWLEDGED_BETWEEN).await;
         }

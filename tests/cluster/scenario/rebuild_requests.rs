@@ -22,6 +22,9 @@ const REQUESTS: usize = 20;
 /// How many rebuilds are cancelled.
 const ROUNDS: usize = 4;
 
+/// How many are begun for that: some are over before they can be cancelled.
+const TRIES_MAX: usize = 40;
+
 /// How long a rebuild runs before it is cancelled, in milliseconds: just begun, replaying, and whatever comes then.
 const CANCELLED_AFTER: std::ops::Range<u64> = 0..600;
 
@@ -30,8 +33,10 @@ pub(super) async fn play(name: &'static str, tally: Arc<Tally>) {
     let load = Load::begin(&cluster).await;
     let jobs = Jobs::of(&cluster);
     let mut random = StdRng::seed_from_u64(3);
-    let mut cancelled = 0;
+    let (mut cancelled, mut tries) = (0, 0);
     while cancelled < ROUNDS {
+        assert!(tries < TRIES_MAX, "of {tries} rebuilds only {cancelled} could be cancelled before they were over");
+        tries += 1;
         let before = alias::behind(&cluster.alias_url()).await;
         let own = own_indices(&cluster.alias_url(), &before).await;
         let job = request_at_once(&cluster, &jobs).await;

@@ -20,7 +20,7 @@ const ACKNOWLEDGED_BETWEEN: usize = 60;
 
 /// How long a command may take to become visible meanwhile. A switch stops the view for less than a second; the rest
 /// is for slow machines.
-const LAG_MAX: Duration = Duration::from_secs(20);
+const LAG_MAX: Duration = Duration::from_mins(1);
 
 pub(super) async fn play(name: &'static str, tally: Arc<Tally>) {
     let cluster = Plan::new(name, tally).start().await;

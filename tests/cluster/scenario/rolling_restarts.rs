@@ -22,7 +22,7 @@ pub(super) async fn play(name: &'static str, tally: Arc<Tally>) {
     for _ in 0..ROUNDS {
         for number in 0..cluster.services.len() {
             let is_balance = cluster.services[number].kind() == Kind::Balance;
-            cluster.stop_one(number).await;
+            load.in_full_flight(cluster.stop_one(number)).await;
             if is_balance {
                 slowest = slowest.max(cluster.wait_fair().await);
             }

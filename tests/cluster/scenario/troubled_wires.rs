@@ -38,7 +38,7 @@ pub(super) async fn play(name: &'static str, tally: Arc<Tally>) {
     for trouble in TROUBLES {
         for proxy in &proxies {
             proxy.make(trouble);
-            sleep(LASTS).await;
+            load.in_full_flight(sleep(LASTS)).await;
             proxy.make(Trouble::None);
             tally.count(Count::Troubles);
             load.acknowledge(ACKNOWLEDGED_BETWEEN).await;

@@ -7,6 +7,7 @@ use rand::{RngExt, SeedableRng};
 
 use crate::cluster::Plan;
 use crate::load::Load;
+use crate::service::Kind;
 use crate::tally::Tally;
 
 /// How often each of the seven services is frozen.
@@ -18,6 +19,10 @@ const TOGETHER: [&[usize]; 3] = [&[0, 2, 4], &[1, 3, 5], &[6]];
 /// How many acknowledgements lie between two of them.
 const ACKNOWLEDGED_BETWEEN: std::ops::Range<usize> = 1..60;
 
+/// What services say that wake up without what they held. Of the forwarders one holds something, and both are frozen in
+/// every round; every balance service holds partitions.
+const SAID: [(Kind, &str); 2] = [(Kind::Forwarder, "lease lost"), (Kind::Balance, "partition lost")];
+
 pub(super) async fn play(name: &'static str, tally: Arc<Tally>) {
     let mut cluster = Plan::new(name, tally).start().await;
     let mut load = Load::begin(&cluster).await;
@@ -26,9 +31,12 @@ pub(super) async fn play(name: &'static str, tally: Arc<Tally>) {
         load.request_rebuild(&cluster, round).await;
         for together in TOGETHER {
             load.acknowledge(random.random_range(ACKNOWLEDGED_BETWEEN)).await;
-            cluster.make_zombies(together).await;
+            load.in_full_flight(cluster.make_zombies(together)).await;
         }
         load.wait_visible().await;
+    }
+    for (kind, said) in SAID {
+        cluster.wait_said(kind, said, ROUNDS).await;
     }
     load.judge(cluster).await;
 }

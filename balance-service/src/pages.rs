@@ -76,8 +76,13 @@ pub(crate) struct Pairs<L, R> {
 }
 
 impl<L: VersionPages, R: VersionPages> Pairs<L, R> {
-    pub(crate) fn new(left: L, right: R) -> Self {
-        Self { left: Walk::new(left), right: Walk::new(right) }
+    pub(crate) const fn new(left: L, right: R) -> Self {
+        Self::after(left, right, None)
+    }
+
+    /// The same from behind an account.
+    pub(crate) const fn after(left: L, right: R, after: Option<AccountId>) -> Self {
+        Self { left: Walk::after(left, after), right: Walk::after(right, after) }
     }
 
     /// The next account that is on either side.
@@ -103,8 +108,8 @@ struct Walk<P> {
 }
 
 impl<P: VersionPages> Walk<P> {
-    const fn new(pages: P) -> Self {
-        Self { pages, buffer: VecDeque::new(), last: None, done: false }
+    const fn after(pages: P, last: Option<AccountId>) -> Self {
+        Self { pages, buffer: VecDeque::new(), last, done: false }
     }
 
     async fn peek(&mut self) -> Result<Option<(AccountId, Version)>, BackendError> {

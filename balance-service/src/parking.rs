@@ -55,10 +55,7 @@ pub async fn retry<B: Backends>(backends: &B, clock: &Clock, account: AccountId)
     if loaded.parked.is_none() {
         return Err(ParkingError::NotParked);
     }
-    // From the first event on: what stands in the document may be what the poison is about.
-    let mut foldings = [(account, Folding::new(account, None))].into();
-    refill(backends.store(), &mut foldings).await?;
-    let folding = foldings.remove(&account).unwrap_or_else(|| Folding::new(account, None));
+    let folding = fold_anew(backends, account).await?;
     if let Some(parked) = folding.to_parked(clock.now()) {
         return Err(ParkingError::StillPoison(parked));
     }
@@ -67,7 +64,20 @@ pub async fn retry<B: Backends>(backends: &B, clock: &Clock, account: AccountId)
     index.apply(generation, &Projected { balances: vec![balance.clone()], ..Projected::default() }).await?;
     index.unpark(generation, &[account]).await?;
     info!(%account, version = %balance.version, "parked account let go");
+    // What a worker has passed over since the fold, because the account was parked, no record will bring again.
+    let folding = fold_anew(backends, account).await?;
+    let parked = folding.to_parked(clock.now()).into_iter().collect();
+    let balance = folding.into_changed().unwrap_or(balance);
+    index.apply(generation, &Projected { balances: vec![balance.clone()], parked, checkpoint: None }).await?;
     Ok(balance)
+}
+
+/// All the store holds of an account, folded from the first event on: what stands in the document may be what the
+/// poison is about.
+async fn fold_anew<B: Backends>(backends: &B, account: AccountId) -> Result<Folding, BackendError> {
+    let mut foldings = [(account, Folding::new(account, None))].into();
+    refill(backends.store(), &mut foldings).await?;
+    Ok(foldings.remove(&account).unwrap_or_else(|| Folding::new(account, None)))
 }
 
 async fn active<B: Backends>(backends: &B) -> Result<Generation, ParkingError> {

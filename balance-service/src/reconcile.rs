@@ -4,8 +4,14 @@
 //! heads of its streams with its documents now and then. What is behind is looked at again when the worker has written
 //! everything the log held a while later, since an event may just be on its way, and a worker that is late has them by
 //! the thousand; only a document that is still below the head of the first look is filled from the store. Every such
-//! case is counted and logged: the log has lost events, or no forwarder brings it any.
+//! case is counted and logged: the log has lost events, or no forwarder is running.
+//!
+//! A document above the store's head, also at the second look, says that the store was set back. That is counted and
+//! logged as well, and left to an operator.
+//!
+//! A generation kept for a rollback is not compared: a rollback brings every document forward before it answers.
 
+use std::cmp::Ordering;
 use std::collections::BTreeMap;
 use std::convert::Infallible;
 use std::time::Duration;
@@ -13,13 +19,16 @@ use std::time::Duration;
 use metrics::counter;
 use shared::backends::Backends;
 use shared::coordinate::Version;
+use shared::event::StreamAfter;
 use shared::id::AccountId;
 use shared::index::{BalanceIndex, Phase};
 use shared::log::PartitionLog;
-use shared::telemetry::metric::ACCOUNTS_HEALED;
-use tokio::time::{sleep, timeout};
-use tracing::{debug, warn};
+use shared::store::EventStore;
+use shared::telemetry::metric::{ACCOUNTS_HEALED, AHEAD_OF_STORE};
+use tokio::time::{Instant, sleep, timeout};
+use tracing::{debug, error, warn};
 
+use crate::pages::Pair;
 use crate::worker::{Worker, WorkerError, compare, fill};
 
 /// How long an event may be on its way into the log before it counts as missed.
@@ -31,48 +40,119 @@ const LATE_MAX: Duration = Duration::from_mins(1);
 /// How often it is asked how far a worker that is late has come.
 const LATE_PAUSE: Duration = Duration::from_millis(500);
 
-/// How many accounts are mended in one round; the next round goes on.
+/// How many accounts are looked at again in one round; the next round goes on behind them.
 const SUSPECTS_MAX: usize = 500;
+
+/// How many times as long as a round took is waited before the next one at least: a store may have to walk through
+/// every event of a bank to tell the heads, however often somebody wants them compared.
+const REST_PER_ROUND: u32 = 20;
+
+/// What a round has found.
+#[derive(Debug, Default, PartialEq, Eq)]
+struct Round {
+    /// Documents that had missed events and have them now.
+    healed: u64,
+    /// Documents with a version that the store has not.
+    ahead: u64,
+    /// Where the next round begins; at the first account if this one has seen them all.
+    next_after: Option<AccountId>,
+    /// How long it took to compare the heads.
+    took: Duration,
+}
+
+/// Accounts whose document and stream differ at the first look.
+#[derive(Debug, Default)]
+struct Suspects {
+    /// Those below the store's head, with that head.
+    behind: BTreeMap<AccountId, Version>,
+    /// Those above it, with the version of the document.
+    ahead: BTreeMap<AccountId, Version>,
+    /// The last one, if there may be more.
+    next_after: Option<AccountId>,
+}
 
 /// Compares again and again, or never.
 pub(crate) async fn keep_reconciling<B: Backends>(worker: &Worker<B>, every: Option<Duration>) -> Infallible {
     let Some(every) = every else { return std::future::pending().await };
+    let (mut pause, mut after) = (every, None);
     loop {
-        sleep(every).await;
-        match reconcile(worker).await {
-            Ok(0) => {}
-            Ok(healed) => {
-                warn!(generation = %worker.generation, partition = %worker.partition, healed,
-                    "documents had missed events: the log has lost them, or no forwarder brings it any");
-                counter!(ACCOUNTS_HEALED.name, "partition" => worker.partition.to_string()).increment(healed);
+        sleep(pause).await;
+        if worker.roster.is_on_standby(worker.generation) {
+            continue;
+        }
+        match reconcile(worker, after).await {
+            Ok(round) => {
+                worker.report_round(&round);
+                after = round.next_after;
+                pause = every.max(round.took * REST_PER_ROUND);
             }
             Err(failure) => debug!(partition = %worker.partition, %failure, "heads not compared, trying again later"),
         }
     }
 }
 
-async fn reconcile<B: Backends>(worker: &Worker<B>) -> Result<u64, WorkerError> {
+impl<B: Backends> Worker<B> {
+    fn report_round(&self, round: &Round) {
+        let Round { healed, ahead, .. } = *round;
+        if healed > 0 {
+            warn!(generation = %self.generation, partition = %self.partition, healed,
+                "documents had missed events: the log has lost them, or no forwarder is running");
+            counter!(ACCOUNTS_HEALED.name, "partition" => self.partition.to_string()).increment(healed);
+        }
+        if ahead > 0 {
+            error!(generation = %self.generation, partition = %self.partition, ahead,
+                "documents are ahead of the store: it was set back, run bank verify");
+            counter!(AHEAD_OF_STORE.name, "partition" => self.partition.to_string()).increment(ahead);
+        }
+    }
+}
+
+async fn reconcile<B: Backends>(worker: &Worker<B>, after: Option<AccountId>) -> Result<Round, WorkerError> {
     let checkpoint = worker.backends.index().checkpoint(worker.generation, worker.partition).await?;
     if !checkpoint.is_some_and(|checkpoint| matches!(checkpoint.phase, Phase::Live { .. })) {
-        return Ok(0);
+        return Ok(Round::default());
     }
-    let suspects = suspects(worker).await?;
-    if suspects.is_empty() {
-        return Ok(0);
+    let began = Instant::now();
+    let suspects = suspects(worker, after).await?;
+    let mut round = Round { next_after: suspects.next_after, took: began.elapsed(), ..Round::default() };
+    if suspects.behind.is_empty() && suspects.ahead.is_empty() {
+        return Ok(round);
     }
     sleep(GRACE).await;
+    round.ahead = still_ahead(worker, &suspects.ahead).await?;
+    if suspects.behind.is_empty() {
+        return Ok(round);
+    }
     if !has_written_the_log(worker).await? {
         debug!(partition = %worker.partition, "the worker is late, comparing heads again later");
-        return Ok(0);
+        return Ok(round);
     }
-    let accounts: Vec<AccountId> = suspects.keys().copied().collect();
+    let accounts: Vec<AccountId> = suspects.behind.keys().copied().collect();
     let loaded = worker.backends.index().load(worker.generation, &accounts).await?;
-    let still = suspects.iter().zip(loaded).filter(|((_, head), loaded)| {
+    let still = suspects.behind.iter().zip(loaded).filter(|((_, head), loaded)| {
         let reached = loaded.balance.as_ref().map_or(Version::EMPTY, |balance| balance.version);
         reached < loaded.reachable(**head)
     });
     let lost: Vec<AccountId> = still.map(|((account, _), _)| *account).collect();
-    if lost.is_empty() { Ok(0) } else { fill(worker, &lost).await }
+    if !lost.is_empty() {
+        round.healed = fill(worker, &lost).await?;
+    }
+    Ok(round)
+}
+
+/// How many of these documents have a version of which the store holds no event, also now that those it had under way
+/// are there.
+async fn still_ahead<B: Backends>(
+    worker: &Worker<B>,
+    ahead: &BTreeMap<AccountId, Version>,
+) -> Result<u64, WorkerError> {
+    if ahead.is_empty() {
+        return Ok(0);
+    }
+    let place = |(account, version): (&AccountId, &Version)| StreamAfter { stream: *account, after: version.before() };
+    let questions: Vec<StreamAfter> = ahead.iter().map(place).collect();
+    let answers = worker.backends.store().read_streams(&questions, 1).await?;
+    Ok(answers.iter().filter(|answer| answer.is_empty()).count() as u64)
 }
 
 /// Whether the worker has written all that stands in the log now, after it was waited for.
@@ -94,15 +174,18 @@ async fn has_written_the_log<B: Backends>(worker: &Worker<B>) -> Result<bool, Wo
     timeout(LATE_MAX, waiting).await.unwrap_or(Ok(false))
 }
 
-/// Accounts whose document is below the store's head right now, with that head.
-async fn suspects<B: Backends>(worker: &Worker<B>) -> Result<BTreeMap<AccountId, Version>, WorkerError> {
-    let mut pairs = compare(worker);
-    let mut suspects = BTreeMap::new();
-    while let Some(pair) = pairs.next().await? {
-        if pair.left > pair.right {
-            suspects.insert(pair.account, pair.left);
-        }
-        if suspects.len() == SUSPECTS_MAX {
+/// Accounts whose document and stream differ right now.
+async fn suspects<B: Backends>(worker: &Worker<B>, after: Option<AccountId>) -> Result<Suspects, WorkerError> {
+    let mut pairs = compare(worker, after);
+    let mut suspects = Suspects::default();
+    while let Some(Pair { account, left: head, right: document }) = pairs.next().await? {
+        match head.cmp(&document) {
+            Ordering::Equal => continue,
+            Ordering::Greater => suspects.behind.insert(account, head),
+            Ordering::Less => suspects.ahead.insert(account, document),
+        };
+        if suspects.behind.len() + suspects.ahead.len() == SUSPECTS_MAX {
+            suspects.next_after = Some(account);
             break;
         }
     }

@@ -4,7 +4,7 @@ use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 use shared::coordinate::{Offset, Position, Revision};
 use shared::error::BackendError;
-use shared::log::Incarnation;
+use shared::log::{Extent, Incarnation};
 use shared::partition::Partition;
 use shared::store::{Registers, WriteError};
 
@@ -16,6 +16,20 @@ pub(crate) const REGISTER: &str = "forwarder/checkpoint";
 pub(crate) struct End {
     pub(crate) incarnation: Incarnation,
     pub(crate) last: Offset,
+}
+
+impl End {
+    /// Whether a partition has lost what it held up to here. One that lives another life was renewed by somebody who
+    /// had noticed, so its readers have the rest from the store already.
+    pub(crate) fn is_lost_by(&self, extent: &Extent) -> bool {
+        extent.incarnation == self.incarnation && extent.last < self.last
+    }
+}
+
+impl From<Extent> for End {
+    fn from(Extent { incarnation, last, .. }: Extent) -> Self {
+        Self { incarnation, last }
+    }
 }
 
 /// Everything the feed yields up to `position` was published, and then the partitions ended at `ends` or behind.
@@ -51,5 +65,23 @@ impl<S: Registers> Checkpoint<S> {
             .map_err(|error| BackendError::broken("write the forwarder's checkpoint", error))?;
         self.revision = self.registers.write_register(REGISTER, self.revision, Bytes::from(value)).await?;
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_end_is_lost_by_its_own_life_alone_when_that_ends_before_it() {
+        let extent = |life: &str, last| Extent {
+            incarnation: Incarnation(life.into()),
+            trimmed: Offset::START,
+            last: Offset::new(last),
+        };
+        let end = End::from(extent("a", 7));
+        for (life, last, lost) in [("a", 7, false), ("a", 8, false), ("a", 6, true), ("b", 6, false)] {
+            assert_eq!(end.is_lost_by(&extent(life, last)), lost, "{life} that ends at {last}");
+        }
     }
 }

@@ -18,6 +18,7 @@ use tracing::info;
 
 use crate::ForwarderConfig;
 use crate::checkpoint::Progress;
+use crate::full::FullPartitions;
 use crate::lead::ForwardError;
 use crate::publish::Publisher;
 use crate::resume::{Start, check_ends, resume};
@@ -32,6 +33,10 @@ const PACE: Pace = Pace::new(Duration::from_millis(1), Duration::from_millis(30)
 /// How often the checkpoint is noted while batches come without a pause. A crash repeats at most that much.
 pub(crate) const CHECKPOINT_EVERY: Duration = Duration::from_millis(250);
 
+/// The same while nothing is published. A store whose positions move by themselves is not written to for each of them,
+/// since that write would move them again; no store forgets a position as young as this.
+const QUIET_CHECKPOINT_EVERY: Duration = Duration::from_secs(30);
+
 /// How often the ends of the partitions are looked at while nothing is published, which would notice a loss by itself.
 pub(crate) const ENDS_CHECK_EVERY: Duration = Duration::from_secs(5);
 
@@ -40,6 +45,7 @@ pub(crate) async fn forward<S: Store, L: PartitionLog>(
     config: &ForwarderConfig,
     store: &S,
     log: &L,
+    full: &FullPartitions,
     shutdown: &CancellationToken,
 ) -> Result<(), ForwardError> {
     let Start { mut feed, mut checkpoint, mut progress } = resume(store, log, config.partitions).await?;
@@ -52,15 +58,15 @@ pub(crate) async fn forward<S: Store, L: PartitionLog>(
         // The batch that was read last is published while the next one is read; its progress counts afterwards.
         let publishing = async {
             let began = Instant::now();
-            let published = publish_batch(log, config.partitions, progress, read).await;
+            let published = publish_batch(log, config.partitions, full, progress, read).await;
             (published, began.elapsed())
         };
         let ((published, took), next) = tokio::join!(publishing, next_batch(&mut feed, &pace, shutdown));
         pace.taken(next.as_ref().map_or(0, writes_in), took);
         progress = published?;
         let ending = next.is_none();
-        if progress != saved && (ending || saved_at.elapsed() >= CHECKPOINT_EVERY) {
-            checkpoint.save(&progress).await.map_err(ForwardError::Superseded)?;
+        if progress != saved && (ending || saved_at.elapsed() >= checkpoint_every(&saved, &progress)) {
+            checkpoint.save(&progress).await?;
             saved = progress.clone();
             saved_at = Instant::now();
         }
@@ -68,15 +74,17 @@ pub(crate) async fn forward<S: Store, L: PartitionLog>(
             info!(position = %progress.position, "forwarder stops");
             return Ok(());
         };
-        read = next.map_err(|failure| match failure {
-            FeedError::Backend(failure) => ForwardError::Backend(failure),
-            FeedError::Lost(position) => ForwardError::Feed(FeedError::Lost(position)),
-        })?;
+        read = next?;
         if read.entries.is_empty() && checked_at.elapsed() >= ENDS_CHECK_EVERY {
             progress.ends = check_ends(log, config.partitions, &progress.ends).await?;
             checked_at = Instant::now();
         }
     }
+}
+
+/// How old the noted progress becomes before the next one is noted.
+fn checkpoint_every(noted: &Progress, progress: &Progress) -> Duration {
+    if noted.ends == progress.ends { QUIET_CHECKPOINT_EVERY } else { CHECKPOINT_EVERY }
 }
 
 async fn next_batch<F: ChangeFeed>(
@@ -102,6 +110,7 @@ fn writes_in(read: &Result<FeedBatch, FeedError>) -> usize {
 async fn publish_batch<L: PartitionLog>(
     log: &L,
     partitions: PartitionMap,
+    full: &FullPartitions,
     mut progress: Progress,
     batch: FeedBatch,
 ) -> Result<Progress, BackendError> {
@@ -109,7 +118,7 @@ async fn publish_batch<L: PartitionLog>(
     let routed = route(partitions, batch.entries);
     let publishing = routed.iter().map(|(partition, entries)| {
         let end = progress.ends.get(partition).cloned().expect("resuming noted an end for every partition");
-        Publisher::new(log, *partition, end).publish(entries)
+        Publisher::new(log, *partition, end, full).publish(entries)
     });
     for (partition, end) in try_join_all(publishing).await? {
         progress.ends.insert(partition, end);
@@ -129,4 +138,24 @@ fn route(partitions: PartitionMap, entries: Vec<FeedEntry>) -> BTreeMap<Partitio
         routed.entry(partitions.partition_of(&entry.recorded.stream)).or_default().push(entry);
     }
     routed
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use shared::coordinate::{Offset, Position};
+    use shared::log::Incarnation;
+
+    use crate::checkpoint::End;
+
+    #[test]
+    fn a_position_that_moves_by_itself_is_noted_seldom() {
+        let progress = |position, last| {
+            let end = End { incarnation: Incarnation("a".into()), last: Offset::new(last) };
+            Progress { position: Position::Number(position), ends: BTreeMap::from([(Partition::new(1), end)]) }
+        };
+        let noted = progress(1, 7);
+        assert_eq!(checkpoint_every(&noted, &progress(2, 7)), QUIET_CHECKPOINT_EVERY);
+        assert_eq!(checkpoint_every(&noted, &progress(2, 8)), CHECKPOINT_EVERY);
+    }
 }

@@ -1,17 +1,22 @@
 //! One forwarder at a time.
 
-use metrics::gauge;
+use metrics::{counter, gauge};
 use shared::clock::Clock;
+use shared::coordinate::{Position, Revision};
 use shared::error::BackendError;
 use shared::lease::{LeaseName, LeaseStore, RENEWALS_PER_TTL, Turn};
 use shared::log::PartitionLog;
 use shared::store::{FeedError, Store, WriteError};
 use shared::supervise::{OnFailure, Supervisor, TaskFailure};
-use shared::telemetry::metric::FORWARDER_LEADING;
+use shared::telemetry::metric::{FORWARDER_LEADING, LOG_FULL_WAITS, Metric, PARTITIONS_RENEWED};
 use tokio_util::sync::CancellationToken;
-use tracing::info;
+use tracing::{info, warn};
 
+use crate::full::FullPartitions;
 use crate::{ForwarderConfig, forward, trim};
+
+/// Counters of a partition that alarms watch: shown from the start, so that the first step is seen as one.
+const WATCHED: &[Metric] = &[PARTITIONS_RENEWED, LOG_FULL_WAITS];
 
 /// The name of the lease that the leading forwarder holds.
 pub const LEADER_LEASE: &str = "forwarder/leader";
@@ -20,14 +25,39 @@ pub const LEADER_LEASE: &str = "forwarder/leader";
 #[derive(Debug, thiserror::Error)]
 pub enum ForwardError {
     /// Another forwarder has noted its progress: this one is not alone, and steps back.
-    #[error("another forwarder is at work: {0}")]
-    Superseded(WriteError),
+    #[error("another forwarder is at work: register {name} is at {actual}, not at {expected}")]
+    Superseded {
+        /// The register that the progress is noted in.
+        name: String,
+        /// What this forwarder believes.
+        expected: Revision,
+        /// What is true.
+        actual: Revision,
+    },
     /// A backend failed for longer than is worth waiting for.
     #[error(transparent)]
     Backend(#[from] BackendError),
-    /// The store no longer knows the feed's position.
-    #[error(transparent)]
-    Feed(FeedError),
+    /// The store no longer knows the feed's position: the next start is at its head, and renews every partition.
+    #[error("the store no longer holds what follows position {0}")]
+    PositionLost(Position),
+}
+
+impl From<WriteError> for ForwardError {
+    fn from(error: WriteError) -> Self {
+        match error {
+            WriteError::Moved { name, expected, actual } => Self::Superseded { name, expected, actual },
+            WriteError::Backend(failure) => failure.into(),
+        }
+    }
+}
+
+impl From<FeedError> for ForwardError {
+    fn from(error: FeedError) -> Self {
+        match error {
+            FeedError::Lost(position) => Self::PositionLost(position),
+            FeedError::Backend(failure) => failure.into(),
+        }
+    }
 }
 
 /// Forwards until `shutdown`, or waits to take over from another forwarder that does.
@@ -95,9 +125,51 @@ async fn lead<S: Store, L: PartitionLog>(
     shutdown: &CancellationToken,
 ) -> Result<(), ForwardError> {
     let _leading = Leading::new();
+    for partition in config.partitions.all() {
+        for metric in WATCHED {
+            counter!(metric.name, "partition" => partition.to_string()).increment(0);
+        }
+    }
+    let full = FullPartitions::default();
+    // A batch may wait for room in the log, or for a server. It can be dropped: the next forwarder publishes it again.
+    let overdue = async {
+        shutdown.cancelled().await;
+        tokio::time::sleep(config.lease_ttl).await;
+    };
     tokio::select! {
         biased;
-        forwarded = forward::forward(config, store, log, shutdown) => forwarded,
-        never = trim::keep_trimming(config, store, log, clock) => match never {},
+        forwarded = forward::forward(config, store, log, &full, shutdown) => forwarded,
+        never = trim::keep_trimming(config, store, log, clock, &full) => match never {},
+        () = overdue => {
+            warn!("a batch was not published in time, stopping without it");
+            Ok(())
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::checkpoint::REGISTER;
+
+    #[test]
+    fn a_store_that_fails_is_not_taken_for_another_forwarder() {
+        let failure = || BackendError::not_done("write_register", "out of order");
+        for told in [ForwardError::from(WriteError::from(failure())), FeedError::from(failure()).into()] {
+            assert!(matches!(told, ForwardError::Backend(_)), "{told}");
+            assert_eq!(told.to_string(), failure().to_string());
+        }
+    }
+
+    #[test]
+    fn another_forwarder_and_a_lost_position_are_told_as_what_they_are() {
+        let (expected, actual) = (Revision::new(1), Revision::new(2));
+        let superseded = ForwardError::from(WriteError::Moved { name: REGISTER.to_owned(), expected, actual });
+        assert_eq!(
+            superseded.to_string(),
+            "another forwarder is at work: register forwarder/checkpoint is at r2, not at r1"
+        );
+        let lost = ForwardError::from(FeedError::Lost(Position::Number(7)));
+        assert!(matches!(lost, ForwardError::PositionLost(Position::Number(7))), "{lost}");
     }
 }

@@ -10,12 +10,13 @@
 //!
 //! The path of an event: [`lead`] takes the lease, [`resume`] decides where to start, [`forward`] reads the feed and
 //! routes, [`publish`] appends to each partition with what it believes about the partition's end, [`checkpoint`] notes
-//! how far that came. Meanwhile [`trim`] forgets what every projection has behind it, and [`operations`] tells an
-//! operator how it goes.
+//! how far that came. Meanwhile [`trim`] forgets what every projection has behind it, sooner where a partition is
+//! [`full`], and [`operations`] tells an operator how it goes.
 
 mod checkpoint;
 mod config;
 mod forward;
+mod full;
 mod lead;
 mod operations;
 mod publish;

@@ -15,23 +15,19 @@ use shared::telemetry::metric::{FORWARDED_EVENTS, LOG_FULL_WAITS, PARTITIONS_REN
 use tracing::{debug, warn};
 
 use crate::checkpoint::End;
-use crate::resume::end_of;
+use crate::full::FullPartitions;
 
 /// The publisher of one partition.
 pub(crate) struct Publisher<'a, L> {
     log: &'a L,
     partition: Partition,
     end: End,
+    full: &'a FullPartitions,
 }
 
 impl<'a, L: PartitionLog> Publisher<'a, L> {
-    pub(crate) const fn new(log: &'a L, partition: Partition, end: End) -> Self {
-        Self { log, partition, end }
-    }
-
-    /// Whether a partition still holds everything up to the end that was believed.
-    pub(crate) fn continues(believed: &End, extent: &Extent) -> bool {
-        extent.incarnation == believed.incarnation && extent.last >= believed.last
+    pub(crate) const fn new(log: &'a L, partition: Partition, end: End, full: &'a FullPartitions) -> Self {
+        Self { log, partition, end, full }
     }
 
     /// Publishes all entries and answers where the partition ends then.
@@ -43,7 +39,13 @@ impl<'a, L: PartitionLog> Publisher<'a, L> {
                 Ok(last) => return Ok((self.partition, self.ended_at(last, entries))),
                 Err(PublishError::Conflict(extent)) => self.adopt(extent).await?,
                 Err(PublishError::Full { after }) => {
-                    warn!(partition = %self.partition, "the partition is full, waiting for the workers");
+                    warn!(
+                        partition = %self.partition,
+                        "the partition is full, so the view of its accounts stands still; nothing is lost. What every \
+                         balance service has read is trimmed now. If this goes on, bank_lag_events tells which of them \
+                         are late: start more of them, or give the log more room",
+                    );
+                    self.full.found(self.partition);
                     counter!(LOG_FULL_WAITS.name, "partition" => self.partition.to_string()).increment(1);
                     tokio::time::sleep(after).await;
                 }
@@ -62,9 +64,9 @@ impl<'a, L: PartitionLog> Publisher<'a, L> {
     }
 
     async fn adopt(&mut self, extent: Extent) -> Result<(), BackendError> {
-        let lost = extent.incarnation == self.end.incarnation && extent.last < self.end.last;
-        let extent = if lost { renew(self.log, self.partition, &extent).await? } else { extent };
-        self.end = end_of(extent);
+        let extent =
+            if self.end.is_lost_by(&extent) { renew(self.log, self.partition, &extent).await? } else { extent };
+        self.end = extent.into();
         Ok(())
     }
 }

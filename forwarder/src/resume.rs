@@ -11,7 +11,7 @@ use std::collections::BTreeMap;
 use metrics::counter;
 use shared::coordinate::Position;
 use shared::error::BackendError;
-use shared::log::{Extent, PartitionLog};
+use shared::log::PartitionLog;
 use shared::partition::{Partition, PartitionMap};
 use shared::store::{EventStore, FeedError, Store};
 use shared::telemetry::metric::FORWARDER_POSITIONS_LOST;
@@ -19,7 +19,7 @@ use tracing::{info, warn};
 
 use crate::checkpoint::{Checkpoint, End, Progress};
 use crate::lead::ForwardError;
-use crate::publish::{Publisher, renew};
+use crate::publish::renew;
 
 /// An open feed and where everything stands.
 pub(crate) struct Start<S: EventStore> {
@@ -66,16 +66,16 @@ async fn start_at_head<S: Store, L: PartitionLog>(
         let extent = log.extent(partition).await?;
         // From the start of an empty store everything comes through the feed, so no reader can miss anything.
         let extent = if position == Position::Start { extent } else { renew(log, partition, &extent).await? };
-        ends.insert(partition, end_of(extent));
+        ends.insert(partition, extent.into());
     }
     let progress = Progress { position, ends };
-    checkpoint.save(&progress).await.map_err(ForwardError::Superseded)?;
-    let feed = store.feed(progress.position.clone()).await.map_err(ForwardError::Feed)?;
+    checkpoint.save(&progress).await?;
+    let feed = store.feed(progress.position.clone()).await?;
     info!(position = %progress.position, "forwarder starts at the head");
     Ok(Start { feed, checkpoint, progress })
 }
 
-/// Renews every partition that no longer holds what it held, and answers where all of them end.
+/// Renews every partition that has lost what it held, and answers where all of them end.
 pub(crate) async fn check_ends<L: PartitionLog>(
     log: &L,
     partitions: PartitionMap,
@@ -84,13 +84,9 @@ pub(crate) async fn check_ends<L: PartitionLog>(
     let mut ends = BTreeMap::new();
     for partition in partitions.all() {
         let extent = log.extent(partition).await?;
-        let kept = remembered.get(&partition).is_none_or(|end| Publisher::<L>::continues(end, &extent));
-        let extent = if kept { extent } else { renew(log, partition, &extent).await? };
-        ends.insert(partition, end_of(extent));
+        let lost = remembered.get(&partition).is_some_and(|end| end.is_lost_by(&extent));
+        let extent = if lost { renew(log, partition, &extent).await? } else { extent };
+        ends.insert(partition, extent.into());
     }
     Ok(ends)
-}
-
-pub(crate) fn end_of(extent: Extent) -> End {
-    End { incarnation: extent.incarnation, last: extent.last }
 }

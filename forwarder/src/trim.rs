@@ -2,31 +2,42 @@
 //!
 //! A record goes when it lies below the floor of every projection *and* is older than the window. A partition for which
 //! no projection has noted a floor yet is left alone.
+//!
+//! The window is a wish, and room is a need: of a partition that is full the older half goes, however young it is, but
+//! nothing that lies above a floor. Otherwise the view would stand still until the oldest record is as old as the
+//! window, though everybody has read it.
 
+use std::collections::BTreeSet;
 use std::convert::Infallible;
 
 use metrics::counter;
-use shared::clock::Clock;
+use shared::clock::{Clock, Timestamp};
 use shared::coordinate::Offset;
 use shared::error::BackendError;
 use shared::log::floor::{Floor, read_floors};
 use shared::log::{Extent, PartitionLog};
+use shared::partition::Partition;
 use shared::store::Registers;
 use shared::telemetry::metric::LOG_TRIMMED;
 use tracing::{debug, info};
 
 use crate::ForwarderConfig;
+use crate::full::FullPartitions;
 
-/// Trims again and again; a round that fails is made up for by the next one.
+/// Every record was made before this.
+const ANY_AGE: Timestamp = Timestamp::from_micros(i64::MAX);
+
+/// Trims again and again, and at once when a partition is full; a round that fails is made up for by the next one.
 pub(crate) async fn keep_trimming<R: Registers, L: PartitionLog>(
     config: &ForwarderConfig,
     registers: &R,
     log: &L,
     clock: &Clock,
+    full: &FullPartitions,
 ) -> Infallible {
     loop {
-        tokio::time::sleep(config.trim_every).await;
-        match trim(config, registers, log, clock).await {
+        let full = full.wait(config.trim_every).await;
+        match trim(config, registers, log, clock, &full).await {
             Ok(0) => {}
             Ok(records) => info!(records, "log trimmed"),
             Err(failure) => debug!(%failure, "log not trimmed, trying again later"),
@@ -39,14 +50,18 @@ async fn trim<R: Registers, L: PartitionLog>(
     registers: &R,
     log: &L,
     clock: &Clock,
+    full: &BTreeSet<Partition>,
 ) -> Result<u64, BackendError> {
     let floors = read_floors(registers).await?;
-    let before = clock.now().minus(config.log_window);
+    let window = clock.now().minus(config.log_window);
     let mut trimmed = 0;
     for partition in config.partitions.all() {
         let extent = log.extent(partition).await?;
         let of_partition = floors.iter().filter(|floor| floor.partition == partition);
-        if let Some(through) = lowest(of_partition, &extent).filter(|through| *through > extent.trimmed) {
+        let Some(floor) = lowest(of_partition, &extent) else { continue };
+        let (through, before) =
+            if full.contains(&partition) { (floor.min(older_half(&extent)), ANY_AGE) } else { (floor, window) };
+        if through > extent.trimmed {
             trimmed += log.trim(partition, through, before).await?;
         }
     }
@@ -59,11 +74,69 @@ fn lowest<'a>(floors: impl Iterator<Item = &'a Floor>, extent: &Extent) -> Optio
     floors.filter(|floor| floor.incarnation == extent.incarnation).map(|floor| floor.offset).min()
 }
 
+/// The end of the older half of what a partition holds.
+fn older_half(extent: &Extent) -> Offset {
+    let held = extent.last.get().saturating_sub(extent.trimmed.get());
+    Offset::new(extent.trimmed.get() + held.div_ceil(2))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
-    use shared::log::Incarnation;
-    use shared::partition::Partition;
+    use std::time::Duration;
+
+    use bytes::Bytes;
+    use shared::coordinate::{Position, Version};
+    use shared::event::{EncodedEvents, Recorded};
+    use shared::id::{AccountId, Ids};
+    use shared::index::Generation;
+    use shared::lease::Holder;
+    use shared::log::floor::write_floor;
+    use shared::log::{EmbeddedLog, Incarnation};
+    use shared::partition::PartitionMap;
+    use shared::sqlite::DataFolder;
+    use shared::store::{EmbeddedStore, FeedEntry};
+
+    /// A write that was made just now.
+    fn entry(clock: &Clock, version: u64) -> FeedEntry {
+        let events = EncodedEvents { count: 1, json: Bytes::from("[{}]") };
+        let (stream, first_version) = (AccountId::from_bytes([1; 16]), Version::new(version));
+        let recorded = Recorded { stream, first_version, time: clock.now(), events };
+        FeedEntry { position: Position::Number(version), recorded }
+    }
+
+    #[tokio::test]
+    async fn a_full_partition_loses_its_older_half_within_the_window_but_nothing_that_is_needed() {
+        let (folder, clock) = (tempfile::tempdir().unwrap(), Clock::system());
+        let (partitions, one) = (PartitionMap::new(1).unwrap(), Partition::new(1));
+        let folder = DataFolder::open(folder.path()).unwrap();
+        let store = EmbeddedStore::open(&folder).unwrap();
+        let log = EmbeddedLog::open(&folder, partitions, clock.clone(), Ids::new(clock.clone())).await.unwrap();
+        let Extent { incarnation, mut last, .. } = log.extent(one).await.unwrap();
+        for version in 1..=10 {
+            last = log.publish(one, &incarnation, last, &[entry(&clock, version)]).await.unwrap();
+        }
+        let floor = async |offset| {
+            let floor = Floor { partition: one, incarnation: incarnation.clone(), offset: Offset::new(offset) };
+            write_floor(&store, Generation(1), &floor).await.unwrap();
+        };
+        let config = ForwarderConfig {
+            holder: Holder("one".into()),
+            partitions,
+            lease_ttl: Duration::from_secs(1),
+            log_window: Duration::from_hours(1),
+            trim_every: Duration::from_secs(1),
+        };
+        let (full, none) = (BTreeSet::from([one]), BTreeSet::new());
+        let trimmed = async |full| trim(&config, &store, &log, &clock, full).await.unwrap();
+        assert_eq!(trimmed(&full).await, 0, "nobody has said what he needs");
+        floor(3).await;
+        assert_eq!(trimmed(&none).await, 0, "all of it is within the window");
+        assert_eq!(trimmed(&full).await, 3, "what lies above the floor is needed");
+        floor(10).await;
+        assert_eq!(trimmed(&full).await, 4, "the older half of seven");
+        assert_eq!(log.extent(one).await.unwrap().trimmed, Offset::new(7));
+    }
 
     #[test]
     fn the_slowest_projection_of_the_present_life_decides() {

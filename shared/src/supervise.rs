@@ -16,13 +16,30 @@ use tracing::{error, info, warn};
 use crate::telemetry::metric::TASK_RESTARTS;
 
 /// The first delay before a failed task is started again; it doubles up to [`RESTART_DELAY_MAX`].
-pub const RESTART_DELAY_MIN: Duration = Duration::from_millis(100);
+const RESTART_DELAY_MIN: Duration = Duration::from_millis(100);
 
 /// The longest delay before a failed task is started again.
-pub const RESTART_DELAY_MAX: Duration = Duration::from_secs(5);
+const RESTART_DELAY_MAX: Duration = Duration::from_secs(5);
 
 /// A task that ran this long before it failed is started again after the shortest delay.
-pub const STEADY_AFTER: Duration = Duration::from_secs(30);
+const STEADY_AFTER: Duration = Duration::from_secs(30);
+
+/// How long a task that failed waits before it is started again: twice as long each time, from 100 ms to 5 s, unless
+/// it ran well for half a minute.
+#[derive(Debug, Default)]
+pub struct RestartDelays {
+    last: Option<Duration>,
+}
+
+impl RestartDelays {
+    /// The delay after a run that took this long.
+    pub fn after(&mut self, ran: Duration) -> Duration {
+        let last = self.last.filter(|_| ran < STEADY_AFTER);
+        let delay = last.map_or(RESTART_DELAY_MIN, |last| (last * 2).min(RESTART_DELAY_MAX));
+        self.last = Some(delay);
+        delay
+    }
+}
 
 /// What happens when a task fails or panics.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -98,7 +115,8 @@ where
     F: Future<Output = Result<(), E>> + Send + 'static,
     E: Display + Send + 'static,
 {
-    let mut delay = RESTART_DELAY_MIN;
+    let restarts = counter!(TASK_RESTARTS.name, "task" => name.clone());
+    let mut delays = RestartDelays::default();
     loop {
         let started = tokio::time::Instant::now();
         #[expect(clippy::disallowed_methods, reason = "this is the place that gives a task its name and policy")]
@@ -111,10 +129,8 @@ where
         if on_failure == OnFailure::StopProcess {
             return Err(TaskFailure { name, reason });
         }
-        if started.elapsed() >= STEADY_AFTER {
-            delay = RESTART_DELAY_MIN;
-        }
-        counter!(TASK_RESTARTS.name, "task" => name.clone()).increment(1);
+        let delay = delays.after(started.elapsed());
+        restarts.increment(1);
         warn!(task = name, reason, delay_ms = delay.as_millis(), "task failed, starting it again");
         tokio::select! {
             biased;
@@ -122,7 +138,6 @@ where
             () = tokio::time::sleep(delay) => {}
         }
         info!(task = name, "task starts again");
-        delay = (delay * 2).min(RESTART_DELAY_MAX);
     }
 }
 
@@ -131,6 +146,18 @@ mod tests {
     use super::*;
     use std::sync::Arc;
     use std::sync::atomic::{AtomicU32, Ordering};
+
+    #[test]
+    fn a_task_that_ran_well_for_a_while_waits_as_little_as_a_new_one() {
+        let mut delays = RestartDelays::default();
+        assert_eq!(delays.after(Duration::ZERO), RESTART_DELAY_MIN);
+        assert_eq!(delays.after(Duration::ZERO), RESTART_DELAY_MIN * 2);
+        for _ in 0..20 {
+            delays.after(Duration::ZERO);
+        }
+        assert_eq!(delays.after(Duration::ZERO), RESTART_DELAY_MAX);
+        assert_eq!(delays.after(STEADY_AFTER), RESTART_DELAY_MIN);
+    }
 
     #[tokio::test(start_paused = true)]
     async fn a_task_that_fails_or_panics_is_started_again_until_it_ends_well() {

@@ -110,11 +110,16 @@ impl Bank {
     }
 
     pub(crate) fn start_projection(&mut self, name: &str) -> AbortHandle {
+        self.start_projection_comparing(name, None)
+    }
+
+    /// The same, with heads compared that often.
+    pub(crate) fn start_projection_comparing(&mut self, name: &str, reconcile_every: Option<Duration>) -> AbortHandle {
         let config = BalanceConfig {
             holder: Holder(format!("{name}-{}", self.ids.commit()).into()),
             partitions: self.partitions,
             lease_ttl: Duration::from_millis(600),
-            reconcile_every: None,
+            reconcile_every,
             keep_previous: Duration::from_hours(1),
         };
         let (ports, clock, ids) = (self.ports.clone(), self.clock.clone(), self.ids.clone());
@@ -182,7 +187,8 @@ impl Bank {
     }
 
     pub(crate) async fn verify(&self) -> Verification {
-        verify(&self.ports, self.active().await, self.partitions, &RightOfWay::default()).await.unwrap()
+        let patience = verify::proof_patience(Duration::ZERO);
+        verify(&self.ports, self.active().await, self.partitions, patience, &RightOfWay::default()).await.unwrap()
     }
 
     /// Checks every partition of the active generation; answers the reports in the order of the partitions.

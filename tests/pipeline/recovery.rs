@@ -1,8 +1,13 @@
 use std::path::Path;
+use std::time::Duration;
 
+use shared::coordinate::Version;
 use shared::id::AccountId;
+use shared::index::{Balance, BalanceIndex, Projected};
+use shared::telemetry::install_metrics;
+use shared::telemetry::metric::AHEAD_OF_STORE;
 
-use crate::bank::Bank;
+use crate::bank::{Bank, until};
 
 fn remove_file(folder: &Path, name: &str) {
     for suffix in ["", "-wal", "-shm"] {
@@ -65,4 +70,23 @@ async fn forgotten_epochs_do_not_stop_the_workers() {
     let bank = Bank::start(folder.path()).await;
     bank.deposit(accounts[3], 17).await;
     bank.wait_until_settled(&accounts).await;
+}
+
+/// Goal: a store that was set back behind the view is noticed without being asked, and nothing is changed.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn documents_that_are_ahead_of_the_store_are_counted_when_heads_are_compared() {
+    let metrics = install_metrics().unwrap();
+    let folder = tempfile::tempdir().unwrap();
+    let (mut bank, accounts) = Bank::start_without_projection(folder.path(), [10, 20]).await;
+    let ahead = Balance { version: Version::new(9), ..bank.visible(accounts[0]).await.unwrap() };
+    let projected = Projected { balances: vec![ahead.clone()], ..Projected::default() };
+    bank.ports.index.apply(bank.active().await, &projected).await.unwrap();
+    bank.start_projection_comparing("two", Some(Duration::from_millis(200)));
+    let partition = bank.partitions.partition_of(&accounts[0]);
+    let counter = format!("{}{{partition=\"{partition}\"}} ", AHEAD_OF_STORE.name);
+    until("it is counted", async || {
+        metrics.render().lines().any(|line| line.strip_prefix(&counter).is_some_and(|count| count != "0"))
+    })
+    .await;
+    assert_eq!(bank.visible(accounts[0]).await.unwrap(), ahead);
 }

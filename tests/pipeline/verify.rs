@@ -1,5 +1,8 @@
+use std::path::Path;
+use std::time::{Duration, Instant};
+
 use balance_service::rebuild::{Job, JobFile, JobId, JobState, Purpose};
-use balance_service::verify::Fault;
+use balance_service::verify::{Fault, proof_patience};
 use shared::coordinate::Version;
 use shared::id::AccountId;
 use shared::index::{Balance, BalanceIndex, Projected};
@@ -52,23 +55,16 @@ async fn every_kind_of_damage_is_found_and_nothing_else() {
     assert!(!format!("{proof:?}").contains("Mallory"));
 }
 
-/// Goal: one changed field in the new generation blocks the switch; the queries stay as they are.
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_generation_that_differs_from_the_store_is_never_switched_to() {
-    let folder = tempfile::tempdir().unwrap();
-    let bank = Bank::start(folder.path()).await;
-    let account = bank.opened(10).await;
-    bank.wait_until_settled(&[account]).await;
-    let right = bank.visible(account).await.unwrap();
+/// Kills a bank and starts it again with a job whose generation holds one wrong document, and whose next step is the
+/// proof.
+async fn proving_a_damaged_generation(folder: &Path, bank: Bank, right: &Balance) -> (Bank, JobId) {
     let active = bank.active().await;
     bank.kill().await;
-
-    let mut bank = Bank::open(folder.path()).await;
+    let mut bank = Bank::open(folder).await;
     let damaged = bank.ports.index.create().await.unwrap();
     let wrong = Balance { balance: Money::new(11).unwrap(), ..right.clone() };
     let projected = Projected { balances: vec![wrong], ..Projected::default() };
     bank.ports.index.apply(damaged, &projected).await.unwrap();
-    // A job as it stands when everything is replayed and caught up: the next step is the proof.
     let id = JobId(bank.ids.commit().uuid());
     let job = Job::new(id, Purpose::Rebuild, Some(active), bank.clock.now());
     let job = Job { generation: Some(damaged), state: JobState::Verifying, ..job };
@@ -76,6 +72,37 @@ async fn a_generation_that_differs_from_the_store_is_never_switched_to() {
     file.save(&bank.ports.store, job).await.unwrap();
     bank.start_forwarder();
     bank.start_projection("one");
+    (bank, id)
+}
+
+/// Goal: a rebuild that is cancelled during its proof does not keep the next one waiting until the proof is over.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_proof_that_nobody_waits_for_any_more_ends() {
+    let folder = tempfile::tempdir().unwrap();
+    let bank = Bank::start(folder.path()).await;
+    let account = bank.opened(10).await;
+    bank.wait_until_settled(&[account]).await;
+    let right = bank.visible(account).await.unwrap();
+    let (bank, id) = proving_a_damaged_generation(folder.path(), bank, &right).await;
+    // The wrong document is looked at again and again for as long as the proof is patient.
+    tokio::time::sleep(Duration::from_secs(2)).await;
+    let cancelled = bank.rebuilds.cancel().await.unwrap();
+    assert_eq!((cancelled.job.job, cancelled.job.state), (id, JobState::Cancelled));
+    let began = Instant::now();
+    bank.rebuild().await;
+    assert!(began.elapsed() < proof_patience(Duration::ZERO) / 2, "{:?}", began.elapsed());
+    bank.wait_until_settled(&[account]).await;
+}
+
+/// Goal: one changed field in the new generation blocks the switch; the queries stay as they are.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_generation_that_differs_from_the_store_is_never_switched_to() {
+    let folder = tempfile::tempdir().unwrap();
+    let bank = Bank::start(folder.path()).await;
+    let account = bank.opened(10).await;
+    bank.wait_until_settled(&[account]).await;
+    let (right, active) = (bank.visible(account).await.unwrap(), bank.active().await);
+    let (bank, id) = proving_a_damaged_generation(folder.path(), bank, &right).await;
 
     let failed = bank.wait_for_job().await;
     assert_eq!((failed.job.job, failed.job.state), (id, JobState::Failed));

@@ -144,7 +144,7 @@ impl Client {
         let answer = timeout(WAIT_MAX, teller.execute(request)).await.ok();
         if let (Some(key), Some(Err(CommandError::Rejected(_) | CommandError::KeyReused))) = (taken, &answer) {
             self.world.with(|state| {
-                state.audit.violate("I2 what took effect is answered as it was", || format!("{key} is refused"));
+                state.audit.violate("AU2 what took effect is answered as it was", || format!("{key} is refused"));
             });
         }
         answer
@@ -161,10 +161,10 @@ impl Client {
                 (truth.balance, &truth.owner, truth.updated_at) == (seen.balance, &seen.owner, seen.updated_at)
             });
             if !same {
-                state.audit.violate("I6 an account is the fold of its version", || format!("{seen:?} is {truth:?}"));
+                state.audit.violate("AU6 an account is the fold of its version", || format!("{seen:?} is {truth:?}"));
             }
             if seen.version < before {
-                state.audit.violate("I7 an account is read as of now", || {
+                state.audit.violate("AU7 an account is read as of now", || {
                     format!("{account} at {} when it was at {before}", seen.version)
                 });
             }
@@ -191,7 +191,7 @@ fn note(told: &mut Told, answer: Answer) -> bool {
             told.refused += 1;
             true
         }
-        Some(Err(CommandError::Conflict | CommandError::Unavailable)) => {
+        Some(Err(CommandError::Conflict | CommandError::Overloaded | CommandError::Unavailable)) => {
             told.refused += 1;
             false
         }

@@ -76,7 +76,7 @@ impl Journal {
             if surely <= commits && commits <= perhaps {
                 return Ok(());
             }
-            Err(format!("I2 {commits} commits where clients know of {surely} and can explain {perhaps}"))
+            Err(format!("AU2 {commits} commits where clients know of {surely} and can explain {perhaps}"))
         })
     }
 }
@@ -92,10 +92,10 @@ impl Told {
 fn check_order(state: &State, told: &Told) -> Result<(), String> {
     for (transaction, receipt) in &told.done {
         if !state.audit.has(*transaction) || state.store.commit(*transaction).is_none() {
-            return Err(format!("I1 {transaction} was acknowledged and is not in the store"));
+            return Err(format!("AU1 {transaction} was acknowledged and is not in the store"));
         }
         if told.done[0].0 != *transaction {
-            return Err(format!("I2 one order took effect as {} and as {transaction}", told.done[0].0));
+            return Err(format!("AU2 one order took effect as {} and as {transaction}", told.done[0].0));
         }
         accounts_of(receipt).try_for_each(|after| check_receipt(state, after))?;
     }
@@ -103,10 +103,10 @@ fn check_order(state: &State, told: &Told) -> Result<(), String> {
     let stored = state.store.key(key).map(|commit| commit.id);
     match told.done.first() {
         Some((transaction, _)) if stored != Some(*transaction) => {
-            Err(format!("I2 {transaction} was acknowledged under {key}, which stands for {stored:?}"))
+            Err(format!("AU2 {transaction} was acknowledged under {key}, which stands for {stored:?}"))
         }
         None if told.unknown == 0 && stored.is_some() => {
-            Err(format!("I1 an order under {key} was refused and took effect as {stored:?}"))
+            Err(format!("AU1 an order under {key} was refused and took effect as {stored:?}"))
         }
         Some(_) | None => Ok(()),
     }
@@ -129,6 +129,6 @@ fn check_receipt(state: &State, after: &AccountAfter) -> Result<(), String> {
     let open = *status == account_service::account::Status::Open;
     match state.audit.at(*id, *version) {
         Some(document) if document.balance == *balance && (document.status == AccountStatus::Open) == open => Ok(()),
-        other => Err(format!("I1 a receipt says {after:?}, the store {other:?}")),
+        other => Err(format!("AU1 a receipt says {after:?}, the store {other:?}")),
     }
 }

@@ -110,7 +110,7 @@ async fn act(world: &World, options: &Options) -> Result<(), String> {
     world.heal();
     fleet.start_missing();
     come_to_rest(world).await?;
-    verdict::judge(world, &journal)?;
+    verdict::judge(world, &journal, &options.faults)?;
     for place in 0..fleet.len() {
         fleet.stop(place).await?;
     }

@@ -2,8 +2,10 @@
 
 use shared::coordinate::Version;
 use shared::id::AccountId;
+use shared::log::floor::FLOORS;
 
 use crate::journal::Journal;
+use crate::world::fault::Faults;
 use crate::world::generation::Contents;
 use crate::world::{State, World};
 
@@ -12,6 +14,9 @@ pub(crate) fn missing(state: &State) -> Option<String> {
     if state.registers.get(JOB).is_some_and(|job| is_running(&job.value)) {
         return Some("a rebuild is still running".to_owned());
     }
+    if let Some(floor) = state.registers.names().find(|name| is_floor_of_nobody(state, name)) {
+        return Some(format!("M2 the floor {floor} holds the log for a generation that is gone"));
+    }
     let Some((_, view)) = state.index.active() else { return Some("no generation is active".to_owned()) };
     state.store.streams().find_map(|account| missing_account(state, view, account))
 }
@@ -19,9 +24,18 @@ pub(crate) fn missing(state: &State) -> Option<String> {
 /// The register in which the running or last rebuild stands.
 const JOB: &str = "rebuild/balance";
 
-fn is_running(job: &[u8]) -> bool {
+fn state_of(job: &[u8]) -> String {
     let job: serde_json::Value = serde_json::from_slice(job).unwrap_or_default();
-    matches!(job["state"].as_str(), Some("replaying" | "catching_up" | "verifying" | "switching"))
+    job["state"].as_str().unwrap_or_default().to_owned()
+}
+
+fn is_running(job: &[u8]) -> bool {
+    matches!(state_of(job).as_str(), "replaying" | "catching_up" | "verifying" | "switching")
+}
+
+fn is_floor_of_nobody(state: &State, register: &str) -> bool {
+    let floor_of = |generation| register.starts_with(&format!("{FLOORS}{generation}/"));
+    register.starts_with(FLOORS) && !state.index.all().any(floor_of)
 }
 
 fn missing_account(state: &State, view: &Contents, account: AccountId) -> Option<String> {
@@ -32,30 +46,34 @@ fn missing_account(state: &State, view: &Contents, account: AccountId) -> Option
     if view.documents().get(&account) != document && !excused {
         let have = view.documents().get(&account).map(|document| document.version);
         let want = document.map(|document| document.version);
-        return Some(format!("I8 {account} stands at {have:?}, the store at {want:?}"));
+        return Some(format!("AU8 {account} stands at {have:?}, the store at {want:?}"));
     }
     let parked = view.parked().get(&account).map(|parked| parked.at);
     (parked != poison && !waits)
-        .then(|| format!("I9 {account} is parked at {parked:?} and cannot be folded from {poison:?}"))
+        .then(|| format!("AU9 {account} is parked at {parked:?} and cannot be folded from {poison:?}"))
 }
 
-/// Judges a run that has come to rest.
+/// Judges a run that has come to rest, and in which things went wrong or not.
 ///
 /// # Errors
 /// The law that was broken, and by what.
-pub(crate) fn judge(world: &World, journal: &Journal) -> Result<(), String> {
+pub(crate) fn judge(world: &World, journal: &Journal, faults: &Faults) -> Result<(), String> {
     journal.check(world)?;
     world.with(|state| {
+        let job = state.registers.get(JOB).map(|job| state_of(&job.value));
+        if faults.are_none() && job.as_deref() == Some("failed") {
+            return Err("a rebuild failed, and nothing went wrong".to_owned());
+        }
         if let Some((outside, inside)) = state.audit.sums()
             && outside != inside
         {
-            return Err(format!("I4 {outside} came in and {inside} is there"));
+            return Err(format!("AU4 {outside} came in and {inside} is there"));
         }
         let stray = state.index.active().and_then(|(_, view)| {
             view.documents().keys().find(|account| state.store.version(**account) == Version::EMPTY)
         });
         match stray {
-            Some(account) => Err(format!("I6 there is a document of {account}, which has no events")),
+            Some(account) => Err(format!("AU6 there is a document of {account}, which has no events")),
             None => Ok(()),
         }
     })

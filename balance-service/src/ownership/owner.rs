@@ -3,19 +3,26 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use metrics::counter;
 use shared::backends::Backends;
 use shared::coordinate::Epoch;
 use shared::index::Generation;
 use shared::partition::Partition;
-use shared::supervise::{RESTART_DELAY_MAX, RESTART_DELAY_MIN, STEADY_AFTER};
+use shared::supervise::RestartDelays;
+use shared::telemetry::metric::{
+    ACCOUNTS_HEALED, ACCOUNTS_PARKED, AHEAD_OF_STORE, DOCUMENTS_REPAIRED, Metric, WORKER_FAILURES,
+};
 use tokio::task::{AbortHandle, Id, JoinError, JoinSet};
-use tokio::time::Instant;
+use tokio::time::{Instant, timeout};
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, error, warn};
 
 use super::Ownership;
 use crate::reconcile::keep_reconciling;
-use crate::worker::{Worker, WorkerError};
+use crate::worker::{Lag, Worker, WorkerError};
+
+/// Counters of a partition that alarms watch: shown from the start, so that the first step is seen as one.
+const WATCHED: &[Metric] = &[AHEAD_OF_STORE, ACCOUNTS_HEALED, ACCOUNTS_PARKED, DOCUMENTS_REPAIRED];
 
 /// Why a partition is given up before its lease ends.
 #[derive(Debug, thiserror::Error)]
@@ -52,6 +59,9 @@ impl<B: Backends> Owner<B> {
 
     /// Works until asked to stop, or until somebody else turns out to own the partition.
     pub(super) async fn run(self) -> Result<(), OwnerError> {
+        for metric in WATCHED {
+            counter!(metric.name, "partition" => self.partition.to_string()).increment(0);
+        }
         let roster = &self.ownership.roster;
         let mut workers = Workers::default();
         loop {
@@ -70,7 +80,12 @@ impl<B: Backends> Owner<B> {
         for (_, token) in workers.running.values() {
             token.cancel();
         }
-        while workers.tasks.join_next().await.is_some() {}
+        // A worker may wait for a backend, or for a seal that nobody is left to lift. What it has under way can be
+        // dropped at any place, and is done again from its checkpoint.
+        let drained = async { while workers.tasks.join_next().await.is_some() {} };
+        if timeout(self.ownership.config.lease_ttl, drained).await.is_err() {
+            warn!(partition = %self.partition, "workers have not come to an end in time, dropping them");
+        }
         Ok(())
     }
 
@@ -89,6 +104,7 @@ impl<B: Backends> Owner<B> {
             visibility: ownership.visibility.clone(),
             roster: ownership.roster.clone(),
             right_of_way: ownership.right_of_way.clone(),
+            lag: Lag::new(generation, self.partition),
         };
         let shutdown = self.shutdown.child_token();
         let task = workers.tasks.spawn(keep_working(worker, ownership.config.reconcile_every, shutdown.clone()));
@@ -132,13 +148,30 @@ impl Workers {
     }
 }
 
-/// Runs a worker, again after every failure but being fenced: then it answers the epoch of the owner.
+/// Runs a worker, again after every failure but being fenced: then it answers the epoch of the owner. How far it lags
+/// is measured meanwhile, also while it fails or waits.
 async fn keep_working<B: Backends>(
     worker: Worker<B>,
     reconcile_every: Option<Duration>,
     shutdown: CancellationToken,
 ) -> Result<(), Epoch> {
-    let mut restarts = Restarts::default();
+    let lag = worker.lag.clone();
+    let log = worker.backends.log().clone();
+    let clock = worker.clock.clone();
+    tokio::select! {
+        biased;
+        ended = keep_restarting(worker, reconcile_every, shutdown) => ended,
+        never = lag.keep_measuring(&log, &clock) => match never {},
+    }
+}
+
+async fn keep_restarting<B: Backends>(
+    worker: Worker<B>,
+    reconcile_every: Option<Duration>,
+    shutdown: CancellationToken,
+) -> Result<(), Epoch> {
+    let failures = counter!(WORKER_FAILURES.name, "partition" => worker.partition.to_string());
+    let mut delays = RestartDelays::default();
     loop {
         let began = Instant::now();
         let ended = tokio::select! {
@@ -146,7 +179,7 @@ async fn keep_working<B: Backends>(
             ended = worker.clone().run(shutdown.clone()) => ended,
             never = keep_reconciling(&worker, reconcile_every) => match never {},
         };
-        let delay = restarts.after(began.elapsed());
+        let delay = delays.after(began.elapsed());
         match ended {
             Ok(()) => return Ok(()),
             Err(WorkerError::Fenced { current }) => return Err(current),
@@ -157,6 +190,7 @@ async fn keep_working<B: Backends>(
                 return Ok(());
             }
             Err(failure) => {
+                failures.increment(1);
                 warn!(generation = %worker.generation, partition = %worker.partition, %failure,
                     delay_ms = delay.as_millis(), "worker failed, starting it again");
             }
@@ -166,37 +200,5 @@ async fn keep_working<B: Backends>(
             () = shutdown.cancelled() => return Ok(()),
             () = tokio::time::sleep(delay) => {}
         }
-    }
-}
-
-/// How long a worker that failed waits: longer each time, unless it had worked well for a while.
-#[derive(Default)]
-struct Restarts {
-    last: Option<Duration>,
-}
-
-impl Restarts {
-    fn after(&mut self, worked: Duration) -> Duration {
-        let last = self.last.filter(|_| worked < STEADY_AFTER);
-        let delay = last.map_or(RESTART_DELAY_MIN, |last| (last * 2).min(RESTART_DELAY_MAX));
-        self.last = Some(delay);
-        delay
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_worker_that_worked_well_for_a_while_waits_as_little_as_a_new_one() {
-        let mut restarts = Restarts::default();
-        assert_eq!(restarts.after(Duration::ZERO), RESTART_DELAY_MIN);
-        assert_eq!(restarts.after(Duration::ZERO), RESTART_DELAY_MIN * 2);
-        for _ in 0..20 {
-            restarts.after(Duration::ZERO);
-        }
-        assert_eq!(restarts.after(Duration::ZERO), RESTART_DELAY_MAX);
-        assert_eq!(restarts.after(STEADY_AFTER), RESTART_DELAY_MIN);
     }
 }

@@ -20,9 +20,10 @@ use shared::id::Ids;
 use shared::index::{ApplyError, BalanceIndex, Generation, Generations, Phase};
 use shared::lease::{LeaseName, Turn};
 use shared::log::PartitionLog;
-use shared::log::floor::remove_floors;
+use shared::log::floor::sweep_floors;
 use shared::store::WriteError;
 use shared::telemetry::metric::{REBUILD_RUNNING, REBUILDS};
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tracing::{error, info, warn};
 
@@ -31,13 +32,16 @@ use super::switch::{SwitchError, switch};
 use crate::BalanceConfig;
 use crate::right_of_way::RightOfWay;
 use crate::roster::{LOOK_EVERY, Nudge};
-use crate::verify::verify;
+use crate::verify::{proof_patience, verify};
 
 /// The name of the lease that the conductor holds.
 pub(crate) const CONDUCTOR_LEASE: &str = "balance/conductor";
 
 /// How often the progress of the workers is looked at.
 const PROGRESS_EVERY: Duration = Duration::from_millis(25);
+
+/// How often floors of generations that are gone are looked for (law M2 of [`shared::log::floor`]).
+const SWEEP_EVERY: Duration = Duration::from_secs(10);
 
 /// Why a step was not taken. The job is read again and the step decided again.
 #[derive(Debug, thiserror::Error)]
@@ -88,12 +92,20 @@ pub(crate) async fn conduct<B: Backends>(
 
 impl<B: Backends> Conductor<B> {
     async fn work(&self) -> Result<Infallible, StepError> {
+        for result in ["done", "failed", "cancelled"] {
+            counter!(REBUILDS.name, "result" => result).increment(0);
+        }
+        let mut sweep_at = Instant::now();
         loop {
             let file = JobFile::load(self.backends.store()).await?;
             let generations = self.backends.index().generations().await?;
             let running = file.job.as_ref().is_some_and(|job| job.state.is_running());
             gauge!(REBUILD_RUNNING.name).set(u8::from(running));
             self.lift_seals(&generations).await?;
+            if Instant::now() >= sweep_at {
+                sweep_at = Instant::now() + SWEEP_EVERY;
+                self.sweep_floors(&generations).await?;
+            }
             let pause = match file.job.clone().filter(|job| job.state.is_running()) {
                 Some(job) => self.step(file, job, &generations).await?,
                 None => self.rest(file, &generations).await?,
@@ -189,7 +201,13 @@ impl<B: Backends> Conductor<B> {
 
     async fn prove(&self, file: JobFile, job: Job, generation: Generation) -> Result<Duration, StepError> {
         self.backends.index().prepare(generation).await?;
-        let verification = verify(&self.backends, generation, self.config.partitions, &self.right_of_way).await?;
+        let patience = proof_patience(self.config.lease_ttl);
+        let proof = verify(&self.backends, generation, self.config.partitions, patience, &self.right_of_way);
+        let verification = tokio::select! {
+            biased;
+            () = self.job_is_another_than(&job) => return Ok(Duration::ZERO),
+            verification = proof => verification?,
+        };
         let clean = verification.is_clean();
         let checked = verification.checked;
         let job = Job { verification: Some(verification), ..job };
@@ -199,6 +217,19 @@ impl<B: Backends> Conductor<B> {
         info!(job = %job.job, checked, "rebuild is proved");
         file.save(self.backends.store(), Job { state: JobState::Switching, ..job }).await?;
         Ok(Duration::ZERO)
+    }
+
+    /// Waits until the job was cancelled or led on by somebody else. In a generation that is discarded everything looks
+    /// missing, and to find that out takes longer the larger the bank is.
+    async fn job_is_another_than(&self, job: &Job) {
+        loop {
+            tokio::time::sleep(LOOK_EVERY).await;
+            // If the job cannot be read, the proof cannot be noted either, and the step is taken again.
+            let file = JobFile::load(self.backends.store()).await;
+            if file.is_ok_and(|file| file.job.as_ref() != Some(job)) {
+                return;
+            }
+        }
     }
 
     async fn turn(&self, file: JobFile, job: Job, generation: Generation) -> Result<Duration, StepError> {
@@ -241,8 +272,15 @@ impl<B: Backends> Conductor<B> {
             self.nudge.all();
             return Ok(Duration::ZERO);
         }
-        let kept = file.job.and_then(|job| job.kept(self.clock.now()));
-        self.discard_all_but(generations, &[generations.active, kept]).await?;
+        let keep = [generations.active, file.job.as_ref().and_then(|job| job.kept(self.clock.now()))];
+        if generations.all.iter().any(|generation| !keep.contains(&Some(*generation))) {
+            // The job is read again, behind the generations: one that began since may have made one of them, and one
+            // that ended since may keep another. What is in an older list and in no newer job is nobody's.
+            if JobFile::load(self.backends.store()).await?.job != file.job {
+                return Ok(Duration::ZERO);
+            }
+            self.discard_all_but(generations, &keep).await?;
+        }
         Ok(LOOK_EVERY)
     }
 
@@ -259,6 +297,14 @@ impl<B: Backends> Conductor<B> {
         for (generation, seal) in generations.sealed.iter().filter(|(_, seal)| Some(*seal) != running) {
             warn!(%generation, "lifting the seal of a job that is over");
             self.backends.index().unseal(*generation, *seal).await?;
+        }
+        Ok(())
+    }
+
+    async fn sweep_floors(&self, generations: &Generations) -> Result<(), BackendError> {
+        let swept = sweep_floors(self.backends.store(), &generations.all).await?;
+        if swept > 0 {
+            info!(swept, "floors of generations that are gone removed");
         }
         Ok(())
     }
@@ -290,7 +336,6 @@ pub(super) async fn discard_leftovers<B: Backends>(backends: &B, job: &Job) -> R
 
 async fn discard<B: Backends>(backends: &B, generation: Generation) -> Result<(), BackendError> {
     backends.index().discard(generation).await?;
-    remove_floors(backends.store(), generation).await?;
     info!(%generation, "generation discarded");
     Ok(())
 }

@@ -48,11 +48,22 @@ use walk::Comparison;
 /// How many partitions are compared at once.
 const PARTITIONS_AT_ONCE: usize = 4;
 
-/// How long a difference may be what is on its way when a generation is proved before a switch, while nothing that is
-/// late comes nearer: longer than a worker takes for a batch, and than a partition is without a worker when one died.
-const PROOF_PATIENCE: Duration = Duration::from_secs(12);
+/// How long a difference may be due to events in flight when a generation is proved before a switch, while nothing that
+/// is late comes nearer: longer than a worker takes for a batch.
+const PROOF_PATIENCE_MIN: Duration = Duration::from_secs(12);
 
-/// Compares a generation with the store, and gives way to workers that are late.
+/// The same in leases: when a process dies, its partitions are without a worker until their leases have ended and
+/// another process has noticed.
+const PROOF_PATIENCE_LEASES: u32 = 3;
+
+/// How patient a proof is where leases last so long (law P2).
+#[must_use]
+pub fn proof_patience(lease_ttl: Duration) -> Duration {
+    PROOF_PATIENCE_MIN.max(lease_ttl * PROOF_PATIENCE_LEASES)
+}
+
+/// Compares a generation with the store, and gives way to workers that are late. `patience` is how long a difference
+/// may be due to events in flight (law P2).
 ///
 /// # Errors
 /// A backend failed; nothing can be said about the generation then.
@@ -60,6 +71,7 @@ pub async fn verify<B: Backends>(
     backends: &B,
     generation: Generation,
     partitions: PartitionMap,
+    patience: Duration,
     right_of_way: &RightOfWay,
 ) -> Result<Verification, BackendError> {
     let progress = Progress::default();
@@ -67,7 +79,7 @@ pub async fn verify<B: Backends>(
         .map(async |partition| {
             let slots = partitions.slots(partition);
             let progress = &progress;
-            Comparison { backends, generation, slots, patience: PROOF_PATIENCE, progress, right_of_way }.run().await
+            Comparison { backends, generation, slots, patience, progress, right_of_way }.run().await
         })
         .buffered(PARTITIONS_AT_ONCE);
     let mut verification = Verification::default();

@@ -3,12 +3,13 @@ use shared::coordinate::Version;
 use shared::id::AccountId;
 use shared::index::Generation;
 use shared::partition::Partition;
+use utoipa::ToSchema;
 
 /// How many findings a report names; the counts go on.
 pub const FINDINGS_MAX: usize = 20;
 
 /// What is wrong with one document.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Fault {
     /// The account has events and no document.
@@ -38,20 +39,22 @@ impl Fault {
 }
 
 /// One document that is wrong.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct Finding {
     /// The account.
+    #[schema(value_type = Uuid)]
     pub account: AccountId,
     /// What is wrong.
     pub fault: Fault,
     /// The first field that differs, with what the store says and what the document says; personal data is not shown.
     pub detail: String,
     /// The version of the document; 0 if there is none.
+    #[schema(value_type = u64)]
     pub version: Version,
 }
 
 /// The result of comparing a generation with the store.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct Verification {
     /// Documents that were compared field by field.
     pub checked: u64,
@@ -69,7 +72,7 @@ pub struct Verification {
     pub orphans: u64,
     /// Documents with a version the store has not.
     pub ahead: u64,
-    /// The first findings, at most [`FINDINGS_MAX`].
+    /// The first findings, at most 20.
     pub findings: Vec<Finding>,
 }
 

@@ -7,15 +7,15 @@
 
 use std::time::Duration;
 
-use metrics::{gauge, histogram};
+use metrics::histogram;
 use shared::backends::Backends;
 use shared::clock::Timestamp;
 use shared::coordinate::Offset;
-use shared::index::{BalanceIndex, Checkpoint, Phase};
+use shared::index::{BalanceIndex, Checkpoint};
 use shared::log::floor::{Floor, write_floor};
 use shared::log::{PartitionLog, Record};
 use shared::pace::until_beat;
-use shared::telemetry::metric::{LAG_EVENTS, LAG_SECONDS, VISIBLE_SECONDS};
+use shared::telemetry::metric::VISIBLE_SECONDS;
 use tokio::time::{Instant, sleep_until};
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, info};
@@ -37,9 +37,6 @@ const FLOOR_EVERY: Duration = Duration::from_secs(5);
 /// How often the worker looks whether its checkpoint still stands in the index (law W5).
 const CHECKPOINT_LOOK_EVERY: Duration = Duration::from_secs(5);
 
-/// How often the lag is measured.
-const LAG_EVERY: Duration = Duration::from_secs(1);
-
 impl<B: Backends> Worker<B> {
     /// Projects what the log yields behind the checkpoint.
     pub(super) async fn follow(&self, mut checkpoint: Checkpoint, shutdown: &CancellationToken) -> Result<(), Stopped> {
@@ -58,9 +55,9 @@ impl<B: Backends> Worker<B> {
         let mut report = Report::new();
         let mut batches = Batches::new(self.roster.clone(), self.generation, self.partition);
         let mut progress = Progress::at(checkpoint);
+        self.lag.reached(&progress.reached.incarnation, progress.reached.offset, None);
         let mut batch = Vec::new();
         loop {
-            report.newest = batch.last().map(|record: &Record| record.recorded.time).or(report.newest);
             let has_read = CancellationToken::new();
             let reading = async {
                 let read = batches.next(&mut reader, &self.clock, shutdown).await;
@@ -70,7 +67,7 @@ impl<B: Backends> Worker<B> {
             let (projected, read) =
                 tokio::join!(self.project_batch(&mut cache, batch, &mut progress, &has_read), reading);
             projected?;
-            self.report(&mut report, &progress).await;
+            self.note_floor(&mut report, &progress.noted).await;
             if !self.still_stands(&mut report, &progress.noted).await {
                 return Err(Stopped::Overwritten);
             }
@@ -87,10 +84,11 @@ impl<B: Backends> Worker<B> {
         progress: &mut Progress,
         has_read: &CancellationToken,
     ) -> Result<(), WorkerError> {
-        if let Some(last) = batch.last().map(|record| record.offset) {
+        if let Some((last, newest)) = batch.last().map(|record| (record.offset, record.recorded.time)) {
             let committed: Vec<Timestamp> = batch.iter().map(|record| record.recorded.time).collect();
             self.project(cache, batch).await?;
             progress.reach(last);
+            self.lag.reached(&progress.reached.incarnation, last, Some(newest));
             if self.roster.is_active(self.generation) {
                 self.report_shown(&committed);
             }
@@ -134,37 +132,19 @@ impl<B: Backends> Worker<B> {
         stored.map_or(true, |stored| stored.as_ref() == Some(checkpoint))
     }
 
-    /// Tells the forwarder and the metrics how far the worker has come. What fails here is told next time.
-    async fn report(&self, report: &mut Report, progress: &Progress) {
-        if report.lag_at.elapsed() >= LAG_EVERY {
-            report.lag_at = Instant::now();
-            self.report_lag(report, &progress.reached).await;
-        }
+    /// Tells the forwarder how far the worker has come. What fails here is told next time.
+    async fn note_floor(&self, report: &mut Report, checkpoint: &Checkpoint) {
         // What is behind the checkpoint would be read again.
-        let checkpoint = &progress.noted;
-        if report.floor != Some(checkpoint.offset) && report.floor_at.elapsed() >= FLOOR_EVERY {
-            report.floor_at = Instant::now();
-            let floor = Floor {
-                partition: self.partition,
-                incarnation: checkpoint.incarnation.clone(),
-                offset: checkpoint.offset,
-            };
-            match write_floor(self.backends.store(), self.generation, &floor).await {
-                Ok(()) => report.floor = Some(checkpoint.offset),
-                Err(failure) => debug!(partition = %self.partition, %failure, "floor not noted"),
-            }
+        if report.floor == Some(checkpoint.offset) || report.floor_at.elapsed() < FLOOR_EVERY {
+            return;
         }
-    }
-
-    async fn report_lag(&self, report: &Report, checkpoint: &Checkpoint) {
-        debug_assert!(matches!(checkpoint.phase, Phase::Live { .. }), "only a live worker lags behind the log");
-        let Ok(extent) = self.backends.log().extent(self.partition).await else { return };
-        let behind = extent.last.get().saturating_sub(checkpoint.offset.get());
-        let labels = [("partition", self.partition.to_string()), ("generation", self.generation.to_string())];
-        #[expect(clippy::cast_precision_loss, reason = "a gauge is a float; lags beyond 2^52 writes do not occur")]
-        gauge!(LAG_EVENTS.name, &labels).set(behind as f64);
-        let age = report.newest.filter(|_| behind > 0).map_or(Duration::ZERO, |time| time.until(self.clock.now()));
-        gauge!(LAG_SECONDS.name, &labels).set(age);
+        report.floor_at = Instant::now();
+        let floor =
+            Floor { partition: self.partition, incarnation: checkpoint.incarnation.clone(), offset: checkpoint.offset };
+        match write_floor(self.backends.store(), self.generation, &floor).await {
+            Ok(()) => report.floor = Some(checkpoint.offset),
+            Err(failure) => debug!(partition = %self.partition, %failure, "floor not noted"),
+        }
     }
 }
 
@@ -201,18 +181,16 @@ impl Progress {
     }
 }
 
-/// When the forwarder and the metrics were last told.
+/// When the forwarder was last told, and the checkpoint last looked at.
 struct Report {
-    lag_at: Instant,
     floor_at: Instant,
     looked_at: Instant,
     floor: Option<Offset>,
-    newest: Option<Timestamp>,
 }
 
 impl Report {
     fn new() -> Self {
         let now = Instant::now();
-        Self { lag_at: now, floor_at: now, looked_at: now, floor: None, newest: None }
+        Self { floor_at: now, looked_at: now, floor: None }
     }
 }

@@ -18,6 +18,7 @@
 
 mod batches;
 mod begin;
+mod lag;
 mod live;
 mod project;
 mod refill;
@@ -36,6 +37,7 @@ use shared::partition::{Partition, SlotRange};
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
+pub(crate) use lag::Lag;
 pub(crate) use refill::{load_foldings, load_stopping, refill};
 pub(crate) use synchronise::{compare, fill};
 
@@ -83,6 +85,7 @@ pub(crate) struct Worker<B> {
     pub(crate) visibility: Visibility,
     pub(crate) roster: Roster,
     pub(crate) right_of_way: RightOfWay,
+    pub(crate) lag: Lag,
 }
 
 impl<B: Backends> Worker<B> {

@@ -40,7 +40,7 @@ impl<B: Backends> Worker<B> {
 
 /// Compares the heads of all streams of the partition with the documents and fills those that are behind.
 async fn heal<B: Backends>(worker: &Worker<B>) -> Result<Healed, WorkerError> {
-    let mut pairs = compare(worker);
+    let mut pairs = compare(worker, None);
     let mut healed = Healed::default();
     let mut chunk = Vec::new();
     loop {
@@ -64,11 +64,15 @@ async fn heal<B: Backends>(worker: &Worker<B>) -> Result<Healed, WorkerError> {
     }
 }
 
-/// The heads of the partition's streams beside the versions of its documents.
-pub(crate) fn compare<B: Backends>(worker: &Worker<B>) -> Pairs<StoreHeads<'_, B::Store>, IndexVersions<'_, B::Index>> {
-    Pairs::new(
+/// The heads of the partition's streams beside the versions of its documents, from behind an account.
+pub(crate) fn compare<B: Backends>(
+    worker: &Worker<B>,
+    after: Option<AccountId>,
+) -> Pairs<StoreHeads<'_, B::Store>, IndexVersions<'_, B::Index>> {
+    Pairs::after(
         StoreHeads::new(worker.backends.store(), worker.slots),
         IndexVersions::new(worker.backends.index(), worker.generation, worker.slots),
+        after,
     )
 }
 

@@ -3,7 +3,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use balance_service::rebuild::{JobState, Rebuilds};
-use balance_service::verify::verify;
+use balance_service::verify::{proof_patience, verify};
 use balance_service::{BalanceConfig, Nudge, RightOfWay, Visibility, project};
 use forwarder::ForwarderConfig;
 use reqwest::Method;
@@ -28,6 +28,8 @@ use tokio_util::sync::CancellationToken;
 
 /// How long anything here may take before it counts as never.
 const PATIENCE: Duration = Duration::from_mins(2);
+
+const LEASE_TTL: Duration = Duration::from_millis(600);
 
 type Backends = Ports<EmbeddedStore, EmbeddedLog, EmbeddedLeases, ElasticIndex>;
 
@@ -79,7 +81,7 @@ impl Bank {
     }
 
     pub(crate) fn start(&mut self) {
-        let lease_ttl = Duration::from_millis(600);
+        let lease_ttl = LEASE_TTL;
         let config = ForwarderConfig {
             holder: Holder(self.ids.commit().to_string().into()),
             partitions: self.partitions,
@@ -101,6 +103,12 @@ impl Bank {
         let run =
             project(config, ports, clock, ids, self.nudge.clone(), Visibility::default(), CancellationToken::new());
         self.tasks.spawn(async move { run.await.unwrap() });
+    }
+
+    /// Kills the services and starts them again, with nothing in their memory.
+    pub(crate) async fn restart(&mut self) {
+        self.tasks.shutdown().await;
+        self.start();
     }
 
     /// One more event for every account.
@@ -151,7 +159,8 @@ impl Bank {
         // An index that was made just now cannot be asked at once.
         let mut proof = None;
         until("the index can be compared", async || {
-            proof = verify(&self.ports, active, self.partitions, &RightOfWay::default()).await.ok();
+            let patience = proof_patience(LEASE_TTL);
+            proof = verify(&self.ports, active, self.partitions, patience, &RightOfWay::default()).await.ok();
             proof.is_some()
         })
         .await;

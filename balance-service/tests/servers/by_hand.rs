@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use reqwest::Method;
 use serde_json::{Value, json};
-use shared::index::{BalanceIndex, Generation};
+use shared::index::{BalanceIndex, BalanceQuery, Generation};
 use shared::partition::SlotRange;
 
 use crate::bank::{Bank, ask, until};
@@ -134,5 +134,25 @@ async fn nobody_is_parked_while_an_index_goes_and_comes() {
         let parked = bank.ports.index.parked(active(&bank).await, SlotRange::ALL, None, 10).await.unwrap();
         assert_eq!(parked, []);
     }
+    bank.remove().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_document_that_was_made_unreadable_holds_up_nobody() {
+    let mut bank = Bank::open().await;
+    let generation = active(&bank).await;
+    let (index, damaged) = (format!("{}-{generation}", bank.alias), bank.accounts[0]);
+    // The mapping takes it, and no release has such a status.
+    let change = json!({ "doc": { "status": "closed" } });
+    assert_eq!(ask(Method::POST, &format!("{index}/_update/{damaged}?refresh=true"), Some(change)).await.0, 200);
+    let loaded = bank.ports.index.load(generation, &bank.accounts[..2]).await.unwrap();
+    assert_eq!((loaded[0].balance.is_none(), loaded[1].balance.is_none()), (true, false));
+    let listed = bank.ports.index.search(&BalanceQuery::default()).await.unwrap();
+    assert_eq!(listed.balances.len(), bank.accounts.len() - 1);
+    // The change has raised the version of the document, so that of the next event is taken for an old one.
+    bank.restart().await;
+    bank.append().await;
+    bank.append().await;
+    bank.wait_until_settled().await;
     bank.remove().await;
 }

@@ -5,6 +5,9 @@
 //!
 //! A worker notes its floor in the store from time to time; the forwarder trims below the lowest one. A floor of
 //! another incarnation holds nothing: its worker synchronises with the store anyway.
+//!
+//! M2  The floor of a generation that does not exist goes with the next sweep, whoever removed the generation, and
+//!     whoever wrote the floor after that. Otherwise nothing would ever be trimmed again.
 
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
@@ -57,17 +60,55 @@ pub async fn read_floors<R: Registers>(registers: &R) -> Result<Vec<Floor>, Back
     floors.collect::<Result<_, _>>().map_err(|error| BackendError::broken("read_floors", error))
 }
 
-/// Forgets the floors of a generation that is gone, so that it holds the log no longer.
+/// Forgets the floors of generations that do not exist, so that they hold the log no longer; answers how many.
+///
+/// One swept too early, because its generation was made a moment ago, costs no more than a synchronisation: its worker
+/// notes it again.
 ///
 /// # Errors
 /// The store failed.
-pub async fn remove_floors<R: Registers>(registers: &R, generation: Generation) -> Result<(), BackendError> {
-    for (name, register) in registers.list_registers(&format!("{FLOORS}{generation}/")).await? {
+pub async fn sweep_floors<R: Registers>(registers: &R, existing: &[Generation]) -> Result<u64, BackendError> {
+    let kept: Vec<String> = existing.iter().map(|generation| format!("{FLOORS}{generation}/")).collect();
+    let mut swept = 0;
+    for (name, register) in registers.list_registers(FLOORS).await? {
+        if kept.iter().any(|prefix| name.starts_with(prefix)) {
+            continue;
+        }
         match registers.remove_register(&name, register.revision).await {
-            // Somebody wrote it meanwhile: a worker that has not noticed yet. The next clean-up takes it.
-            Ok(()) | Err(WriteError::Moved { .. }) => {}
+            Ok(()) => swept += 1,
+            // A worker that has not noticed yet has written it once more. The next sweep takes it.
+            Err(WriteError::Moved { .. }) => {}
             Err(WriteError::Backend(failure)) => return Err(failure),
         }
     }
-    Ok(())
+    Ok(swept)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::sqlite::DataFolder;
+    use crate::store::EmbeddedStore;
+
+    #[tokio::test]
+    async fn floors_of_generations_that_are_gone_are_swept_whoever_wrote_them() {
+        let folder = tempfile::tempdir().unwrap();
+        let store = EmbeddedStore::open(&DataFolder::open(folder.path()).unwrap()).unwrap();
+        let floor = |partition, offset| Floor {
+            partition: Partition::new(partition),
+            incarnation: Incarnation("a".into()),
+            offset: Offset::new(offset),
+        };
+        for (generation, offset) in [(1, 3), (2, 70), (12, 80)] {
+            write_floor(&store, Generation(generation), &floor(1, offset)).await.unwrap();
+            write_floor(&store, Generation(generation), &floor(2, offset)).await.unwrap();
+        }
+        assert_eq!(sweep_floors(&store, &[Generation(2), Generation(12)]).await.unwrap(), 2);
+        let left = [floor(1, 70), floor(2, 70), floor(1, 80), floor(2, 80)];
+        assert_eq!(read_floors(&store).await.unwrap(), left);
+        // A worker that had not noticed.
+        write_floor(&store, Generation(1), &floor(1, 4)).await.unwrap();
+        assert_eq!(sweep_floors(&store, &[Generation(2), Generation(12)]).await.unwrap(), 1);
+        assert_eq!(read_floors(&store).await.unwrap(), left);
+    }
 }

@@ -6,29 +6,48 @@ use std::str::FromStr;
 
 use tracing::error;
 use tracing_subscriber::EnvFilter;
+use tracing_subscriber::filter::LevelFilter;
 
 use crate::config::{LogFormat, LogSettings};
 
-/// What is logged: a level, or levels by part such as `info,forwarder=debug`.
+/// What is logged: a level, or levels by component such as `info,forwarder=debug`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct LogFilter(String);
 
+impl LogFilter {
+    /// What is logged by default.
+    pub const DEFAULT: &'static str = "info";
+}
+
 /// Why a text is not a filter.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("must be a level (error, warn, info, debug, trace, off) or levels by part such as info,forwarder=debug")]
+#[error("must be a level (error, warn, info, debug, trace, off) or levels by component such as info,forwarder=debug")]
 pub struct LogFilterError;
 
 impl FromStr for LogFilter {
     type Err = LogFilterError;
 
     fn from_str(text: &str) -> Result<Self, LogFilterError> {
-        EnvFilter::try_new(text).map(|_| Self(text.to_owned())).map_err(|_| LogFilterError)
+        let directives: Vec<&str> = text.split(',').map(str::trim).filter(|directive| !directive.is_empty()).collect();
+        if !directives.iter().all(|directive| names_level(directive)) {
+            return Err(LogFilterError);
+        }
+        // A variable that is set to nothing asks for nothing in particular.
+        let text = if directives.is_empty() { Self::DEFAULT.to_owned() } else { directives.join(",") };
+        EnvFilter::try_new(&text).map(|_| Self(text)).map_err(|_| LogFilterError)
     }
+}
+
+/// Whether a directive is a level, or ends in one. For `EnvFilter` any other word is the name of a component that logs
+/// everything while all others are silent, so a mistyped level would switch the logs off.
+fn names_level(directive: &str) -> bool {
+    let level = directive.rsplit_once('=').map_or(directive, |(_, level)| level);
+    !level.is_empty() && level.parse::<LevelFilter>().is_ok()
 }
 
 /// Why logs cannot begin.
 #[derive(Debug, thiserror::Error)]
-#[error("logs cannot begin: {0}")]
+#[error("cannot initialize logging: {0}")]
 pub struct LogError(Box<dyn std::error::Error + Send + Sync>);
 
 /// Begins to write logs, once for the process. A panic becomes a line like any other.
@@ -50,4 +69,31 @@ pub fn init_logs(settings: &LogSettings) -> Result<(), LogError> {
         error!(location, reason = panic.payload_as_str().unwrap_or("unknown"), "panic");
     }));
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_filter_is_a_level_or_levels_by_component() {
+        for text in ["warn", "OFF", "info,forwarder=debug", "forwarder=debug", "shared::log=trace", " info, bank=off"] {
+            assert!(text.parse::<LogFilter>().is_ok(), "{text:?}");
+        }
+    }
+
+    #[test]
+    fn an_empty_filter_is_the_default() {
+        for text in ["", " ", ","] {
+            assert_eq!(text.parse::<LogFilter>(), Ok(LogFilter(LogFilter::DEFAULT.to_owned())), "{text:?}");
+        }
+    }
+
+    #[test]
+    fn a_word_that_is_no_level_is_refused_with_the_levels() {
+        for text in ["inof", "info,forwarder", "nonsense=", "forwarder=inof", "info,=", "6"] {
+            let refusal = text.parse::<LogFilter>().expect_err(text).to_string();
+            assert!(refusal.contains("error, warn, info, debug, trace, off"), "{text:?}: {refusal}");
+        }
+    }
 }

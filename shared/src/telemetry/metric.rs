@@ -38,19 +38,19 @@ macro_rules! metrics {
 
 metrics! {
     HTTP_REQUESTS = Counter "http_requests_total" "Requests, by service, method, route pattern and status.";
-    HTTP_REQUEST_SECONDS = Seconds "http_request_duration_seconds" "Time to the start of the answer, by service and route pattern.";
+    HTTP_REQUEST_SECONDS = Seconds "http_request_duration_seconds" "Time until the response starts, by service and route pattern.";
     HTTP_CONNECTIONS = Gauge "http_connections" "Open connections, by service.";
 
-    COMMANDS = Counter "bank_commands_total" "Commands, by kind and result (done, replayed, or the code of the refusal).";
-    COMMAND_BATCH = Sizes "bank_command_batch_size" "Commands a writer decided and appended at once.";
-    APPEND_SECONDS = Seconds "bank_append_duration_seconds" "Time of one append to the event store.";
-    APPEND_CONFLICTS = Counter "bank_append_conflicts_total" "Commits that lost against another writer and were decided again.";
+    COMMANDS = Counter "bank_commands_total" "Commands, by kind and result (done, replayed, or the code of the problem).";
+    COMMAND_BATCH = Sizes "bank_command_batch_size" "Commands decided and appended together.";
+    APPEND_SECONDS = Seconds "bank_append_duration_seconds" "Duration of an append to the event store.";
+    APPEND_CONFLICTS = Counter "bank_append_conflicts_total" "Commits decided again because another writer appended first.";
 
     FORWARDED_EVENTS = Counter "bank_forwarded_events_total" "Events the forwarder published, by partition.";
-    FORWARDER_POSITION_SECONDS = Gauge "bank_forwarder_position_seconds" "When the last commit the forwarder published was made, as Unix time.";
+    FORWARDER_POSITION_SECONDS = Gauge "bank_forwarder_position_seconds" "Unix time of the last commit the forwarder published.";
     FORWARDER_POSITIONS_LOST = Counter "bank_forwarder_positions_lost_total" "Times the store no longer knew the forwarder's position.";
-    PARTITIONS_RENEWED = Counter "bank_partitions_renewed_total" "Partitions that were renewed because the log may have lost writes, by partition.";
-    LOG_TRIMMED = Counter "bank_log_trimmed_total" "Writes the log forgot because nobody needs them.";
+    PARTITIONS_RENEWED = Counter "bank_partitions_renewed_total" "Renewals of a partition because the partition log may have lost writes, by partition.";
+    LOG_TRIMMED = Counter "bank_log_trimmed_total" "Writes trimmed from the partition log.";
     LOG_FULL_WAITS = Counter "bank_log_full_waits_total" "Times the forwarder waited because a partition was full, by partition.";
     FORWARDER_LEADING = Gauge "bank_forwarder_leading" "Whether this process holds the forwarder's lease (1 or 0).";
 
@@ -58,24 +58,26 @@ metrics! {
     LAG_SECONDS = Gauge "bank_lag_seconds" "Age of the last folded event of a partition that lags, by partition and generation; else 0.";
     FOLDED_EVENTS = Counter "bank_folded_events_total" "Events folded, by partition.";
     INDEX_WRITES = Counter "bank_index_writes_total" "Documents written to the index.";
-    INDEX_STALE = Counter "bank_index_stale_total" "Documents the index skipped, since it had an equal or higher version.";
-    INDEX_BUSY = Counter "bank_index_busy_total" "Documents the index was too busy for, and that were sent again.";
-    INDEX_APPLY_SECONDS = Seconds "bank_index_apply_duration_seconds" "Time of one batch written to the index.";
-    VISIBLE_SECONDS = Seconds "bank_visible_duration_seconds" "From the time of an event to its being in the generation that answers the queries.";
+    INDEX_STALE = Counter "bank_index_stale_total" "Documents the index skipped because it had the same or a later version.";
+    INDEX_BUSY = Counter "bank_index_busy_total" "Documents sent again because the index was busy.";
+    INDEX_APPLY_SECONDS = Seconds "bank_index_apply_duration_seconds" "Duration of a batch write to the index.";
+    VISIBLE_SECONDS = Seconds "bank_visible_duration_seconds" "Time from an event until it is visible in the active generation.";
     GAPS_REFILLED = Counter "bank_gaps_refilled_total" "Gaps in a stream that a worker refilled from the store, by partition.";
     SYNCHRONISED = Counter "bank_synchronised_total" "Times a worker brought its partition up to date from the store, by partition.";
-    AHEAD_OF_STORE = Counter "bank_ahead_of_store_total" "Documents with a version the store has not, by partition: the store was set back.";
-    ACCOUNTS_HEALED = Counter "bank_accounts_healed_total" "Accounts whose missing tail the comparison with the store found, by partition.";
-    DOCUMENTS_REPAIRED = Counter "bank_documents_repaired_total" "Documents that an operator's repair wrote anew, by partition.";
+    AHEAD_OF_STORE = Counter "bank_ahead_of_store_total" "Documents ahead of the store, by partition: the store was restored to an earlier state.";
+    ACCOUNTS_HEALED = Counter "bank_accounts_healed_total" "Accounts found behind the store by the regular comparison and healed, by partition.";
+    DOCUMENTS_REPAIRED = Counter "bank_documents_repaired_total" "Documents rewritten by `bank verify --repair`, by partition.";
+    DOCUMENTS_UNREADABLE = Counter "bank_documents_unreadable_total" "Documents of the index that could not be read and counted as missing: somebody changed them.";
+    WORKER_FAILURES = Counter "bank_worker_failures_total" "Times a worker failed and was started again, by partition.";
     ACCOUNTS_PARKED = Counter "bank_accounts_parked_total" "Accounts that were parked, by partition.";
     LEASES_HELD = Gauge "bank_leases_held" "Partitions this process holds the lease of.";
-    LEASES_LOST = Counter "bank_leases_lost_total" "Leases that ended before they were given back.";
+    LEASES_LOST = Counter "bank_leases_lost_total" "Leases lost before they were released.";
 
     REBUILDS = Counter "bank_rebuilds_total" "Rebuilds that ended, by result (done, failed, cancelled).";
     REBUILD_EVENTS = Counter "bank_rebuild_events_total" "Events a rebuild replayed from the store.";
     REBUILD_RUNNING = Gauge "bank_rebuild_running" "Whether a rebuild is running (1 or 0).";
 
-    TASK_RESTARTS = Counter "bank_task_restarts_total" "Tasks that failed and were started again, by task.";
+    TASK_RESTARTS = Counter "bank_task_restarts_total" "Restarts of failed tasks, by task.";
 }
 
 #[cfg(test)]

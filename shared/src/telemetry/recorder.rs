@@ -4,10 +4,12 @@ use std::sync::{Mutex, PoisonError};
 use std::thread;
 use std::time::Duration;
 
-use metrics::{describe_counter, describe_gauge, describe_histogram};
+use metrics::{counter, describe_counter, describe_gauge, describe_histogram};
 use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusHandle};
 
-use super::metric::{Kind, METRICS};
+use super::metric::{
+    APPEND_CONFLICTS, DOCUMENTS_UNREADABLE, FORWARDER_POSITIONS_LOST, Kind, LEASES_LOST, METRICS, Metric,
+};
 
 /// Bounds of the distributions of time, in seconds: from a command in memory to the longest wait a request is given.
 const SECONDS: &[f64] =
@@ -15,6 +17,10 @@ const SECONDS: &[f64] =
 
 /// Bounds of the distributions of sizes.
 const SIZES: &[f64] = &[1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0, 128.0, 256.0, 512.0, 1_024.0];
+
+/// Counters without labels that alarms watch. They are shown from the start: whoever asks how much a counter grew sees
+/// no step from nothing to one. Those with labels begin where their labels are known.
+const WATCHED: &[Metric] = &[APPEND_CONFLICTS, FORWARDER_POSITIONS_LOST, DOCUMENTS_UNREADABLE, LEASES_LOST];
 
 /// How often samples of distributions are put into their buckets. They take memory until then, also when nobody asks.
 const UPKEEP_EVERY: Duration = Duration::from_secs(5);
@@ -39,7 +45,7 @@ impl std::fmt::Debug for MetricsReader {
 
 /// Why numbers cannot be recorded.
 #[derive(Debug, thiserror::Error)]
-#[error("metrics cannot be recorded: {0}")]
+#[error("cannot initialize metrics: {0}")]
 pub struct MetricsError(Box<dyn std::error::Error + Send + Sync>);
 
 static INSTALLED: Mutex<Option<MetricsReader>> = Mutex::new(None);
@@ -65,6 +71,9 @@ pub fn install_metrics() -> Result<MetricsReader, MetricsError> {
     }
     let handle = builder.install_recorder().map_err(|failure| MetricsError(failure.into()))?;
     describe();
+    for metric in WATCHED {
+        counter!(metric.name).increment(0);
+    }
     let upkeep = handle.clone();
     thread::Builder::new()
         .name("metrics-upkeep".to_owned())

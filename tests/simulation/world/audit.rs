@@ -1,8 +1,17 @@
 //! The judge of every effect. It keeps every account at every version by its own fold and remembers what readers saw.
 //!
-//! The laws it knows, by the names of the design: I2 no event and no commit twice, I3 versions without a hole or a
-//! twin, I4 money is conserved by every commit, I5 no balance below its limit, I6 a document at version k is the fold
-//! of events 1 ..= k, I7 what readers see of an account never goes back, X1 no checkpoint ahead of its documents.
+//! AU1  What clients were told is true: what was acknowledged is in the store as its receipt says, what was refused is
+//!      not.
+//! AU2  No event, no commit and no order takes effect twice.
+//! AU3  Versions have no hole and no twin.
+//! AU4  Money is conserved: a transfer nets to zero, and the accounts hold what came in less what went out.
+//! AU5  Events are lawful: none leaves a balance below its limit or touches an account that is not open.
+//! AU6  A document at version k, like an account that is read, is the fold of events 1 ..= k.
+//! AU7  What readers see of an account never goes back.
+//! AU8  When the last fault is healed, every document is what the store folds to.
+//! AU9  Then just those accounts are parked that have an event which cannot be folded.
+//!
+//! The simulation judges by these, wherever it does so, and by laws of the services, such as X1 of [`shared::index`].
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -52,7 +61,7 @@ impl Audit {
     /// The store takes a commit.
     pub(crate) fn commit(&mut self, commit: &Commit) {
         if !self.commits.insert(commit.id) {
-            self.violate("I2 a commit takes effect once", || commit.id.to_string());
+            self.violate("AU2 a commit takes effect once", || commit.id.to_string());
         }
         let mut transferred = BTreeMap::new();
         for write in &commit.writes {
@@ -67,14 +76,14 @@ impl Audit {
         }
         for (transaction, net) in transferred {
             if net != 0 {
-                self.violate("I4 a transfer nets to zero", || format!("{transaction} leaves {net}"));
+                self.violate("AU4 a transfer nets to zero", || format!("{transaction} leaves {net}"));
             }
         }
     }
 
     fn event(&mut self, stream: AccountId, version: Version, new: &NewEvent) {
         if !self.events.insert(new.id) {
-            self.violate("I2 an event id is used once", || new.id.to_string());
+            self.violate("AU2 an event id is used once", || new.id.to_string());
         }
         if self.poisoned.contains_key(&stream) {
             return;
@@ -82,12 +91,12 @@ impl Audit {
         let versions = self.accounts.entry(stream).or_default();
         if versions.len() as u64 != version.before().get() {
             let known = versions.len();
-            self.violate("I3 versions have no hole and no twin", || format!("{stream} {version} after {known}"));
+            self.violate("AU3 versions have no hole and no twin", || format!("{stream} {version} after {known}"));
             return;
         }
         match tell(stream, versions.last(), new) {
             Ok(next) => versions.push(next),
-            Err(wrong) => self.violate("I5 events are lawful", || format!("{stream} {version}: {wrong}")),
+            Err(wrong) => self.violate("AU5 events are lawful", || format!("{stream} {version}: {wrong}")),
         }
     }
 
@@ -114,7 +123,7 @@ impl Audit {
             return;
         }
         let expected = fold.map_or_else(|| "nothing".to_owned(), describe);
-        self.violate("I6 a document is the fold of its version", || {
+        self.violate("AU6 a document is the fold of its version", || {
             format!("{id}: written {}, the store says {expected}", describe(document))
         });
     }
@@ -124,7 +133,7 @@ impl Audit {
         let seen = self.seen.entry(account).or_default();
         if version < *seen {
             let seen = *seen;
-            self.violate("I7 what readers see never goes back", || format!("{account} fell from {seen} to {version}"));
+            self.violate("AU7 what readers see never goes back", || format!("{account} fell from {seen} to {version}"));
         } else {
             *seen = version;
         }
@@ -136,7 +145,7 @@ impl Audit {
         if let Some((account, seen)) = fell {
             let (account, seen) = (*account, *seen);
             let now = version_of(account);
-            self.violate("I7 a promotion hides nothing", || format!("{account} fell from {seen} to {now:?}"));
+            self.violate("AU7 a promotion hides nothing", || format!("{account} fell from {seen} to {now:?}"));
         }
     }
 

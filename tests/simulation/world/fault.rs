@@ -146,6 +146,11 @@ impl Faults {
         self.rates[fault as usize]
     }
 
+    /// Whether nothing goes wrong in this run.
+    pub(crate) fn are_none(&self) -> bool {
+        self.rates.iter().all(|rate| *rate == 0)
+    }
+
     /// Rules a fault out.
     pub(crate) const fn exclude(&mut self, fault: Fault) {
         self.rates[fault as usize] = 0;

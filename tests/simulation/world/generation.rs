@@ -83,6 +83,11 @@ impl IndexState {
         Some((active, self.generations.get(&active)?))
     }
 
+    /// The generations that exist.
+    pub(crate) fn all(&self) -> impl Iterator<Item = Generation> {
+        self.generations.keys().copied()
+    }
+
     /// The generation that answers queries, and its seal.
     pub(super) fn active_under_seal(&self) -> Option<(Generation, Option<Seal>)> {
         self.active().map(|(active, contents)| (active, contents.sealed))

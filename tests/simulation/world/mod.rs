@@ -1,10 +1,10 @@
 //! The simulated world: the four backends in memory, on one thread, in the hands of a seed.
 //!
-//! W1  Everything a real backend may do, this one can do: be slow, fail before or after its effect, repeat a call,
-//!     stop in the middle of it, lose what the laws of the ports allow to be lost.
-//! W2  Nothing happens that the laws forbid: without faults the world passes the contract suites of the ports.
-//! W3  The same seed gives the same world: no thread, no clock of the machine, no map without an order.
-//! W4  Every effect is judged when it happens, by the [`audit`], which shares no code with the services.
+//! SW1  Everything a real backend may do, this one can do: be slow, fail before or after its effect, repeat a call,
+//!      stop in the middle of it, lose what the laws of the ports allow to be lost.
+//! SW2  Nothing happens that the laws forbid: without faults the world passes the contract suites of the ports.
+//! SW3  The same seed gives the same world: no thread, no clock of the machine, no map without an order.
+//! SW4  Every effect is judged when it happens, by the [`audit`], which shares no code with the services.
 
 pub(crate) mod audit;
 pub(crate) mod fault;

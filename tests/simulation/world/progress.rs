@@ -1,7 +1,7 @@
 //! The forwarder's progress, judged whenever it is noted.
 //!
-//! F1  What the feed yields up to a noted position was published, or was committed before the noted life of its
-//!     partition began, so that the readers of that life have it from the store.
+//! SP1  What the feed yields up to a noted position was published, or was committed before the noted life of its
+//!      partition began, so that the readers of that life have it from the store.
 
 use std::collections::BTreeMap;
 
@@ -55,7 +55,7 @@ pub(super) fn judge(state: &mut State, register: &str) {
     });
     if let Some((number, recorded)) = missing {
         let (stream, version) = (recorded.stream, recorded.last_version());
-        state.audit.violate("F1 a noted position is never ahead", || {
+        state.audit.violate("SP1 a noted position is never ahead", || {
             format!("{reached} is noted, and {stream} {version} at {} was not published", number + 1)
         });
     }

@@ -21,6 +21,11 @@ impl RegisterState {
         Some(Register { revision: *revision, value: value.clone()? })
     }
 
+    /// The names of all registers that have a value.
+    pub(crate) fn names(&self) -> impl Iterator<Item = &str> {
+        self.0.iter().filter(|(_, (_, value))| value.is_some()).map(|(name, _)| name.as_str())
+    }
+
     fn set(&mut self, name: &str, expected: Revision, value: Option<Bytes>) -> Result<Revision, WriteError> {
         let actual = self.get(name).map_or(Revision::ABSENT, |register| register.revision);
         if actual != expected {

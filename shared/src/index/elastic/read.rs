@@ -1,10 +1,14 @@
 //! What workers, the verifier and queries ask. What is asked by id is answered as of the last acknowledged write.
 
+use std::fmt::Display;
+
 use elasticsearch::{GetParts, MgetParts, SearchParts};
+use metrics::counter;
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use serde_json::value::RawValue;
 use serde_json::{Value, json};
+use tracing::warn;
 
 use super::ElasticIndex;
 use super::answer::{Failure, answer, found};
@@ -14,6 +18,7 @@ use crate::id::AccountId;
 use crate::index::cursor::{self, Place, SortValue};
 use crate::index::{Balance, BalancePage, BalanceQuery, Checkpoint, Generation, Loaded, Parked, QueryError, Sort};
 use crate::partition::{Partition, Slot, SlotRange};
+use crate::telemetry::metric::DOCUMENTS_UNREADABLE;
 
 /// How many accounts are asked for at once: a question and an answer take less than 2 KiB each.
 const ACCOUNTS_AT_ONCE: usize = 2_000;
@@ -89,6 +94,8 @@ impl<H> Hits<H> {
 struct Hit {
     #[serde(rename = "_index")]
     index: String,
+    #[serde(rename = "_id")]
+    id: String,
     #[serde(rename = "_source")]
     source: Box<RawValue>,
 }
@@ -141,8 +148,8 @@ impl ElasticIndex {
             let asked = self.client.mget(MgetParts::None).filter_path(parts).body(json!({ "docs": docs }));
             let GotMany { docs } = answer(asked.send().await).await?;
             let mut got = docs.into_iter();
-            for _ in accounts {
-                let balance = read_next(&mut got)?;
+            for account in accounts {
+                let balance = next_source(&mut got)?.and_then(|source| readable(&source, account));
                 let parked: Option<ParkedDocument> = read_next(&mut got)?;
                 loaded.push(Loaded { balance, parked: parked.map(Parked::from) });
             }
@@ -205,7 +212,8 @@ impl ElasticIndex {
         if let Some(after) = after {
             body["search_after"] = json!([after]);
         }
-        let hits: Vec<Hit> = self.find(&index, &["hits.hits._index", "hits.hits._source"], body).await?;
+        let hits: Vec<Hit> =
+            self.find(&index, &["hits.hits._index", "hits.hits._id", "hits.hits._source"], body).await?;
         hits.iter().map(|hit| read::<ParkedDocument>(&hit.source).map(Parked::from)).collect()
     }
 
@@ -240,7 +248,7 @@ impl ElasticIndex {
         let place = query.cursor.as_ref().map(|cursor| cursor::read(cursor, query.sort)).transpose()?;
         let body = page(query, place.as_ref());
         let backend = |failure: Failure| QueryError::from(failure.backend("search"));
-        let parts = &["hits.hits._index", "hits.hits._source"];
+        let parts = &["hits.hits._index", "hits.hits._id", "hits.hits._source"];
         let found: Vec<Hit> = match self.find(self.names.alias(), parts, body).await {
             Err(failure) if failure.is_absence() => return Err(QueryError::NoGeneration),
             // Somebody's own index of that name is no generation.
@@ -251,18 +259,38 @@ impl ElasticIndex {
             _ if self.is_taken().await.map_err(backend)? => return Err(QueryError::NoGeneration),
             found => found.map_err(backend)?,
         };
-        let balances = found.iter().map(|hit| read(&hit.source)).collect::<Result<Vec<Balance>, Failure>>();
-        let mut balances = balances.map_err(backend)?;
-        let has_next = balances.len() > query.limit;
-        balances.truncate(query.limit);
+        let has_next = found.len() > query.limit;
+        let hits = found.iter().take(query.limit);
+        let balances: Vec<Balance> = hits.filter_map(|hit| readable(&hit.source, &hit.id)).collect();
+        if has_next && balances.is_empty() {
+            // There is no place to go on from, and a list that ended here would hide what follows.
+            return Err(backend(Failure::Unreadable("a whole page of documents".to_owned())));
+        }
         let next = balances.last().filter(|_| has_next).map(|last| cursor::behind(last, query.sort));
         Ok(BalancePage { balances, next })
     }
 }
 
-fn read_next<T: DeserializeOwned>(got: &mut impl Iterator<Item = Got<Box<RawValue>>>) -> Result<Option<T>, Failure> {
+type Source = Box<RawValue>;
+
+fn read_next<T: DeserializeOwned>(got: &mut impl Iterator<Item = Got<Source>>) -> Result<Option<T>, Failure> {
+    next_source(got)?.map(|source| read(&source)).transpose()
+}
+
+fn next_source(got: &mut impl Iterator<Item = Got<Source>>) -> Result<Option<Source>, Failure> {
     let Some(next) = got.next() else { return Err(Failure::Unreadable("fewer documents than questions".to_owned())) };
-    next.found()?.map(|source| read(&source)).transpose()
+    next.found()
+}
+
+/// A document, unless somebody has changed it into what cannot be read. Then it counts as missing: its worker folds the
+/// account again from the first event, a comparison with the store names it, and nobody else's balance waits for it.
+fn readable(source: &RawValue, account: impl Display) -> Option<Balance> {
+    let balance = read(source);
+    if let Err(failure) = &balance {
+        counter!(DOCUMENTS_UNREADABLE.name).increment(1);
+        warn!(%account, %failure, "a document of the index cannot be read, it counts as missing");
+    }
+    balance.ok()
 }
 
 fn read<T: DeserializeOwned>(source: &RawValue) -> Result<T, Failure> {

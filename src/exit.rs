@@ -2,6 +2,8 @@
 
 use std::process::ExitCode;
 
+use shared::process::{BeginError, EXIT_DATA_IN_USE};
+
 /// How the process ends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Exit {
@@ -26,14 +28,24 @@ pub(crate) enum Exit {
 /// The codes as `--help` shows them.
 pub(crate) const EXIT_CODES: &str = "\
 Exit codes:
-  0  done
+  0  success
   1  failure: the last line on stderr says why
-  2  the command line or a setting is wrong
-  3  another process works on the data folder
-  4  import: the file is not what it should be; nothing was sent
-  5  import: the bank refused some lines, the report lists them
-  6  import, bench: an account holds something else than it must
-  7  verify: documents differ from the store; with --repair: still differ from it";
+  2  invalid command line or setting
+  3  the data folder is in use by another process
+  4  import: the file is invalid; nothing was sent
+  5  import: the bank rejected some lines; the report lists them
+  6  import, bench: the balance of an account is wrong
+  7  verify: documents differ from the store; with --repair: still differ";
+
+impl Exit {
+    /// How the process ends with a failure.
+    pub(crate) fn of(failure: &anyhow::Error) -> Self {
+        match failure.downcast_ref::<BeginError>() {
+            Some(begin) if begin.exit_code() == EXIT_DATA_IN_USE => Self::DataInUse,
+            Some(_) | None => Self::Failure,
+        }
+    }
+}
 
 impl From<Exit> for ExitCode {
     fn from(exit: Exit) -> Self {

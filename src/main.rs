@@ -21,9 +21,9 @@ use exit::{EXIT_CODES, Exit};
 #[global_allocator]
 static ALLOCATOR: Allocator = process::ALLOCATOR;
 
-/// An event-sourced bank in one process: account service, forwarder and balance service on a folder of files.
+/// An event-sourced bank in one process: account service, forwarder and balance service.
 ///
-/// Without a command it serves.
+/// Without a command it serves, like `bank serve`.
 #[derive(Parser)]
 #[command(name = "bank", version, after_help = EXIT_CODES, args_conflicts_with_subcommands = true)]
 struct Cli {
@@ -36,19 +36,19 @@ struct Cli {
 
 #[derive(Subcommand)]
 enum Command {
-    /// Serve until stopped; what `bank` does without a command
+    /// Serve until stopped; the default without a command
     #[command(after_help = EXIT_CODES)]
     Serve(Box<Settings>),
 
-    /// Play a file of transactions through the HTTP API of a running bank
+    /// Import a file of transactions through the HTTP API of a running bank
     #[command(after_help = EXIT_CODES)]
     Import(import::ImportArgs),
 
-    /// Measure a running bank, and check what was measured
+    /// Measure a running bank, and check the balances afterwards
     #[command(after_help = EXIT_CODES)]
     Bench(bench::BenchArgs),
 
-    /// Compare the projection with the store while the bank is open, and repair it
+    /// Compare the projection with the store while the bank is running; repair it with --repair
     #[command(after_help = EXIT_CODES)]
     Verify(Box<verify::VerifyArgs>),
 }
@@ -65,7 +65,7 @@ fn main() -> ExitCode {
     };
     done.unwrap_or_else(|failure| {
         eprintln!("bank: {failure:#}");
-        Exit::Failure
+        Exit::of(&failure)
     })
     .into()
 }

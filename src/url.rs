@@ -2,7 +2,7 @@
 
 /// Reads the URL of a service: plain HTTP, without a slash at its end.
 pub(crate) fn base_url(text: &str) -> Result<String, String> {
-    let url: reqwest::Url = text.parse().map_err(|error| format!("{error}"))?;
+    let url: reqwest::Url = text.parse().map_err(|error| format!("must be http://host:port: {error}"))?;
     if url.scheme() != "http" || url.host().is_none() {
         return Err("must be http://host:port".to_owned());
     }

@@ -11,7 +11,7 @@ use tracing::info;
 #[global_allocator]
 static ALLOCATOR: Allocator = process::ALLOCATOR;
 
-/// The account service as a process of its own: commands over HTTP, events into the store.
+/// Standalone account service: takes commands over HTTP and appends their events to the store.
 #[derive(Parser)]
 #[command(version)]
 struct Cli {
@@ -27,7 +27,7 @@ async fn main() -> ExitCode {
 
 async fn serve(process: Process) -> anyhow::Result<()> {
     let listener = Process::listen(process.settings.services.account_addr, "--account-addr").await?;
-    info!(address = %listener.local_addr()?, "account service listens");
+    info!(address = %listener.local_addr()?, "account service is listening");
     let config = AccountServiceConfig::of(&process);
     let Process { backends, clock, ids, shutdown, .. } = process;
     Ok(account_service::run(config, backends.store, clock, ids, listener, shutdown).await?)

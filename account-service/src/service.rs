@@ -58,7 +58,7 @@ pub async fn run<S: Store>(
     let served = serve("account-service", router, listener, config.limits, shutdown).await;
     last_customer_left.cancel();
     supervisor.wait().await?;
-    Ok(served?)
+    served.map_err(RunError::Listen)
 }
 
 /// Why an account service ended other than by shutdown.
@@ -66,7 +66,7 @@ pub async fn run<S: Store>(
 pub enum RunError {
     /// The listener does not work.
     #[error("the account service cannot listen: {0}")]
-    Listen(#[from] std::io::Error),
+    Listen(std::io::Error),
     /// A task failed that must not.
     #[error(transparent)]
     Task(#[from] shared::supervise::TaskFailure),

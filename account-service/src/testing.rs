@@ -1,7 +1,8 @@
 //! A bank for tests: the embedded store in a folder of its own, with faults on demand.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::time::Duration;
 
 use bytes::Bytes;
 use sha2::{Digest, Sha256};
@@ -24,6 +25,9 @@ use tokio_util::sync::CancellationToken;
 use crate::account::Command;
 use crate::command::{CommandError, Outcome, Request, Settings, Teller};
 
+/// Nearly as long as a call of the store may take.
+const SLOW: Duration = Duration::from_millis(1_900);
+
 /// A store that counts appends, and fails some of them.
 #[derive(Clone, Debug)]
 pub(crate) struct RoughStore {
@@ -44,6 +48,10 @@ struct Faults {
     broken: AtomicU64,
     /// So many of the next appends do nothing, and never end.
     hanging: AtomicU64,
+    /// So many of the next appends take nearly as long as they may, and then another writer was faster.
+    outrun: AtomicU64,
+    /// The most events that one read has asked for.
+    asked_max: AtomicUsize,
 }
 
 fn take_one(count: &AtomicU64) -> bool {
@@ -74,6 +82,23 @@ impl RoughStore {
     pub(crate) fn hang(&self, appends: u64) {
         self.faults.hanging.store(appends, Ordering::SeqCst);
     }
+
+    pub(crate) fn outrun(&self, appends: u64) {
+        self.faults.outrun.store(appends, Ordering::SeqCst);
+    }
+
+    pub(crate) fn events_asked_max(&self) -> usize {
+        self.faults.asked_max.load(Ordering::SeqCst)
+    }
+}
+
+/// As if another writer had been faster at the first stream of each commit.
+fn outrun_each(commits: &[Commit]) -> Vec<Result<Appended, AppendError>> {
+    let conflict = |commit: &Commit| {
+        let write = &commit.writes[0];
+        Err(AppendError::Conflict { stream: write.stream, expected: write.expected })
+    };
+    commits.iter().map(conflict).collect()
 }
 
 fn failure_for_each(commits: usize, failure: impl Fn() -> BackendError) -> Vec<Result<Appended, AppendError>> {
@@ -88,6 +113,10 @@ impl EventStore for RoughStore {
         let asked = commits.len();
         if take_one(&self.faults.hanging) {
             std::future::pending::<()>().await;
+        }
+        if take_one(&self.faults.outrun) {
+            tokio::time::sleep(SLOW).await;
+            return outrun_each(&commits);
         }
         if take_one(&self.faults.not_done) {
             return failure_for_each(asked, || BackendError::not_done("append", "refused by the test"));
@@ -113,6 +142,7 @@ impl EventStore for RoughStore {
         streams: &[StreamAfter],
         limit_each: usize,
     ) -> Result<Vec<Vec<Recorded>>, BackendError> {
+        self.faults.asked_max.fetch_max(streams.len() * limit_each, Ordering::SeqCst);
         self.inner.read_streams(streams, limit_each).await
     }
 

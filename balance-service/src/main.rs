@@ -12,7 +12,7 @@ use tracing::info;
 #[global_allocator]
 static ALLOCATOR: Allocator = process::ALLOCATOR;
 
-/// The balance service as a process of its own: from the log to balances, queries and rebuilds.
+/// Standalone balance service: folds the partition log into balances, answers queries, rebuilds the projection.
 #[derive(Parser)]
 #[command(version)]
 struct Cli {
@@ -28,7 +28,7 @@ async fn main() -> ExitCode {
 
 async fn serve(process: Process) -> anyhow::Result<()> {
     let listener = Process::listen(process.settings.services.balance_addr, "--balance-addr").await?;
-    info!(address = %listener.local_addr()?, "balance service listens");
+    info!(address = %listener.local_addr()?, "balance service is listening");
     let config = BalanceConfig::of(&process);
     let Process { backends, clock, ids, metrics, shutdown, .. } = process;
     let edge = Edge { listener, limits: Limits::default(), metrics: Some(metrics) };

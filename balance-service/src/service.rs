@@ -20,7 +20,7 @@ use crate::visibility::Visibility;
 pub enum RunError {
     /// The listener does not work.
     #[error("the balance service cannot listen: {0}")]
-    Listen(#[from] std::io::Error),
+    Listen(std::io::Error),
     /// A task failed that must not.
     #[error(transparent)]
     Task(#[from] TaskFailure),
@@ -50,16 +50,16 @@ pub async fn run<B: Backends>(
     shutdown: CancellationToken,
 ) -> Result<(), RunError> {
     let (nudge, visibility) = (Nudge::default(), Visibility::default());
+    // The view goes on until the last query is answered. A projection that stops by itself takes the edge with it.
+    let (closing, last_query_answered) = (shutdown.child_token(), CancellationToken::new());
     let api = BalanceApi {
         rebuilds: Rebuilds::new(backends.clone(), config.partitions, clock.clone(), ids.clone(), nudge.clone()),
         verifier: Verifier::new(backends.clone(), config.partitions),
         backends: backends.clone(),
         visibility: visibility.clone(),
         clock: clock.clone(),
-        shutdown: shutdown.clone(),
+        shutdown: closing.clone(),
     };
-    // The view goes on until the last query is answered. A projection that stops by itself takes the edge with it.
-    let (closing, last_query_answered) = (shutdown.child_token(), CancellationToken::new());
     let router = api.router(edge.metrics);
     let serving = async {
         let served = serve("balance-service", router, edge.listener, edge.limits, closing.clone()).await;
@@ -73,5 +73,5 @@ pub async fn run<B: Backends>(
     };
     let (served, projected) = tokio::join!(serving, projecting);
     projected?;
-    Ok(served?)
+    served.map_err(RunError::Listen)
 }

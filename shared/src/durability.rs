@@ -29,7 +29,7 @@ impl Weakness {
     /// Tells the operator.
     pub fn warn(&self) {
         let Self { server, setting, found, wanted, risk } = self;
-        warn!(server, setting, found, wanted, risk, "a server promises less than a bank should have");
+        warn!(server, setting, found, wanted, risk, "a server is configured less safely than it should be");
     }
 }
 

@@ -128,7 +128,7 @@ impl<'de> Deserialize<'de> for EventId {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let text = Text::deserialize(deserializer)?.0;
         if text.len() != 39 || !text.bytes().all(|byte| byte.is_ascii_digit()) {
-            return Err(serde::de::Error::custom("an event id has 39 decimal digits"));
+            return Err(serde::de::Error::custom("an event id must have 39 decimal digits"));
         }
         text.parse().map(Self).map_err(serde::de::Error::custom)
     }

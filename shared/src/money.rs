@@ -5,6 +5,7 @@
 use std::fmt;
 use std::str::FromStr;
 
+use serde::de::{self, Expected, Visitor};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use crate::text::Text;
@@ -48,6 +49,15 @@ impl Amount {
         if minor_units >= 1 && minor_units <= MONEY_MAX { Ok(Self(minor_units)) } else { Err(MoneyError::NotAnAmount) }
     }
 
+    /// Reads an amount, or zero, which is none; for `deserialize_with`.
+    ///
+    /// # Errors
+    /// What is read is no whole number of minor units, or outside 0 ..= [`MONEY_MAX`].
+    pub fn or_zero<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Self>, D::Error> {
+        let minor_units = deserializer.deserialize_i64(MinorUnits { min: 0 })?;
+        Ok((minor_units > 0).then_some(Self(minor_units)))
+    }
+
     /// Minor units.
     #[must_use]
     pub const fn get(self) -> i64 {
@@ -63,7 +73,7 @@ impl fmt::Display for Amount {
 
 impl<'de> Deserialize<'de> for Amount {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        Self::new(i64::deserialize(deserializer)?).map_err(serde::de::Error::custom)
+        deserializer.deserialize_i64(MinorUnits { min: 1 }).map(Self)
     }
 }
 
@@ -121,7 +131,34 @@ impl fmt::Display for Money {
 
 impl<'de> Deserialize<'de> for Money {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        Self::new(i64::deserialize(deserializer)?).map_err(serde::de::Error::custom)
+        deserializer.deserialize_i64(MinorUnits { min: -MONEY_MAX }).map(Self)
+    }
+}
+
+/// Reads minor units from `min` to [`MONEY_MAX`], and says so when it gets anything else: whoever sent that knows money
+/// and no type of the program.
+struct MinorUnits {
+    min: i64,
+}
+
+impl Visitor<'_> for MinorUnits {
+    type Value = i64;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "a whole number of minor units from {} to {MONEY_MAX}", self.min)
+    }
+
+    fn visit_i64<E: de::Error>(self, number: i64) -> Result<i64, E> {
+        if (self.min..=MONEY_MAX).contains(&number) {
+            Ok(number)
+        } else {
+            Err(E::custom(format_args!("must be {}", &self as &dyn Expected)))
+        }
+    }
+
+    fn visit_u64<E: de::Error>(self, number: u64) -> Result<i64, E> {
+        // What does not fit is above every range.
+        self.visit_i64(i64::try_from(number).unwrap_or(i64::MAX))
     }
 }
 
@@ -191,6 +228,22 @@ mod tests {
         for text in ["0", "-1", "1.5", "1.0", "1e3", "\"1\"", "9007199254740992", "null", "true", "-0", "NaN"] {
             assert!(serde_json::from_str::<Amount>(text).is_err(), "{text} was taken for an amount");
         }
+    }
+
+    #[test]
+    fn whoever_sends_no_money_is_told_the_range_that_applies() {
+        let amount = |json: &str| serde_json::from_str::<Amount>(json).map(|_| ());
+        let or_zero = |json: &str| Amount::or_zero(&mut serde_json::Deserializer::from_str(json)).map(|_| ());
+        let money = |json: &str| serde_json::from_str::<Money>(json).map(|_| ());
+        for json in ["1.5", "\"5\"", "null", "-9007199254740992", "9007199254740992", "18446744073709551615"] {
+            for (read, min) in [(amount(json), 1), (or_zero(json), 0), (money(json), -MONEY_MAX)] {
+                let told = read.unwrap_err().to_string();
+                let range = format!("a whole number of minor units from {min} to 9007199254740991");
+                assert!(told.contains(&range), "{json}: {told}");
+            }
+        }
+        assert_eq!(Amount::or_zero(&mut serde_json::Deserializer::from_str("0")).unwrap(), None);
+        assert_eq!(Amount::or_zero(&mut serde_json::Deserializer::from_str("7")).unwrap(), Amount::new(7).ok());
     }
 
     #[test]

@@ -73,7 +73,7 @@ fn unknown_shapes_are_named_and_never_guessed() {
 fn a_count_that_differs_and_money_that_is_no_amount_are_refused() {
     let golden = golden_file("MoneyDeposited", 1);
     let two = EncodedEvents { count: 2, ..stored(&golden["stored"]) };
-    assert!(codec::decode(&two).unwrap_err().to_string().contains("1 events stand where 2"));
+    assert!(codec::decode(&two).unwrap_err().to_string().contains("1 events found, 2 expected"));
     for amount in [json!(0), json!(-5), json!(1.5), json!("5"), json!(9_007_199_254_740_992_i64)] {
         let mut events = golden["stored"].clone();
         events[0]["data"]["amount"] = amount;

@@ -92,10 +92,10 @@ async fn open_in_turn(
         let number = next.replace(next.get() + 1);
         let owner = format!("bench {run} {number}");
         let body = format!(r#"{{"owner":"{owner}","money":{OPENING}}}"#);
-        let answer = connection.send(&Call::post("/accounts", body)).await.context("no account can be opened")?;
+        let answer = connection.send(&Call::post("/accounts", body)).await.context("cannot open an account")?;
         let text = String::from_utf8_lossy(&answer.body);
-        ensure!(answer.status == StatusCode::CREATED, "an account is not opened: {} {text}", answer.status);
-        let id = serde_json::from_str(&text).context("an account that is opened has an id")?;
+        ensure!(answer.status == StatusCode::CREATED, "no account was opened: {} {text}", answer.status);
+        let id = serde_json::from_str(&text).context("the answer to opening an account is not an id")?;
         opened.push(Account {
             id,
             owner: owner.into(),

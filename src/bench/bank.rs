@@ -18,11 +18,11 @@ use crate::serve::{Stage, run_in_stages};
 /// How forwarders that run elsewhere are held back.
 #[derive(Args, Debug)]
 pub(super) struct HoldOptions {
-    /// A shell command that stops the forwarders, run when the accounts are open; needs --release
+    /// Shell command that stops the forwarders, run once the accounts are open; needs --release
     #[arg(long, value_name = "COMMAND", requires = "release")]
     hold: Option<String>,
 
-    /// A shell command that starts them again, run when everything is written; the time of a backlog counts from here
+    /// Shell command that starts them again, run once everything is written; the backlog is timed from here
     #[arg(long, value_name = "COMMAND", requires = "hold")]
     release: Option<String>,
 }
@@ -135,7 +135,7 @@ fn forwarder_of(process: &Process, over: &CancellationToken) -> Stage {
 async fn shell(command: Option<&str>) -> anyhow::Result<()> {
     let Some(command) = command else { return Ok(()) };
     let status = Command::new("sh").args(["-c", command]).stdin(Stdio::null()).status().await;
-    let status = status.with_context(|| format!("{command:?} cannot be run"))?;
-    ensure!(status.success(), "{command:?} ended with {status}");
+    let status = status.with_context(|| format!("cannot run {command:?}"))?;
+    ensure!(status.success(), "{command:?} failed with {status}");
     Ok(())
 }

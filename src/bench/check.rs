@@ -1,4 +1,4 @@
-//! Whether the projection shows what was acknowledged (law B4).
+//! Whether the projection shows what was acknowledged (law BE4).
 
 use std::cell::{Cell, RefCell};
 use std::time::Duration;
@@ -63,7 +63,7 @@ pub(super) async fn balances(accounts: &Accounts, options: &LoadOptions) -> anyh
     });
     let done = try_join_all(checkers).await;
     bar.finish_and_clear();
-    done.context("the balances cannot be checked")?;
+    done.context("cannot check the balances")?;
     let mut wrong = wrong.into_inner();
     let wrong_count = wrong.len();
     wrong.truncate(LISTED_MAX);
@@ -82,11 +82,11 @@ async fn compare(
         Ok(shown) => shown,
         Err(answer) => {
             let text = String::from_utf8_lossy(&answer.body);
-            return Ok(Some(format!("{id} is not shown at version {version}: {} {text}", answer.status)));
+            return Ok(Some(format!("{id} is not visible at version {version}: {} {text}", answer.status)));
         }
     };
     let is_right = (shown.version, shown.balance) == (version, balance);
     Ok((!is_right).then(|| {
-        format!("{id} holds {} at version {}, and should hold {balance} at {version}", shown.balance, shown.version)
+        format!("{id} has balance {} at version {}, expected {balance} at {version}", shown.balance, shown.version)
     }))
 }

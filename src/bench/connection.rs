@@ -79,10 +79,10 @@ pub(super) struct Answer {
 #[derive(Debug, thiserror::Error)]
 pub(super) enum NoAnswer {
     /// The request was not sent.
-    #[error("{authority} cannot be reached: {reason}")]
+    #[error("cannot reach {authority}: {reason}; start the bank, or set --url and --balance-url")]
     Unreachable { authority: String, reason: String },
     /// The request was sent, and nobody knows what became of it.
-    #[error("{authority} gave no answer: {reason}")]
+    #[error("no answer from {authority}: {reason}")]
     Unknown { authority: String, reason: String },
 }
 
@@ -119,7 +119,7 @@ impl Connection {
                 Ok(answer)
             }
             Ok(Err(failure)) => Err(unknown(failure.to_string())),
-            Err(_) => Err(unknown(format!("none within {} s", ANSWER_TIME_MAX.as_secs()))),
+            Err(_) => Err(unknown(format!("timed out after {} s", ANSWER_TIME_MAX.as_secs()))),
         }
     }
 
@@ -127,7 +127,7 @@ impl Connection {
         let unreachable =
             |reason: String| NoAnswer::Unreachable { authority: self.base.authority().to_owned(), reason };
         let stream = timeout(CONNECT_TIME_MAX, TcpStream::connect(self.base.address())).await;
-        let stream = stream.map_err(|_| unreachable("no connection in time".to_owned()))?;
+        let stream = stream.map_err(|_| unreachable("the connection timed out".to_owned()))?;
         let stream = stream.and_then(|stream| stream.set_nodelay(true).map(|()| stream));
         stream.map_err(|failure| unreachable(failure.to_string()))
     }
@@ -151,7 +151,7 @@ async fn answer_of(stream: &mut TcpStream, read: &mut BytesMut) -> io::Result<(A
             return Ok(answered);
         }
         if read.len() > ANSWER_BYTES_MAX {
-            return Err(malformed("too long an answer"));
+            return Err(malformed("answer too long"));
         }
     }
 }
@@ -197,12 +197,12 @@ fn head_of(read: &[u8]) -> io::Result<Option<Head>> {
     let parsed = response.parse(read).map_err(|error| io::Error::new(io::ErrorKind::InvalidData, error))?;
     let Status::Complete(bytes) = parsed else { return Ok(None) };
     let status =
-        response.code.and_then(|code| StatusCode::from_u16(code).ok()).ok_or_else(|| malformed("no status"))?;
+        response.code.and_then(|code| StatusCode::from_u16(code).ok()).ok_or_else(|| malformed("invalid status"))?;
     let mut head = Head { status, bytes, body: Body::Bytes(0), is_kept: true };
     for header in response.headers.iter() {
         if header.name.eq_ignore_ascii_case("content-length") {
             let length = str::from_utf8(header.value).ok().and_then(|length| length.parse().ok());
-            head.body = Body::Bytes(length.ok_or_else(|| malformed("no length of a body"))?);
+            head.body = Body::Bytes(length.ok_or_else(|| malformed("invalid content-length"))?);
         } else if header.name.eq_ignore_ascii_case("transfer-encoding") {
             head.body = Body::Chunked;
         } else if header.name.eq_ignore_ascii_case("connection") {
@@ -216,11 +216,11 @@ fn head_of(read: &[u8]) -> io::Result<Option<Head>> {
 fn chunks_of(mut rest: &[u8]) -> io::Result<Option<Bytes>> {
     let mut body = BytesMut::new();
     loop {
-        let Status::Complete((line, bytes)) = parse_chunk_size(rest).map_err(|_| malformed("no chunk"))? else {
+        let Status::Complete((line, bytes)) = parse_chunk_size(rest).map_err(|_| malformed("invalid chunk"))? else {
             return Ok(None);
         };
         let bytes = usize::try_from(bytes).ok().filter(|bytes| *bytes <= ANSWER_BYTES_MAX);
-        let bytes = bytes.ok_or_else(|| malformed("too long a chunk"))?;
+        let bytes = bytes.ok_or_else(|| malformed("chunk too long"))?;
         // Each chunk, also the empty one at the end, has an empty line behind it.
         let Some(chunk) = rest.get(line..line + bytes).filter(|_| rest.len() >= line + bytes + 2) else {
             return Ok(None);

@@ -1,4 +1,4 @@
-//! Many connections send orders, in one of two models of time (law B2).
+//! Many connections send orders, in one of two models of time (law BE2).
 
 use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
@@ -43,7 +43,7 @@ pub(super) async fn measure(scenario: &'static str, mix: Mix, options: &CommandO
     let check = check::balances(&accounts, options).await?;
     let mut report = Report::of_load(scenario, options, &measured, cpu);
     if hold.is_asked_for() {
-        report.setup.insert("projection", "held back meanwhile".to_owned());
+        report.setup.insert("projection", "held back during the load".to_owned());
     }
     report.check = Some(check);
     Ok(report)

@@ -1,17 +1,17 @@
 //! `bank bench`: measures a bank from outside, over HTTP, as its customers meet it, and checks what it measured.
 //!
-//! B1  Nothing is counted that was not answered. An answer that is no success is counted as what it is, and a request
-//!     without an answer as unknown.
-//! B2  In the open model (`--rate`) requests begin when a timetable says, whether or not earlier ones are answered, and
-//!     a latency counts from the time in the table. So a bank that stalls is charged for everybody who had to wait
-//!     (coordinated omission, after Gil Tene's "How NOT to Measure Latency"). In the closed model each connection sends
-//!     its next request after the answer to the last; the latencies of that are shown as they are, and once more
-//!     corrected with the mean interval of a connection.
-//! B3  What happens in the warm-up takes effect and is checked, but not timed.
-//! B4  At the end the projection is asked for accounts that were used, each at the last version acknowledged or later,
-//!     and must show what the acknowledged commands add up to. A run whose balances are wrong has no figures.
-//! B5  The load runs on one thread, so that it takes at most one core from the bank beside it; how much it took is
-//!     reported with everybody else's CPU time.
+//! BE1  Nothing is counted that was not answered. An answer that is no success is counted as what it is, and a request
+//!      without an answer as unknown.
+//! BE2  In the open model (`--rate`) requests begin when a timetable says, whether or not earlier ones are answered,
+//!      and a latency counts from the time in the table. So a bank that stalls is charged for everybody who had to wait
+//!      (coordinated omission, after Gil Tene's "How NOT to Measure Latency"). In the closed model each connection
+//!      sends its next request after the answer to the last; the latencies of that are shown as they are, and once more
+//!      corrected with the mean interval of a connection.
+//! BE3  What happens in the warm-up takes effect and is checked, but not timed.
+//! BE4  At the end the projection is asked for accounts that were used, each at the last version acknowledged or later,
+//!      and must show what the acknowledged commands add up to. A run whose balances are wrong has no figures.
+//! BE5  The load runs on one thread, so that it takes at most one core from the bank beside it; how much it took is
+//!      reported with everybody else's CPU time.
 
 mod account;
 mod bank;
@@ -28,6 +28,7 @@ mod projection;
 mod queries;
 mod rebuild;
 mod report;
+mod settings;
 mod shown;
 mod visibility;
 
@@ -50,21 +51,27 @@ pub(crate) struct BenchArgs {
 
 #[derive(Debug, Subcommand)]
 enum Scenario {
-    /// Deposits and withdrawals over many accounts
+    /// Deposits and withdrawals on many accounts
     Commands(CommandOptions),
     /// Deposits to one account
     Hot(CommandOptions),
     /// Transfers between accounts
     Transfers(CommandOptions),
-    /// Deposits, withdrawals and transfers, while some are watched until they are visible by id and by search
+    /// Deposits, withdrawals and transfers, and how long they take to become visible by id and by search
     Mixed(LoadOptions),
-    /// Reads of the projection: by id, lists, filters
+    /// Queries of the projection: by id, lists, filters
     Queries(LoadOptions),
-    /// A rebuild, beside traffic if a rate is given
+    /// A rebuild, under load if --rate is given
     Rebuild(LoadOptions),
-    /// What HTTP and the servers of the settings can do without the bank
+    /// The limits of HTTP and of the servers, without the bank
     Limits(Box<limits::LimitsOptions>),
-    /// A backlog written straight into the store, until the projection has it
+    /// Draining a backlog that is written directly to the store
+    ///
+    /// With embedded backends the run opens a new bank of its own, in the folder --data or in a temporary one; it never
+    /// writes into an existing bank, and --url and --balance-url are not used. A temporary folder may be in memory: to
+    /// measure a disk, name a folder on it.
+    ///
+    /// With servers it writes to the store and the namespace of the settings, and queries --balance-url.
     Projection(Box<projection::ProjectionOptions>),
 }
 

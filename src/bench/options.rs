@@ -22,15 +22,15 @@ const RATE_MAX: i64 = 1_000_000;
 /// Where the bank is, and where the figures go.
 #[derive(Args, Clone, Debug)]
 pub(super) struct Target {
-    /// The account service
+    /// URL of the account service
     #[arg(long, default_value = "http://127.0.0.1:8000", value_parser = base_url)]
     pub(super) url: Base,
 
-    /// The balance service
+    /// URL of the balance service
     #[arg(long, default_value = "http://127.0.0.1:8030", value_parser = base_url)]
     pub(super) balance_url: Base,
 
-    /// Also write the figures to this file, as JSON
+    /// Also write the report to this file, as JSON
     #[arg(long, value_name = "FILE")]
     pub(super) json: Option<PathBuf>,
 }
@@ -41,29 +41,29 @@ pub(super) struct LoadOptions {
     #[command(flatten)]
     pub(super) target: Target,
 
-    /// How many kept connections send requests
+    /// Number of connections that send requests
     #[arg(long, short, default_value_t = CONNECTIONS_DEFAULT,
           value_parser = clap::value_parser!(u16).range(1..=CONNECTIONS_MAX))]
     pub(super) connections: u16,
 
-    /// Requests a second, sent by a timetable (open model); without it each connection waits for its answer and sends
-    /// the next (closed model)
+    /// Requests per second, sent on a fixed schedule (open model); without it each connection sends its next request
+    /// when the last is answered (closed model)
     #[arg(long, value_name = "PER_SECOND", value_parser = clap::value_parser!(u32).range(1..=RATE_MAX))]
     pub(super) rate: Option<u32>,
 
-    /// How long is measured, in seconds
+    /// Duration of the measurement, in seconds
     #[arg(long, default_value_t = 10, value_name = "SECONDS", value_parser = clap::value_parser!(u32).range(1..=86_400))]
     duration: u32,
 
-    /// How long the load runs before, in seconds
+    /// Duration of the warm-up before it, in seconds
     #[arg(long, default_value_t = 2, value_name = "SECONDS", value_parser = clap::value_parser!(u32).range(0..=3_600))]
     warmup: u32,
 
-    /// How many accounts are opened for it
+    /// Number of accounts to open
     #[arg(long, default_value_t = 1_000, value_parser = clap::value_parser!(u32).range(1..=ACCOUNTS_MAX))]
     pub(super) accounts: u32,
 
-    /// Prefer some accounts: the exponent of a Zipf distribution, for example 1.1; without it all are alike
+    /// Exponent of a Zipf distribution by which accounts are chosen, such as 1.1; uniform if omitted
     #[arg(long, value_name = "EXPONENT", value_parser = exponent)]
     pub(super) zipf: Option<f64>,
 
@@ -71,7 +71,7 @@ pub(super) struct LoadOptions {
     #[arg(long)]
     pub(super) keys: bool,
 
-    /// Makes the choices repeatable
+    /// Seed of the random choices
     #[arg(long, default_value_t = 1)]
     pub(super) seed: u64,
 }
@@ -114,7 +114,7 @@ impl Base {
 }
 
 fn base_url(text: &str) -> Result<Base, String> {
-    let uri: Uri = text.parse().map_err(|error| format!("{error}"))?;
+    let uri: Uri = text.parse().map_err(|error| format!("must be http://host:port: {error}"))?;
     let authority = uri.authority().filter(|_| uri.scheme_str() == Some("http") && uri.path() == "/");
     let authority = authority.ok_or("must be http://host:port")?;
     let host = authority.host().trim_matches(['[', ']']);
@@ -122,8 +122,8 @@ fn base_url(text: &str) -> Result<Base, String> {
 }
 
 fn exponent(text: &str) -> Result<f64, String> {
-    let exponent: f64 = text.parse().map_err(|error| format!("{error}"))?;
-    if (0.0..=10.0).contains(&exponent) { Ok(exponent) } else { Err("must be between 0 and 10".to_owned()) }
+    let exponent: f64 = text.parse().map_err(|error| format!("must be a number from 0 to 10: {error}"))?;
+    if (0.0..=10.0).contains(&exponent) { Ok(exponent) } else { Err("must be a number from 0 to 10".to_owned()) }
 }
 
 #[cfg(test)]

@@ -7,7 +7,7 @@
 //! The clock stops when the accounts that were written last are visible ([`written_last`]): to ask for all of them
 //! takes longer than to drain them. All are asked for when the clock has stopped, and each must hold what was written.
 //!
-//! With embedded backends, which one process at a time may open, the run opens the bank itself; with servers the
+//! With embedded backends, which one process at a time may open, the run opens a new bank itself; with servers the
 //! services run elsewhere.
 
 use std::cell::Cell;
@@ -20,7 +20,7 @@ use clap::Args;
 use futures::future::try_join_all;
 use indicatif::ProgressBar;
 use shared::clock::Clock;
-use shared::config::{Settings, StoreUrl};
+use shared::config::StoreUrl;
 use shared::coordinate::Version;
 use shared::event::{AccountEvent, NewEvent, Personal, codec};
 use shared::id::{AccountId, Ids};
@@ -36,6 +36,7 @@ use super::cpu::CpuMeter;
 use super::options::{Base, Target};
 use super::progress;
 use super::report::{Report, per_second};
+use super::settings::RunSettings;
 use super::shown::shown;
 
 /// How many commits an append takes: large enough that a batch costs less than its events.
@@ -59,15 +60,15 @@ pub(super) struct ProjectionOptions {
     #[command(flatten)]
     target: Target,
 
-    /// How many deposits are written
+    /// Number of deposits to write
     #[arg(long, default_value_t = 200_000, value_parser = clap::value_parser!(u32).range(1..=1_000_000_000))]
     events: u32,
 
-    /// How many accounts they are spread over, one after the other
+    /// Number of accounts they are spread over
     #[arg(long, default_value_t = 10_000, value_parser = clap::value_parser!(u32).range(1..=10_000_000))]
     accounts: u32,
 
-    /// Write only, and do not wait for the projection
+    /// Only write; do not wait for the projection
     #[arg(long)]
     write_only: bool,
 
@@ -75,14 +76,21 @@ pub(super) struct ProjectionOptions {
     hold: HoldOptions,
 
     #[command(flatten)]
-    settings: Settings,
+    settings: RunSettings,
 }
 
 /// Writes, waits, tells.
 pub(super) async fn measure(options: ProjectionOptions) -> anyhow::Result<(Report, Option<PathBuf>)> {
     let ProjectionOptions { target, events, accounts, write_only, hold, settings } = options;
-    let is_here = settings.backends.store_url == StoreUrl::Embedded;
-    ensure!(!(is_here && hold.is_asked_for()), "an embedded bank is held back by the run itself: leave out --hold");
+    let is_here = settings.given.backends.store_url == StoreUrl::Embedded;
+    ensure!(!(is_here && hold.is_asked_for()), "the run holds an embedded bank back itself: leave out --hold");
+    // Removed when everything that has files in it is closed.
+    let (settings, _scratch) = if is_here { settings.for_new_bank()? } else { (settings.given, None) };
+    let place = if is_here {
+        format!("opened by the run, in {}", settings.backends.data.display())
+    } else {
+        format!("at {}", target.balance_url.authority())
+    };
     let process = Process::begin(settings).await?;
     let writer =
         Writer { store: process.backends.store.clone(), clock: process.clock.clone(), ids: process.ids.clone() };
@@ -98,7 +106,7 @@ pub(super) async fn measure(options: ProjectionOptions) -> anyhow::Result<(Repor
     writer.deposit(&mut streams, events).await?;
     let written = began.elapsed();
     let mut report = Report::new("projection");
-    report.setup.extend([("events", events.to_string()), ("accounts", accounts.to_string())]);
+    report.setup.extend([("bank", place), ("events", events.to_string()), ("accounts", accounts.to_string())]);
     report.figures.extend([
         ("written_seconds", written.as_secs_f64()),
         ("written_events_per_second", per_second(events.into(), written)),
@@ -198,7 +206,7 @@ impl Writer {
 
     async fn append(&self, commits: Vec<Commit>) -> anyhow::Result<()> {
         for answer in self.store.append(commits).await {
-            ensure!(matches!(answer, Ok(Appended::New)), "an event is not taken: {answer:?}");
+            ensure!(matches!(answer, Ok(Appended::New)), "the store did not take an event: {answer:?}");
         }
         Ok(())
     }
@@ -226,7 +234,7 @@ fn written_last(streams: &[Stream], events: u32) -> Vec<&Stream> {
 
 /// Waits until each account is visible as it is in the store, and checks its balance.
 async fn wait_until_visible(base: &Base, streams: &[&Stream]) -> anyhow::Result<()> {
-    let bar = progress::counted("waiting to be seen", streams.len() as u64);
+    let bar = progress::counted("becoming visible", streams.len() as u64);
     let next = Cell::new(0);
     let waiters = (0..WAITERS).map(|_| async {
         let mut connection = Connection::new(base);
@@ -246,7 +254,7 @@ async fn wait_for(connection: &mut Connection, stream: &Stream) -> anyhow::Resul
     match shown(connection, *account, version.get(), Instant::now() + PATIENCE).await? {
         Ok(shown) => ensure!(
             (shown.version, shown.balance) == (version.get(), *balance),
-            "{account} holds {} at version {}, and should hold {balance} at {version}",
+            "{account} has balance {} at version {}, expected {balance} at {version}",
             shown.balance,
             shown.version
         ),

@@ -30,7 +30,7 @@ async fn use_each_once(accounts: &Accounts, options: &LoadOptions) -> anyhow::Re
         let order = order::deposit(accounts, account, 1);
         let answer = connection.send(&order.call).await?;
         let is_done = matches!(order.settle(&answer, accounts), Outcome::Done);
-        ensure!(is_done, "a deposit is not taken: {} {}", answer.status, String::from_utf8_lossy(&answer.body));
+        ensure!(is_done, "a deposit was refused: {} {}", answer.status, String::from_utf8_lossy(&answer.body));
     }
     Ok(())
 }

@@ -92,7 +92,7 @@ async fn rebuild(target: &Target) -> anyhow::Result<Rebuilt> {
     let mut connection = Connection::new(&target.balance_url);
     let answer = connection.send(&Call::post("/balance/rebuild", String::new())).await?;
     let text = String::from_utf8_lossy(&answer.body);
-    ensure!(answer.status == StatusCode::ACCEPTED, "the rebuild does not begin: {} {text}", answer.status);
+    ensure!(answer.status == StatusCode::ACCEPTED, "the rebuild did not start: {} {text}", answer.status);
     let began = Instant::now();
     let bar = progress::counted("replaying", 0);
     let mut replayed = None;
@@ -105,17 +105,17 @@ async fn rebuild(target: &Target) -> anyhow::Result<Rebuilt> {
         }
         if job.finished_at.is_some() {
             bar.finish_and_clear();
-            ensure!(job.state == "done", "the rebuild is {}: {}", job.state, job.failure.unwrap_or_default());
+            ensure!(job.state == "done", "the rebuild ended as {}: {}", job.state, job.failure.unwrap_or_default());
             let switched = began.elapsed();
             return Ok(Rebuilt { events: done, replayed: replayed.unwrap_or(switched), switched });
         }
         sleep(LOOK_EVERY).await;
     }
-    bail!("the rebuild takes longer than {} s", REBUILD_TIME_MAX.as_secs())
+    bail!("the rebuild took longer than {} s; see GET /balance/rebuild/status", REBUILD_TIME_MAX.as_secs())
 }
 
 fn read(answer: &Answer) -> anyhow::Result<Job> {
-    serde_json::from_slice(&answer.body).context("the state of a rebuild cannot be read")
+    serde_json::from_slice(&answer.body).context("cannot read the status of the rebuild")
 }
 
 fn show(bar: &ProgressBar, job: &Job, done: u64) {

@@ -75,7 +75,7 @@ impl Report {
     }
 
     pub(super) fn set_up(&mut self, options: &LoadOptions) {
-        let pace = options.rate.map_or_else(|| "closed".to_owned(), |rate| format!("open, {rate} a second"));
+        let pace = options.rate.map_or_else(|| "closed".to_owned(), |rate| format!("open, {rate} per second"));
         let choice = options.zipf.map_or_else(|| "uniform".to_owned(), |exponent| format!("zipf {exponent}"));
         self.setup.extend([
             ("model", pace),
@@ -113,7 +113,7 @@ impl Report {
         }
         if let Some(check) = &self.check {
             let Check { checked, used, uncertain, wrong, wrong_count } = check;
-            let verdict = if *wrong_count == 0 { "right" } else { "WRONG: the figures above mean nothing" };
+            let verdict = if *wrong_count == 0 { "right" } else { "WRONG: discard the figures above" };
             writeln!(
                 text,
                 "balances: {checked} of {used} used accounts compared, {wrong_count} wrong, {uncertain} uncertain: {verdict}"
@@ -129,7 +129,7 @@ impl Report {
     /// For programs.
     pub(super) fn write_json(&self, path: &Path) -> anyhow::Result<()> {
         let json = serde_json::to_vec_pretty(self)?;
-        fs::write(path, json).with_context(|| format!("{} cannot be written", path.display()))
+        fs::write(path, json).with_context(|| format!("cannot write {}", path.display()))
     }
 
     fn latency_rows(&self) -> Vec<Vec<String>> {

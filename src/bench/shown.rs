@@ -28,7 +28,7 @@ pub(super) async fn shown(
     loop {
         let answer = connection.send(&call).await?;
         if answer.status.is_success() {
-            return Ok(Ok(serde_json::from_slice(&answer.body).context("a balance has a version")?));
+            return Ok(Ok(serde_json::from_slice(&answer.body).context("cannot read a balance")?));
         }
         let is_late = matches!(answer.status, StatusCode::GATEWAY_TIMEOUT | StatusCode::SERVICE_UNAVAILABLE);
         if !is_late || Instant::now() >= give_up {

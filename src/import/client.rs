@@ -1,5 +1,6 @@
 //! The account service as an HTTP client sees it: a request is repeated until it has an answer that decides something.
 
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use reqwest::StatusCode;
@@ -12,7 +13,8 @@ use tokio::time::Instant;
 /// How long one request may take before its outcome counts as unknown.
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// How long a request is repeated before the import gives up: a bank that restarts is back sooner.
+/// How long a request is repeated before the import gives up: a bank that restarts is back sooner. It is not repeated
+/// before anybody was reached at all: then the address is wrong, or no bank is running.
 const RETRY_FOR: Duration = Duration::from_mins(1);
 
 /// The first delay before a request is repeated; it doubles up to [`DELAY_MAX`].
@@ -48,8 +50,16 @@ pub(crate) struct Rejection {
 /// Why a request has no answer.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum ClientError {
+    /// The very first connection is refused, or there is no such host.
+    #[error("nothing answers at {url} ({reason}); is the bank running?")]
+    Nobody {
+        /// The account service, as it was named.
+        url: String,
+        /// Why there is no connection.
+        reason: String,
+    },
     /// The bank was away, or busy, for too long.
-    #[error("{url} gave no answer for {} s: {reason}; run the import again to go on where it stopped", RETRY_FOR.as_secs())]
+    #[error("{url} gave no answer for {} s: {reason}; run the import again to resume it", RETRY_FOR.as_secs())]
     Away {
         /// What was asked.
         url: String,
@@ -57,7 +67,7 @@ pub(crate) enum ClientError {
         reason: String,
     },
     /// The answer is not one of this API.
-    #[error("{url} gave an answer that is not the bank's: {reason}")]
+    #[error("{url} gave an answer that is not the bank's: {reason}; check --url")]
     Strange {
         /// What was asked.
         url: String,
@@ -77,6 +87,8 @@ pub(crate) struct Account {
 pub(crate) struct Client {
     http: reqwest::Client,
     base: String,
+    /// Whether there ever was a connection.
+    is_reached: AtomicBool,
 }
 
 impl Client {
@@ -84,7 +96,7 @@ impl Client {
     pub(crate) fn new(base: String, parallel: usize) -> reqwest::Result<Self> {
         let http =
             reqwest::Client::builder().no_proxy().timeout(REQUEST_TIMEOUT).pool_max_idle_per_host(parallel).build()?;
-        Ok(Self { http, base })
+        Ok(Self { http, base, is_reached: AtomicBool::new(false) })
     }
 
     /// Opens an account.
@@ -125,9 +137,17 @@ impl Client {
         let mut delay = DELAY_MIN;
         loop {
             let reason = match attempt(url, request()).await {
-                Attempt::Decided(outcome) => return outcome,
+                Attempt::Decided(outcome) => {
+                    self.is_reached.store(true, Ordering::Relaxed);
+                    return outcome;
+                }
                 Attempt::Undecided(reason) => reason,
             };
+            if reason.is_connected {
+                self.is_reached.store(true, Ordering::Relaxed);
+            } else if !self.is_reached.load(Ordering::Relaxed) {
+                return Err(ClientError::Nobody { url: self.base.clone(), reason: reason.text });
+            }
             if Instant::now() + delay > give_up {
                 return Err(ClientError::Away { url: url.to_owned(), reason: reason.text });
             }
@@ -146,13 +166,19 @@ enum Attempt<T> {
 struct Undecided {
     text: String,
     asked_to_wait: Duration,
+    /// Whether there was a connection to send the request on.
+    is_connected: bool,
 }
 
 async fn attempt<T: for<'de> Deserialize<'de>>(url: &str, request: reqwest::RequestBuilder) -> Attempt<T> {
-    let undecided = |text: String, asked_to_wait| Attempt::Undecided(Undecided { text, asked_to_wait });
+    let undecided =
+        |text: String, asked_to_wait| Attempt::Undecided(Undecided { text, asked_to_wait, is_connected: true });
     let answer = match request.send().await {
         Ok(answer) => answer,
-        Err(error) => return undecided(root_of(&error), Duration::ZERO),
+        Err(error) => {
+            let (text, is_connected) = (root_of(&error), !error.is_connect());
+            return Attempt::Undecided(Undecided { text, asked_to_wait: Duration::ZERO, is_connected });
+        }
     };
     let status = answer.status();
     if status.is_server_error() || matches!(status, StatusCode::CONFLICT | StatusCode::TOO_MANY_REQUESTS) {
@@ -188,12 +214,13 @@ fn root_of(error: &reqwest::Error) -> String {
 #[cfg(test)]
 mod tests {
     use std::sync::Arc;
-    use std::sync::atomic::{AtomicUsize, Ordering};
+    use std::sync::atomic::AtomicUsize;
 
     use axum::Router;
     use axum::routing::post;
     use serde_json::json;
     use tokio::net::TcpListener;
+    use tokio::time::timeout;
 
     use super::*;
 
@@ -233,5 +260,29 @@ mod tests {
         let client = scripted(&[(200, "<html>")]).await;
         let failure = client.transact("key", &json!({})).await.err().unwrap();
         assert!(failure.to_string().contains("not the bank's"), "{failure}");
+    }
+
+    /// An address that nothing listens at: its listener is gone.
+    async fn deserted() -> String {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        format!("http://{}", listener.local_addr().unwrap())
+    }
+
+    #[tokio::test]
+    async fn an_address_that_refuses_the_first_connection_is_told_at_once() {
+        let client = Client::new(deserted().await, 1).unwrap();
+        let told = timeout(RETRY_FOR / 2, client.transact("key", &json!({}))).await.expect("told without patience");
+        let failure = told.err().unwrap().to_string();
+        assert!(failure.starts_with(&format!("nothing answers at {}", client.base)), "{failure}");
+        assert!(failure.contains("refused") && failure.ends_with("is the bank running?"), "{failure}");
+    }
+
+    #[tokio::test]
+    async fn a_bank_that_was_there_is_waited_for() {
+        let mut client = scripted(&[(201, "\"t\"")]).await;
+        client.transact("key", &json!({})).await.map(drop).unwrap();
+        client.base = deserted().await;
+        let asked = timeout(DELAY_MIN * 4, client.transact("key", &json!({}))).await;
+        assert!(asked.is_err(), "it gave up");
     }
 }

@@ -39,7 +39,8 @@ const PARALLEL_DEFAULT: u16 = 64;
 const PARALLEL_MAX: i64 = 1_024;
 
 const FILE_HELP: &str = "CSV file, plain or .gz, with the columns transaction_id, account_id, date, direction \
-    (credit or debit), kind, amount_cents: one line a transaction, in the order in which they happened";
+    (credit or debit), kind, amount_cents: one transaction per line, in the order in which they happened. \
+    date and kind are not read: the lines of each account are posted in the order of the file";
 
 /// What to import, and where to.
 #[derive(Args, Debug)]
@@ -47,29 +48,29 @@ pub(crate) struct ImportArgs {
     #[arg(help = FILE_HELP)]
     file: PathBuf,
 
-    /// The account service
+    /// URL of the account service
     #[arg(long, default_value = "http://127.0.0.1:8000", value_parser = base_url)]
     url: String,
 
-    /// How far below zero each account may go, in cents
+    /// Overdraft limit of each account, in cents
     #[arg(long, default_value = "0", value_name = "CENTS", value_parser = money)]
     overdraft_limit: Money,
 
-    /// Currency of the accounts (ISO 4217); the bank's default if absent
+    /// Currency of the accounts (ISO 4217); the bank's default if omitted
     #[arg(long)]
     currency: Option<String>,
 
-    /// Name of this import, part of every idempotency key; the file's name if absent
+    /// Name of this import, part of every idempotency key; the file name if omitted
     #[arg(long)]
     name: Option<String>,
 
-    /// How many accounts are played at the same time
+    /// How many accounts are imported at the same time
     #[arg(long, default_value_t = PARALLEL_DEFAULT, value_parser = clap::value_parser!(u16).range(1..=PARALLEL_MAX))]
     parallel: u16,
 }
 
 fn money(text: &str) -> Result<Money, String> {
-    let cents = text.parse().map_err(|error| format!("{error}"))?;
+    let cents = text.parse().map_err(|error| format!("must be a whole number of cents: {error}"))?;
     Money::new(cents).map_err(|error| error.to_string())
 }
 
@@ -80,7 +81,7 @@ pub(crate) async fn run(args: ImportArgs) -> anyhow::Result<Exit> {
         None => args.file.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default(),
     };
     if name.is_empty() || name.len() > NAME_CHARS_MAX || !name.bytes().all(|byte| byte.is_ascii_graphic()) {
-        eprintln!("bank: an import's name has 1 to {NAME_CHARS_MAX} visible ASCII characters: give one with --name");
+        eprintln!("bank: an import's name must have 1 to {NAME_CHARS_MAX} visible ASCII characters; set --name");
         return Ok(Exit::Usage);
     }
     let statements = match read(&args.file) {

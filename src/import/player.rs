@@ -28,7 +28,7 @@ pub(crate) enum PlayError {
 
 fn hint(rejection: &Rejection) -> &'static str {
     if rejection.code == "idempotency_key_reused" {
-        "; an import of this name has opened it with another overdraft limit or currency: give the same, or a new --name"
+        "; an earlier import of this name had another overdraft limit or currency: use the same, or another --name"
     } else {
         ""
     }

@@ -6,7 +6,7 @@ use std::io::{self, Read};
 use csv::StringRecord;
 use shared::money::{Amount, MONEY_MAX};
 
-/// The columns, in order.
+/// The columns, in order. What stands in `date` and `kind` is not looked at: the file's order decides.
 const COLUMNS: [&str; 6] = ["transaction_id", "account_id", "date", "direction", "kind", "amount_cents"];
 
 /// The longest id: with the import's name it must fit into an idempotency key of 255 characters.
@@ -57,7 +57,7 @@ pub(crate) struct Statement {
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum ReadError {
     /// It cannot be read at all.
-    #[error("{0}")]
+    #[error(transparent)]
     Io(#[from] io::Error),
     /// A line is not what it should be.
     #[error("line {line}: {expected}")]
@@ -84,7 +84,7 @@ pub(crate) fn read(text: impl Read) -> Result<Vec<Statement>, ReadError> {
             return Err(ReadError::Line { line: number, expected: repeated(&line.transaction) });
         }
         if transactions.len() > LINES_MAX {
-            let expected = format!("a file has at most {LINES_MAX} transactions: split it by account");
+            let expected = format!("a file may have at most {LINES_MAX} transactions: split it by account");
             return Err(ReadError::Line { line: number, expected });
         }
         let place = *places.entry(account.clone()).or_insert_with(|| {
@@ -97,7 +97,7 @@ pub(crate) fn read(text: impl Read) -> Result<Vec<Statement>, ReadError> {
 }
 
 fn repeated(transaction: &str) -> String {
-    format!("transaction_id must be unique, but {transaction:?} stands on a line before")
+    format!("transaction_id must be unique, but {transaction:?} is on an earlier line")
 }
 
 fn line_of(record: &StringRecord) -> u64 {

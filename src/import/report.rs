@@ -91,14 +91,16 @@ pub(crate) fn render(summary: &Summary, took: Duration) -> String {
     let rate = (u128::from(transactions) + rejected.len() as u128) * 1_000 / took.as_millis().max(1);
     let mut line = |name: &str, value: String| push(&mut text, format_args!("{name:<13} {value}"));
     line("accounts", format!("{} ({} opened, {} already there)", n(accounts), n(*accounts_opened), n(*accounts_found)));
-    line("transactions", format!("{} ({} played, {} already there)", n(transactions), n(*played), n(*found)));
+    line("transactions", format!("{} ({} posted, {} already there)", n(transactions), n(*played), n(*found)));
     line("rejected", n(rejected.len()));
     line("sum", format!("{} cents", n(*sum)));
+    // What a balance is compared with lacks the lines that were rejected.
+    let compared = if rejected.is_empty() { "the file" } else { "the accepted lines" };
     line(
         "balances",
         match differences.len() {
-            0 => "all as the file says".to_owned(),
-            differing => format!("{} differ from the file", n(differing)),
+            0 => format!("all as in {compared}"),
+            differing => format!("{} differ from {compared}", n(differing)),
         },
     );
     line("took", format!("{:.1} s, {} lines/s", took.as_secs_f64(), n(rate)));
@@ -124,7 +126,7 @@ fn list_rejected(text: &mut String, rejected: &[RejectedLine]) {
 fn list_differences(text: &mut String, differences: &[Difference]) {
     for Difference { account, id, expected, found } in differences.iter().take(LISTED_MAX) {
         let (expected, found) = (n(*expected), n(*found));
-        push(text, format_args!("  account {account} ({id}) holds {found} cents, the file says {expected}"));
+        push(text, format_args!("  account {account} ({id}) has {found} cents, its lines add up to {expected}"));
     }
     and_more(text, differences.len());
 }
@@ -161,13 +163,19 @@ mod tests {
         assert_eq!(
             render(&summary, Duration::from_millis(1_500)),
             "accounts      2 (1 opened, 1 already there)\n\
-             transactions  2 (1 played, 1 already there)\n\
+             transactions  2 (1 posted, 1 already there)\n\
              rejected      1\n\
              sum           1,000 cents\n\
-             balances      all as the file says\n\
+             balances      all as in the accepted lines\n\
              took          1.5 s, 2 lines/s\n\
              rejected as insufficient_funds: 1\n  \
                line 7, transaction t9: holds 3\n"
         );
+    }
+
+    #[test]
+    fn a_file_of_which_nothing_was_rejected_is_what_balances_are_compared_with() {
+        let text = render(&Summary::default(), Duration::from_secs(1));
+        assert!(text.contains("\nbalances      all as in the file\n"), "{text}");
     }
 }

@@ -15,18 +15,18 @@ pub(super) struct Banner<'a> {
 impl fmt::Display for Banner<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { account_address, balance_address, backends } = self;
-        writeln!(f, "bank {} is open", env!("CARGO_PKG_VERSION"))?;
+        writeln!(f, "bank {} is running", env!("CARGO_PKG_VERSION"))?;
         writeln!(f)?;
-        writeln!(f, "  commands  http://{account_address}   (described at /openapi.json)")?;
-        writeln!(f, "  queries   http://{balance_address}   (described at /openapi.json)")?;
+        writeln!(f, "  commands  http://{account_address}   (API: /openapi.json)")?;
+        writeln!(f, "  queries   http://{balance_address}   (API: /openapi.json)")?;
         writeln!(f, "  data      {}", Data(backends))?;
         writeln!(f)?;
-        writeln!(f, "Open an account and look at all of them:")?;
+        writeln!(f, "Open an account and list the balances:")?;
         writeln!(f)?;
         writeln!(f, "  curl http://{account_address}/accounts --json '{{\"owner\":\"Paulo\",\"money\":50}}'")?;
         writeln!(f, "  curl http://{balance_address}/balance")?;
         writeln!(f)?;
-        writeln!(f, "Ctrl-C closes it in order; a second Ctrl-C at once.")
+        writeln!(f, "Ctrl-C shuts it down gracefully; a second Ctrl-C exits at once.")
     }
 }
 

@@ -10,7 +10,7 @@ use balance_service::{BalanceConfig, Edge};
 use forwarder::ForwarderConfig;
 use shared::config::Settings;
 use shared::http::Limits;
-use shared::process::{BeginError, Process, until_told_to_stop};
+use shared::process::{Process, until_told_to_stop};
 use tokio::net::TcpListener;
 
 use crate::exit::Exit;
@@ -19,14 +19,7 @@ pub(crate) use stages::{Stage, run_in_stages};
 
 /// Serves until a signal, or until something breaks that the services cannot mend themselves.
 pub(crate) async fn run(settings: Settings) -> anyhow::Result<Exit> {
-    let process = match Process::begin(settings).await {
-        Ok(process) => process,
-        Err(BeginError::Backends(failure)) if failure.is_in_use() => {
-            eprintln!("bank: {failure}");
-            return Ok(Exit::DataInUse);
-        }
-        Err(failure) => return Err(failure.into()),
-    };
+    let process = Process::begin(settings).await?;
     let account_listener = Process::listen(process.settings.services.account_addr, "--account-addr").await?;
     let balance_listener = Process::listen(process.settings.services.balance_addr, "--balance-addr").await?;
     let banner = Banner {

@@ -2,12 +2,16 @@
 
 use std::time::Duration;
 
+use anyhow::ensure;
 use balance_service::verify::{Check, PartitionReport, Verifier};
 use futures::StreamExt;
-use shared::backends::AnyBackends;
+use shared::backends::{AnyBackends, OpenBackendsError};
 use shared::clock::Clock;
+use shared::config::{BackendSettings, StoreUrl};
 use shared::id::Ids;
 use shared::partition::{Partition, PartitionMap};
+use shared::sqlite::OpenError;
+use shared::store::EmbeddedStore;
 use shared::telemetry::init_logs;
 
 use super::VerifyArgs;
@@ -32,12 +36,17 @@ pub(super) async fn compare(
         eprintln!("bank: there is no partition {}, only 1 to {}", strange.get(), map.partitions());
         return Ok(Err(Exit::Usage));
     }
+    require_bank(&args.settings.backends)?;
     let clock = Clock::system();
     let backends = match AnyBackends::open(&args.settings.backends, map, &clock, &Ids::new(clock.clone())).await {
         Ok(backends) => backends,
-        Err(failure) if failure.is_in_use() => {
-            let address = args.settings.services.balance_addr;
-            eprintln!("bank: {failure}; ask the bank that is open: bank verify --url http://{address}");
+        Err(OpenBackendsError::File(OpenError::InUse { path, holder })) => {
+            // The folder does not say where that process listens, and the default address may be another bank's.
+            eprintln!(
+                "bank: data folder {} is in use by {holder}; run bank verify --url with the address of the balance \
+                 service of the bank that uses it",
+                path.display()
+            );
             return Ok(Err(Exit::DataInUse));
         }
         Err(failure) => return Err(failure.into()),
@@ -59,4 +68,15 @@ pub(super) async fn compare(
         }
         screen.show(running.progress.accounts());
     }
+}
+
+/// Refuses a folder without a bank: opening it would create an empty one there.
+fn require_bank(backends: &BackendSettings) -> anyhow::Result<()> {
+    let BackendSettings { store_url, data, .. } = backends;
+    ensure!(
+        *store_url != StoreUrl::Embedded || EmbeddedStore::is_in(data),
+        "there is no bank in {}; set --data to its folder, or --url to verify a running bank",
+        data.display()
+    );
+    Ok(())
 }

@@ -28,24 +28,24 @@ use screen::Screen;
 /// What to compare, and how.
 #[derive(Args, Debug)]
 pub(crate) struct VerifyArgs {
-    /// Ask the balance service at this address, which also works beside a bank on embedded backends
+    /// Verify through the balance service at this URL; needed while a bank on embedded backends is running
     #[arg(long, value_parser = base_url)]
     url: Option<String>,
 
-    /// Only this partition, from 1; may be given several times
+    /// Verify only this partition, from 1; may be repeated
     #[arg(long, value_name = "NUMBER", value_parser = clap::value_parser!(u16).range(1..=i64::from(SLOTS)))]
     partition: Vec<u16>,
 
-    /// How long a document may be behind the store before it counts as wrong, in seconds
+    /// How long a difference may be due to events in flight, in seconds
     #[arg(long, value_name = "SECONDS", default_value_t = PATIENCE_DEFAULT.as_secs(),
           value_parser = clap::value_parser!(u64).range(PATIENCE_MIN.as_secs()..=PATIENCE_MAX.as_secs()))]
     patience: u64,
 
-    /// Write what is wrong anew from the store, and compare again
+    /// Rewrite wrong documents from the store, and compare again
     #[arg(long)]
     repair: bool,
 
-    /// Report as JSON
+    /// Print the report as JSON
     #[arg(long)]
     json: bool,
 

@@ -11,6 +11,9 @@ use crate::number::grouped as n;
 /// How many findings are listed one by one.
 const LISTED_MAX: usize = 20;
 
+/// Where an operator is helped on.
+const HOW: &str = "docs/OPERATIONS.md says what to do";
+
 /// All partitions together.
 #[derive(Debug, Serialize)]
 pub(super) struct Summary {
@@ -77,13 +80,24 @@ pub(super) fn table(summary: &Summary, partitions: &[PartitionReport]) -> String
 
 fn verdict(summary: &Summary) -> String {
     let Summary { clean, found, repaired, left, is_repair } = summary;
-    let (repaired, left) = (documents(*repaired), documents(left.differences()));
+    let differences = left.differences();
+    // About these an operator has to decide, so a repair leaves them alone.
+    let undecided = left.orphans + left.ahead;
+    let (repaired, left, differ) =
+        (documents(*repaired), documents(differences), if differences == 1 { "differs" } else { "differ" });
     match (clean, is_repair) {
         (true, _) if found.is_clean() => "the projection agrees with the store".to_owned(),
         (true, _) => format!("{repaired} repaired; the projection agrees with the store"),
-        (false, false) => format!("not as the store says: {left}; --repair writes what the store says"),
+        (false, false) if undecided == differences => {
+            format!("{left} {differ} from the store; --repair leaves orphans and documents that are ahead; {HOW}")
+        }
+        (false, false) if undecided > 0 => format!(
+            "{left} {differ} from the store; to repair all but {}, run again with --repair; for the rest, {HOW}",
+            n(undecided)
+        ),
+        (false, false) => format!("{left} {differ} from the store; to repair, run again with --repair"),
         (false, true) => {
-            format!("{repaired} repaired; still not as the store says: {left}; docs/OPERATIONS.md says what to do")
+            format!("{repaired} repaired; {left} still {differ} from the store; {HOW}")
         }
     }
 }
@@ -150,9 +164,25 @@ mod tests {
                 "2 5 0 0 1 0 0 0 0",
                 "all 1,205 0 0 1 0 0 0 0",
                 "found in 2: 07070707-0707-0707-0707-070707070707 behind: as planted",
-                "not as the store says: 1 document; --repair writes what the store says",
+                "1 document differs from the store; to repair, run again with --repair",
             ]
         );
+    }
+
+    #[test]
+    fn a_repair_is_offered_only_for_what_it_would_change() {
+        let verdict_on = |faults: &[Fault]| {
+            let reports: Vec<_> = faults.iter().map(|fault| report(1, found(*fault, 5), 0, None)).collect();
+            verdict(&Summary::of(&reports, false))
+        };
+        for faults in [&[Fault::Orphan][..], &[Fault::Ahead], &[Fault::Orphan, Fault::Ahead]] {
+            let verdict = verdict_on(faults);
+            assert!(verdict.contains("from the store; --repair leaves orphans"), "{verdict}");
+            assert!(verdict.ends_with("docs/OPERATIONS.md says what to do"), "{verdict}");
+        }
+        let mixed = verdict_on(&[Fault::Orphan, Fault::Missing, Fault::Diverged]);
+        assert!(mixed.contains("3 documents differ from the store; to repair all but 1, run again"), "{mixed}");
+        assert!(mixed.ends_with("docs/OPERATIONS.md says what to do"), "{mixed}");
     }
 
     #[test]
@@ -170,6 +200,6 @@ mod tests {
         assert_eq!(summary.exit(), Exit::DocumentsDiffer);
         let text = table(&summary, &stuck);
         assert!(text.contains("left in 1: 07070707-0707-0707-0707-070707070707 orphan: as planted\n"), "{text}");
-        assert!(text.contains("0 documents repaired; still not as the store says: 1 document"), "{text}");
+        assert!(text.contains("0 documents repaired; 1 document still differs from the store"), "{text}");
     }
 }

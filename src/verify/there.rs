@@ -61,12 +61,12 @@ pub(super) async fn compare(
             }
             "progress" => screen.show(event.read::<Progress>()?.accounts),
             "done" => return Ok(Ok(reports)),
-            "failed" => bail!("{base} could not finish: {}", event.read::<Refusal>()?.detail),
+            "failed" => bail!("{base} could not finish the verification: {}", event.read::<Refusal>()?.detail),
             // What a later release tells beside it.
             _ => {}
         }
     }
-    bail!("{base} went away before it had compared everything; start it again")
+    bail!("{base} closed the connection before the verification was done; run it again")
 }
 
 fn url(base: &str, args: &VerifyArgs) -> String {
@@ -98,9 +98,9 @@ impl Events {
                 return Ok(Some(event));
             }
             if self.buffer.len() > EVENT_BYTES_MAX {
-                bail!("the answer is not one of a balance service");
+                bail!("the answer is not that of a balance service; check --url");
             }
-            match self.answer.chunk().await.context("the answer broke off")? {
+            match self.answer.chunk().await.context("the answer ended early; run it again")? {
                 Some(chunk) => self.buffer.extend_from_slice(&chunk),
                 None => return Ok(None),
             }
@@ -122,7 +122,7 @@ fn take_event(buffer: &mut Vec<u8>) -> anyhow::Result<Option<Event>> {
 
 impl Event {
     fn read<T: DeserializeOwned>(&self) -> anyhow::Result<T> {
-        serde_json::from_str(&self.data).with_context(|| format!("an event {} that cannot be read", self.name))
+        serde_json::from_str(&self.data).with_context(|| format!("cannot read the event {}", self.name))
     }
 }
 

@@ -14,6 +14,9 @@ use tokio::time::timeout;
 use crate::bank::{BANK, Bank};
 use crate::customers::PATIENCE;
 
+/// Exit code of a run on the folder of another process.
+const DATA_IN_USE: i32 = 3;
+
 /// Exit code of a run whose balances are wrong.
 const BALANCES_DIFFER: i32 = 6;
 
@@ -72,6 +75,38 @@ async fn a_backlog_is_written_into_an_embedded_bank_and_drained() {
     assert!(report["figures"]["visible_events_per_second"].as_f64().unwrap() > 0.0, "{report}");
 }
 
+/// Goal: a run that was not told where never touches the bank of whoever runs it, and leaves nothing behind.
+#[tokio::test]
+async fn without_a_folder_the_backlog_goes_into_a_temporary_one() {
+    let (home, temporary) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let run = Command::new(BANK)
+        .args(["bench", "projection", "--events", "300", "--accounts", "7", "--log", "error"])
+        .current_dir(home.path())
+        .env("TMPDIR", temporary.path())
+        .env_remove("BANK_DATA")
+        .kill_on_drop(true)
+        .output();
+    let ended = timeout(PATIENCE, run).await.expect("a run ends in time").unwrap();
+    assert!(ended.status.success(), "{ended:?}");
+    for folder in [&home, &temporary] {
+        assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 0, "something was left behind");
+    }
+}
+
+/// Goal: no run writes into a bank that is there, whether that is running or not.
+#[tokio::test]
+async fn a_backlog_is_not_written_into_a_bank_that_is_there() {
+    let folder = tempfile::tempdir().unwrap();
+    let data = folder.path().to_str().unwrap();
+    let bank = Bank::start(folder.path()).await;
+    let ended = run(&["projection", "--data", data]).await;
+    assert_eq!(ended.status.code(), Some(DATA_IN_USE), "{ended:?}");
+    assert!(bank.stop().await.success());
+    let ended = run(&["projection", "--data", data]).await;
+    assert_eq!(ended.status.code(), Some(1), "{ended:?}");
+    assert!(String::from_utf8_lossy(&ended.stderr).contains("set --data to a new folder"), "{ended:?}");
+}
+
 #[tokio::test]
 async fn without_servers_the_limits_are_those_of_http() {
     let folder = tempfile::tempdir().unwrap();
@@ -103,5 +138,5 @@ async fn a_projection_that_shows_something_else_spoils_the_run() {
 async fn without_a_bank_a_run_says_what_is_missing() {
     let ended = run(&["commands", "--url", "http://127.0.0.1:9"]).await;
     assert_eq!(ended.status.code(), Some(1), "{ended:?}");
-    assert!(String::from_utf8_lossy(&ended.stderr).contains("127.0.0.1:9 cannot be reached"), "{ended:?}");
+    assert!(String::from_utf8_lossy(&ended.stderr).contains("cannot reach 127.0.0.1:9"), "{ended:?}");
 }

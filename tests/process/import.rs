@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::process::{Output, Stdio};
+use std::time::Duration;
 
 use reqwest::StatusCode;
 use serde_json::Value;
@@ -93,7 +94,7 @@ async fn an_imported_file_is_there_to_the_cent_and_a_second_import_changes_nothi
 
     let first = import(&bank, &data_file(), &options).output().await.unwrap();
     assert!(first.status.success(), "{}", text_of(&first));
-    assert!(text_of(&first).contains("23 opened") && text_of(&first).contains("420 played"), "{}", text_of(&first));
+    assert!(text_of(&first).contains("23 opened") && text_of(&first).contains("420 posted"), "{}", text_of(&first));
     assert_imported(&bank).await;
 
     let second = import(&bank, &data_file(), &options).output().await.unwrap();
@@ -125,13 +126,13 @@ async fn an_import_outlives_kills_of_the_bank() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_lost_log_and_a_lost_index_are_made_again_from_the_store() {
+async fn all_files_but_the_store_are_made_again_when_they_are_lost() {
     let folder = tempfile::tempdir().unwrap();
     let bank = Bank::start(folder.path()).await;
     let output = import(&bank, &data_file(), &["--overdraft-limit", OVERDRAFT_LIMIT]).output().await.unwrap();
     assert!(output.status.success(), "{}", text_of(&output));
     assert!(bank.stop().await.success());
-    for file in ["log.db", "index.db"] {
+    for file in ["log.db", "index.db", "leases.db"] {
         std::fs::remove_file(folder.path().join(file)).unwrap();
     }
     assert_imported(&Bank::start(folder.path()).await).await;
@@ -152,7 +153,25 @@ async fn rejected_lines_are_listed_and_the_rest_is_played() {
         "{}",
         text_of(&output)
     );
-    assert!(text_of(&output).contains("balances      all as the file says"), "{}", text_of(&output));
+    assert!(text_of(&output).contains("balances      all as in the accepted lines"), "{}", text_of(&output));
+}
+
+#[tokio::test]
+async fn what_is_not_read_of_a_file_is_told() {
+    let help = Command::new(BANK).args(["import", "--help"]).output().await.unwrap();
+    let text = text_of(&help).split_whitespace().collect::<Vec<_>>().join(" ");
+    assert!(text.contains("date and kind are not read"), "{text}");
+}
+
+#[tokio::test]
+async fn a_wrong_address_is_told_at_once() {
+    let mut import = Command::new(BANK);
+    import.arg("import").arg(data_file()).args(["--url", "http://127.0.0.1:9"]).kill_on_drop(true);
+    // Half as long as a bank that was there would be waited for.
+    let output = timeout(Duration::from_secs(30), import.output()).await.expect("it gives up").unwrap();
+    assert_eq!(output.status.code(), Some(1), "{}", text_of(&output));
+    assert!(text_of(&output).contains("nothing answers at http://127.0.0.1:9 ("), "{}", text_of(&output));
+    assert!(text_of(&output).contains("is the bank running?"), "{}", text_of(&output));
 }
 
 #[tokio::test]

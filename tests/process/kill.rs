@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
+use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
@@ -51,17 +52,20 @@ async fn what_was_acknowledged_survives_kills_once_and_the_projection_agrees() {
 
     let stop = CancellationToken::new();
     let mut customers = JoinSet::new();
+    // All the time: every kill is to fall into full flight.
+    let hurry = watch::channel(true).1;
     for number in 0..CUSTOMERS {
-        let customer = Customer::new(number, &desks, accounts.clone(), Arc::clone(&journal));
+        let customer = Customer::new(number, &desks, accounts.clone(), Arc::clone(&journal), hurry.clone());
         customers.spawn(customer.trade(stop.clone()));
     }
     let mut observers = JoinSet::new();
     observers.spawn(observer::watch(vec![view.clone()], accounts.clone(), stop.clone()));
 
     let mut random = StdRng::seed_from_u64(9);
+    let mut rebuilds = 0;
     for round in 0..rounds() {
         if round % REBUILD_EVERY == 0 {
-            rebuild::request(&view).await;
+            rebuilds += usize::from(rebuild::request(&view).await);
         }
         journal.wait_for_more(random.random_range(ACKNOWLEDGED_BETWEEN)).await;
         bank.kill_and_restart().await;
@@ -72,6 +76,7 @@ async fn what_was_acknowledged_survives_kills_once_and_the_projection_agrees() {
     }
     let sightings = observers.join_next().await.unwrap().unwrap();
     assert!(sightings > 0, "the observer saw nothing, so it proved nothing");
+    assert!(rebuilds > 0, "no rebuild began, so no kill met one");
 
     let case = Case { journal: &journal, accounts: &accounts, desks: &desks, views: std::slice::from_ref(&view) };
     case.check().await;

@@ -29,6 +29,7 @@ async fn a_data_folder_in_use_is_refused_with_a_code_of_its_own() {
     let second = run(folder.path(), &free).await;
     assert_eq!(second.status.code(), Some(3), "{}", stderr_of(&second));
     assert!(stderr_of(&second).contains("is in use by process"), "{}", stderr_of(&second));
+    assert!(stderr_of(&second).contains("separate services need servers (BANK_STORE_URL"), "{}", stderr_of(&second));
     assert!(first.stop().await.success());
     Bank::start(folder.path()).await;
 }
@@ -42,6 +43,44 @@ async fn an_address_in_use_is_named_with_the_flag_that_changes_it() {
     assert_eq!(output.status.code(), Some(1), "{}", stderr_of(&output));
     assert!(stderr_of(&output).contains(&format!("cannot listen on {address}")), "{}", stderr_of(&output));
     assert!(stderr_of(&output).contains("--account-addr"), "{}", stderr_of(&output));
+}
+
+/// Goal: what the operating system says is told once, however many failures pass it on.
+#[tokio::test]
+async fn a_failure_is_one_sentence() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("no-folder");
+    std::fs::write(&file, "").unwrap();
+    let taken = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = taken.local_addr().unwrap().to_string();
+    let free = folder.path().join("data");
+    for (data, arguments) in [(&file, &["serve"][..]), (&free, &["serve", "--account-addr", &address])] {
+        let output = run(data, arguments).await;
+        let text = stderr_of(&output);
+        let told = text.lines().last().unwrap_or_default();
+        assert_eq!(output.status.code(), Some(1), "{text}");
+        assert!(told.starts_with("bank: ") && told.matches("(os error ").count() == 1, "{text}");
+    }
+}
+
+/// Goal: nobody is told to throw money away because of a file that is built again from the store.
+#[tokio::test]
+async fn a_damaged_file_is_refused_with_advice_that_loses_nothing() {
+    let folder = tempfile::tempdir().unwrap();
+    assert!(Bank::start(folder.path()).await.stop().await.success());
+    let anywhere = ["--account-addr", "127.0.0.1:0", "--balance-addr", "127.0.0.1:0"];
+    for (name, is_built_again) in [("store.db", false), ("log.db", true), ("leases.db", true), ("index.db", true)] {
+        let file = folder.path().join(name);
+        let sound = std::fs::read(&file).unwrap();
+        std::fs::write(&file, "garbage").unwrap();
+        let output = run(folder.path(), &anywhere).await;
+        assert_eq!(output.status.code(), Some(1), "{name}: {}", stderr_of(&output));
+        let advice = format!("delete {}* (also -wal, -shm); it is built again from the store", file.display());
+        assert_eq!(stderr_of(&output).contains(&advice), is_built_again, "{}", stderr_of(&output));
+        assert!(stderr_of(&output).contains(&format!("{} is damaged", file.display())), "{}", stderr_of(&output));
+        std::fs::write(&file, sound).unwrap();
+    }
+    Bank::start(folder.path()).await;
 }
 
 #[tokio::test]

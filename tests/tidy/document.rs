@@ -1,4 +1,4 @@
-//! K6 for documents: one title each, and every link inside the project leads somewhere.
+//! TI6 for documents: one title each, and every link inside the project leads somewhere.
 
 use crate::Fault;
 use crate::source::Source;

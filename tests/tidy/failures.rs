@@ -1,4 +1,4 @@
-//! K7: what docs/FAILURES.md names is there.
+//! TI7: what docs/FAILURES.md names is there.
 //!
 //! A test is named by a link whose text is its name and whose target is its file; a source file by its path in code
 //! font, as far as it takes to find it.

@@ -1,17 +1,19 @@
 //! The habits of this code that a compiler cannot check.
 //!
-//! K1  A file has at most 400 lines of at most 120 characters: the second noun in it wants a file of its own.
-//! K2  A word that the glossary replaces stands in no identifier and no comment.
-//! K3  A service depends on `shared` alone; every member takes the workspace's lints.
-//! K4  `lib.rs` is a table of contents. Every source file is part of the build.
-//! K5  Pure code has no clock, no runtime and nothing asynchronous.
-//! K6  No path of somebody's machine, no unfinished business, no link into nothing.
-//! K7  Every test and every source that docs/FAILURES.md names is there, and none of its rows is missing.
+//! TI1  A file has at most 400 lines of at most 120 characters: the second noun in it wants a file of its own.
+//! TI2  A word that the glossary replaces stands in no identifier and no comment.
+//! TI3  A service depends on `shared` alone; every member takes the workspace's lints.
+//! TI4  `lib.rs` is a table of contents. Every source file is part of the build.
+//! TI5  Pure code has no clock, no runtime and nothing asynchronous.
+//! TI6  No path of somebody's machine, no unfinished business, no link into nothing.
+//! TI7  Every test and every source that docs/FAILURES.md names is there, and none of its rows is missing.
+//! TI8  A numbered law has a name of its own, and a row in the table of docs/ARCHITECTURE.md.
 //!
 //! Every rule is a function from texts to faults, so that its test can plant the fault it must find.
 
 mod document;
 mod failures;
+mod laws;
 mod manifest;
 mod shape;
 mod source;
@@ -78,4 +80,11 @@ fn what_can_break_is_shown_by_tests_that_exist() {
     let sources = Source::all_under(root());
     let document = sources.iter().find(|source| source.path == failures::PATH).expect("the document exists");
     assert_tidy(&failures::faults(document, &sources));
+}
+
+#[test]
+fn every_law_has_a_name_of_its_own_and_a_row_in_the_table() {
+    let sources = Source::all_under(root());
+    let document = sources.iter().find(|source| source.path == laws::PATH).expect("the document exists");
+    assert_tidy(&laws::faults(document, &sources));
 }

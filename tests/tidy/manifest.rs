@@ -1,4 +1,4 @@
-//! K3: who may know whom.
+//! TI3: who may know whom.
 
 use std::process::Command;
 

@@ -1,4 +1,4 @@
-//! K1, K4, K5 and K6 for sources: size, tables of contents, purity, unfinished business.
+//! TI1, TI4, TI5 and TI6 for sources: size, tables of contents, purity, unfinished business.
 
 use crate::Fault;
 use crate::source::{Source, identifiers, split};

@@ -1,4 +1,4 @@
-//! K2: one word for one concept, as `docs/GLOSSARY.md` has it.
+//! TI2: one word for one concept, as `docs/GLOSSARY.md` has it.
 
 use crate::Fault;
 use crate::source::{Source, identifiers, split};

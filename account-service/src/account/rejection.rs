@@ -1,4 +1,5 @@
 use shared::id::AccountId;
+use shared::money::MONEY_MAX;
 
 /// Why the bank says no. Nothing has happened and nothing will.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -16,25 +17,25 @@ pub enum Rejection {
         account: AccountId,
     },
     /// The id belongs to an account already.
-    #[error("account {account} is open already")]
+    #[error("account {account} is already open")]
     AlreadyOpen {
         /// The account.
         account: AccountId,
     },
     /// The balance would fall below what the account may be overdrawn.
-    #[error("account {account} does not hold enough money")]
+    #[error("the balance and overdraft limit of account {account} do not cover the amount")]
     InsufficientFunds {
         /// The account.
         account: AccountId,
     },
     /// Only an account with a balance of zero can be closed.
-    #[error("account {account} cannot be closed while its balance is not zero")]
+    #[error("account {account} can only be closed when its balance is zero")]
     BalanceNotZero {
         /// The account.
         account: AccountId,
     },
     /// The balance would leave the range of numbers that every JSON reader holds exactly.
-    #[error("the balance of account {account} would exceed the greatest the bank keeps")]
+    #[error("the balance of account {account} would leave the range of ±{MONEY_MAX} minor units")]
     BalanceOutOfRange {
         /// The account.
         account: AccountId,
@@ -43,7 +44,7 @@ pub enum Rejection {
     #[error("a transfer needs two different accounts")]
     SameAccount,
     /// The bank does not exchange currencies.
-    #[error("the accounts of a transfer must have the same currency")]
+    #[error("both accounts of a transfer must have the same currency")]
     CurrencyMismatch,
 }
 

@@ -39,6 +39,7 @@ pub(super) async fn until_known<S: EventStore>(store: &S, commits: &[Commit], pa
         let answers = append_once(store, open.iter().map(|&index| commits[index].clone()).collect()).await;
         let mut still_open = Vec::new();
         let mut retry = Retry::Never;
+        let (mut failed, mut first_failure) = (0_usize, None);
         for (&index, answer) in open.iter().zip(answers) {
             match answer {
                 Ok(Appended::New) => fates[index] = Fate::Taken,
@@ -52,9 +53,14 @@ pub(super) async fn until_known<S: EventStore>(store: &S, commits: &[Commit], pa
                         retry = failure.retry;
                         still_open.push(index);
                     }
-                    warn!(commit = %commits[index].id, %failure, "append failed");
+                    failed += 1;
+                    first_failure.get_or_insert(failure);
                 }
             }
+        }
+        if let Some(failure) = first_failure {
+            // Once for all of them: a store that is away fails whole batches.
+            warn!(commits = failed, %failure, "append failed");
         }
         open = still_open;
         settle_dependants(commits, &mut open, &mut fates);

@@ -101,7 +101,7 @@ impl Books {
         for page in self.pages.into_values().filter(|page| page.readable) {
             let Some(account) = page.known else { continue };
             if snapshots::is_due(page.from, account.version) && due.try_send(account.clone()).is_err() {
-                debug!(account = %account.id, "no room for a snapshot now");
+                debug!(account = %account.id, "snapshot skipped, the queue is full");
             }
             cache.insert(account);
         }

@@ -49,6 +49,14 @@ impl AccountCache {
     pub(super) fn insert(&self, account: Account) {
         self.0.insert(account.id, account.into());
     }
+
+    /// Keeps an account unless a state as new is kept already. If somebody keeps a newer one at the same moment, either
+    /// may stay: both are true, and the older one costs a read.
+    pub(super) fn insert_newer(&self, account: &Account) {
+        if self.0.peek(&account.id).is_none_or(|kept| kept.version < account.version) {
+            self.insert(account.clone());
+        }
+    }
 }
 
 impl Kept {

@@ -1,9 +1,9 @@
 //! Which waiting commands may be decided now.
 //!
-//! L1  Two unfinished batches never share an account.
-//! L2  The commands of one account leave in the order they came.
-//! L3  A command is ready as soon as all of its accounts are free and nothing is in front of it. When what is ready
-//!     leaves is the dispatch's choice.
+//! CL1  Two unfinished batches never share an account.
+//! CL2  The commands of one account leave in the order they came.
+//! CL3  A command is ready as soon as all of its accounts are free and nothing is in front of it. When what is ready
+//!      leaves is the dispatch's choice.
 //!
 //! A command of an account that is in an unfinished batch queues up for that account, and a transfer for both of its
 //! accounts. It becomes ready when it is at the front for each of them. Nobody waits for ever: the command that came in
@@ -182,7 +182,7 @@ mod tests {
         fn take(&mut self) {
             let Some(batch) = self.claims.take_batch() else { return };
             for other in &self.under_way {
-                assert!(other.accounts.iter().all(|account| !batch.accounts.contains(account)), "L1");
+                assert!(other.accounts.iter().all(|account| !batch.accounts.contains(account)), "CL1");
             }
             assert_eq!(batch.accounts.iter().collect::<BTreeSet<_>>().len(), batch.accounts.len(), "an account twice");
             self.left.extend(&batch.items);
@@ -219,14 +219,14 @@ mod tests {
                 let before = (model.claims.len(), model.under_way.len());
                 model.take();
                 model.finish(0);
-                prop_assert_ne!(before, (model.claims.len(), model.under_way.len()), "L3");
+                prop_assert_ne!(before, (model.claims.len(), model.under_way.len()), "CL3");
             }
             prop_assert_eq!(model.left.len(), model.admitted);
             prop_assert!(model.claims.accounts.is_empty(), "claims of idle accounts stay behind");
             for account in 0..4 {
                 let account = AccountId::from_bytes([account; 16]);
                 let of_account = |(_, parties): &&(usize, Parties)| parties.all().any(|party| party == account);
-                prop_assert!(model.left.iter().filter(of_account).is_sorted_by_key(|(number, _)| *number), "L2");
+                prop_assert!(model.left.iter().filter(of_account).is_sorted_by_key(|(number, _)| *number), "CL2");
             }
         }
     }

@@ -1,6 +1,6 @@
 //! Decides a batch in memory, each command on what the ones before it left.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeSet, HashMap, HashSet};
 
 use shared::clock::Timestamp;
 use shared::coordinate::Version;
@@ -24,6 +24,8 @@ pub(super) enum Verdict {
     Refused(CommandError),
     /// An accepted command in front of it has the same key: what becomes of that one is the answer to both.
     Postponed,
+    /// A command in front of it, at one of its accounts, has to be decided again, and so has this one (law T4).
+    Behind,
 }
 
 /// What an accepted command does if its commit is taken.
@@ -42,14 +44,18 @@ pub(super) struct Decisions {
 
 pub(super) fn decide_batch(books: &Books, pending: &[Pending], time: Timestamp, ids: &Ids) -> Decisions {
     let written = HashMap::with_capacity_and_hasher(pending.len(), IdHash::default());
-    let mut draft = Draft { books, time, ids, written };
+    let mut draft = Draft { books, time, ids, written, doubted: HashSet::default() };
     let mut keys: BTreeSet<&IdempotencyKey> = BTreeSet::new();
     let commands = pending.len();
     let mut decisions = Decisions { verdicts: Vec::with_capacity(commands), commits: Vec::with_capacity(commands) };
     for pending in pending {
+        let command = &pending.request.command;
         let key = pending.request.key.as_ref().map(|keyed| &keyed.key);
         let verdict = if key.is_some_and(|key| keys.contains(key)) {
             Verdict::Postponed
+        } else if draft.is_doubted(command) {
+            draft.doubt(command);
+            Verdict::Behind
         } else {
             match draft.decide(pending) {
                 Ok((accepted, commit)) => {
@@ -57,7 +63,12 @@ pub(super) fn decide_batch(books: &Books, pending: &[Pending], time: Timestamp, 
                     decisions.commits.push(commit);
                     Verdict::Accepted(accepted)
                 }
-                Err(error) => Verdict::Refused(error),
+                Err(error) => {
+                    if !draft.has_ground_to_refuse(command) {
+                        draft.doubt(command);
+                    }
+                    Verdict::Refused(error)
+                }
             }
         };
         decisions.verdicts.push(verdict);
@@ -71,9 +82,25 @@ struct Draft<'a> {
     time: Timestamp,
     ids: &'a Ids,
     written: HashMap<AccountId, Account, IdHash>,
+    /// The accounts of commands that have to be decided again: what comes behind at one of them must not overtake them.
+    doubted: HashSet<AccountId, IdHash>,
 }
 
 impl Draft<'_> {
+    fn is_doubted(&self, command: &Command) -> bool {
+        command.accounts().any(|account| self.doubted.contains(&account))
+    }
+
+    fn doubt(&mut self, command: &Command) {
+        self.doubted.extend(command.accounts());
+    }
+
+    /// Whether a refusal will stand if the commands in front are taken. If one of them is not, the store takes nothing
+    /// that comes behind it at the same account either (law S5).
+    fn has_ground_to_refuse(&self, command: &Command) -> bool {
+        command.accounts().all(|account| self.books.is_certain(account) || self.written.contains_key(&account))
+    }
+
     fn account(&self, id: AccountId) -> Option<&Account> {
         self.written.get(&id).or_else(|| self.books.account(id))
     }

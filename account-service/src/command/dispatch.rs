@@ -85,7 +85,7 @@ pub(super) async fn dispatch<S: Store>(
             }
             () = until(leaves_by), if under_way.len() < lanes => {}
             () = until(drained_by) => {
-                warn!(commands = claims.len(), batches = under_way.len(), "commands were left at shutdown");
+                warn!(commands = claims.len(), batches = under_way.len(), "commands left unanswered at shutdown");
                 break;
             }
         }
@@ -113,7 +113,7 @@ const fn is_worth_a_batch(ready: usize, held: usize) -> bool {
 async fn run_batch<S: Store>(desk: &Desk<S>, batch: Batch<Pending>) -> (Vec<AccountId>, usize) {
     let commands = batch.items.len();
     if AssertUnwindSafe(carry_out(desk, batch.items)).catch_unwind().await.is_err() {
-        error!(accounts = batch.accounts.len(), "a batch panicked, its commands have no answer");
+        error!(accounts = batch.accounts.len(), "batch panicked, its commands are not answered");
     }
     (batch.accounts, commands)
 }

@@ -3,7 +3,7 @@
 //! A round loads what is not known, decides, appends and settles. What could not be settled for good, because another
 //! process was faster or a refusal stood on an old state, goes into the next round.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use metrics::{counter, histogram};
@@ -41,7 +41,7 @@ pub(super) struct Pending {
 impl Pending {
     pub(super) fn answer(self, answer: Result<Outcome, CommandError>) {
         if self.answer.send(answer).is_err() {
-            debug!(commit = %self.commit, "the customer did not wait for the answer");
+            debug!(commit = %self.commit, "the client disconnected before the answer");
         }
     }
 
@@ -56,13 +56,30 @@ impl Pending {
 
 /// Decides and appends the commands, and answers every one of them.
 pub(super) async fn carry_out<S: Store>(desk: &Desk<S>, batch: Vec<Pending>) {
-    histogram!(COMMAND_BATCH.name).record(f64::from(u32::try_from(batch.len()).unwrap_or(u32::MAX)));
-    let mut job = Job { desk, books: Books::default(), patience: Patience::new(), taken: BTreeMap::new() };
-    let mut pending = batch;
+    let mut pending = still_wanted(batch);
+    if pending.is_empty() {
+        return;
+    }
+    histogram!(COMMAND_BATCH.name).record(f64::from(u32::try_from(pending.len()).unwrap_or(u32::MAX)));
+    let (taken, unknown) = (BTreeMap::new(), BTreeSet::new());
+    let mut job = Job { desk, books: Books::default(), patience: Patience::new(), taken, unknown };
     while !pending.is_empty() {
         pending = job.round(pending).await;
+        if job.patience.is_over() {
+            job.give_up(std::mem::take(&mut pending));
+        }
     }
     job.books.keep(&desk.cache, &desk.snapshots);
+}
+
+/// The commands whose customers have not gone. Nothing was begun for the others, so they have no effect.
+fn still_wanted(batch: Vec<Pending>) -> Vec<Pending> {
+    let commands = batch.len();
+    let wanted: Vec<Pending> = batch.into_iter().filter(|pending| !pending.answer.is_closed()).collect();
+    if wanted.len() < commands {
+        debug!(dropped = commands - wanted.len(), "clients disconnected before their commands began");
+    }
+    wanted
 }
 
 struct Job<'a, S> {
@@ -71,6 +88,8 @@ struct Job<'a, S> {
     patience: Patience,
     /// The commits that hold the keys of this batch's commands.
     taken: BTreeMap<IdempotencyKey, StoredCommit>,
+    /// The keys of commits that may have been taken.
+    unknown: BTreeSet<IdempotencyKey>,
 }
 
 /// A command that was refused on certain ground, and why.
@@ -83,7 +102,7 @@ impl<S: Store> Job<'_, S> {
             self.books.open(&pending.request.command, &self.desk.cache);
         }
         if let Err(failure) = self.read_on().await {
-            warn!(%failure, commands = pending.len(), "accounts could not be loaded");
+            warn!(%failure, commands = pending.len(), "cannot load accounts");
             answer_all(pending, &CommandError::Unavailable);
             return Vec::new();
         }
@@ -98,7 +117,7 @@ impl<S: Store> Job<'_, S> {
                     again.extend(self.settle(pending, accepted, commit, fate));
                 }
                 Verdict::Refused(error) if self.is_certain(&pending) => refused.push((pending, error)),
-                Verdict::Refused(_) => {
+                Verdict::Refused(_) | Verdict::Behind => {
                     self.doubt(&pending);
                     again.push(pending);
                 }
@@ -120,7 +139,9 @@ impl<S: Store> Job<'_, S> {
                     self.patience.reset();
                     self.books.update(loaded);
                 }
-                Err(failure) if self.patience.pause(failure.retry).await => warn!(%failure, "loading again"),
+                Err(failure) if self.patience.pause(failure.retry).await => {
+                    warn!(%failure, "cannot load accounts, trying again");
+                }
                 Err(failure) => return Err(failure),
             }
         }
@@ -148,7 +169,10 @@ impl<S: Store> Job<'_, S> {
                 return Some(pending);
             }
             Fate::NotTaken => pending.answer(Err(CommandError::Unavailable)),
-            Fate::Unknown => pending.answer(Err(CommandError::OutcomeUnknown)),
+            Fate::Unknown => {
+                self.unknown.extend(commit.key.map(|keyed| keyed.key));
+                pending.answer(Err(CommandError::OutcomeUnknown));
+            }
         }
         None
     }
@@ -167,6 +191,16 @@ impl<S: Store> Job<'_, S> {
                 None
             }
             None => Some(pending),
+        }
+    }
+
+    /// Answers what is to be decided again when the time is up. Nothing was written for it, unless for another command
+    /// with its key.
+    fn give_up(&self, pending: Vec<Pending>) {
+        for pending in pending {
+            let may_be_taken = pending.request.key.as_ref().is_some_and(|keyed| self.unknown.contains(&keyed.key));
+            let error = if may_be_taken { CommandError::OutcomeUnknown } else { CommandError::Conflict };
+            pending.answer(Err(error));
         }
     }
 
@@ -206,7 +240,7 @@ impl<S: Store> Job<'_, S> {
                 }
             }
             Err(failure) => {
-                warn!(%failure, commands = keyed.len(), "keys of refused commands could not be looked up");
+                warn!(%failure, commands = keyed.len(), "cannot look up the idempotency keys of rejected commands");
                 answer_all(keyed.into_iter().map(|(pending, _)| pending).collect(), &CommandError::Unavailable);
             }
         }
@@ -215,7 +249,9 @@ impl<S: Store> Job<'_, S> {
     async fn find_keys(&mut self, keys: &[IdempotencyKey]) -> Result<Vec<Option<StoredCommit>>, BackendError> {
         loop {
             match in_time("find_keys", self.desk.store.find_keys(keys)).await {
-                Err(failure) if self.patience.pause(failure.retry).await => warn!(%failure, "looking keys up again"),
+                Err(failure) if self.patience.pause(failure.retry).await => {
+                    warn!(%failure, "cannot look up idempotency keys, trying again");
+                }
                 found => return found,
             }
         }
@@ -245,4 +281,52 @@ async fn give_way(again: Vec<Pending>) -> Vec<Pending> {
         tokio::time::sleep(Duration::from_millis(u64::from(first.attempts + luck))).await;
     }
     next
+}
+
+#[cfg(test)]
+mod tests {
+    use std::pin::pin;
+
+    use futures::poll;
+    use tokio::time::Instant;
+
+    use super::super::patience::{BATCH_TIME_MAX, STORE_CALL_TIME_MAX};
+    use super::*;
+    use crate::testing::{Bank, deposit};
+
+    #[tokio::test]
+    async fn a_command_whose_customer_has_gone_is_not_begun() {
+        let bank = Bank::new();
+        let account = bank.open(0).await;
+        let before = bank.store.appends();
+        for _ in 0..2 {
+            let impatient = pin!(bank.execute(deposit(account, 5)));
+            assert!(poll!(impatient).is_pending(), "it waits for its turn");
+        }
+        // It shares their batch.
+        bank.execute(deposit(account, 1)).await.unwrap();
+        {
+            let impatient = pin!(bank.execute(deposit(account, 5)));
+            assert!(poll!(impatient).is_pending(), "it waits for its turn");
+        }
+        tokio::time::sleep(Duration::from_millis(10)).await;
+        // A batch of nobody's commands gives its account back too.
+        bank.execute(deposit(account, 1)).await.unwrap();
+        assert_eq!((bank.balance(account).await, bank.store.appends() - before), (2, 2));
+    }
+
+    #[tokio::test]
+    async fn a_batch_that_is_outrun_again_and_again_ends_with_its_time() {
+        let bank = Bank::new();
+        let account = bank.open(0).await;
+        // From here on nothing waits for a disk: the account is in memory, and no append reaches the store.
+        tokio::time::pause();
+        bank.store.outrun(u64::from(ATTEMPTS_MAX));
+        let began = Instant::now();
+        assert_eq!(bank.execute(deposit(account, 1)).await, Err(CommandError::Conflict));
+        assert!(began.elapsed() <= BATCH_TIME_MAX + STORE_CALL_TIME_MAX, "{:?}", began.elapsed());
+        tokio::time::resume();
+        bank.store.outrun(0);
+        bank.execute(deposit(account, 1)).await.unwrap();
+    }
 }

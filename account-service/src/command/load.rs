@@ -14,9 +14,13 @@ use crate::account::Account;
 /// and need nothing more, and of a long one no more than so many are read in vain.
 const EVENTS_AT_FIRST: usize = 32;
 
-/// How many events of one stream each further call asks for. Longer streams take several calls, so that no answer is
-/// huge.
+/// How many events of one stream each further call asks for at most. Longer streams take several calls, so that no
+/// answer is huge.
 const EVENTS_PER_READ: usize = 1_000;
+
+/// How many events of all streams a further call asks for, as long as that leaves each more than [`EVENTS_AT_FIRST`]:
+/// some megabytes. An answer that takes longer than a call may take would be too late in every attempt.
+const EVENTS_PER_CALL: usize = 32_000;
 
 /// An account as the store has it.
 #[derive(Debug)]
@@ -56,10 +60,16 @@ pub(super) async fn load<S: Store>(
         }
     }
     while !open.is_empty() {
-        let pages = read_on(store, &loaded, &open, EVENTS_PER_READ).await?;
-        open = fold_all(&mut loaded, &open, &pages, EVENTS_PER_READ);
+        let limit_each = events_of_each(open.len());
+        let pages = read_on(store, &loaded, &open, limit_each).await?;
+        open = fold_all(&mut loaded, &open, &pages, limit_each);
     }
     Ok(loaded)
+}
+
+/// How many events a call asks for of each of so many streams.
+fn events_of_each(streams: usize) -> usize {
+    (EVENTS_PER_CALL / streams.max(1)).clamp(EVENTS_AT_FIRST, EVENTS_PER_READ)
 }
 
 async fn read_on<S: Store>(
@@ -147,7 +157,7 @@ fn fold_one(before: Option<Account>, recorded: &Recorded) -> Result<Option<Accou
         return Err(Unreadable);
     }
     let unreadable = |reason: &dyn std::fmt::Display| {
-        error!(account = %recorded.stream, version = %recorded.first_version, %reason, "stream cannot be read");
+        error!(account = %recorded.stream, version = %recorded.first_version, %reason, "cannot read the stream");
         Unreadable
     };
     let events = codec::decode(&recorded.events).map_err(|error| unreadable(&error))?;
@@ -164,4 +174,28 @@ pub(super) async fn in_time<T>(
     tokio::time::timeout(STORE_CALL_TIME_MAX, call)
         .await
         .unwrap_or_else(|_| Err(BackendError::not_done(operation, "the store did not answer in time")))
+}
+
+#[cfg(test)]
+mod tests {
+    use futures::future::join_all;
+
+    use super::*;
+    use crate::testing::{Bank, deposit};
+
+    #[tokio::test]
+    async fn a_load_of_many_streams_asks_for_no_more_than_a_call_can_answer() {
+        const ACCOUNTS: usize = 100;
+        let bank = Bank::new();
+        let accounts = join_all((0..ACCOUNTS).map(|_| bank.open(0))).await;
+        // More than the first read asks for.
+        let deposits = accounts.iter().flat_map(|account| vec![deposit(*account, 1); EVENTS_AT_FIRST]);
+        assert!(join_all(deposits.map(|command| bank.execute(command))).await.iter().all(Result::is_ok));
+        let stranger = bank.sibling();
+        let outcomes = join_all(accounts.iter().map(|account| stranger.execute(deposit(*account, 1)))).await;
+        assert!(outcomes.iter().all(Result::is_ok));
+        let asked_max = bank.store.events_asked_max();
+        assert!((EVENTS_AT_FIRST * ACCOUNTS + 1..=EVENTS_PER_CALL).contains(&asked_max), "{asked_max} events");
+        assert_eq!((events_of_each(1), events_of_each(2_048)), (EVENTS_PER_READ, EVENTS_AT_FIRST));
+    }
 }

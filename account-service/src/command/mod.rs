@@ -13,15 +13,22 @@
 //! few of which run side by side. A job loads the accounts it does not know, decides its commands one after the other
 //! against the evolving accounts, appends all commits in one call and answers each by its own fate.
 //!
+//! What its customer no longer waits for when its batch begins is dropped, and has no effect. A customer whose request
+//! took too long was told that nobody knows (T1), which stays true: he cannot know whether his batch had begun. Once it
+//! has, it is carried out whoever waits.
+//!
 //! Why it holds: an account is in one job at a time (`claims.rs`), so within a process decisions on an account stand in
 //! a line, a transfer claims both of its accounts and never collides, and a busy account costs one append for all that
-//! waited for it. Between processes the store's law S2 decides: the slower job is told of the conflict, reads on and
-//! decides again. What a process keeps in memory of an account is a prefix of its stream; it may be old and is never
-//! wrong, so an accepted command needs no read at all, and a refusal only the one that T3 asks for. A commit keeps its
-//! id over all attempts, so by law S4 a repeat after an unknown outcome has no second effect.
+//! waited for it. Within a batch, a command that has to be decided again keeps what stands behind it at its accounts
+//! for the next round as well. Between processes the store's law S2 decides: the slower job is told of the conflict,
+//! reads on and decides again. What a process keeps in memory of an account is a prefix of its stream; it may be old
+//! and is never wrong, so an accepted command needs no read at all, and a refusal only the one that T3 asks for. A
+//! commit keeps its id over all attempts, so by law S4 a repeat after an unknown outcome has no second effect.
 //!
 //! What is not promised: a refusal is not remembered under its key. A request that one process refuses while its first
-//! attempt is still under way in another may therefore take effect after all, and repeating it then says so.
+//! attempt is still under way in another may therefore take effect after all, and repeating it then says so. And where
+//! another process was faster at one account of a refused transfer, that transfer is decided again, perhaps behind a
+//! later command at its other account.
 
 mod append;
 mod books;

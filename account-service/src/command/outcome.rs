@@ -37,7 +37,7 @@ pub enum CommandError {
     #[error(transparent)]
     Rejected(#[from] Rejection),
     /// The account has moved on since the customer looked.
-    #[error("account {account} is at {actual}, not at {expected}")]
+    #[error("account {account} is at version {}, not at {}; read the account again and retry", .actual.get(), .expected.get())]
     VersionMismatch {
         /// The account.
         account: AccountId,
@@ -47,18 +47,21 @@ pub enum CommandError {
         actual: Version,
     },
     /// The key stands for another request.
-    #[error("the idempotency key was used for another request")]
+    #[error("the idempotency key was used for another request; use a new key")]
     KeyReused,
     /// Other processes were faster every time. Nothing happened.
-    #[error("other commands were faster every time")]
+    #[error("other commands were faster every time; read the account again and retry")]
     Conflict,
+    /// More commands wait than are taken in. Nothing happened.
+    #[error("too many commands are waiting; nothing happened, send it again")]
+    Overloaded,
     /// The bank cannot do it now. Nothing happened.
-    #[error("the bank cannot take the command now")]
+    #[error("the bank cannot answer now; nothing happened, send it again")]
     Unavailable,
     /// The store did not answer in time: it may have happened. The same key tells, later.
-    #[error("whether the command took effect is not known yet")]
+    #[error("whether the command took effect is not known yet; send it again under the same key to learn the outcome")]
     OutcomeUnknown,
     /// The store holds something this release cannot read. Nothing happened.
-    #[error("what the store holds of it cannot be read by this release")]
+    #[error("the account holds events this release cannot read; upgrade the account service")]
     Unreadable,
 }

@@ -1,6 +1,7 @@
 use std::time::Duration;
 
 use shared::error::Retry;
+use shared::store::SERVER_FOUND_WITHIN;
 use tokio::time::Instant;
 
 /// How long a batch keeps trying before its commands are answered; well below the time limit of a request, so that the
@@ -9,6 +10,9 @@ pub(super) const BATCH_TIME_MAX: Duration = Duration::from_secs(5);
 
 /// How long one call of the store may take. A call that hangs is given up early enough for another attempt.
 pub(super) const STORE_CALL_TIME_MAX: Duration = Duration::from_secs(2);
+
+// A store that finds no server says that nothing happened. A call that is given up before that may have happened.
+const _: () = assert!(STORE_CALL_TIME_MAX.as_millis() > SERVER_FOUND_WITHIN.as_millis());
 
 /// The first pause after a failed call; it doubles up to [`PAUSE_MAX`].
 const PAUSE_MIN: Duration = Duration::from_millis(5);
@@ -41,6 +45,11 @@ impl Patience {
         tokio::time::sleep(pause).await;
         self.pause = (self.pause * 2).min(PAUSE_MAX);
         true
+    }
+
+    /// Whether the time is up.
+    pub(super) fn is_over(&self) -> bool {
+        Instant::now() >= self.deadline
     }
 
     /// A call succeeded: the next failure is a first one again.

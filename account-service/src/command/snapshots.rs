@@ -38,7 +38,7 @@ pub(super) async fn keep<S: Snapshots>(
         }
         let snapshots = accounts.drain(..).map(|account| snapshot_of(&account)).collect();
         if let Err(failure) = super::load::in_time("save_snapshots", store.save_snapshots(snapshots)).await {
-            warn!(%failure, "snapshots were not saved");
+            warn!(%failure, "cannot save snapshots");
         }
     }
 }

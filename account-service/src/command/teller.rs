@@ -5,6 +5,7 @@ use shared::error::BackendError;
 use shared::id::{AccountId, CommitId, Ids};
 use shared::store::Store;
 use shared::supervise::{OnFailure, Supervisor};
+use tokio::sync::mpsc::error::TrySendError;
 use tokio::sync::{Mutex, mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
 use tracing::warn;
@@ -20,7 +21,7 @@ use super::{CommandError, Outcome, Request, Transaction};
 use crate::account::Account;
 
 /// How many commands may wait for the dispatch. More would wait longer than customers do; they are told to come back.
-const QUEUE_MAX: usize = 4_096;
+pub(super) const QUEUE_MAX: usize = 4_096;
 
 /// Takes commands and answers questions about accounts. Cheap to clone; the clones share one queue and one cache.
 #[derive(Debug)]
@@ -73,16 +74,19 @@ impl<S: Store> Teller<S> {
         &self.desk.ids
     }
 
-    /// Carries out a command. A call that is dropped does not take the command back.
+    /// Carries out a command. A call that is dropped takes the command back only if its batch has not begun; nobody
+    /// learns whether it had.
     ///
     /// # Errors
     /// [`CommandError`] says why there is no outcome, and whether there may be one after all.
     pub async fn execute(&self, request: Request) -> Result<Outcome, CommandError> {
         let (answer, answered) = oneshot::channel();
         let pending = Pending { request, commit: self.desk.ids.commit(), attempts: 0, answer };
-        if self.queue.try_send(pending).is_err() {
-            return Err(CommandError::Unavailable);
-        }
+        self.queue.try_send(pending).map_err(|refusal| match refusal {
+            TrySendError::Full(_) => CommandError::Overloaded,
+            // At shutdown nothing more is taken in.
+            TrySendError::Closed(_) => CommandError::Unavailable,
+        })?;
         // No answer comes when the process goes down or a batch panics in the middle of an append.
         answered.await.unwrap_or(Err(CommandError::OutcomeUnknown))
     }
@@ -97,6 +101,9 @@ impl<S: Store> Teller<S> {
             match load(&self.desk.store, vec![(id, self.desk.cache.get(id))]).await {
                 Ok(loaded) => {
                     let account = loaded.into_iter().next().map_or(Ok(None), |loaded| loaded.account);
+                    if let Ok(Some(account)) = &account {
+                        self.desk.cache.insert_newer(account);
+                    }
                     return account.map_err(|_| CommandError::Unreadable);
                 }
                 Err(failure) => be_patient(&mut patience, &failure).await?,
@@ -126,4 +133,28 @@ impl<S: Store> Teller<S> {
 async fn be_patient(patience: &mut Patience, failure: &BackendError) -> Result<(), CommandError> {
     warn!(%failure, "the store did not answer a question");
     if patience.pause(failure.retry).await { Ok(()) } else { Err(CommandError::Unavailable) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing::{Bank, RoughStore, deposit};
+    use shared::coordinate::Version;
+
+    #[tokio::test]
+    async fn an_account_that_was_looked_at_is_kept_as_it_was_seen_last() {
+        let here = Bank::new();
+        let there = here.sibling();
+        let account = here.open(5).await;
+        let kept = |teller: &Teller<RoughStore>| teller.desk.cache.get(account).map(|account| account.version);
+        assert_eq!(kept(&there.teller), None);
+        there.teller.account(account).await.unwrap();
+        assert_eq!(kept(&there.teller), Some(Version::new(1)));
+        here.execute(deposit(account, 1)).await.unwrap();
+        there.teller.account(account).await.unwrap();
+        assert_eq!(kept(&there.teller), Some(Version::new(2)));
+        let older = Account { version: Version::new(1), ..there.teller.desk.cache.get(account).unwrap() };
+        there.teller.desk.cache.insert_newer(&older);
+        assert_eq!(kept(&there.teller), Some(Version::new(2)));
+    }
 }

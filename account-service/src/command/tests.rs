@@ -13,6 +13,7 @@ use shared::money::Amount;
 use shared::store::{Commit, EventStore, Snapshot, Snapshots, StreamWrite};
 
 use super::patience::STORE_CALL_TIME_MAX;
+use super::teller::QUEUE_MAX;
 use super::{CommandError, Receipt, Request};
 use crate::account::{Account, Command, Rejection, Status};
 use crate::testing::{Bank, deposit, transfer, withdraw};
@@ -46,6 +47,29 @@ async fn commands_of_one_account_are_carried_out_in_the_order_they_came() {
         if from.id == account { from.version } else { to.version }
     });
     assert!(versions.is_sorted_by(|earlier, later| earlier < later));
+}
+
+/// The first refusal has to be proved by a read, since the accounts are known from memory alone; what came behind it
+/// must not take effect before it is decided again.
+#[tokio::test]
+async fn a_command_that_is_decided_again_is_not_overtaken_at_its_accounts() {
+    let bank = Bank::new();
+    let (first, second, third) = (bank.open(0).await, bank.open(100).await, bank.open(0).await);
+    let commands = [
+        withdraw(first, 100),
+        transfer(second, first, 100),
+        withdraw(second, 100),
+        deposit(first, 1),
+        deposit(third, 1),
+    ];
+    let before = bank.store.appends();
+    let outcomes = join_all(commands.map(|command| bank.execute(command))).await;
+    let refused = [0, 2].map(|index| outcomes[index].clone().unwrap_err());
+    let insufficient = |account| CommandError::from(Rejection::InsufficientFunds { account });
+    assert_eq!(refused, [insufficient(first), insufficient(second)], "each came when its account was empty");
+    let balances = join_all([first, second, third].map(|account| bank.balance(account))).await;
+    assert_eq!(balances, [101, 0, 1]);
+    assert_eq!(bank.store.appends() - before, 2, "one for each round");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -140,6 +164,19 @@ async fn a_few_commands_do_not_wait_for_a_large_batch_that_hangs() {
         done = tokio::time::timeout(STORE_CALL_TIME_MAX / 2, others) => done.expect("they have a batch of their own"),
     }
     assert_eq!(bank.balance(other).await, 3);
+}
+
+#[tokio::test]
+async fn a_command_that_finds_too_many_waiting_is_told_so_and_has_no_effect() {
+    const TOO_MANY: usize = 100;
+    let bank = Bank::new();
+    let account = bank.open(0).await;
+    // All of them come before the dispatch has its turn.
+    let outcomes = join_all((0..QUEUE_MAX + TOO_MANY).map(|_| bank.execute(deposit(account, 1)))).await;
+    let (taken, refused): (Vec<_>, Vec<_>) = outcomes.into_iter().partition(Result::is_ok);
+    assert_eq!((taken.len(), refused.len()), (QUEUE_MAX, TOO_MANY));
+    assert!(refused.iter().all(|outcome| *outcome == Err(CommandError::Overloaded)));
+    assert_eq!(bank.balance(account).await, i64::try_from(QUEUE_MAX).unwrap());
 }
 
 #[tokio::test]

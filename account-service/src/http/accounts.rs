@@ -2,31 +2,38 @@
 
 use axum::extract::State;
 use axum::http::StatusCode;
-use shared::http::{JsonBody, PathId, Problem, ProblemBody, QueryParams, Reason};
+use serde::Serialize;
+use shared::http::{JsonBody, NoBody, NoParams, PathId, Problem, ProblemBody, QueryParams, Reason};
 use shared::id::AccountId;
 use shared::store::Store;
 
 use super::SharedEdge;
-use super::answer::{AccountAnswer, Answer, StatusAnswer};
+use super::answer::{AccountAnswer, Answer, RenamedAnswer, StatusAnswer};
 use super::body::{OpenBody, RenameBody};
-use super::conditions::{Conditions, NoParams};
+use super::conditions::{Conditions, KEY_DESCRIPTION, Unversioned};
 use super::error::problem;
 use crate::account::{Command, Rejection};
-use crate::command::CommandError;
+use crate::command::{CommandError, Outcome};
 
 /// Open an account.
 #[utoipa::path(
     post, path = "/accounts", tag = "accounts", request_body = OpenBody,
-    params(("Idempotency-Key" = Option<String>, Header, description = "Makes repeating the request harmless")),
+    params(("Idempotency-Key" = Option<String>, Header, description = KEY_DESCRIPTION)),
     responses(
-        (status = 201, description = "The new account's id", body = uuid::Uuid),
-        (status = "4XX", description = "Refused, nothing happened", body = ProblemBody, content_type = "application/problem+json"),
-        (status = 503, description = "Not now, or not known yet", body = ProblemBody, content_type = "application/problem+json"),
+        (status = 201, description = "Id of the new account", body = uuid::Uuid, content_type = "application/json", headers(
+            ("Location" = String, description = "Path of the account"),
+            ("ETag" = String, description = "Version of the account, in quotation marks"),
+            ("Idempotent-Replayed" = String, description = "`true` if an earlier request with this key took effect"),
+        )),
+        (status = "4XX", description = "Rejected, nothing was changed",
+         body = ProblemBody, content_type = "application/problem+json"),
+        (status = 503, description = "Unavailable, or the outcome is unknown: retry with the same Idempotency-Key",
+         body = ProblemBody, content_type = "application/problem+json"),
     )
 )]
 pub(super) async fn open<S: Store>(
     State(edge): State<SharedEdge<S>>,
-    conditions: Conditions,
+    Unversioned(conditions): Unversioned,
     JsonBody(body): JsonBody<OpenBody>,
 ) -> Result<Answer, Problem> {
     let command = Command::Open {
@@ -44,14 +51,16 @@ pub(super) async fn open<S: Store>(
         .replayed(outcome.replayed))
 }
 
-/// Look at an account as it is now.
+/// Get the current state of an account.
 #[utoipa::path(
     get, path = "/accounts/{id}", tag = "accounts",
-    params(("id" = uuid::Uuid, Path, description = "The account")),
+    params(("id" = uuid::Uuid, Path, description = "Account id")),
     responses(
-        (status = 200, description = "The account", body = AccountAnswer),
-        (status = "4XX", description = "No such account, or no id", body = ProblemBody, content_type = "application/problem+json"),
-        (status = 503, description = "Not now", body = ProblemBody, content_type = "application/problem+json"),
+        (status = 200, description = "The account", body = AccountAnswer, headers(("ETag" = String, description = "Version of the account, in quotation marks"))),
+        (status = "4XX", description = "No such account, or the id is not a UUID",
+         body = ProblemBody, content_type = "application/problem+json"),
+        (status = 503, description = "Unavailable: retry later",
+         body = ProblemBody, content_type = "application/problem+json"),
     )
 )]
 pub(super) async fn show<S: Store>(
@@ -68,18 +77,23 @@ pub(super) async fn show<S: Store>(
     Ok(Answer::json(StatusCode::OK, &AccountAnswer::from(account)).etag(version))
 }
 
-/// Give an account another owner's name.
+/// Rename the owner of an account.
 #[utoipa::path(
     patch, path = "/accounts/{id}", tag = "accounts", request_body = RenameBody,
     params(
-        ("id" = uuid::Uuid, Path, description = "The account"),
-        ("Idempotency-Key" = Option<String>, Header, description = "Makes repeating the request harmless"),
-        ("If-Match" = Option<String>, Header, description = "The version the account must have, in quotation marks"),
+        ("id" = uuid::Uuid, Path, description = "Account id"),
+        ("Idempotency-Key" = Option<String>, Header, description = KEY_DESCRIPTION),
+        ("If-Match" = Option<String>, Header, description = "Required version of the account, in quotation marks"),
     ),
     responses(
-        (status = 200, description = "Renamed", body = StatusAnswer),
-        (status = "4XX", description = "Refused, nothing happened", body = ProblemBody, content_type = "application/problem+json"),
-        (status = 503, description = "Not now, or not known yet", body = ProblemBody, content_type = "application/problem+json"),
+        (status = 200, description = "Renamed", body = RenamedAnswer, headers(
+            ("ETag" = String, description = "Version of the account, in quotation marks"),
+            ("Idempotent-Replayed" = String, description = "`true` if an earlier request with this key took effect"),
+        )),
+        (status = "4XX", description = "Rejected, nothing was changed",
+         body = ProblemBody, content_type = "application/problem+json"),
+        (status = 503, description = "Unavailable, or the outcome is unknown: retry with the same Idempotency-Key",
+         body = ProblemBody, content_type = "application/problem+json"),
     )
 )]
 pub(super) async fn rename<S: Store>(
@@ -89,33 +103,40 @@ pub(super) async fn rename<S: Store>(
     JsonBody(body): JsonBody<RenameBody>,
 ) -> Result<Answer, Problem> {
     let command = Command::Rename { account: id, owner: body.owner.clone() };
-    change(&edge, conditions.request(command, "rename", &(id, body))).await
+    let outcome = edge.submit(conditions.request(command, "rename", &(id, &body))).await?;
+    // A receipt holds no name. The one of the request is the same whenever the request is repeated.
+    Ok(changed(&outcome, &RenamedAnswer::new(*outcome.receipt.account(), body.owner)))
 }
 
-/// Close an empty account for good.
+/// Close an account permanently; its balance must be zero.
 #[utoipa::path(
     post, path = "/accounts/{id}/close", tag = "accounts",
     params(
-        ("id" = uuid::Uuid, Path, description = "The account"),
-        ("Idempotency-Key" = Option<String>, Header, description = "Makes repeating the request harmless"),
-        ("If-Match" = Option<String>, Header, description = "The version the account must have, in quotation marks"),
+        ("id" = uuid::Uuid, Path, description = "Account id"),
+        ("Idempotency-Key" = Option<String>, Header, description = KEY_DESCRIPTION),
+        ("If-Match" = Option<String>, Header, description = "Required version of the account, in quotation marks"),
     ),
     responses(
-        (status = 200, description = "Closed", body = StatusAnswer),
-        (status = "4XX", description = "Refused, nothing happened", body = ProblemBody, content_type = "application/problem+json"),
-        (status = 503, description = "Not now, or not known yet", body = ProblemBody, content_type = "application/problem+json"),
+        (status = 200, description = "Closed", body = StatusAnswer, headers(
+            ("ETag" = String, description = "Version of the account, in quotation marks"),
+            ("Idempotent-Replayed" = String, description = "`true` if an earlier request with this key took effect"),
+        )),
+        (status = "4XX", description = "Rejected, nothing was changed",
+         body = ProblemBody, content_type = "application/problem+json"),
+        (status = 503, description = "Unavailable, or the outcome is unknown: retry with the same Idempotency-Key",
+         body = ProblemBody, content_type = "application/problem+json"),
     )
 )]
 pub(super) async fn close<S: Store>(
     State(edge): State<SharedEdge<S>>,
     PathId(id): PathId<AccountId>,
     conditions: Conditions,
+    _: NoBody,
 ) -> Result<Answer, Problem> {
-    change(&edge, conditions.request(Command::Close { account: id }, "close", &id)).await
+    let outcome = edge.submit(conditions.request(Command::Close { account: id }, "close", &id)).await?;
+    Ok(changed(&outcome, &StatusAnswer::from(*outcome.receipt.account())))
 }
 
-async fn change<S: Store>(edge: &SharedEdge<S>, request: crate::command::Request) -> Result<Answer, Problem> {
-    let outcome = edge.submit(request).await?;
-    let account = *outcome.receipt.account();
-    Ok(Answer::json(StatusCode::OK, &StatusAnswer::from(account)).etag(account.version).replayed(outcome.replayed))
+fn changed(outcome: &Outcome, body: &impl Serialize) -> Answer {
+    Answer::json(StatusCode::OK, body).etag(outcome.receipt.account().version).replayed(outcome.replayed)
 }

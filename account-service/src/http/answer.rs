@@ -1,4 +1,4 @@
-//! What customers are told: rendered from receipts and accounts alone, so that a repeat is told the same.
+//! What customers are told: rendered from receipts, accounts and requests alone, so that a repeat is told the same.
 
 use axum::Json;
 use axum::http::{HeaderName, HeaderValue, StatusCode, header};
@@ -17,7 +17,7 @@ use crate::command::{AccountAfter, Transaction};
 /// Says that the answer is the one to an earlier request with the same key.
 const REPLAYED: HeaderName = HeaderName::from_static("idempotent-replayed");
 
-/// An account as it is now.
+/// The current state of an account.
 #[derive(Debug, Serialize, ToSchema)]
 #[schema(as = Account)]
 pub(super) struct AccountAnswer {
@@ -25,17 +25,17 @@ pub(super) struct AccountAnswer {
     id: AccountId,
     #[schema(value_type = String)]
     owner: Owner,
-    /// Minor units.
+    /// Balance in minor units.
     #[schema(value_type = i64)]
     balance: Money,
     #[schema(value_type = String, example = "OPEN")]
     status: Status,
-    /// How many events the account has; also its entity tag.
+    /// Number of events of the account; also its `ETag`.
     #[schema(value_type = u64)]
     version: Version,
     #[schema(value_type = String, example = "EUR")]
     currency: Currency,
-    /// Minor units.
+    /// How far below zero the balance may go, in minor units.
     #[schema(value_type = i64)]
     overdraft_limit: Money,
     #[schema(value_type = String, format = DateTime)]
@@ -51,13 +51,13 @@ impl From<Account> for AccountAnswer {
     }
 }
 
-/// An account as a movement of money left it.
+/// An account after a transaction.
 #[derive(Debug, Serialize, ToSchema)]
 #[schema(as = Balance)]
 pub(super) struct BalanceAnswer {
     #[schema(value_type = uuid::Uuid)]
     id: AccountId,
-    /// Minor units.
+    /// Balance in minor units.
     #[schema(value_type = i64)]
     balance: Money,
     #[schema(value_type = u64)]
@@ -70,13 +70,13 @@ impl From<AccountAfter> for BalanceAnswer {
     }
 }
 
-/// An account as a change of its owner or status left it.
+/// An account after a change of its status.
 #[derive(Debug, Serialize, ToSchema)]
 #[schema(as = ChangedAccount)]
 pub(super) struct StatusAnswer {
     #[schema(value_type = uuid::Uuid)]
     id: AccountId,
-    /// Minor units.
+    /// Balance in minor units.
     #[schema(value_type = i64)]
     balance: Money,
     #[schema(value_type = String, example = "CLOSED")]
@@ -91,7 +91,31 @@ impl From<AccountAfter> for StatusAnswer {
     }
 }
 
-/// Both sides of a transfer as it left them.
+/// An account after a change of its owner.
+#[derive(Debug, Serialize, ToSchema)]
+#[schema(as = RenamedAccount)]
+pub(super) struct RenamedAnswer {
+    #[schema(value_type = uuid::Uuid)]
+    id: AccountId,
+    /// New name of the owner.
+    #[schema(value_type = String)]
+    owner: Owner,
+    /// Balance in minor units.
+    #[schema(value_type = i64)]
+    balance: Money,
+    #[schema(value_type = String, example = "OPEN")]
+    status: Status,
+    #[schema(value_type = u64)]
+    version: Version,
+}
+
+impl RenamedAnswer {
+    pub(super) const fn new(AccountAfter { id, balance, version, status }: AccountAfter, owner: Owner) -> Self {
+        Self { id, owner, balance, status, version }
+    }
+}
+
+/// Both accounts after a transfer.
 #[derive(Debug, Serialize, ToSchema)]
 #[schema(as = Transfer)]
 pub(super) struct TransferAnswer {
@@ -101,7 +125,7 @@ pub(super) struct TransferAnswer {
     pub(super) to: BalanceAnswer,
 }
 
-/// A movement of money; a side that is null is the world outside the bank.
+/// A transaction; a side that is null is outside the bank.
 #[derive(Debug, Serialize, ToSchema)]
 #[schema(as = Transaction)]
 pub(super) struct TransactionAnswer {
@@ -111,10 +135,10 @@ pub(super) struct TransactionAnswer {
     from: Option<AccountId>,
     #[schema(value_type = Option<uuid::Uuid>)]
     to: Option<AccountId>,
-    /// Minor units.
+    /// Amount in minor units.
     #[schema(value_type = i64)]
     money: Amount,
-    /// A transaction is taken whole or not at all: what can be found is done.
+    /// Always `COMPLETED`: a transaction takes effect as a whole or not at all.
     #[schema(example = "COMPLETED")]
     status: &'static str,
     #[schema(value_type = String, format = DateTime)]
@@ -125,6 +149,18 @@ impl From<Transaction> for TransactionAnswer {
     fn from(Transaction { id, from, to, amount, time }: Transaction) -> Self {
         Self { id, from, to, money: amount, status: "COMPLETED", created_at: time }
     }
+}
+
+/// What comes of a transaction: its id, or all of it for whoever prefers that.
+#[derive(Debug, Serialize, ToSchema)]
+#[serde(untagged)]
+#[schema(as = TransactionOrId)]
+pub(super) enum TransactAnswer {
+    /// Id of the transaction.
+    #[schema(value_type = uuid::Uuid)]
+    Id(CommitId),
+    /// The transaction.
+    Transaction(TransactionAnswer),
 }
 
 /// An answer in the making.

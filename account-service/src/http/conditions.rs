@@ -3,19 +3,18 @@
 use axum::extract::FromRequestParts;
 use axum::http::HeaderMap;
 use axum::http::request::Parts;
-use serde::{Deserialize, Serialize};
+use serde::Serialize;
 use sha2::{Digest, Sha256};
 use shared::coordinate::Version;
-use shared::http::{Problem, QueryParams, header};
+use shared::http::{NoParams, Problem, QueryParams, header};
 use shared::store::{IdempotencyKey, KeyedRequest};
 
 use crate::account::Command;
 use crate::command::Request;
 
-/// The query of a route that takes no parameters, so that none is ignored.
-#[derive(Clone, Copy, Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub(super) struct NoParams {}
+/// What the description says of `Idempotency-Key`.
+pub(super) const KEY_DESCRIPTION: &str = "Makes the request safe to retry: it takes effect once. A refused command \
+    leaves no trace: sent again under the same key it is decided anew.";
 
 /// The headers with which a command may come.
 #[derive(Debug)]
@@ -38,6 +37,21 @@ impl<S: Send + Sync> FromRequestParts<S> for Conditions {
             .transpose()?;
         let if_match = header(&parts.headers, "if-match")?.map_or(Ok(None), version)?;
         Ok(Self { key, if_match, representation: wants_representation(&parts.headers) })
+    }
+}
+
+/// The headers of a command whose account does not exist yet, so that no version of it can be asked for.
+#[derive(Debug)]
+pub(super) struct Unversioned(pub(super) Conditions);
+
+impl<S: Send + Sync> FromRequestParts<S> for Unversioned {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Problem> {
+        if parts.headers.contains_key("if-match") {
+            return Err(Problem::invalid("if-match", "must be omitted: an account that is opened has no version yet"));
+        }
+        Conditions::from_request_parts(parts, state).await.map(Self)
     }
 }
 

@@ -13,6 +13,7 @@ pub(super) fn problem(error: &CommandError) -> Problem {
         CommandError::Rejected(_)
         | CommandError::KeyReused
         | CommandError::Conflict
+        | CommandError::Overloaded
         | CommandError::Unavailable
         | CommandError::OutcomeUnknown
         | CommandError::Unreadable => problem,
@@ -34,6 +35,7 @@ const fn reason(error: &CommandError) -> Reason {
         CommandError::VersionMismatch { .. } => Reason::VersionMismatch,
         CommandError::KeyReused => Reason::IdempotencyKeyReused,
         CommandError::Conflict => Reason::VersionConflict,
+        CommandError::Overloaded => Reason::Overloaded,
         CommandError::Unavailable => Reason::Unavailable,
         CommandError::OutcomeUnknown => Reason::OutcomeUnknown,
         CommandError::Unreadable => Reason::Internal,
@@ -43,6 +45,7 @@ const fn reason(error: &CommandError) -> Reason {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use shared::coordinate::Version;
     use shared::id::AccountId;
 
     #[test]
@@ -60,6 +63,29 @@ mod tests {
         ];
         for rejection in rejections {
             assert_eq!(reason(&CommandError::Rejected(rejection)).code(), rejection.code());
+        }
+    }
+
+    #[test]
+    fn a_customer_is_told_what_to_do_next() {
+        let (account, expected, actual) = (AccountId::from_bytes([1; 16]), Version::new(1), Version::new(3));
+        let passed = CommandError::VersionMismatch { account, expected, actual };
+        let told = [
+            (passed, "version_mismatch", "is at version 3, not at 1; read the account again and retry"),
+            (CommandError::KeyReused, "idempotency_key_reused", "; use a new key"),
+            (CommandError::Conflict, "version_conflict", "; read the account again and retry"),
+            (CommandError::Overloaded, "overloaded", "; nothing happened, send it again"),
+            (CommandError::Unavailable, "unavailable", "; nothing happened, send it again"),
+            (
+                CommandError::OutcomeUnknown,
+                "outcome_unknown",
+                "; send it again under the same key to learn the outcome",
+            ),
+            (CommandError::Unreadable, "internal", "; upgrade the account service"),
+        ];
+        for (error, code, advice) in told {
+            assert_eq!(problem(&error).reason().code(), code);
+            assert!(error.to_string().ends_with(advice), "{error}");
         }
     }
 }

@@ -2,8 +2,8 @@
 //!
 //! The verb style (`/create`, `/deposit`) and the resource style (`/accounts`, `/transactions`) are two spellings; both
 //! end in [`Command`]s. A handler reads a request into a command, hands it to the
-//! [`Teller`], and renders the receipt. Since the receipt is all it renders, a repeated request is answered with the
-//! same status and body as the first.
+//! [`Teller`], and renders the receipt. Since it renders nothing but the receipt and what the request says, a repeated
+//! request is answered with the same status and body as the first.
 
 mod accounts;
 mod answer;
@@ -30,7 +30,10 @@ use crate::account::Command;
 use crate::command::{Outcome, Request, Teller};
 
 #[derive(OpenApi)]
-#[openapi(info(title = "Account service", description = "Takes commands. Money is a whole number of minor units."))]
+#[openapi(info(
+    title = "Account service",
+    description = "Commands on accounts. Money is an integer in minor units; every error is application/problem+json.",
+))]
 struct Description;
 
 /// What every handler works with.

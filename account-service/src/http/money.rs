@@ -3,29 +3,34 @@
 use axum::extract::State;
 use axum::http::StatusCode;
 use serde::Serialize;
-use shared::http::{JsonBody, PathId, Problem, ProblemBody, QueryParams, Reason};
+use shared::http::{JsonBody, NoParams, PathId, Problem, ProblemBody, QueryParams, Reason};
 use shared::id::CommitId;
 use shared::store::Store;
 
 use super::SharedEdge;
-use super::answer::{Answer, BalanceAnswer, TransactionAnswer, TransferAnswer};
+use super::answer::{Answer, BalanceAnswer, TransactAnswer, TransactionAnswer, TransferAnswer};
 use super::body::{MoneyBody, TransactionBody, TransferBody};
-use super::conditions::{Conditions, NoParams};
+use super::conditions::{Conditions, KEY_DESCRIPTION};
 use super::error::problem;
 use crate::account::Command;
 use crate::command::{Outcome, Receipt, Request};
 
-/// Bring money into an account.
+/// Deposit money into an account.
 #[utoipa::path(
     post, path = "/deposit", tag = "money", request_body = MoneyBody,
     params(
-        ("Idempotency-Key" = Option<String>, Header, description = "Makes repeating the request harmless"),
-        ("If-Match" = Option<String>, Header, description = "The version the account must have, in quotation marks"),
+        ("Idempotency-Key" = Option<String>, Header, description = KEY_DESCRIPTION),
+        ("If-Match" = Option<String>, Header, description = "Required version of the account, in quotation marks"),
     ),
     responses(
-        (status = 200, description = "The account afterwards", body = BalanceAnswer),
-        (status = "4XX", description = "Refused, nothing happened", body = ProblemBody, content_type = "application/problem+json"),
-        (status = 503, description = "Not now, or not known yet", body = ProblemBody, content_type = "application/problem+json"),
+        (status = 200, description = "The account after the transaction", body = BalanceAnswer, headers(
+            ("ETag" = String, description = "Version of the account, in quotation marks"),
+            ("Idempotent-Replayed" = String, description = "`true` if an earlier request with this key took effect"),
+        )),
+        (status = "4XX", description = "Rejected, nothing was changed",
+         body = ProblemBody, content_type = "application/problem+json"),
+        (status = 503, description = "Unavailable, or the outcome is unknown: retry with the same Idempotency-Key",
+         body = ProblemBody, content_type = "application/problem+json"),
     )
 )]
 pub(super) async fn deposit<S: Store>(
@@ -37,17 +42,22 @@ pub(super) async fn deposit<S: Store>(
     one_sided(&edge, conditions.request(command, "deposit", &body)).await
 }
 
-/// Take money out of an account.
+/// Withdraw money from an account.
 #[utoipa::path(
     post, path = "/withdraw", tag = "money", request_body = MoneyBody,
     params(
-        ("Idempotency-Key" = Option<String>, Header, description = "Makes repeating the request harmless"),
-        ("If-Match" = Option<String>, Header, description = "The version the account must have, in quotation marks"),
+        ("Idempotency-Key" = Option<String>, Header, description = KEY_DESCRIPTION),
+        ("If-Match" = Option<String>, Header, description = "Required version of the account, in quotation marks"),
     ),
     responses(
-        (status = 200, description = "The account afterwards", body = BalanceAnswer),
-        (status = "4XX", description = "Refused, nothing happened", body = ProblemBody, content_type = "application/problem+json"),
-        (status = 503, description = "Not now, or not known yet", body = ProblemBody, content_type = "application/problem+json"),
+        (status = 200, description = "The account after the transaction", body = BalanceAnswer, headers(
+            ("ETag" = String, description = "Version of the account, in quotation marks"),
+            ("Idempotent-Replayed" = String, description = "`true` if an earlier request with this key took effect"),
+        )),
+        (status = "4XX", description = "Rejected, nothing was changed",
+         body = ProblemBody, content_type = "application/problem+json"),
+        (status = 503, description = "Unavailable, or the outcome is unknown: retry with the same Idempotency-Key",
+         body = ProblemBody, content_type = "application/problem+json"),
     )
 )]
 pub(super) async fn withdraw<S: Store>(
@@ -65,17 +75,23 @@ async fn one_sided<S: Store>(edge: &SharedEdge<S>, request: Request) -> Result<A
     Ok(Answer::json(StatusCode::OK, &BalanceAnswer::from(account)).etag(account.version).replayed(outcome.replayed))
 }
 
-/// Move money between two accounts, on both sides or on neither.
+/// Transfer money between two accounts: both balances change, or neither does.
 #[utoipa::path(
     post, path = "/transfer", tag = "money", request_body = TransferBody,
     params(
-        ("Idempotency-Key" = Option<String>, Header, description = "Makes repeating the request harmless"),
-        ("If-Match" = Option<String>, Header, description = "The version the paying account must have"),
+        ("Idempotency-Key" = Option<String>, Header, description = KEY_DESCRIPTION),
+        ("If-Match" = Option<String>, Header,
+         description = "Required version of the paying account, in quotation marks"),
     ),
     responses(
-        (status = 201, description = "Both accounts afterwards", body = TransferAnswer),
-        (status = "4XX", description = "Refused, nothing happened", body = ProblemBody, content_type = "application/problem+json"),
-        (status = 503, description = "Not now, or not known yet", body = ProblemBody, content_type = "application/problem+json"),
+        (status = 201, description = "Both accounts after the transfer", body = TransferAnswer, headers(
+            ("Location" = String, description = "Path of the transaction"),
+            ("Idempotent-Replayed" = String, description = "`true` if an earlier request with this key took effect"),
+        )),
+        (status = "4XX", description = "Rejected, nothing was changed",
+         body = ProblemBody, content_type = "application/problem+json"),
+        (status = 503, description = "Unavailable, or the outcome is unknown: retry with the same Idempotency-Key",
+         body = ProblemBody, content_type = "application/problem+json"),
     )
 )]
 pub(super) async fn transfer<S: Store>(
@@ -90,18 +106,26 @@ pub(super) async fn transfer<S: Store>(
     Ok(created(&outcome, &TransferAnswer { id: outcome.transaction, from: from.into(), to: to.into() }))
 }
 
-/// Move money; a missing side is the world outside the bank.
+/// Carry out a transaction: a deposit (only `to`), a withdrawal (only `from`) or a transfer (both).
 #[utoipa::path(
     post, path = "/transactions", tag = "money", request_body = TransactionBody,
     params(
-        ("Idempotency-Key" = Option<String>, Header, description = "Makes repeating the request harmless"),
-        ("If-Match" = Option<String>, Header, description = "The version the paying account, or else the receiving one, must have"),
-        ("Prefer" = Option<String>, Header, description = "`return=representation` for the transaction and not only its id"),
+        ("Idempotency-Key" = Option<String>, Header, description = KEY_DESCRIPTION),
+        ("If-Match" = Option<String>, Header,
+         description = "Required version of the paying account, or else of the receiving one, in quotation marks"),
+        ("Prefer" = Option<String>, Header,
+         description = "`return=representation` returns the transaction instead of its id"),
     ),
     responses(
-        (status = 201, description = "The transaction's id, or the transaction if that is preferred", body = uuid::Uuid),
-        (status = "4XX", description = "Refused, nothing happened", body = ProblemBody, content_type = "application/problem+json"),
-        (status = 503, description = "Not now, or not known yet", body = ProblemBody, content_type = "application/problem+json"),
+        (status = 201, description = "Id of the transaction, or the transaction if `Prefer` asks for it", body = TransactAnswer, headers(
+            ("Location" = String, description = "Path of the transaction"),
+            ("Preference-Applied" = String, description = "`return=representation` if the body is the transaction"),
+            ("Idempotent-Replayed" = String, description = "`true` if an earlier request with this key took effect"),
+        )),
+        (status = "4XX", description = "Rejected, nothing was changed",
+         body = ProblemBody, content_type = "application/problem+json"),
+        (status = 503, description = "Unavailable, or the outcome is unknown: retry with the same Idempotency-Key",
+         body = ProblemBody, content_type = "application/problem+json"),
     )
 )]
 pub(super) async fn transact<S: Store>(
@@ -114,13 +138,15 @@ pub(super) async fn transact<S: Store>(
         (Some(from), Some(to)) => Command::Transfer { from, to, amount },
         (Some(account), None) => Command::Withdraw { account, amount },
         (None, Some(account)) => Command::Deposit { account, amount },
-        (None, None) => return Err(Problem::new(Reason::SameAccount).detail("one side must be an account of the bank")),
+        (None, None) => return Err(Problem::invalid("from", "name an account of this bank in from, to or both")),
     };
     let representation = conditions.representation;
     let outcome = edge.submit(conditions.request(command, "transact", &body)).await?;
     match outcome.movement() {
-        Some(transaction) if representation => Ok(created(&outcome, &TransactionAnswer::from(transaction)).preferred()),
-        Some(_) | None => Ok(created(&outcome, &outcome.transaction)),
+        Some(transaction) if representation => {
+            Ok(created(&outcome, &TransactAnswer::Transaction(transaction.into())).preferred())
+        }
+        Some(_) | None => Ok(created(&outcome, &TransactAnswer::Id(outcome.transaction))),
     }
 }
 
@@ -130,14 +156,16 @@ fn created(outcome: &Outcome, body: &impl Serialize) -> Answer {
         .replayed(outcome.replayed)
 }
 
-/// Look at a transaction.
+/// Get a transaction.
 #[utoipa::path(
     get, path = "/transactions/{id}", tag = "money",
-    params(("id" = uuid::Uuid, Path, description = "The transaction")),
+    params(("id" = uuid::Uuid, Path, description = "Transaction id")),
     responses(
         (status = 200, description = "The transaction", body = TransactionAnswer),
-        (status = "4XX", description = "No such transaction, or no id", body = ProblemBody, content_type = "application/problem+json"),
-        (status = 503, description = "Not now", body = ProblemBody, content_type = "application/problem+json"),
+        (status = "4XX", description = "No such transaction, or the id is not a UUID",
+         body = ProblemBody, content_type = "application/problem+json"),
+        (status = 503, description = "Unavailable: retry later",
+         body = ProblemBody, content_type = "application/problem+json"),
     )
 )]
 pub(super) async fn look_up<S: Store>(

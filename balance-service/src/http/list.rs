@@ -6,9 +6,10 @@ use axum::Json;
 use axum::extract::State;
 use axum::http::header::LINK;
 use axum::http::{HeaderMap, Uri};
+use serde::de::Error;
 use serde::{Deserialize, Deserializer};
 use shared::backends::Backends;
-use shared::http::{Problem, ProblemBody, QueryParams, Reason};
+use shared::http::{Problem, ProblemBody, QueryParams, Reason, whole_within};
 use shared::index::{AccountStatus, BalanceIndex, BalanceQuery, Cursor, PAGE_DEFAULT, PAGE_MAX, Sort};
 use shared::money::Money;
 use shared::owner::Owner;
@@ -21,25 +22,25 @@ use super::{BalanceApi, BalanceView, refused};
 #[serde(deny_unknown_fields)]
 #[into_params(parameter_in = Query)]
 pub(super) struct ListParams {
-    /// Exactly this owner.
+    /// Only accounts of exactly this owner.
     #[param(value_type = Option<String>, example = "Paulo")]
     owner: Option<Owner>,
-    /// Above this balance, in minor units.
+    /// Only balances above this one, in minor units.
     #[param(value_type = Option<i64>)]
     balance_gt: Option<Money>,
-    /// Below this balance, in minor units.
+    /// Only balances below this one, in minor units.
     #[param(value_type = Option<i64>)]
     balance_lt: Option<Money>,
-    /// `OPEN` or `CLOSED`.
+    /// Only `OPEN` or only `CLOSED` accounts.
     #[param(value_type = Option<String>)]
     status: Option<AccountStatus>,
-    /// `owner`, `-owner`, `balance` or `-balance`; the id breaks ties.
+    /// `owner` (default), `-owner`, `balance` or `-balance`; ties are broken by id.
     #[param(value_type = Option<String>, example = "-balance")]
     sort: Option<SortParam>,
-    /// How many documents at most: 1 to 1000, 100 when nothing is said.
+    /// Page size: 1 to 1000; default 100.
     #[param(value_type = Option<u16>, minimum = 1, maximum = 1_000)]
     limit: Option<Limit>,
-    /// Behind this place, as given by the `Link` of the page before.
+    /// Page token, from the `Link` header of the previous page.
     cursor: Option<String>,
 }
 
@@ -93,11 +94,8 @@ impl Limit {
 
 impl<'de> Deserialize<'de> for Limit {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        let limit = u64::deserialize(deserializer)?;
-        match usize::try_from(limit) {
-            Ok(limit) if (1..=PAGE_MAX).contains(&limit) => Ok(Self(limit)),
-            _ => Err(serde::de::Error::custom(format_args!("must be 1 to {PAGE_MAX}"))),
-        }
+        let limit = whole_within(deserializer, 1..=PAGE_MAX as u128)?;
+        usize::try_from(limit).map(Self).map_err(D::Error::custom)
     }
 }
 
@@ -157,13 +155,14 @@ pub(super) fn next_link(path: &str, query: &str) -> Result<HeaderMap, Problem> {
     Ok(headers)
 }
 
-/// All balances, ordered by owner unless asked otherwise, page by page.
+/// List balances page by page, by owner unless `sort` is given.
 #[utoipa::path(get, path = "/balance", tag = "balances", params(ListParams), responses(
-    (status = 200, description = "A page; `Link` with `rel=\"next\"` leads to the next one", body = Vec<BalanceView>,
+    (status = 200, description = "A page; `Link` with `rel=\"next\"` is the next page", body = Vec<BalanceView>,
      headers(("Link" = String, description = "The next page, if there is one"))),
-    (status = 400, description = "A parameter is wrong", body = ProblemBody, content_type = "application/problem+json"),
-    (status = 503, description = "The projection is being built, or the index does not answer", body = ProblemBody,
-     content_type = "application/problem+json"),
+    (status = 400, description = "A parameter is invalid",
+     body = ProblemBody, content_type = "application/problem+json"),
+    (status = 503, description = "The projection is being built, or the index does not answer: retry later",
+     body = ProblemBody, content_type = "application/problem+json"),
 ))]
 pub(super) async fn list<B: Backends>(
     State(api): State<BalanceApi<B>>,

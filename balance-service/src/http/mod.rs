@@ -2,7 +2,8 @@
 //!
 //! V1  An answer comes from the active generation, or says that there is none (503).
 //! V2  A document is the fold of a prefix of its account's events. With `min_version` it is never an older one: the
-//!     answer waits as long as it was asked to, and then says how far the view is (504).
+//!     answer waits as long as it was asked to, and then says how far the view is (504); a service that stops ends the
+//!     wait (503).
 //! V3  A list shows what the index shows: a change may take until the next refresh of the index to be in it.
 //! V4  What a request may take is bounded: documents of a page, time of a wait, length of a query.
 
@@ -22,7 +23,7 @@ use shared::index::QueryError;
 use shared::telemetry::MetricsReader;
 use tokio_util::sync::CancellationToken;
 use utoipa::OpenApi;
-use utoipa_axum::router::OpenApiRouter;
+use utoipa_axum::router::{OpenApiRouter, UtoipaMethodRouterExt};
 
 pub use view::{BalanceView, ParkedView, PartitionView, RebuildView};
 
@@ -33,8 +34,8 @@ use crate::verify::Verifier;
 #[derive(OpenApi)]
 #[openapi(info(
     title = "Balance service",
-    description = "Balances as a view of the event store: queries, rebuilds, accounts that stand still. \
-                   Money is an integer in minor units; every refusal is application/problem+json.",
+    description = "The projection of the event store: queries, rebuilds, verification, parked accounts. \
+                   Money is an integer in minor units; every error is application/problem+json.",
 ))]
 struct Description;
 
@@ -51,7 +52,7 @@ pub struct BalanceApi<B> {
     pub visibility: Visibility,
     /// The time of day.
     pub clock: Clock,
-    /// Ends the streams, which would hold up a shutdown.
+    /// Ends the streams and the waits, which would hold up a shutdown.
     pub shutdown: CancellationToken,
 }
 
@@ -68,8 +69,15 @@ impl<B: Backends> BalanceApi<B> {
             .routes(described(parked::__path_parked, parked::parked::<B>))
             .routes(described(parked::__path_retry, parked::retry::<B>))
             .routes(described(rebuild::__path_start, rebuild::start::<B>))
-            .routes(described(rebuild::__path_start_by_get, rebuild::start_by_get::<B>))
-            .routes(described_at("/rebuild/balance", rebuild::__path_start_by_get, rebuild::start_by_get::<B>))
+            .routes(described(rebuild::__path_start_by_get, rebuild::start_by_get::<B>).map(rebuild::without_head::<
+                Self,
+            >(
+                "DELETE,GET,POST"
+            )))
+            .routes(
+                described_at("/rebuild/balance", rebuild::__path_start_by_get, rebuild::start_by_get::<B>)
+                    .map(rebuild::without_head::<Self>("GET")),
+            )
             .routes(described(rebuild::__path_status, rebuild::status::<B>))
             .routes(described(rebuild::__path_cancel, rebuild::cancel::<B>))
             .routes(described(rebuild::__path_rollback, rebuild::rollback::<B>))
@@ -82,7 +90,8 @@ impl<B: Backends> BalanceApi<B> {
 /// Why a query has no answer, for the client.
 fn refused(failure: QueryError) -> Problem {
     match failure {
-        QueryError::NoGeneration => Problem::new(Reason::Unavailable).detail("the projection is being built"),
+        QueryError::NoGeneration => Problem::new(Reason::Unavailable)
+            .detail("the projection is being built; GET /balance/rebuild/status shows its progress"),
         QueryError::BadCursor => Problem::invalid("cursor", failure.to_string()),
         QueryError::Backend(failure) => failure.into(),
     }

@@ -7,7 +7,7 @@ use axum::extract::State;
 use serde::{Deserialize, Deserializer};
 use shared::backends::Backends;
 use shared::coordinate::Version;
-use shared::http::{PathId, Problem, ProblemBody, QueryParams, Reason, TimeAllowance};
+use shared::http::{PathId, Problem, ProblemBody, QueryParams, Reason, TimeAllowance, whole_within};
 use shared::id::AccountId;
 use shared::index::{Balance, BalanceIndex, QueryError};
 use tokio::time::Instant;
@@ -26,15 +26,15 @@ const LOOK_AGAIN_MIN: Duration = Duration::from_millis(2);
 /// been written by another process.
 const LOOK_AGAIN_MAX: Duration = Duration::from_millis(50);
 
-/// What the reader knows of, and how long he waits for it.
+/// The version the client knows of, and how long to wait for it.
 #[derive(Debug, Deserialize, IntoParams)]
 #[serde(deny_unknown_fields)]
 #[into_params(parameter_in = Query)]
 pub(super) struct WaitParams {
-    /// Answer with this version or a later one.
+    /// Minimum version of the balance.
     #[param(value_type = Option<u64>)]
     min_version: Option<Version>,
-    /// Wait so long for it, in milliseconds: at most 30000, not at all when nothing is said.
+    /// How long to wait for `min_version`, in milliseconds: at most 30000; default 0.
     #[param(value_type = Option<u64>, maximum = 30_000)]
     wait_ms: Option<Wait>,
 }
@@ -44,27 +44,22 @@ struct Wait(Duration);
 
 impl<'de> Deserialize<'de> for Wait {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        let wait = Duration::from_millis(u64::deserialize(deserializer)?);
-        if wait <= WAIT_MAX {
-            Ok(Self(wait))
-        } else {
-            Err(serde::de::Error::custom(format_args!("must be at most {}", WAIT_MAX.as_millis())))
-        }
+        whole_within(deserializer, 0..=WAIT_MAX.as_millis()).map(|millis| Self(Duration::from_millis(millis)))
     }
 }
 
-/// The balance of one account. With `min_version` never an older one.
+/// Get the balance of an account; with `min_version`, never an older one.
 #[utoipa::path(get, path = "/balance/{id}", tag = "balances",
-    params(("id" = Uuid, Path, description = "The account"), WaitParams),
+    params(("id" = Uuid, Path, description = "Account id"), WaitParams),
     responses(
         (status = 200, description = "The balance", body = BalanceView),
-        (status = 400, description = "The id or a parameter is wrong", body = ProblemBody,
+        (status = 400, description = "The id or a parameter is invalid", body = ProblemBody,
          content_type = "application/problem+json"),
         (status = 404, description = "No such account", body = ProblemBody, content_type = "application/problem+json"),
-        (status = 503, description = "The projection is being built, or the index does not answer", body = ProblemBody,
-         content_type = "application/problem+json"),
-        (status = 504, description = "The view has not reached the version; `version` is the one it has", body = ProblemBody,
-         content_type = "application/problem+json"),
+        (status = 503, description = "The projection is being built, the index does not answer, or the service shuts down: retry later",
+         body = ProblemBody, content_type = "application/problem+json"),
+        (status = 504, description = "The projection has not reached `min_version`; `version` is its version",
+         body = ProblemBody, content_type = "application/problem+json"),
     ),
 )]
 pub(super) async fn one<B: Backends>(
@@ -74,7 +69,7 @@ pub(super) async fn one<B: Backends>(
     time: TimeAllowance,
 ) -> Result<Json<BalanceView>, Problem> {
     let found = match (params.min_version, params.wait_ms) {
-        (None, Some(_)) => return Err(Problem::invalid("wait_ms", "needs min_version")),
+        (None, Some(_)) => return Err(Problem::invalid("wait_ms", "requires min_version")),
         (None, None) => api.backends.index().get(account).await.map_err(refused)?,
         (Some(version), wait) => {
             let wait = wait.unwrap_or_default().0;
@@ -114,6 +109,7 @@ impl<B: Backends> BalanceApi<B> {
             let next = deadline.min(Instant::now() + pause);
             tokio::select! {
                 biased;
+                () = self.shutdown.cancelled() => return Err(stopping()),
                 () = written => {}
                 () = tokio::time::sleep_until(next) => {}
             }
@@ -122,9 +118,19 @@ impl<B: Backends> BalanceApi<B> {
     }
 }
 
+/// A wait would hold up the shutdown, and another replica may have the version.
+fn stopping() -> Problem {
+    Problem::new(Reason::Unavailable).detail("the service is shutting down; retry")
+}
+
 fn not_yet(min: Version, version: Version) -> Problem {
     Problem::new(Reason::NotYetVisible)
-        .detail(format!("the view has version {}, asked for was {}", version.get(), min.get()))
+        .detail(format!(
+            "the projection is at version {}, not yet {}; ask again, or raise wait_ms (at most {})",
+            version.get(),
+            min.get(),
+            WAIT_MAX.as_millis()
+        ))
         .member("version", version.get())
         .member("min_version", min.get())
 }

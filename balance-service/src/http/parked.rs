@@ -5,7 +5,7 @@ use axum::extract::State;
 use axum::http::{HeaderMap, Uri};
 use serde::Deserialize;
 use shared::backends::Backends;
-use shared::http::{PathId, Problem, ProblemBody, QueryParams, Reason};
+use shared::http::{NoBody, NoParams, PathId, Problem, ProblemBody, QueryParams, Reason};
 use shared::id::AccountId;
 use shared::index::ApplyError;
 use tracing::warn;
@@ -20,20 +20,22 @@ use crate::parking::{self, ParkingError};
 #[serde(deny_unknown_fields)]
 #[into_params(parameter_in = Query)]
 pub(super) struct ParkedParams {
-    /// How many accounts at most: 1 to 1000, 100 when nothing is said.
+    /// Page size: 1 to 1000; default 100.
     #[param(value_type = Option<u16>, minimum = 1, maximum = 1_000)]
     limit: Option<Limit>,
-    /// Behind this account.
+    /// Only accounts after this one.
     #[param(value_type = Option<Uuid>)]
     cursor: Option<AccountId>,
 }
 
-/// The parked accounts of the active generation, page by page.
+/// List the parked accounts of the active generation page by page.
 #[utoipa::path(get, path = "/balance/parked", tag = "parked", params(ParkedParams), responses(
-    (status = 200, description = "A page; `Link` with `rel=\"next\"` leads to the next one", body = Vec<ParkedView>),
-    (status = 400, description = "A parameter is wrong", body = ProblemBody, content_type = "application/problem+json"),
-    (status = 503, description = "The projection is being built, or the index does not answer", body = ProblemBody,
-     content_type = "application/problem+json"),
+    (status = 200, description = "A page; `Link` with `rel=\"next\"` is the next page", body = Vec<ParkedView>,
+     headers(("Link" = String, description = "The next page, if there is one"))),
+    (status = 400, description = "A parameter is invalid",
+     body = ProblemBody, content_type = "application/problem+json"),
+    (status = 503, description = "The projection is being built, or the index does not answer: retry later",
+     body = ProblemBody, content_type = "application/problem+json"),
 ))]
 pub(super) async fn parked<B: Backends>(
     State(api): State<BalanceApi<B>>,
@@ -51,22 +53,26 @@ pub(super) async fn parked<B: Backends>(
     Ok((headers, Json(parked.into_iter().map(ParkedView::from).collect())))
 }
 
-/// Folds a parked account again from its first event, and lets it go if that works.
+/// Fold a parked account again from its first event, and release it if that succeeds.
 #[utoipa::path(post, path = "/balance/parked/{id}/retry", tag = "parked",
-    params(("id" = Uuid, Path, description = "The account")),
+    params(("id" = Uuid, Path, description = "Account id")),
     responses(
-        (status = 200, description = "It moves on; its balance now", body = BalanceView),
-        (status = 400, description = "The id is wrong", body = ProblemBody, content_type = "application/problem+json"),
-        (status = 404, description = "It is not parked", body = ProblemBody, content_type = "application/problem+json"),
-        (status = 409, description = "It stays parked: `parked` says why", body = ProblemBody,
+        (status = 200, description = "The account is no longer parked; its balance", body = BalanceView),
+        (status = 400, description = "The id is invalid, or a parameter or a body was given", body = ProblemBody,
          content_type = "application/problem+json"),
-        (status = 503, description = "A backend does not answer, or the queries are just being turned", body = ProblemBody,
+        (status = 404, description = "The account is not parked",
+         body = ProblemBody, content_type = "application/problem+json"),
+        (status = 409, description = "The account stays parked; `parked` says why", body = ProblemBody,
          content_type = "application/problem+json"),
+        (status = 503, description = "A backend does not answer, or a switch is under way: retry later",
+         body = ProblemBody, content_type = "application/problem+json"),
     ),
 )]
 pub(super) async fn retry<B: Backends>(
     State(api): State<BalanceApi<B>>,
     PathId(account): PathId<AccountId>,
+    QueryParams(NoParams {}): QueryParams<NoParams>,
+    _: NoBody,
 ) -> Result<Json<BalanceView>, Problem> {
     let balance = parking::retry(&api.backends, &api.clock, account).await.map_err(stays_parked)?;
     Ok(Json(balance.into()))
@@ -77,7 +83,8 @@ fn stays_parked(refusal: ParkingError) -> Problem {
         ParkingError::NotParked => Problem::new(Reason::NotParked),
         ParkingError::StillPoison(parked) => {
             let parked = serde_json::to_value(ParkedView::from(parked)).unwrap_or_default();
-            Problem::new(Reason::StillParked).member("parked", parked)
+            let detail = "its next event still cannot be folded; parked says why";
+            Problem::new(Reason::StillParked).detail(detail).member("parked", parked)
         }
         ParkingError::Query(failure) => refused(failure),
         ParkingError::Backend(failure) | ParkingError::Apply(ApplyError::Backend(failure)) => failure.into(),
@@ -87,8 +94,8 @@ fn stays_parked(refusal: ParkingError) -> Problem {
             | ApplyError::Fenced { .. }
             | ApplyError::Refused { .. }),
         ) => {
-            warn!(%refusal, "parked account not let go");
-            Problem::new(Reason::Unavailable).detail("the queries are just being turned")
+            warn!(%refusal, "account stays parked");
+            Problem::new(Reason::Unavailable).detail("queries are being switched to another generation; try again")
         }
     }
 }

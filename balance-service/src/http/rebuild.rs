@@ -5,13 +5,14 @@ use std::time::Duration;
 
 use axum::Json;
 use axum::extract::State;
-use axum::http::header::{ACCEPT, CACHE_CONTROL, LOCATION};
-use axum::http::{HeaderMap, HeaderName, Method, StatusCode};
+use axum::http::header::{ACCEPT, ALLOW, CACHE_CONTROL, LOCATION};
+use axum::http::{HeaderMap, HeaderName, StatusCode};
 use axum::response::sse::{Event, KeepAlive, Sse};
 use axum::response::{IntoResponse, Response};
+use axum::routing::MethodRouter;
 use futures::stream::{self, Stream};
 use shared::backends::Backends;
-use shared::http::{Problem, ProblemBody, Reason};
+use shared::http::{NoBody, NoParams, Problem, ProblemBody, QueryParams, Reason};
 
 use super::{BalanceApi, RebuildView};
 use crate::rebuild::RebuildRefusal;
@@ -29,43 +30,61 @@ fn started(status: impl Into<RebuildView>) -> Started {
     (StatusCode::ACCEPTED, [(LOCATION, STATUS_PATH), (CACHE_CONTROL, "no-store")], Json(status.into()))
 }
 
-/// Starts a rebuild of all balances from the event store, beside the running projection.
+/// Start a rebuild of the projection from the event store, beside the active generation.
+///
+/// The generation that is kept for a rollback is discarded, even if the rebuild is cancelled or fails.
 #[utoipa::path(post, path = "/balance/rebuild", tag = "rebuild", responses(
-    (status = 202, description = "It has begun; `Location` tells where to watch it", body = RebuildView),
-    (status = 409, description = "One is running; it is in `running`", body = ProblemBody,
+    (status = 202, description = "Started; `Location` is the status of the job", body = RebuildView,
+     headers(("Location" = String, description = "Path of the status of the job"))),
+    (status = 400, description = "A parameter or a body was given, and there are none",
+     body = ProblemBody, content_type = "application/problem+json"),
+    (status = 409, description = "A job is already running; it is in `running`", body = ProblemBody,
      content_type = "application/problem+json"),
-    (status = 503, description = "A backend does not answer", body = ProblemBody, content_type = "application/problem+json"),
+    (status = 503, description = "A backend does not answer: retry later",
+     body = ProblemBody, content_type = "application/problem+json"),
 ))]
-pub(super) async fn start<B: Backends>(State(api): State<BalanceApi<B>>) -> Result<Started, Problem> {
+pub(super) async fn start<B: Backends>(
+    State(api): State<BalanceApi<B>>,
+    QueryParams(NoParams {}): QueryParams<NoParams>,
+    _: NoBody,
+) -> Result<Started, Problem> {
     api.rebuilds.start().await.map(started).map_err(refused)
 }
 
-/// The same for clients that start it by GET.
+/// Start a rebuild, for clients that can only GET.
+///
+/// The generation that is kept for a rollback is discarded, even if the rebuild is cancelled or fails.
 #[utoipa::path(get, path = "/balance/rebuild", tag = "rebuild", responses(
-    (status = 202, description = "It has begun; `Location` tells where to watch it", body = RebuildView),
-    (status = 409, description = "One is running; it is in `running`", body = ProblemBody,
+    (status = 202, description = "Started; `Location` is the status of the job", body = RebuildView,
+     headers(("Location" = String, description = "Path of the status of the job"))),
+    (status = 400, description = "A parameter or a body was given, and there are none",
+     body = ProblemBody, content_type = "application/problem+json"),
+    (status = 409, description = "A job is already running; it is in `running`", body = ProblemBody,
      content_type = "application/problem+json"),
-    (status = 503, description = "A backend does not answer", body = ProblemBody, content_type = "application/problem+json"),
+    (status = 503, description = "A backend does not answer: retry later",
+     body = ProblemBody, content_type = "application/problem+json"),
 ))]
 pub(super) async fn start_by_get<B: Backends>(
-    method: Method,
     State(api): State<BalanceApi<B>>,
+    QueryParams(NoParams {}): QueryParams<NoParams>,
+    _: NoBody,
 ) -> Result<Started, Problem> {
-    // A GET route answers HEAD as well, and whoever sends that wants nothing to happen.
-    if method == Method::HEAD {
-        return Err(Problem::new(Reason::MethodNotAllowed));
-    }
     api.rebuilds.start().await.map(started).map_err(refused)
 }
 
-/// The running or last job. As `text/event-stream`, an event for each step until it is over.
+/// Get the running or last job; with `Accept: text/event-stream`, an event for each change until it ends.
 #[utoipa::path(get, path = "/balance/rebuild/status", tag = "rebuild", responses(
     (status = 200, description = "The job", content((RebuildView = "application/json"), (String = "text/event-stream"))),
-    (status = 404, description = "There never was one", body = ProblemBody, content_type = "application/problem+json"),
-    (status = 503, description = "A backend does not answer", body = ProblemBody, content_type = "application/problem+json"),
+    (status = 400, description = "A parameter was given, and there are none",
+     body = ProblemBody, content_type = "application/problem+json"),
+    (status = 404, description = "There has been no job yet",
+     body = ProblemBody, content_type = "application/problem+json"),
+    (status = 503, description = "A backend does not answer: retry later",
+     body = ProblemBody, content_type = "application/problem+json"),
 ))]
 pub(super) async fn status<B: Backends>(
     State(api): State<BalanceApi<B>>,
+    QueryParams(NoParams {}): QueryParams<NoParams>,
     headers: HeaderMap,
 ) -> Result<Response, Problem> {
     let status = api.rebuilds.status().await?.ok_or_else(|| Problem::new(Reason::NoRebuild))?;
@@ -75,33 +94,66 @@ pub(super) async fn status<B: Backends>(
     Ok(([(CACHE_CONTROL, "no-store")], Json(RebuildView::from(status))).into_response())
 }
 
-/// Cancels the running job, unless it is switching already. Nothing of it stays behind.
+/// Cancel the running job, unless it is already switching; its generation is discarded.
+///
+/// A generation that was kept for a rollback was discarded when the rebuild started, and does not come back.
 #[utoipa::path(delete, path = "/balance/rebuild", tag = "rebuild", responses(
-    (status = 200, description = "It is cancelled", body = RebuildView),
-    (status = 404, description = "None is running", body = ProblemBody, content_type = "application/problem+json"),
-    (status = 409, description = "It is too late", body = ProblemBody, content_type = "application/problem+json"),
-    (status = 503, description = "A backend does not answer", body = ProblemBody, content_type = "application/problem+json"),
+    (status = 200, description = "Cancelled", body = RebuildView),
+    (status = 400, description = "A parameter or a body was given, and there are none",
+     body = ProblemBody, content_type = "application/problem+json"),
+    (status = 404, description = "No job is running", body = ProblemBody, content_type = "application/problem+json"),
+    (status = 409, description = "The job is already switching",
+     body = ProblemBody, content_type = "application/problem+json"),
+    (status = 503, description = "A backend does not answer: retry later",
+     body = ProblemBody, content_type = "application/problem+json"),
 ))]
-pub(super) async fn cancel<B: Backends>(State(api): State<BalanceApi<B>>) -> Result<Json<RebuildView>, Problem> {
+pub(super) async fn cancel<B: Backends>(
+    State(api): State<BalanceApi<B>>,
+    QueryParams(NoParams {}): QueryParams<NoParams>,
+    _: NoBody,
+) -> Result<Json<RebuildView>, Problem> {
     api.rebuilds.cancel().await.map(|status| Json(status.into())).map_err(refused)
 }
 
-/// Turns the queries back to the previous generation, while it is kept.
+/// Switch queries back to the previous generation, while it is kept.
 #[utoipa::path(post, path = "/balance/rebuild/rollback", tag = "rebuild", responses(
-    (status = 202, description = "It has begun; `Location` tells where to watch it", body = RebuildView),
-    (status = 409, description = "None is kept, or a job is running", body = ProblemBody,
+    (status = 202, description = "Started; `Location` is the status of the job", body = RebuildView,
+     headers(("Location" = String, description = "Path of the status of the job"))),
+    (status = 400, description = "A parameter or a body was given, and there are none",
+     body = ProblemBody, content_type = "application/problem+json"),
+    (status = 409, description = "No previous generation is kept, or a job is running", body = ProblemBody,
      content_type = "application/problem+json"),
-    (status = 503, description = "A backend does not answer", body = ProblemBody, content_type = "application/problem+json"),
+    (status = 503, description = "A backend does not answer: retry later",
+     body = ProblemBody, content_type = "application/problem+json"),
 ))]
-pub(super) async fn rollback<B: Backends>(State(api): State<BalanceApi<B>>) -> Result<Started, Problem> {
+pub(super) async fn rollback<B: Backends>(
+    State(api): State<BalanceApi<B>>,
+    QueryParams(NoParams {}): QueryParams<NoParams>,
+    _: NoBody,
+) -> Result<Started, Problem> {
     api.rebuilds.rollback().await.map(started).map_err(refused)
+}
+
+/// Refuses HEAD where a GET starts something: HEAD comes along with GET, and whoever sends it wants nothing to happen.
+/// `allowed` are the methods of the path, among which axum would count it.
+pub(super) fn without_head<S>(allowed: &'static str) -> impl FnOnce(MethodRouter<S>) -> MethodRouter<S>
+where
+    S: Clone + Send + Sync + 'static,
+{
+    let refused = move || async move {
+        let refusal =
+            Problem::new(Reason::MethodNotAllowed).detail("this path has other methods; see the Allow header");
+        ([(ALLOW, allowed)], refusal)
+    };
+    move |route: MethodRouter<S>| route.head(refused).fallback(refused)
 }
 
 fn refused(refusal: RebuildRefusal) -> Problem {
     match refusal {
         RebuildRefusal::Running(status) => {
             let running = serde_json::to_value(RebuildView::from(*status)).unwrap_or_default();
-            Problem::new(Reason::RebuildRunning).member("running", running)
+            let detail = "wait until it ends, or cancel it with DELETE /balance/rebuild";
+            Problem::new(Reason::RebuildRunning).detail(detail).member("running", running)
         }
         RebuildRefusal::NothingToCancel => Problem::new(Reason::NoRebuild).detail("no rebuild is running"),
         RebuildRefusal::TooLate(_) => Problem::new(Reason::RebuildNotCancellable).detail(refusal.to_string()),

@@ -10,7 +10,7 @@ use futures::stream::{self, Stream};
 use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::json;
 use shared::backends::Backends;
-use shared::http::{Problem, ProblemBody, QueryParams, Reason};
+use shared::http::{NoBody, Problem, ProblemBody, QueryParams, Reason, whole_within};
 use shared::partition::Partition;
 use tokio_util::sync::CancellationToken;
 use tracing::warn;
@@ -22,18 +22,18 @@ use crate::verify::{Check, CheckError, PATIENCE_DEFAULT, PATIENCE_MAX, PATIENCE_
 /// How often a client is told how far the check is.
 const PROGRESS_EVERY: Duration = Duration::from_secs(1);
 
-/// What to compare, and how patiently.
+/// What to compare, and how.
 #[derive(Debug, Deserialize, IntoParams)]
 #[serde(deny_unknown_fields)]
 #[into_params(parameter_in = Query)]
 pub(super) struct VerifyParams {
-    /// These partitions, with commas between them; all when nothing is said.
+    /// Partitions to compare, comma-separated; default all.
     #[param(value_type = Option<String>, example = "1,3")]
     partitions: Option<Partitions>,
-    /// How long a difference may be what is on its way, in milliseconds: 1000 to 3600000, 30000 when nothing is said.
+    /// How long a difference may be due to events in flight, in milliseconds: 1000 to 3600000; default 30000.
     #[param(value_type = Option<u64>, minimum = 1_000, maximum = 3_600_000)]
     patience_ms: Option<Patience>,
-    /// Whether what is wrong is written anew from the store.
+    /// Whether to rewrite wrong documents from the store.
     #[serde(default)]
     repair: bool,
 }
@@ -47,7 +47,7 @@ impl<'de> Deserialize<'de> for Partitions {
         let numbers = text.split(',').map(|number| number.parse().map(Partition::new));
         let mut partitions: Vec<Partition> = numbers
             .collect::<Result<_, _>>()
-            .map_err(|_| serde::de::Error::custom("must be numbers of partitions such as 1,3"))?;
+            .map_err(|_| serde::de::Error::custom("must be partition numbers such as 1,3"))?;
         partitions.sort_unstable();
         partitions.dedup();
         Ok(Self(partitions))
@@ -59,27 +59,25 @@ struct Patience(Duration);
 
 impl<'de> Deserialize<'de> for Patience {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        let patience = Duration::from_millis(u64::deserialize(deserializer)?);
-        if (PATIENCE_MIN..=PATIENCE_MAX).contains(&patience) {
-            return Ok(Self(patience));
-        }
-        let (min, max) = (PATIENCE_MIN.as_millis(), PATIENCE_MAX.as_millis());
-        Err(serde::de::Error::custom(format_args!("must be {min} to {max}")))
+        let millis = whole_within(deserializer, PATIENCE_MIN.as_millis()..=PATIENCE_MAX.as_millis())?;
+        Ok(Self(Duration::from_millis(millis)))
     }
 }
 
-/// Compares the view with the store. The answer is a stream: an event `partition` with the report of each partition,
-/// `progress` with the number of accounts every second, and at last `done`, or `failed` with the reason. A client that
-/// goes away ends the check.
+/// Compare the projection with the store. The answer is a stream of events: `partition` with the report of each
+/// partition, `progress` with the number of accounts every second, and finally `done`, or `failed` with the reason.
+/// Disconnecting ends the verification.
 #[utoipa::path(post, path = "/balance/verify", tag = "verify", params(VerifyParams), responses(
-    (status = 200, description = "The reports as they come", content((String = "text/event-stream"))),
-    (status = 400, description = "A parameter is wrong", body = ProblemBody, content_type = "application/problem+json"),
-    (status = 409, description = "This service is comparing already", body = ProblemBody,
+    (status = 200, description = "The reports as they become available", content((String = "text/event-stream"))),
+    (status = 400, description = "A parameter is invalid, or a body was given",
+     body = ProblemBody, content_type = "application/problem+json"),
+    (status = 409, description = "This service is already running a verification", body = ProblemBody,
      content_type = "application/problem+json"),
 ))]
 pub(super) async fn verify<B: Backends>(
     State(api): State<BalanceApi<B>>,
     QueryParams(params): QueryParams<VerifyParams>,
+    _: NoBody,
 ) -> Result<Sse<impl Stream<Item = Result<Event, Infallible>>>, Problem> {
     let all: Vec<Partition> = api.verifier.partitions().collect();
     let partitions = params.partitions.map_or_else(|| all.clone(), |asked| asked.0);
@@ -114,11 +112,13 @@ fn told(report: Option<Result<PartitionReport, CheckError>>) -> (Event, bool) {
     match report {
         Some(Ok(report)) => (event("partition", &report), true),
         Some(Err(failure)) => {
-            warn!(%failure, "check not finished");
+            warn!(%failure, "verification not finished");
             let detail = match failure {
                 CheckError::NoGeneration | CheckError::Turned(_) | CheckError::Apply(_) => failure.to_string(),
                 // What a driver says is for the log.
-                CheckError::Backend(_) => "a backend does not answer".to_owned(),
+                CheckError::Backend(_) => {
+                    "a backend does not answer; the log of the balance service says why".to_owned()
+                }
             };
             (event("failed", &json!({ "detail": detail })), false)
         }

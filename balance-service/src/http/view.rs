@@ -15,28 +15,28 @@ use crate::verify::Verification;
 #[derive(Clone, Debug, Serialize, ToSchema)]
 #[schema(as = Balance)]
 pub struct BalanceView {
-    /// The account.
+    /// Account id.
     #[schema(value_type = Uuid)]
     pub id: AccountId,
-    /// Whose it is.
+    /// Name of the owner.
     #[schema(value_type = String, example = "Paulo")]
     pub owner: Owner,
-    /// What is on it, in minor units.
+    /// Balance in minor units.
     #[schema(value_type = i64, example = 12_050)]
     pub balance: Money,
     /// `OPEN` or `CLOSED`.
     #[schema(value_type = String, example = "OPEN")]
     pub status: AccountStatus,
-    /// How many events are in it.
+    /// Number of events folded into the balance.
     #[schema(value_type = u64, example = 3)]
     pub version: Version,
-    /// The one currency of the account, by ISO 4217.
+    /// ISO 4217 code of the currency.
     #[schema(value_type = String, example = "EUR")]
     pub currency: Currency,
-    /// When it was opened.
+    /// When the account was opened.
     #[schema(value_type = String, format = DateTime)]
     pub opened_at: Timestamp,
-    /// When its last event happened.
+    /// Time of its last event.
     #[schema(value_type = String, format = DateTime)]
     pub updated_at: Timestamp,
 }
@@ -48,19 +48,19 @@ impl From<Balance> for BalanceView {
     }
 }
 
-/// An account that does not move on, since its next event cannot be folded.
+/// A parked account: its next event cannot be folded.
 #[derive(Clone, Debug, Serialize, ToSchema)]
 #[schema(as = Parked)]
 pub struct ParkedView {
-    /// The account.
+    /// Account id.
     #[schema(value_type = Uuid)]
     pub id: AccountId,
-    /// The first version that is not in its balance.
+    /// First version missing from its balance.
     #[schema(value_type = u64)]
     pub at: Version,
-    /// Why.
+    /// Why the event cannot be folded.
     pub reason: String,
-    /// Since when.
+    /// When it was parked.
     #[schema(value_type = String, format = DateTime)]
     pub since: Timestamp,
 }
@@ -71,11 +71,11 @@ impl From<Parked> for ParkedView {
     }
 }
 
-/// A rebuild or a rollback, and how far it is.
+/// A rebuild or rollback job and its progress.
 #[derive(Clone, Debug, Serialize, ToSchema)]
 #[schema(as = Rebuild)]
 pub struct RebuildView {
-    /// Its name.
+    /// Job id.
     #[schema(value_type = Uuid)]
     pub job: JobId,
     /// `rebuild`, `restore` (there was no projection) or `rollback`.
@@ -84,47 +84,46 @@ pub struct RebuildView {
     /// `replaying`, `catching_up`, `verifying`, `switching`, `done`, `failed` or `cancelled`.
     #[schema(value_type = String, example = "replaying")]
     pub state: JobState,
-    /// The generation that is to answer the queries; nothing before it was made.
+    /// The generation to switch to; null until it is created.
     #[schema(value_type = Option<u32>)]
     pub generation: Option<Generation>,
-    /// The generation that answered them when the job began.
+    /// The generation that was active when the job started.
     #[schema(value_type = Option<u32>)]
     pub previous: Option<Generation>,
-    /// When it was asked for.
+    /// When the job was requested.
     #[schema(value_type = String, format = DateTime)]
     pub started_at: Timestamp,
-    /// When it was over.
+    /// When the job ended.
     #[schema(value_type = Option<String>, format = DateTime)]
     pub finished_at: Option<Timestamp>,
     /// Until when a rollback is possible.
     #[schema(value_type = Option<String>, format = DateTime)]
     pub keep_previous_until: Option<Timestamp>,
-    /// How far each partition has come.
+    /// Progress of each partition.
     pub partitions: Vec<PartitionView>,
-    /// Events replayed per second since the job began; nothing while none was.
+    /// Events replayed per second since the job started; null before the first.
     pub events_per_second: Option<u64>,
-    /// Seconds until the replay is done at this rate; nothing when unknown or done.
+    /// Seconds until the replay is done at this rate; null when unknown or done.
     pub eta_seconds: Option<u64>,
-    /// The result of comparing the new generation with the store: how many documents were compared, how many are wrong
-    /// in which way, and the first findings.
-    #[schema(value_type = Option<Object>)]
+    /// Result of verifying the new generation: how many documents were compared, how many differ in which way, and the
+    /// first findings.
     pub verification: Option<Verification>,
-    /// Why it failed.
+    /// Why the job failed.
     pub failure: Option<String>,
 }
 
-/// How far one partition of the new generation has come.
+/// Progress of one partition of the new generation.
 #[derive(Clone, Debug, Serialize, ToSchema)]
 #[schema(as = RebuildPartition)]
 pub struct PartitionView {
-    /// The partition, from 1.
+    /// Partition number, from 1.
     #[schema(value_type = u16)]
     pub partition: Partition,
     /// `waiting`, `replaying` or `live`.
     pub state: &'static str,
     /// Events replayed.
     pub done: u64,
-    /// Events to replay: an estimate while it goes on, nothing before the first of them.
+    /// Events to replay: an estimate until the replay is done, null before its first event.
     pub total: Option<u64>,
 }
 

@@ -97,6 +97,20 @@ async fn a_wrong_parameter_is_refused_under_its_name() {
 }
 
 #[tokio::test]
+async fn a_number_out_of_range_is_told_the_range() {
+    let (bank, _) = Bank::with(five()).await;
+    for limit in ["x", "0", "-1", "1001", "99999999999999999999"] {
+        for path in ["/balance", "/balance/parked"] {
+            let refusal = bank.get(&format!("{path}?limit={limit}")).await;
+            assert_eq!(refusal.json()["errors"][0]["message"], "must be a whole number from 1 to 1000", "{limit}");
+        }
+    }
+    let refusal = bank.get("/balance?balance_gt=1.5").await;
+    let range = "must be a whole number of minor units from -9007199254740991 to 9007199254740991";
+    assert_eq!(refusal.json()["errors"][0]["message"], range);
+}
+
+#[tokio::test]
 async fn without_a_view_every_query_says_so() {
     let bank = Bank::empty().await;
     for path in ["/", &format!("/balance/{}", account(1)), "/balance/parked"] {

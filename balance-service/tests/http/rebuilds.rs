@@ -26,7 +26,13 @@ async fn every_spelling_starts_a_rebuild_and_a_second_one_is_told_of_the_first()
 #[tokio::test]
 async fn asking_for_the_head_alone_starts_nothing() {
     let (bank, _) = Bank::with(Vec::new()).await;
-    assert_eq!(bank.ask(Method::HEAD, "/balance/rebuild", &[]).await.status, StatusCode::METHOD_NOT_ALLOWED);
+    for (path, allowed) in [("/balance/rebuild", "DELETE,GET,POST"), ("/rebuild/balance", "GET")] {
+        for method in [Method::HEAD, Method::OPTIONS] {
+            let refusal = bank.ask(method, path, &[]).await;
+            assert_eq!(refusal.status, StatusCode::METHOD_NOT_ALLOWED, "{path}");
+            assert_eq!(refusal.headers["allow"], allowed, "{path}");
+        }
+    }
     let status = bank.get("/balance/rebuild/status").await;
     assert_eq!((status.status, &status.json()["code"]), (StatusCode::NOT_FOUND, &json!("no_rebuild")));
 }

@@ -21,7 +21,8 @@ use crate::store::{AnyStore, EmbeddedStore};
 /// The backends that the settings name, each of any kind.
 pub type AnyBackends = Ports<AnyStore, AnyLog, AnyLeases, AnyIndex>;
 
-/// Why backends cannot be opened; nothing in them was changed.
+/// Why backends cannot be opened; nothing in them was changed. The text tells the cause, which therefore is no source:
+/// whoever prints the chain would tell it a second time.
 #[derive(Debug, thiserror::Error)]
 pub enum OpenBackendsError {
     /// A file or the folder.
@@ -35,20 +36,20 @@ pub enum OpenBackendsError {
     Partitions(#[from] PartitionsError),
     /// MongoDB.
     #[cfg(feature = "mongodb")]
-    #[error("the store: {0}")]
-    Mongo(#[from] crate::store::MongoOpenError),
+    #[error("event store: {0}")]
+    Mongo(crate::store::MongoOpenError),
     /// NATS.
     #[cfg(feature = "nats")]
-    #[error("the log: {0}")]
-    Nats(#[from] crate::log::NatsOpenError),
+    #[error("partition log: {0}")]
+    Nats(crate::log::NatsOpenError),
     /// Redis.
     #[cfg(feature = "redis")]
-    #[error("the leases: {0}")]
+    #[error("leases: {0}")]
     Redis(crate::error::BackendError),
     /// Elasticsearch.
     #[cfg(feature = "elasticsearch")]
-    #[error("the index: {0}")]
-    Elastic(#[from] crate::index::ElasticOpenError),
+    #[error("index: {0}")]
+    Elastic(crate::index::ElasticOpenError),
 }
 
 impl OpenBackendsError {
@@ -99,7 +100,7 @@ async fn open_store(settings: &BackendSettings, folder: &Folder<'_>) -> Result<A
         StoreUrl::Mongo(url) => {
             let database = settings.namespace.as_str();
             let store = crate::store::MongoStore::open(url.as_str(), database, settings.tls_ca.as_ref());
-            AnyStore::Mongo(Box::pin(store).await?)
+            AnyStore::Mongo(Box::pin(store).await.map_err(OpenBackendsError::Mongo)?)
         }
     })
 }
@@ -124,7 +125,7 @@ async fn open_log(
                 replicas: settings.log_replicas,
             };
             let log = crate::log::NatsLog::open(options, &settings.namespace, partitions, ids.clone());
-            AnyLog::Nats(Box::pin(log).await?)
+            AnyLog::Nats(Box::pin(log).await.map_err(OpenBackendsError::Nats)?)
         }
     })
 }
@@ -146,8 +147,9 @@ async fn open_index(settings: &BackendSettings, folder: &Folder<'_>) -> Result<A
         #[cfg(feature = "elasticsearch")]
         IndexUrl::Elastic(url) => {
             let options = ElasticOptions { authorities: settings.tls_ca.clone(), ..ElasticOptions::default() };
-            let index = ElasticIndex::new(url.as_str(), &settings.namespace, &options)?;
-            Box::pin(index.check()).await?;
+            let index = ElasticIndex::new(url.as_str(), &settings.namespace, &options);
+            let index = index.map_err(OpenBackendsError::Elastic)?;
+            Box::pin(index.check()).await.map_err(OpenBackendsError::Elastic)?;
             AnyIndex::Elastic(index)
         }
     })
@@ -170,5 +172,44 @@ impl<'a> Folder<'a> {
         }
         let folder = DataFolder::open(self.path)?;
         Ok(self.opened.get_or_init(|| folder).clone())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::error::Error;
+    use std::io;
+    use std::iter::successors;
+
+    use super::*;
+    use crate::error::BackendError;
+
+    const CAUSE: &str = "the disk is on fire";
+
+    /// A failure with all its causes, as `bank` prints it.
+    fn told(failure: &(dyn Error + 'static)) -> String {
+        let chain = successors(Some(failure), |failure| (**failure).source());
+        chain.map(ToString::to_string).collect::<Vec<_>>().join(": ")
+    }
+
+    #[test]
+    fn a_cause_is_told_once_however_deep_it_lies() {
+        let io = || io::Error::other(CAUSE);
+        let backend = || BackendError::not_done("open", io());
+        let failures = [
+            OpenBackendsError::File(OpenError::Folder { path: "data".into(), reason: io() }),
+            OpenBackendsError::Log(LogOpenError::Backend(backend())),
+            OpenBackendsError::Partitions(PartitionsError::Backend(backend())),
+            #[cfg(feature = "mongodb")]
+            OpenBackendsError::Mongo(crate::store::MongoOpenError::Backend(backend())),
+            #[cfg(feature = "nats")]
+            OpenBackendsError::Nats(crate::log::NatsOpenError::Backend(backend())),
+            #[cfg(feature = "redis")]
+            OpenBackendsError::Redis(backend()),
+        ];
+        for failure in failures {
+            let text = told(&failure);
+            assert_eq!(text.matches(CAUSE).count(), 1, "{text}");
+        }
     }
 }

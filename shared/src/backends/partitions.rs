@@ -1,7 +1,7 @@
 //! How many partitions a bank has, agreed on by all of its processes.
 //!
-//! P1  All processes on one store have the same partitions, whichever logs they name.
-//! P2  A process that is refused has changed nothing.
+//! PA1  All processes on one store have the same partitions, whichever logs they name.
+//! PA2  A process that is refused has changed nothing.
 //!
 //! Places in the log, floors and checkpoints are kept by partition, and with another number of them an account lies
 //! elsewhere. A log remembers its number, but a log can be new while the rest of the bank is old; the store is what
@@ -23,9 +23,9 @@ const REGISTER: &str = "partitions";
 pub enum PartitionsError {
     /// The bank has another one.
     #[error(
-        "this bank has {stored} partitions, not {asked}: start with {stored}; or, to change it, stop all of its \
-         processes, delete its log and the register \"{REGISTER}\" of its store, and start them with {asked}; nothing \
-         is lost by that, the workers read from the store what they still need"
+        "this bank has {stored} partitions, not {asked}: start with {stored}; or, to change the number, stop all its \
+         processes, delete its partition log and the register \"{REGISTER}\" of its store, and start with {asked}; \
+         nothing is lost, the workers read what they need from the store"
     )]
     Other {
         /// How many the bank has.

@@ -23,7 +23,7 @@ pub enum TlsAuthoritiesError {
     #[error("cannot be read: {0}")]
     Unreadable(#[from] std::io::Error),
     /// It is something else, such as a key or a certificate in another form.
-    #[error("holds no certificate in PEM form, which begins with {CERTIFICATE}")]
+    #[error("contains no PEM certificate, which begins with {CERTIFICATE}")]
     NoCertificate,
 }
 

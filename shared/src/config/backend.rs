@@ -87,7 +87,9 @@ port_url!(
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum BackendUrlError {
     /// The driver exists, elsewhere.
-    #[error("{scheme}:// needs a build with servers: cargo run --release --features servers; this build has embedded:")]
+    #[error(
+        "{scheme}:// needs a build with servers (cargo run --release --features servers); this one has embedded: only"
+    )]
     NotCompiled {
         /// The scheme.
         scheme: &'static str,

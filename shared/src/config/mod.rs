@@ -42,43 +42,43 @@ pub struct Settings {
 #[derive(Args, Clone, Debug)]
 #[command(next_help_heading = "Backends")]
 pub struct BackendSettings {
-    /// The event store, which is the only truth: `embedded:`, or `mongodb://…` in a build with servers
+    /// Event store, the only source of truth: `embedded:`, or `mongodb://…` in a build with servers
     #[arg(long, env = "BANK_STORE_URL", value_name = "URL", default_value = "embedded:",
           value_parser = UrlOf::<StoreUrl>::new(), hide_env_values = true)]
     pub store_url: StoreUrl,
 
-    /// The bus between forwarder and workers: `embedded:`, or `nats://…` in a build with servers
+    /// Partition log between forwarder and workers: `embedded:`, or `nats://…` in a build with servers
     #[arg(long, env = "BANK_LOG_URL", value_name = "URL", default_value = "embedded:",
           value_parser = UrlOf::<LogUrl>::new(), hide_env_values = true)]
     pub log_url: LogUrl,
 
-    /// The leases of partitions: `embedded:`, or `redis://…` in a build with servers
+    /// Leases (partitions, leading forwarder, conductor): `embedded:`, or `redis://…` in a build with servers
     #[arg(long, env = "BANK_LEASE_URL", value_name = "URL", default_value = "embedded:",
           value_parser = UrlOf::<LeaseUrl>::new(), hide_env_values = true)]
     pub lease_url: LeaseUrl,
 
-    /// The projection people query: `embedded:`, or `http(s)://…` of Elasticsearch in a build with servers
+    /// Index that holds the projection: `embedded:`, or `http(s)://…` of Elasticsearch in a build with servers
     #[arg(long, env = "BANK_INDEX_URL", value_name = "URL", default_value = "embedded:",
           value_parser = UrlOf::<IndexUrl>::new(), hide_env_values = true)]
     pub index_url: IndexUrl,
 
-    /// Certificate authorities of one's own that servers are trusted by: a file of PEM certificates
+    /// PEM file of certificate authorities to trust
     #[arg(long, env = "BANK_TLS_CA", value_name = "FILE")]
     pub tls_ca: Option<TlsAuthorities>,
 
-    /// A file of credentials for NATS, as `nsc` writes it, instead of a user or a token in the URL
+    /// Credentials file for NATS, as written by `nsc`, instead of a user or token in the URL
     #[arg(long, env = "BANK_LOG_CREDENTIALS", value_name = "FILE")]
     pub log_credentials: Option<PathBuf>,
 
-    /// How many servers of NATS keep each partition, when it is made [default: 3 of a cluster, 1 of a single server]
+    /// Number of NATS replicas of a new partition [default: 3 in a cluster, 1 on a single server]
     #[arg(long, env = "BANK_LOG_REPLICAS", value_name = "COUNT", value_parser = clap::value_parser!(u8).range(1..=5))]
     pub log_replicas: Option<u8>,
 
-    /// The folder of the embedded backends; it is made when it is missing
+    /// Folder of the embedded backends; created if missing
     #[arg(long, env = "BANK_DATA", value_name = "FOLDER", default_value = "./data")]
     pub data: PathBuf,
 
-    /// Sets several banks on the same servers apart: prefix of databases, streams and keys
+    /// Prefix of databases, streams, keys and indices, so that several banks can share the same servers
     #[arg(long, env = "BANK_NAMESPACE", value_name = "NAME", default_value = Namespace::DEFAULT)]
     pub namespace: Namespace,
 }
@@ -87,19 +87,19 @@ pub struct BackendSettings {
 #[derive(Args, Clone, Debug)]
 #[command(next_help_heading = "Services")]
 pub struct ServiceSettings {
-    /// Where the account service listens (commands); in a container 0.0.0.0:8000
+    /// Address of the account service (commands); in a container 0.0.0.0:8000
     #[arg(long, env = "BANK_ACCOUNT_ADDR", value_name = "ADDRESS", default_value_t = local(8_000))]
     pub account_addr: SocketAddr,
 
-    /// Where a forwarder of its own listens (health and metrics); inside `bank` the other services tell them
+    /// Address of a standalone forwarder's health and metrics; unused inside `bank`
     #[arg(long, env = "BANK_FORWARDER_ADDR", value_name = "ADDRESS", default_value_t = local(8_010))]
     pub forwarder_addr: SocketAddr,
 
-    /// Where the balance service listens (queries and rebuilds); in a container 0.0.0.0:8030
+    /// Address of the balance service (queries and rebuilds); in a container 0.0.0.0:8030
     #[arg(long, env = "BANK_BALANCE_ADDR", value_name = "ADDRESS", default_value_t = local(8_030))]
     pub balance_addr: SocketAddr,
 
-    /// The currency of an account that is opened without one, by ISO 4217
+    /// Default currency of new accounts (ISO 4217)
     #[arg(long, env = "BANK_CURRENCY", value_name = "CODE", default_value = "EUR")]
     pub currency: Currency,
 }
@@ -108,26 +108,26 @@ pub struct ServiceSettings {
 #[derive(Args, Clone, Debug)]
 #[command(next_help_heading = "Pipeline")]
 pub struct PipelineSettings {
-    /// How many partitions `balance.1`, `balance.2`, … there are; fixed when a bank is first started
+    /// Number of partitions `balance.1`, `balance.2`, …; fixed when a bank is first started
     #[arg(long, env = "BANK_PARTITIONS", value_name = "COUNT", default_value_t = 8,
           value_parser = clap::value_parser!(u16).range(1..=i64::from(SLOTS)))]
     pub partitions: u16,
 
-    /// How long a lease lives without renewal, in milliseconds: what a partition waits when its worker dies
+    /// Time to live of a lease, in milliseconds; a partition waits at most this long when its worker dies
     #[arg(long, env = "BANK_LEASE_TTL_MS", value_name = "MILLISECONDS", default_value_t = 5_000,
           value_parser = clap::value_parser!(u64).range(LEASE_TTL_MS_MIN..=LEASE_TTL_MS_MAX))]
     pub lease_ttl_ms: u64,
 
-    /// How often a worker compares the ends of its streams with the store, in seconds; 0 switches it off
+    /// How often a worker compares the heads of its streams with its documents, in seconds; 0 disables it
     #[arg(long, env = "BANK_RECONCILE_SECS", value_name = "SECONDS", default_value_t = 30)]
     pub reconcile_secs: u32,
 
-    /// How long events stay on the bus, in seconds; whoever is further behind reads the store
+    /// How long events stay in the partition log, in seconds; a worker further behind reads the store
     #[arg(long, env = "BANK_LOG_WINDOW_SECS", value_name = "SECONDS", default_value_t = 86_400,
           value_parser = clap::value_parser!(u32).range(1..))]
     pub log_window_secs: u32,
 
-    /// How long a rebuild keeps the previous generation for a rollback, in seconds
+    /// How long the previous generation is kept for a rollback after a rebuild, in seconds
     #[arg(long, env = "BANK_KEEP_PREVIOUS_SECS", value_name = "SECONDS", default_value_t = 3_600)]
     pub keep_previous_secs: u32,
 }
@@ -142,11 +142,11 @@ const LEASE_TTL_MS_MAX: u64 = 600_000;
 #[derive(Args, Clone, Debug)]
 #[command(next_help_heading = "Logs")]
 pub struct LogSettings {
-    /// What is logged: a level, or levels by part such as `info,forwarder=debug`
-    #[arg(long, env = "BANK_LOG", value_name = "FILTER", default_value = "info")]
+    /// Log filter: a level, or levels by component such as `info,forwarder=debug`
+    #[arg(long, env = "BANK_LOG", value_name = "FILTER", default_value = LogFilter::DEFAULT)]
     pub log: LogFilter,
 
-    /// How it is written [default: text on a terminal, json otherwise]
+    /// Log format [default: text on a terminal, json otherwise]
     #[arg(long, env = "BANK_LOG_FORMAT", value_name = "FORMAT")]
     pub log_format: Option<LogFormat>,
 }
@@ -154,9 +154,9 @@ pub struct LogSettings {
 /// How logs are written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum LogFormat {
-    /// Lines for eyes.
+    /// Human-readable lines.
     Text,
-    /// One JSON object a line, for machines.
+    /// One JSON object per line.
     Json,
 }
 
@@ -176,7 +176,7 @@ impl PipelineSettings {
         }
     }
 
-    /// How long events stay on the bus.
+    /// How long events stay in the partition log.
     #[must_use]
     pub const fn log_window(&self) -> Duration {
         Duration::from_secs(self.log_window_secs as u64)
@@ -252,6 +252,7 @@ mod tests {
             (["--namespace", "Big Bank"], "lowercase"),
             (["--log-format", "xml"], "text, json"),
             (["--log", "info,forwarder=loud"], "info,forwarder=debug"),
+            (["--log", "inof"], "error, warn, info, debug, trace, off"),
             (["--log-replicas", "6"], "1..=5"),
             (["--tls-ca", "/dev/null"], "-----BEGIN CERTIFICATE-----"),
             (["--store-url", "postgres://user:secret@db"], "embedded: or mongodb://"),

@@ -13,8 +13,8 @@ pub struct Namespace(String);
 /// Why a text is not a namespace.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error(
-    "must be a lowercase letter, then lowercase letters, digits or hyphens, at most {NAMESPACE_CHARS_MAX} together, \
-     such as bank-2"
+    "must be a lowercase letter followed by lowercase letters, digits or hyphens, at most {NAMESPACE_CHARS_MAX} \
+     characters in all, such as bank-2"
 )]
 pub struct NamespaceError;
 

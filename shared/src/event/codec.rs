@@ -23,7 +23,7 @@ const EVENT_BYTES: usize = 256;
 #[derive(Debug, thiserror::Error)]
 pub enum DecodeError {
     /// A newer release wrote it, or somebody else did.
-    #[error("event type {type_name} in schema {schema} is unknown to this release")]
+    #[error("event type {type_name} in schema {schema} is unknown to this release: upgrade")]
     Unknown {
         /// The type's name as stored.
         type_name: String,
@@ -34,7 +34,7 @@ pub enum DecodeError {
     #[error("the stored events are malformed: {0}")]
     Malformed(#[from] serde_json::Error),
     /// The number of events differs from the one noted beside them.
-    #[error("{found} events stand where {noted} were noted")]
+    #[error("{found} events found, {noted} expected")]
     Count {
         /// How many were noted.
         noted: u32,

@@ -12,13 +12,14 @@ use bytes::Bytes;
 use http_body_util::{BodyExt, LengthLimitError, Limited};
 use serde::de::DeserializeOwned;
 
+use super::expected::must_be;
 use super::guard::limits_of;
 use super::{Problem, Reason};
 
 /// The longest text of an error about a field, in characters: errors quote input.
 const MESSAGE_CHARS_MAX: usize = 200;
 
-/// A body of JSON that is exactly a `T`.
+/// A body of JSON that is exactly a `T`, which is an object.
 ///
 /// `T` must derive with `#[serde(deny_unknown_fields)]`; repeated fields are refused in any case.
 #[derive(Clone, Copy, Debug)]
@@ -31,6 +32,20 @@ impl<T: DeserializeOwned, S: Send + Sync> FromRequest<S> for JsonBody<T> {
         require_json(request.headers())?;
         let limits = limits_of(request.extensions());
         parse(&read(request.into_body(), limits.body_bytes, limits.body).await?).map(Self)
+    }
+}
+
+/// No body, of whatever type: for a route that takes none, so that none is ignored.
+#[derive(Clone, Copy, Debug)]
+pub struct NoBody;
+
+impl<S: Send + Sync> FromRequest<S> for NoBody {
+    type Rejection = Problem;
+
+    async fn from_request(request: Request, _: &S) -> Result<Self, Problem> {
+        let limits = limits_of(request.extensions());
+        let body = read(request.into_body(), limits.body_bytes, limits.body).await?;
+        if body.is_empty() { Ok(Self) } else { Err(Problem::invalid("", "the route takes no body")) }
     }
 }
 
@@ -54,18 +69,24 @@ async fn read(body: Body, bytes_max: usize, time: Duration) -> Result<Bytes, Pro
     match collected {
         Ok(Ok(body)) => Ok(body.to_bytes()),
         Ok(Err(failure)) if failure.is::<LengthLimitError>() => Err(too_large(bytes_max)),
-        Ok(Err(_)) => Err(Problem::invalid("", "the body broke off")),
-        Err(_) => Err(Problem::new(Reason::BodyTooSlow).detail(format!("a body may take {} s", time.as_secs_f32()))),
+        Ok(Err(_)) => Err(Problem::invalid("", "the body is incomplete: the connection closed before its end")),
+        Err(_) => {
+            Err(Problem::new(Reason::BodyTooSlow)
+                .detail(format!("the body must arrive within {} s", time.as_secs_f32())))
+        }
     }
 }
 
 pub(super) fn too_large(bytes_max: usize) -> Problem {
-    Problem::new(Reason::BodyTooLarge).detail(format!("a body may have {bytes_max} bytes"))
+    Problem::new(Reason::BodyTooLarge).detail(format!("the body must not exceed {bytes_max} bytes"))
 }
 
 fn parse<T: DeserializeOwned>(json: &[u8]) -> Result<T, Problem> {
-    if json.is_empty() {
-        return Err(Problem::invalid("", "a JSON body is needed"));
+    match json.iter().find(|byte| !byte.is_ascii_whitespace()) {
+        Some(b'{') => {}
+        // A list too: serde would take its elements for the fields, in their order.
+        Some(_) => return Err(Problem::invalid("", "must be a JSON object")),
+        None => return Err(Problem::invalid("", "a JSON body is required")),
     }
     // Nearly every body is right, and to know where one is wrong costs more than all the rest.
     if let Ok(value) = serde_json::from_slice(json) {
@@ -79,11 +100,11 @@ fn parse<T: DeserializeOwned>(json: &[u8]) -> Result<T, Problem> {
             serde_json::error::Category::Data => (path, without_place(&inner.to_string())),
             serde_json::error::Category::Io
             | serde_json::error::Category::Syntax
-            | serde_json::error::Category::Eof => (String::new(), format!("not JSON: {inner}")),
+            | serde_json::error::Category::Eof => (String::new(), format!("invalid JSON: {inner}")),
         };
         invalid_field(&field, &message)
     })?;
-    reader.end().map_err(|failure| Problem::invalid("", format!("not JSON: {failure}")))?;
+    reader.end().map_err(|failure| Problem::invalid("", format!("invalid JSON: {failure}")))?;
     Ok(value)
 }
 
@@ -94,7 +115,7 @@ fn without_place(message: &str) -> String {
 
 /// An error of serde as a refusal: bounded, and under the field's name where serde only says it in the text.
 pub(super) fn invalid_field(path: &str, message: &str) -> Problem {
-    let message: String = message.chars().take(MESSAGE_CHARS_MAX).collect();
+    let message: String = must_be(message).chars().take(MESSAGE_CHARS_MAX).collect();
     let named = ["unknown field `", "missing field `", "duplicate field `"]
         .iter()
         .find_map(|start| message.strip_prefix(start)?.split_once('`'))
@@ -138,9 +159,9 @@ pub fn header<'a>(headers: &'a HeaderMap, name: &'static str) -> Result<Option<&
     let mut values = headers.get_all(name).iter();
     match (values.next(), values.next()) {
         (None, _) => Ok(None),
-        (Some(_), Some(_)) => Err(Problem::invalid(name, "must be given once")),
+        (Some(_), Some(_)) => Err(Problem::invalid(name, "must not be repeated")),
         (Some(only), None) => {
-            only.to_str().map(Some).map_err(|_| Problem::invalid(name, "must be visible ASCII characters"))
+            only.to_str().map(Some).map_err(|_| Problem::invalid(name, "must contain only visible ASCII characters"))
         }
     }
 }

@@ -27,8 +27,10 @@ use super::{Limits, Problem, Reason};
 /// metrics. To be called once, when the last route has been added.
 pub fn guarded(router: Router, service: &'static str, limits: Limits) -> Router {
     router
-        .fallback(|| async { Problem::new(Reason::RouteNotFound) })
-        .method_not_allowed_fallback(|| async { Problem::new(Reason::MethodNotAllowed) })
+        .fallback(|| async { Problem::new(Reason::RouteNotFound).detail("no such path; /openapi.json lists them all") })
+        .method_not_allowed_fallback(|| async {
+            Problem::new(Reason::MethodNotAllowed).detail("this path has other methods; see the Allow header")
+        })
         .layer(Guard(Arc::new(Post { limits, counts: RequestCounts::new(service) })))
 }
 
@@ -135,8 +137,12 @@ fn declared_length(request: &Request) -> Option<usize> {
 
 /// A read had no effect; anything else may have had one.
 fn timed_out(method: &Method) -> Problem {
-    if method.is_safe() { Problem::new(Reason::Unavailable) } else { Problem::new(Reason::OutcomeUnknown) }
-        .detail("the answer took too long")
+    if method.is_safe() {
+        Problem::new(Reason::Unavailable).detail("the request timed out; try again")
+    } else {
+        let detail = "the request timed out and may have taken effect; retry it with the same Idempotency-Key";
+        Problem::new(Reason::OutcomeUnknown).detail(detail)
+    }
 }
 
 /// Time a handler takes beyond [`Limits::request`] because its client asked it to wait. An extractor.

@@ -22,13 +22,43 @@ use crate::telemetry::MetricsReader;
 /// How long the dependencies may take to answer before the service counts as not ready.
 const READY_WITHIN: Duration = Duration::from_secs(2);
 
-/// Whether one thing a service cannot work without answers.
+/// A backend the service depends on.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, ToSchema)]
 pub struct Dependency {
-    /// Its role, such as `store`.
+    /// Role, such as `store`.
     pub name: &'static str,
     /// Whether it answers.
     pub ready: bool,
+}
+
+/// The service and all its dependencies answer.
+#[derive(Serialize, ToSchema)]
+struct Ready {
+    /// Always true: a service that is not ready answers with a problem.
+    ready: bool,
+    /// Every dependency.
+    dependencies: Vec<Dependency>,
+}
+
+/// The process is running.
+#[derive(Serialize, ToSchema)]
+struct Alive {
+    /// Always true: a process that is not running does not answer.
+    alive: bool,
+}
+
+/// A kind of problem.
+#[derive(Serialize, ToSchema)]
+struct Explanation {
+    /// Path of this explanation, as in the `type` of a problem.
+    #[serde(rename = "type")]
+    kind: String,
+    /// The kind of problem, for humans.
+    title: &'static str,
+    /// HTTP status code of such a problem.
+    status: u16,
+    /// Stable machine-readable code.
+    code: &'static str,
 }
 
 /// What the operational routes ask.
@@ -72,31 +102,35 @@ pub fn with_operations(service: OpenApiRouter, operations: Operations) -> Router
     router.route("/openapi.json", get(async || ([(CONTENT_TYPE, "application/json")], description)))
 }
 
-/// The process is alive.
-#[utoipa::path(get, path = "/healthz", tag = "operation", responses((status = 200, description = "It is alive")))]
-async fn alive() -> Response {
-    Json(json!({ "alive": true })).into_response()
+/// Liveness: the process is running.
+#[utoipa::path(get, path = "/healthz", tag = "operation", responses(
+    (status = 200, description = "Alive", body = Alive),
+))]
+async fn alive() -> Json<Alive> {
+    Json(Alive { alive: true })
 }
 
-/// The service and everything it needs can answer.
+/// Readiness: the service and all its dependencies answer.
 #[utoipa::path(get, path = "/readyz", tag = "operation", responses(
-    (status = 200, description = "Every dependency answers"),
-    (status = 503, description = "One does not", body = ProblemBody, content_type = "application/problem+json"),
+    (status = 200, description = "Every dependency answers", body = Ready),
+    (status = 503, description = "A dependency does not answer",
+     body = ProblemBody, content_type = "application/problem+json"),
 ))]
-async fn ready(State(operations): State<Operations>) -> Result<Response, Problem> {
+async fn ready(State(operations): State<Operations>) -> Result<Json<Ready>, Problem> {
     let asked = (operations.dependencies)();
     let Ok(dependencies) = tokio::time::timeout(READY_WITHIN, asked).await else {
-        return Err(Problem::new(Reason::Unavailable).detail("the dependencies do not answer"));
+        return Err(Problem::new(Reason::Unavailable).detail("the dependencies did not answer in time; try again"));
     };
-    let body = json!(dependencies);
     if dependencies.iter().all(|dependency| dependency.ready) {
-        Ok(Json(json!({ "ready": true, "dependencies": body })).into_response())
+        Ok(Json(Ready { ready: true, dependencies }))
     } else {
-        Err(Problem::new(Reason::Unavailable).detail("a dependency does not answer").member("dependencies", body))
+        Err(Problem::new(Reason::Unavailable)
+            .detail("a dependency does not answer; see dependencies")
+            .member("dependencies", json!(dependencies)))
     }
 }
 
-/// The metrics of the process for Prometheus.
+/// Metrics of the process, in the Prometheus text format.
 #[utoipa::path(get, path = "/metrics", tag = "operation", responses(
     (status = 200, description = "All metrics", body = String, content_type = "text/plain"),
 ))]
@@ -105,24 +139,24 @@ async fn prometheus(State(operations): State<Operations>) -> Response {
     ([(CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")], text).into_response()
 }
 
-/// What the type of a problem means: the type is a path, and the path answers.
+/// Explain a problem: its `type` is a path of this route.
 #[utoipa::path(get, path = "/problems/{code}", tag = "operation",
-    params(("code" = String, Path, description = "The code of a problem")),
+    params(("code" = String, Path, description = "Code of the problem")),
     responses(
-        (status = 200, description = "What it means"),
-        (status = 404, description = "No problem has this code", body = ProblemBody, content_type = "application/problem+json"),
+        (status = 200, description = "Title and status of the problem", body = Explanation),
+        (status = 404, description = "No problem has this code",
+         body = ProblemBody, content_type = "application/problem+json"),
     ),
 )]
-async fn explain(path: RawPathParams) -> Result<Response, Problem> {
+async fn explain(path: RawPathParams) -> Result<Json<Explanation>, Problem> {
     let code = path.iter().find(|(name, _)| *name == "code").map(|(_, code)| code);
     let Some(reason) = Reason::ALL.iter().find(|reason| Some(reason.code()) == code) else {
-        return Err(Problem::new(Reason::RouteNotFound));
+        return Err(Problem::new(Reason::RouteNotFound).detail("no problem has this code"));
     };
-    let body = json!({
-        "type": reason.type_uri(),
-        "title": reason.title(),
-        "status": reason.status().as_u16(),
-        "code": reason.code(),
-    });
-    Ok(Json(body).into_response())
+    Ok(Json(Explanation {
+        kind: reason.type_uri(),
+        title: reason.title(),
+        status: reason.status().as_u16(),
+        code: reason.code(),
+    }))
 }

@@ -1,7 +1,10 @@
 //! The HTTP edge both services share: what is refused, how a refusal looks, and how a server starts and stops.
 //!
 //! H1  Every refusal is a [`Problem`] whose code and status come from one table, [`Reason`].
-//! H2  Input is taken as meant or refused: an unknown or repeated field, parameter or header is never ignored.
+//! H2  Input is taken as meant or refused: an unknown or repeated field or parameter is refused, and so is a repeated
+//!     header that the route reads, unless it is a list, which HTTP lets be repeated. Two things are left unread: the
+//!     body of a request that only asks, and the query of one to an operational route ([`with_operations`]), since
+//!     whoever probes may add to it.
 //! H3  Nothing a client does or leaves undone holds a connection, a buffer or a task without a bound ([`Limits`]).
 //! H4  A panic in a handler costs one request, never the server.
 //! H5  At shutdown a request that was begun is answered, within [`Limits::drain`].
@@ -13,6 +16,7 @@
 pub mod contract;
 mod count;
 mod described;
+mod expected;
 mod extract;
 mod guard;
 mod health;
@@ -24,11 +28,12 @@ mod serve;
 mod stall;
 
 pub use described::{described, described_at};
-pub use extract::{JsonBody, PathId, header};
+pub use expected::whole_within;
+pub use extract::{JsonBody, NoBody, PathId, header};
 pub use guard::{TimeAllowance, guarded};
 pub use health::{Dependency, Operations, with_operations};
 pub use limits::Limits;
 pub use problem::{FieldError, PROBLEM_JSON, Problem, ProblemBody};
-pub use query::QueryParams;
+pub use query::{NoParams, QueryParams};
 pub use reason::Reason;
 pub use serve::serve;

@@ -36,31 +36,31 @@ pub struct Problem {
 /// What is wrong with one field, parameter or header.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, ToSchema)]
 pub struct FieldError {
-    /// Its path, such as `from` or `lines[2].money`; empty for the whole.
+    /// Path, such as `from` or `lines[2].money`; empty for the request as a whole.
     pub field: String,
-    /// What is wrong, for a human.
+    /// What is wrong, for people.
     pub message: String,
 }
 
-/// The members of a refusal; also its schema.
+/// A problem (RFC 9457).
 #[derive(Clone, Debug, Serialize, ToSchema)]
 #[schema(as = Problem)]
 pub struct ProblemBody {
-    /// Names the kind of problem: `/problems/` and the code.
+    /// Type of the problem: `/problems/` followed by the code.
     #[serde(rename = "type")]
     pub kind: String,
-    /// The kind of problem for a human.
+    /// Summary of the problem type, for people.
     pub title: &'static str,
-    /// The status, again.
+    /// HTTP status code.
     pub status: u16,
-    /// This occurrence for a human.
+    /// Explanation of this occurrence, for people.
     pub detail: Cow<'static, str>,
-    /// The stable word to branch on.
+    /// Stable, machine-readable code of the problem type.
     pub code: &'static str,
-    /// What is wrong where.
+    /// The invalid fields, parameters or headers.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub errors: Vec<FieldError>,
-    /// What belongs to this kind of problem alone.
+    /// Members of this problem type alone.
     #[serde(flatten)]
     #[schema(value_type = std::collections::HashMap<String, Value>)]
     pub members: Map<String, Value>,

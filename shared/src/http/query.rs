@@ -7,8 +7,9 @@ use std::fmt;
 
 use axum::extract::FromRequestParts;
 use axum::http::request::Parts;
+use serde::Deserialize;
 use serde::de::value::MapDeserializer;
-use serde::de::{self, DeserializeOwned, IntoDeserializer, Visitor};
+use serde::de::{self, DeserializeOwned, IntoDeserializer, Unexpected, Visitor};
 use serde::forward_to_deserialize_any;
 
 use super::Problem;
@@ -31,18 +32,22 @@ impl<T: DeserializeOwned, S: Send + Sync> FromRequestParts<S> for QueryParams<T>
     }
 }
 
+/// The query of a route that takes no parameters, so that none is ignored.
+#[derive(Clone, Copy, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct NoParams {}
+
 fn parse<T: DeserializeOwned>(query: &str) -> Result<T, Problem> {
     if query.len() > QUERY_BYTES_MAX {
-        return Err(Problem::invalid("", format!("a query may have {QUERY_BYTES_MAX} bytes")));
+        return Err(Problem::invalid("", format!("the query must not exceed {QUERY_BYTES_MAX} bytes")));
     }
     let mut pairs: Vec<(String, Text)> = Vec::new();
     for pair in query.split('&').filter(|pair| !pair.is_empty()) {
         let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
-        let name =
-            decode(name).ok_or_else(|| Problem::invalid("", "a parameter's name is not percent-encoded UTF-8"))?;
+        let name = decode(name).ok_or_else(|| Problem::invalid("", "parameter names must be percent-encoded UTF-8"))?;
         let value = decode(value).ok_or_else(|| invalid_field(&name, "must be percent-encoded UTF-8"))?;
         if pairs.iter().any(|(earlier, _)| *earlier == name) {
-            return Err(invalid_field(&name, "must be given once"));
+            return Err(invalid_field(&name, "must not be repeated"));
         }
         pairs.push((name, Text(value)));
     }
@@ -105,17 +110,20 @@ impl IntoDeserializer<'_, Invalid> for Text {
 macro_rules! numbers {
     ($($method:ident $visit:ident $number:ty;)*) => {$(
         fn $method<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Invalid> {
-            visitor.$visit(whole::<$number>(&self.0)?)
+            match whole::<$number>(&self.0) {
+                Some(number) => visitor.$visit(number),
+                // The field's type knows what it takes.
+                None => Err(de::Error::invalid_value(Unexpected::Str(&self.0), &visitor)),
+            }
         }
     )*};
 }
 
 /// Digits alone, with a minus in front where the type has one: no plus sign, no blanks.
-fn whole<N: std::str::FromStr>(text: &str) -> Result<N, Invalid> {
+fn whole<N: std::str::FromStr>(text: &str) -> Option<N> {
     let digits = text.strip_prefix('-').unwrap_or(text);
     let plain = !digits.is_empty() && digits.bytes().all(|byte| byte.is_ascii_digit());
-    let number = if plain { text.parse().ok() } else { None };
-    number.ok_or_else(|| Invalid("must be a whole number in range".to_owned()))
+    if plain { text.parse().ok() } else { None }
 }
 
 impl<'de> de::Deserializer<'de> for Text {

@@ -43,7 +43,7 @@ macro_rules! reasons {
 
 reasons! {
     /// Syntax, type, range, an unknown or repeated field.
-    ValidationFailed = BAD_REQUEST, "validation_failed", "The request is malformed";
+    ValidationFailed = BAD_REQUEST, "validation_failed", "The request is invalid";
     /// A body that is not JSON by its own account.
     UnsupportedMediaType = UNSUPPORTED_MEDIA_TYPE, "unsupported_media_type", "The body must be application/json";
     /// A body above [`Limits::body_bytes`](super::Limits::body_bytes).
@@ -51,60 +51,60 @@ reasons! {
     /// A body that did not arrive in time.
     BodyTooSlow = REQUEST_TIMEOUT, "body_too_slow", "The body did not arrive in time";
     /// No such route.
-    RouteNotFound = NOT_FOUND, "route_not_found", "There is nothing at this path";
+    RouteNotFound = NOT_FOUND, "route_not_found", "No such path";
     /// A route that has other methods.
-    MethodNotAllowed = METHOD_NOT_ALLOWED, "method_not_allowed", "The path does not take this method";
+    MethodNotAllowed = METHOD_NOT_ALLOWED, "method_not_allowed", "The path does not support this method";
 
     /// No such account.
-    AccountNotFound = NOT_FOUND, "account_not_found", "There is no such account";
+    AccountNotFound = NOT_FOUND, "account_not_found", "No such account";
     /// No such transaction.
-    TransactionNotFound = NOT_FOUND, "transaction_not_found", "There is no such transaction";
+    TransactionNotFound = NOT_FOUND, "transaction_not_found", "No such transaction";
     /// The account and its overdraft do not cover the amount.
-    InsufficientFunds = UNPROCESSABLE_ENTITY, "insufficient_funds", "The account does not hold enough money";
+    InsufficientFunds = UNPROCESSABLE_ENTITY, "insufficient_funds", "Insufficient funds";
     /// Nothing moves on a closed account.
     AccountClosed = UNPROCESSABLE_ENTITY, "account_closed", "The account is closed";
     /// An account with money on it, or a debt, stays open.
     BalanceNotZero = UNPROCESSABLE_ENTITY, "balance_not_zero", "The balance is not zero";
-    /// Both sides of a transfer are the same account, or both are the outside world.
-    SameAccount = UNPROCESSABLE_ENTITY, "same_account", "Both sides are the same account";
+    /// Both sides of a transfer are the same account.
+    SameAccount = UNPROCESSABLE_ENTITY, "same_account", "Both sides of the transfer are the same account";
     /// The two sides keep different currencies.
-    CurrencyMismatch = UNPROCESSABLE_ENTITY, "currency_mismatch", "The accounts keep different currencies";
+    CurrencyMismatch = UNPROCESSABLE_ENTITY, "currency_mismatch", "The accounts have different currencies";
     /// The balance would leave the range of money.
-    BalanceOutOfRange = UNPROCESSABLE_ENTITY, "balance_out_of_range", "The balance would be too large";
+    BalanceOutOfRange = UNPROCESSABLE_ENTITY, "balance_out_of_range", "The balance would be out of range";
     /// The same key came with another request.
-    IdempotencyKeyReused = UNPROCESSABLE_ENTITY, "idempotency_key_reused", "The key belongs to another request";
+    IdempotencyKeyReused = UNPROCESSABLE_ENTITY, "idempotency_key_reused", "The key was used for another request";
     /// The id belongs to an account already.
-    AccountAlreadyOpen = UNPROCESSABLE_ENTITY, "account_already_open", "The account is open already";
+    AccountAlreadyOpen = UNPROCESSABLE_ENTITY, "account_already_open", "The account is already open";
     /// `If-Match` names another version than the account has.
-    VersionMismatch = PRECONDITION_FAILED, "version_mismatch", "The account has another version";
+    VersionMismatch = PRECONDITION_FAILED, "version_mismatch", "The account is not at the version in If-Match";
     /// Other commands on the account were faster every time; it did not happen.
-    VersionConflict = CONFLICT, "version_conflict", "Other commands were faster every time";
+    VersionConflict = CONFLICT, "version_conflict", "Conflict with concurrent commands";
 
     /// The view does not have the version asked for yet.
-    NotYetVisible = GATEWAY_TIMEOUT, "not_yet_visible", "The view has not reached this version yet";
+    NotYetVisible = GATEWAY_TIMEOUT, "not_yet_visible", "The projection has not reached this version yet";
     /// The account is not parked.
     NotParked = NOT_FOUND, "not_parked", "The account is not parked";
     /// Its next event can still not be folded.
-    StillParked = CONFLICT, "still_parked", "The account cannot move on";
+    StillParked = CONFLICT, "still_parked", "The account is still parked";
     /// There never was a rebuild.
     NoRebuild = NOT_FOUND, "no_rebuild", "There is no rebuild";
     /// One rebuild at a time.
-    RebuildRunning = CONFLICT, "rebuild_running", "A rebuild is running";
+    RebuildRunning = CONFLICT, "rebuild_running", "A rebuild is already running";
     /// The rebuild is past the point where it can be cancelled.
-    RebuildNotCancellable = CONFLICT, "rebuild_not_cancellable", "The rebuild cannot be cancelled";
+    RebuildNotCancellable = CONFLICT, "rebuild_not_cancellable", "The rebuild can no longer be cancelled";
     /// One comparison of the view with the store at a time.
-    VerificationRunning = CONFLICT, "verification_running", "A verification is running";
+    VerificationRunning = CONFLICT, "verification_running", "A verification is already running";
     /// No previous generation is kept.
     NothingToRollBack = CONFLICT, "nothing_to_roll_back", "No previous generation is kept";
 
     /// More work waits than is taken in; it did not happen.
-    Overloaded = SERVICE_UNAVAILABLE, "overloaded", "Too much work is waiting";
+    Overloaded = SERVICE_UNAVAILABLE, "overloaded", "The service is overloaded";
     /// A backend does not answer; it did not happen.
-    Unavailable = SERVICE_UNAVAILABLE, "unavailable", "The service cannot answer now";
+    Unavailable = SERVICE_UNAVAILABLE, "unavailable", "The service is temporarily unavailable";
     /// It may have happened: the retry with the same idempotency key tells.
-    OutcomeUnknown = SERVICE_UNAVAILABLE, "outcome_unknown", "It is not known whether the request took effect";
+    OutcomeUnknown = SERVICE_UNAVAILABLE, "outcome_unknown", "The outcome of the request is unknown";
     /// A fault in the program.
-    Internal = INTERNAL_SERVER_ERROR, "internal", "Something is wrong on our side";
+    Internal = INTERNAL_SERVER_ERROR, "internal", "Internal error";
 }
 
 #[cfg(test)]

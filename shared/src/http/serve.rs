@@ -76,7 +76,7 @@ pub async fn serve(
                 open.increment(1.0);
             }
             Err(failure) => {
-                warn!(service, cause = %failure, "connection not accepted");
+                warn!(service, cause = %failure, "cannot accept a connection, trying again");
                 tokio::time::sleep(ACCEPT_AGAIN_AFTER).await;
             }
         }
@@ -108,7 +108,7 @@ async fn drain(service: &'static str, mut connections: JoinSet<()>, bound: Durat
         }
     };
     if tokio::time::timeout(bound, all_ended).await.is_err() {
-        warn!(service, connections = connections.len(), "connections cut off at shutdown");
+        warn!(service, connections = connections.len(), "requests not finished in time, closing their connections");
         connections.shutdown().await;
     }
     info!(service, connections = begun, "drained");
@@ -149,7 +149,7 @@ impl Server {
             }
         };
         if let Err(failure) = ended {
-            debug!(service = self.service, cause = %failure, "connection broke off");
+            debug!(service = self.service, cause = %failure, "connection closed early");
         }
     }
 }

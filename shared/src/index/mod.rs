@@ -148,7 +148,7 @@ pub enum ApplyError {
 #[derive(Debug, thiserror::Error)]
 pub enum PromoteError {
     /// Another generation is active than the caller believes, or it is not under the caller's seal; nothing changed.
-    #[error("the active generation is {0:?}, or is not under the caller's seal")]
+    #[error("the active generation is {0:?}, or is not sealed by this job")]
     Moved(Option<Generation>),
     /// The generation to promote does not exist.
     #[error("generation {0} does not exist")]
@@ -162,10 +162,10 @@ pub enum PromoteError {
 #[derive(Debug, thiserror::Error)]
 pub enum QueryError {
     /// No generation is active yet: the projection is being built.
-    #[error("the projection does not exist yet")]
+    #[error("the projection does not exist yet; a balance service builds it")]
     NoGeneration,
     /// The cursor was not made by this index, or for another order.
-    #[error("the cursor does not belong to this query")]
+    #[error("the cursor does not belong to this query; start again without it")]
     BadCursor,
     /// The index failed.
     #[error(transparent)]

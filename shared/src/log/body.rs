@@ -42,7 +42,7 @@ const FRAME_BYTES_MAX: usize = 145;
 pub(super) enum BodyError {
     #[error(transparent)]
     Json(#[from] serde_json::Error),
-    #[error("it holds {found} writes where {noted} were noted")]
+    #[error("it holds {found} writes, {noted} were expected")]
     Count { noted: u64, found: usize },
 }
 

@@ -72,7 +72,7 @@ pub struct Record {
 #[derive(Debug, thiserror::Error)]
 pub enum PublishError {
     /// The partition does not end where the publisher believes: adopt what is true, or notice a loss.
-    #[error("the partition ends elsewhere: {0:?}")]
+    #[error("the partition has another end: {0:?}")]
     Conflict(Extent),
     /// The partition is at its size limit: wait, trim, publish again.
     #[error("the partition is full")]
@@ -90,7 +90,7 @@ pub enum PublishError {
 pub enum ReadError {
     /// The partition no longer continues from the reader's place: it was trimmed beyond it, lost its end, or lives
     /// another life. What lies between is in the store.
-    #[error("the partition does not continue from the reader's place: {0:?}")]
+    #[error("the partition does not continue from the reader's offset: {0:?}")]
     Moved(Extent),
     /// The log failed.
     #[error(transparent)]

@@ -47,14 +47,14 @@ pub enum BeginError {
     #[error(transparent)]
     Backends(#[from] OpenBackendsError),
     /// An address is taken, or not this machine's.
-    #[error("cannot listen on {address}: {source}; {flag} names another address")]
+    #[error("cannot listen on {address}: {reason}; choose another address with {flag}")]
     Listen {
         /// The address.
         address: SocketAddr,
         /// The setting it comes from.
         flag: &'static str,
         /// What the operating system says.
-        source: std::io::Error,
+        reason: std::io::Error,
     },
 }
 
@@ -114,7 +114,7 @@ impl Process {
     /// # Errors
     /// [`BeginError::Listen`].
     pub async fn listen(address: SocketAddr, flag: &'static str) -> Result<TcpListener, BeginError> {
-        TcpListener::bind(address).await.map_err(|source| BeginError::Listen { address, flag, source })
+        TcpListener::bind(address).await.map_err(|reason| BeginError::Listen { address, flag, reason })
     }
 }
 

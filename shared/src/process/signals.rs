@@ -8,10 +8,10 @@ use super::EXIT_FAILURE;
 pub(super) async fn obey(shutdown: CancellationToken) -> std::io::Result<()> {
     let mut signals = Signals::new()?;
     signals.next().await;
-    info!("asked to stop");
+    info!("shutdown requested");
     shutdown.cancel();
     signals.next().await;
-    warn!("asked to stop again, stopping at once");
+    warn!("shutdown requested again, exiting at once");
     std::process::exit(EXIT_FAILURE.into());
 }
 

@@ -25,11 +25,11 @@ const APPLICATION_ID_AT: usize = 68;
 /// Whether the file is there, and all right if it is.
 pub(super) fn check(file: &Path, spec: &FileSpec) -> Result<bool, OpenError> {
     let damaged = |finding: &str| OpenError::Damaged { path: file.to_path_buf(), finding: finding.to_owned() };
-    let failed = |source| OpenError::Folder { path: file.to_path_buf(), source };
+    let failed = |reason| OpenError::Folder { path: file.to_path_buf(), reason };
     let Some(header) = header(file).map_err(failed)? else {
         // A log without its file would be taken for that of the new file.
         if header(&beside(file, "-wal")).map_err(failed)?.is_some_and(|log| !log.is_empty()) {
-            return Err(damaged("it is gone, its write-ahead log is still there"));
+            return Err(damaged("the file is missing, but its write-ahead log is there"));
         }
         return Ok(false);
     };
@@ -37,7 +37,7 @@ pub(super) fn check(file: &Path, spec: &FileSpec) -> Result<bool, OpenError> {
         return Err(damaged("it is empty"));
     }
     if !header.starts_with(MAGIC) || header.len() < HEADER_BYTES {
-        return Err(damaged("it does not begin like a SQLite file"));
+        return Err(damaged("it does not begin with the header of a SQLite file"));
     }
     if header[APPLICATION_ID_AT..APPLICATION_ID_AT + 4] != spec.application_id.to_be_bytes() {
         return Err(OpenError::Foreign { path: file.to_path_buf() });
@@ -77,7 +77,7 @@ fn look_inside(file: &Path, spec: &FileSpec) -> Result<(), OpenError> {
     }
     // Reading the schema also makes SQLite compare the file's length with the number of its pages.
     connection.query_row("SELECT count(*) FROM sqlite_schema", [], |_| Ok(())).map_err(told)?;
-    let bytes = std::fs::metadata(file).map_err(|source| OpenError::Folder { path: file.to_path_buf(), source })?.len();
+    let bytes = std::fs::metadata(file).map_err(|reason| OpenError::Folder { path: file.to_path_buf(), reason })?.len();
     if bytes <= CHECKED_BYTES_MAX {
         let finding: String = connection.query_row("PRAGMA quick_check(1)", [], |row| row.get(0)).map_err(told)?;
         if finding != "ok" {

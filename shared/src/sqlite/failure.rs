@@ -35,7 +35,7 @@ pub(super) fn of_opening(path: PathBuf, error: Error) -> OpenError {
     if is_damage(&error) {
         OpenError::Damaged { path, finding: error.to_string() }
     } else {
-        OpenError::Sqlite { path, source: error }
+        OpenError::Sqlite { path, reason: error }
     }
 }
 

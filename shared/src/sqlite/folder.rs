@@ -24,7 +24,7 @@ impl DataFolder {
     /// written.
     pub fn open(path: impl AsRef<Path>) -> Result<Self, OpenError> {
         let path = path.as_ref().to_path_buf();
-        let failed = |source| OpenError::Folder { path: path.clone(), source };
+        let failed = |reason| OpenError::Folder { path: path.clone(), reason };
         std::fs::create_dir_all(&path).map_err(failed)?;
         let mut lock = OpenOptions::new()
             .read(true)
@@ -36,7 +36,7 @@ impl DataFolder {
         match lock.try_lock() {
             Ok(()) => {}
             Err(TryLockError::WouldBlock) => return Err(OpenError::InUse { holder: holder(&mut lock), path }),
-            Err(TryLockError::Error(source)) => return Err(failed(source)),
+            Err(TryLockError::Error(reason)) => return Err(failed(reason)),
         }
         note_holder(&mut lock).map_err(failed)?;
         Ok(Self(Arc::new(Locked { path, _lock: lock })))
@@ -70,20 +70,33 @@ fn holder(lock: &mut File) -> String {
     }
 }
 
+/// The files that hold nothing of their own: what stands in them comes from the store.
+const BUILT_AGAIN: [&str; 3] = ["index.db", "leases.db", "log.db"];
+
+/// What to do about a damaged file. To delete it is the advice only where that loses nothing.
+fn way_out(file: &Path) -> String {
+    if BUILT_AGAIN.iter().any(|name| file.ends_with(name)) {
+        format!("stop the bank and delete {}* (also -wal, -shm); it is built again from the store", file.display())
+    } else {
+        "restore the data folder from a backup, or move it away and start with an empty one".to_owned()
+    }
+}
+
 /// Why a folder or a file in it was not opened. Nothing was changed.
 #[derive(Debug, thiserror::Error)]
 pub enum OpenError {
     /// The operating system refused.
-    #[error("{} cannot be used: {source}", path.display())]
+    #[error("cannot use {}: {reason}", path.display())]
     Folder {
         /// The folder or file.
         path: PathBuf,
         /// What it said.
-        source: io::Error,
+        reason: io::Error,
     },
     /// Two processes would write over each other.
     #[error(
-        "data folder {} is in use by {holder}: stop that one first, or give this one a folder of its own",
+        "data folder {} is in use by {holder}: stop it first; separate services need servers (BANK_STORE_URL, \
+         BANK_LOG_URL, BANK_LEASE_URL, BANK_INDEX_URL), `bank` runs everything on one folder",
         path.display()
     )]
     InUse {
@@ -93,17 +106,13 @@ pub enum OpenError {
         holder: String,
     },
     /// Some other program's file stands where ours belongs.
-    #[error("{} was not made by this program: move it away, or use another data folder", path.display())]
+    #[error("{} was not made by this program: move it away, or choose another folder with --data", path.display())]
     Foreign {
         /// The file.
         path: PathBuf,
     },
     /// The file cannot be trusted.
-    #[error(
-        "{} is damaged ({finding}) and was left as it is: put a good copy of the data folder in place, or move this one \
-         away and start with an empty one",
-        path.display()
-    )]
+    #[error("{} is damaged ({finding}) and was left unchanged: {}", path.display(), way_out(path))]
     Damaged {
         /// The file.
         path: PathBuf,
@@ -112,8 +121,8 @@ pub enum OpenError {
     },
     /// A later release wrote the file.
     #[error(
-        "{} has schema version {found}, this release knows versions up to {known}: start the release that wrote it, or \
-         a later one",
+        "{} has schema version {found}, but this release knows versions up to {known}: start the release that wrote \
+         it, or a later one",
         path.display()
     )]
     Newer {
@@ -125,11 +134,32 @@ pub enum OpenError {
         known: usize,
     },
     /// SQLite failed for another reason, such as a full disk.
-    #[error("{} cannot be opened: {source}", path.display())]
+    #[error("cannot open {}: {reason}", path.display())]
     Sqlite {
         /// The file.
         path: PathBuf,
         /// What SQLite said.
-        source: rusqlite::Error,
+        reason: rusqlite::Error,
     },
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn damaged(name: &str) -> String {
+        OpenError::Damaged { path: Path::new("bank").join(name), finding: "as planted".to_owned() }.to_string()
+    }
+
+    #[test]
+    fn only_what_the_store_can_rebuild_is_to_be_deleted() {
+        for name in BUILT_AGAIN {
+            let text = damaged(name);
+            let file = Path::new("bank").join(name);
+            assert!(text.contains(&format!("delete {}* (also -wal, -shm)", file.display())), "{text}");
+            assert!(text.contains("built again from the store") && !text.contains("empty one"), "{text}");
+        }
+        let text = damaged("store.db");
+        assert!(text.contains("backup") && !text.contains("delete"), "{text}");
+    }
 }

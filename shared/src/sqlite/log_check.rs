@@ -8,6 +8,7 @@
 //! Frames left from before the log was last begun anew carry other salts and say nothing. That it begins anew needs all
 //! of them to be in the file, synced, whoever moved them there: the [`mover`](super::mover), which writes no frames, or
 //! the writer, which alone begins the log anew, with a header of new salts, in the first transaction that then follows.
+//! Each process begins it anew, so that what was cut off before it started is not behind what it writes.
 //!
 //! What stays hidden is damage to the very last transaction: it looks like a crash.
 
@@ -98,5 +99,45 @@ fn fill(log: &mut impl Read, piece: &mut [u8]) -> io::Result<bool> {
         Ok(()) => Ok(true),
         Err(error) if error.kind() == ErrorKind::UnexpectedEof => Ok(false),
         Err(error) => Err(error),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+
+    use tempfile::TempDir;
+
+    use super::super::tests::{NOTES, note, notes, opened};
+
+    /// What a power cut leaves of a folder, if it tears the first frame at or behind this place of the log.
+    fn cut_off(dir: &TempDir, torn: u64) -> TempDir {
+        let left = TempDir::new().unwrap();
+        fs::copy(dir.path().join(NOTES.file_name), left.path().join(NOTES.file_name)).unwrap();
+        let mut log = fs::read(dir.path().join("notes.db-wal")).unwrap();
+        log[usize::try_from(torn).unwrap() + 100] ^= 1;
+        fs::write(left.path().join("notes.db-wal"), log).unwrap();
+        left
+    }
+
+    /// The second transaction that is cut off takes less of the log than the first one, whose frames are whole but for
+    /// the first.
+    #[tokio::test]
+    async fn two_power_cuts_one_behind_the_other_leave_a_file_that_is_opened() {
+        let dir = TempDir::new().unwrap();
+        let log_bytes = |dir: &TempDir| fs::metadata(dir.path().join("notes.db-wal")).unwrap().len();
+        let database = opened(&dir);
+        note(&database, "kept").await.unwrap();
+        let torn = log_bytes(&dir);
+        note(&database, &"x".repeat(100_000)).await.unwrap();
+        let once = cut_off(&dir, torn);
+
+        let database = opened(&once);
+        assert_eq!(notes(&database).await, ["kept"]);
+        note(&database, "cut off").await.unwrap();
+        // Where it would stand behind what was kept; or else at the beginning of a log of its own.
+        let torn = if log_bytes(&once) > torn { torn } else { 32 };
+        let twice = cut_off(&once, torn);
+        assert_eq!(notes(&opened(&twice)).await, ["kept"]);
     }
 }

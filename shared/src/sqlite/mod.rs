@@ -112,7 +112,7 @@ impl Database {
     ) -> Result<Self, OpenError> {
         let file = folder.path().join(spec.file_name);
         let told = |error| failure::of_opening(file.clone(), error);
-        let failed = |source| OpenError::Folder { path: file.clone(), source };
+        let failed = |reason| OpenError::Folder { path: file.clone(), reason };
         let connection = open::open(&file, &spec, bounds)?;
         let upkeep = upkeep(&connection).map_err(told)?;
         let synced = mover::synced(&file).map_err(failed)?;
@@ -173,6 +173,14 @@ impl Database {
         run: impl FnOnce(&Connection, &Wanted) -> rusqlite::Result<T> + Send + 'static,
     ) -> Reading<T> {
         Reading::begin(&self.readers, operation, run)
+    }
+
+    /// Whether the file still takes writes, so that it is noticed without one when it does not.
+    ///
+    /// # Errors
+    /// When the writer thread has ended, which only a mistake in it brings about; then only a new process helps.
+    pub fn check_writer(&self, operation: &'static str) -> Result<(), BackendError> {
+        if self.writer.is_alive() { Ok(()) } else { Err(writer::ended(operation)) }
     }
 
     /// How many transactions were committed since the file was opened; changes after each of them, so that a feed can

@@ -78,11 +78,11 @@ impl Mover {
             Ok(true) => match word.try_send(()) {
                 Ok(()) | Err(TrySendError::Full(())) => {}
                 Err(TrySendError::Disconnected(())) => {
-                    error!("the thread that moves the write-ahead log has ended, the writer does it from now on");
+                    error!("the thread that moves the write-ahead log has ended, the writer takes over");
                     self.word = None;
                 }
             },
-            Err(error) => warn!(%error, "the length of the write-ahead log is not known"),
+            Err(error) => warn!(%error, "cannot read the length of the write-ahead log"),
         }
     }
 }
@@ -105,11 +105,11 @@ pub(super) fn synced(file: &Path) -> io::Result<Arc<File>> {
 fn move_all(connection: &Connection, synced: &File, told: &Receiver<()>, file_name: &str) {
     while told.recv().is_ok() {
         if let Err(error) = move_pages(connection) {
-            warn!(file = file_name, %error, "write-ahead log not moved, it is tried again when it has grown");
+            warn!(file = file_name, %error, "cannot move the write-ahead log, trying again when it has grown");
         }
         // SQLite syncs the file only when all of the log is moved: the writer would wait for what is not synced here.
         if let Err(error) = synced.sync_data() {
-            warn!(file = file_name, %error, "file not synced beside the writer, who will do it");
+            warn!(file = file_name, %error, "cannot sync the file in the background, the writer will");
         }
     }
 }

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use rusqlite::config::DbConfig;
 use rusqlite::{Connection, OpenFlags};
+use tracing::warn;
 
 use super::check::{beside, check};
 use super::mover::Bounds;
@@ -31,7 +32,7 @@ const STATEMENTS_CACHED: usize = 64;
 
 /// The connection that writes; the file is made first if there is none.
 pub(super) fn open(file: &Path, spec: &FileSpec, bounds: Bounds) -> Result<Connection, OpenError> {
-    let told = |source| OpenError::Sqlite { path: file.to_path_buf(), source };
+    let told = |reason| OpenError::Sqlite { path: file.to_path_buf(), reason };
     if !check(file, spec)? {
         make(file, spec)?;
     }
@@ -39,8 +40,18 @@ pub(super) fn open(file: &Path, spec: &FileSpec, bounds: Bounds) -> Result<Conne
     let bytes_kept = bounds.pages_kept() * PAGE_BYTES;
     connection.pragma_update(None, "wal_autocheckpoint", bounds.restart_pages).map_err(told)?;
     connection.pragma_update(None, "journal_size_limit", bytes_kept).map_err(told)?;
+    if let Err(error) = begin_log_anew(&connection) {
+        warn!(file = %file.display(), %error, "cannot empty the write-ahead log, continuing with it");
+    }
     take_steps(&connection, spec).map_err(told)?;
     Ok(connection)
+}
+
+/// Moves what a process left in the log into the file. Otherwise this one would go on behind it under the same salts,
+/// in front of the frames of a transaction that was cut off; and if it is cut off too, these would look as if they had
+/// been acknowledged after it (see [`log_check`](super::log_check)). An empty log costs nothing.
+fn begin_log_anew(connection: &Connection) -> rusqlite::Result<()> {
+    connection.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(()))
 }
 
 /// A connection that moves what another one has written: it syncs as that one does.
@@ -85,8 +96,8 @@ fn set_up(connection: &Connection, cache_kib: i32) -> rusqlite::Result<()> {
 /// Makes the file beside its place, whole and on disk, and moves it there.
 fn make(file: &Path, spec: &FileSpec) -> Result<(), OpenError> {
     let unfinished = beside(file, ".new");
-    let told = |source| OpenError::Sqlite { path: unfinished.clone(), source };
-    let failed = |source| OpenError::Folder { path: file.to_path_buf(), source };
+    let told = |reason| OpenError::Sqlite { path: unfinished.clone(), reason };
+    let failed = |reason| OpenError::Folder { path: file.to_path_buf(), reason };
     for suffix in ["", "-journal", "-wal", "-shm"] {
         remove_if_there(&beside(&unfinished, suffix)).map_err(failed)?;
     }
@@ -97,7 +108,7 @@ fn make(file: &Path, spec: &FileSpec) -> Result<(), OpenError> {
     connection.pragma_update(None, "application_id", spec.application_id).map_err(told)?;
     take_steps(&connection, spec).map_err(told)?;
     connection.pragma_update(None, "journal_mode", "WAL").map_err(told)?;
-    connection.close().map_err(|(_, source)| told(source))?;
+    connection.close().map_err(|(_, reason)| told(reason))?;
     std::fs::rename(&unfinished, file).map_err(failed)?;
     let folder = file.parent().unwrap_or_else(|| Path::new("."));
     File::open(folder).and_then(|folder| folder.sync_all()).map_err(failed)

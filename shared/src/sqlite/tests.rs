@@ -8,23 +8,23 @@ use tokio::time::{Duration, timeout};
 use super::*;
 use crate::error::{Effect, Retry};
 
-const NOTES: FileSpec = FileSpec {
+pub(super) const NOTES: FileSpec = FileSpec {
     file_name: "notes.db",
     application_id: 0x0B0B_0001,
     schema: &["CREATE TABLE note (id INTEGER PRIMARY KEY, text TEXT NOT NULL UNIQUE) STRICT"],
     durability: Durability::Full,
 };
 
-fn opened(dir: &TempDir) -> Database {
+pub(super) fn opened(dir: &TempDir) -> Database {
     Database::open(&DataFolder::open(dir.path()).unwrap(), NOTES).unwrap()
 }
 
-async fn note(database: &Database, text: &str) -> Result<(), BackendError> {
+pub(super) async fn note(database: &Database, text: &str) -> Result<(), BackendError> {
     let text = text.to_owned();
     database.write("note", move |c| c.execute("INSERT INTO note (text) VALUES (?1)", [&text]).map(drop)).await
 }
 
-async fn notes(database: &Database) -> Vec<String> {
+pub(super) async fn notes(database: &Database) -> Vec<String> {
     database
         .read("notes", |connection| {
             let mut query = connection.prepare_cached("SELECT text FROM note ORDER BY text")?;

@@ -47,7 +47,7 @@ pub(super) fn take_turn(connection: &Connection, writes: &mut [Box<dyn Waiting>]
     run(connection, writes, upkeep).map_or_else(
         |error| {
             roll_back(connection);
-            error!(%error, "transaction given up");
+            error!(%error, "transaction abandoned");
             Turn { ending: Ending::NotDone(error.to_string()), is_kept_up: false }
         },
         |is_run| {
@@ -70,8 +70,18 @@ fn run(connection: &Connection, writes: &mut [Box<dyn Waiting>], upkeep: &mut im
 }
 
 fn keep_up(connection: &Connection, upkeep: &mut impl Upkeep) -> bool {
-    let kept_up = upkeep.within_turn(connection);
-    kept_up.inspect_err(|error| error!(%error, "upkeep failed and is tried again")).is_ok()
+    // A panic is a failure like any other: what it wrote is rolled back.
+    match catch_unwind(AssertUnwindSafe(|| upkeep.within_turn(connection))) {
+        Ok(Ok(())) => true,
+        Ok(Err(error)) => {
+            error!(%error, "upkeep failed, trying again");
+            false
+        }
+        Err(panic) => {
+            error!(reason = words(&*panic), "upkeep panicked, trying again");
+            false
+        }
+    }
 }
 
 fn commit(connection: &Connection) -> Ending {

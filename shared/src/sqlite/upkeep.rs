@@ -10,7 +10,8 @@ pub trait Upkeep: Send + 'static {
     /// turns are, and had their `committed` called.
     ///
     /// # Errors
-    /// What SQLite says; then the turn is run again without it, and it is called again in the next one.
+    /// What SQLite says; then the turn is run again without it, and it is called again in the next one. The
+    /// same happens after a panic.
     fn within_turn(&mut self, connection: &Connection) -> rusqlite::Result<()>;
 
     /// Called after each turn, whose writes are answered by then.

@@ -48,7 +48,7 @@ impl Writer {
         let (answer, answered) = oneshot::channel();
         let queue = self.queue.as_ref().expect("the queue is only taken away by drop");
         if queue.send(Box::new(Pending::new(operation, run, committed, answer))).await.is_err() {
-            return Err(BackendError::broken(operation, "the writer thread has ended"));
+            return Err(ended(operation));
         }
         answered.await.unwrap_or_else(|_| Err(BackendError::unknown(operation, "the writer thread ended meanwhile")))
     }
@@ -56,6 +56,16 @@ impl Writer {
     pub(super) fn commits(&self) -> watch::Receiver<u64> {
         self.commits.clone()
     }
+
+    /// Whether writes are still taken: until the writer is dropped, unless a mistake in it has ended its thread.
+    pub(super) fn is_alive(&self) -> bool {
+        self.queue.as_ref().is_some_and(|queue| !queue.is_closed())
+    }
+}
+
+/// The failure of what needs a writer when there is none any more: only a new process helps.
+pub(super) fn ended(operation: &'static str) -> BackendError {
+    BackendError::broken(operation, "the writer thread has ended")
 }
 
 impl Drop for Writer {
@@ -96,13 +106,64 @@ fn write_all(
 /// Leaves one plain file without a write-ahead log.
 fn close(connection: Connection, mover: Mover, file_name: &str, upkeep: &mut impl Upkeep) {
     if let Err(error) = upkeep.before_close(&connection) {
-        warn!(file = file_name, %error, "upkeep is left for the next start");
+        warn!(file = file_name, %error, "upkeep not finished, the next start will");
     }
     // Two cannot move at once.
     drop(mover);
     let emptied = connection.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(()));
     let closed = connection.close().map_err(|(_, error)| error);
     if let Err(error) = emptied.and(closed) {
-        warn!(file = file_name, %error, "file not closed cleanly, its write-ahead log stays beside it");
+        warn!(file = file_name, %error, "cannot close the file cleanly, its write-ahead log remains");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tempfile::TempDir;
+
+    use super::super::tests::{NOTES, note, notes, opened};
+    use super::super::{DataFolder, Database};
+    use super::*;
+
+    /// Leaves a note in each turn. It panics in the first, while that is under way, and behind the third, which is
+    /// committed.
+    struct Careless {
+        turns: u32,
+    }
+
+    impl Upkeep for Careless {
+        fn within_turn(&mut self, connection: &Connection) -> rusqlite::Result<()> {
+            self.turns += 1;
+            connection.execute("INSERT INTO note (text) VALUES (?1)", [format!("turn {}", self.turns)])?;
+            assert_ne!(self.turns, 1, "a mistake within the turn");
+            Ok(())
+        }
+
+        fn after_turn(&mut self, is_kept: bool) {
+            assert!(!is_kept || self.turns < 3, "a mistake behind the turn");
+        }
+
+        fn before_close(&mut self, _: &Connection) -> rusqlite::Result<()> {
+            Ok(())
+        }
+    }
+
+    #[tokio::test]
+    async fn upkeep_that_panics_in_a_turn_is_done_again_and_a_writer_that_died_is_noticed() {
+        let dir = TempDir::new().unwrap();
+        let folder = DataFolder::open(dir.path()).unwrap();
+        let database = Database::open_kept_up(&folder, NOTES, |_| Ok(Careless { turns: 0 })).unwrap();
+        drop(folder);
+        let mut commits = database.commits();
+        note(&database, "a").await.unwrap();
+        database.check_writer("test").unwrap();
+        note(&database, "b").await.unwrap();
+        // The turn of the second note was answered before its upkeep was told.
+        while commits.changed().await.is_ok() {}
+        assert!(database.check_writer("test").unwrap_err().to_string().contains("has ended"));
+        note(&database, "c").await.unwrap_err();
+        assert_eq!(notes(&database).await, ["a", "b", "turn 2", "turn 3"]);
+        drop(database);
+        assert_eq!(notes(&opened(&dir)).await, ["a", "b", "turn 2", "turn 3"]);
     }
 }

@@ -32,6 +32,7 @@ mod register;
 mod snapshot;
 
 use std::future::Future;
+use std::time::Duration;
 
 pub use any::{AnyFeed, AnyStore};
 pub use commit::{
@@ -48,6 +49,10 @@ use crate::error::BackendError;
 use crate::event::{Recorded, StreamAfter};
 use crate::id::{AccountId, CommitId};
 use crate::partition::SlotRange;
+
+/// How long a call looks for a server that takes it. Without one the call ends then, and had no effect. Whoever gives
+/// calls up by himself waits longer than that: a call that was given up may have happened.
+pub const SERVER_FOUND_WITHIN: Duration = Duration::from_millis(1_500);
 
 /// Everything the services ask of the store's backend.
 pub trait Store: EventStore + Snapshots + Registers {}

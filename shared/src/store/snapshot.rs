@@ -21,8 +21,8 @@ pub struct Snapshot {
 
 /// Snapshots, kept by the store beside the events.
 ///
-/// N1  A snapshot of a lower version never replaces one of a higher version.
-/// N2  Losing any snapshot costs time, nothing else.
+/// SN1  A snapshot of a lower version never replaces one of a higher version.
+/// SN2  Losing any snapshot costs time, nothing else.
 pub trait Snapshots: Clone + Send + Sync + 'static {
     /// The newest snapshots of these streams, in the order of the questions.
     fn load_snapshots(

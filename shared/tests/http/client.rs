@@ -30,6 +30,10 @@ impl Answer {
     pub(crate) fn field(&self) -> String {
         self.problem()["errors"][0]["field"].as_str().unwrap().to_owned()
     }
+
+    pub(crate) fn message(&self) -> String {
+        self.problem()["errors"][0]["message"].as_str().unwrap().to_owned()
+    }
 }
 
 /// Sends bytes and reads what comes until the server closes.

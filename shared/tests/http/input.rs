@@ -60,6 +60,8 @@ async fn a_body_is_taken_as_meant_or_refused_under_its_field() {
             (r#"{"money":5} x"#, ""),
             (r#"{"money":5"#, ""),
             ("7", ""),
+            ("[5]", ""),
+            (" [5,[1]]", ""),
             ("null", ""),
             ("", ""),
             ("\u{0}", ""),
@@ -70,6 +72,44 @@ async fn a_body_is_taken_as_meant_or_refused_under_its_field() {
         }
         assert_eq!(post_json(server.address, &b"[".repeat(60_000)).await.status, 400);
         assert_eq!(post_json(server.address, b"{\"money\":\"\xff\"}").await.status, 400);
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_refusal_says_what_is_wanted_and_names_no_type_of_the_program() {
+    with_server(PATIENT, async |server| {
+        for (body, message) in [
+            ("null", "must be a JSON object"),
+            ("[5]", "must be a JSON object"),
+            (r#"{"money":5.5}"#, "must be a whole number from 0 to 18446744073709551615"),
+            (r#"{"money":5,"lines":7}"#, "must be a list"),
+        ] {
+            assert_eq!(post_json(server.address, body.as_bytes()).await.message(), message, "{body}");
+        }
+        for limit in ["x", "-1", "70000", ""] {
+            let answer = ask(server.address, "GET", &format!("/list?limit={limit}")).await;
+            assert_eq!(answer.message(), "must be a whole number from 0 to 65535", "{limit}");
+        }
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_body_that_a_route_does_not_take_is_refused_whatever_it_is() {
+    with_server(PATIENT, async |server| {
+        for (rest, status) in [
+            ("\r\n", 200),
+            ("content-length: 0\r\n\r\n", 200),
+            ("content-type: text/plain\r\ncontent-length: 0\r\n\r\n", 200),
+            ("transfer-encoding: chunked\r\n\r\n0\r\n\r\n", 200),
+            ("content-length: 1\r\n\r\nx", 400),
+            ("content-type: application/json\r\ncontent-length: 2\r\n\r\n{}", 400),
+            ("transfer-encoding: chunked\r\n\r\n1\r\nx\r\n0\r\n\r\n", 400),
+        ] {
+            let request = format!("POST /bare HTTP/1.1\r\nhost: x\r\nconnection: close\r\n{rest}");
+            assert_eq!(exchange(server.address, request).await.status, status, "{rest}");
+        }
     })
     .await;
 }

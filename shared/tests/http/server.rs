@@ -7,7 +7,7 @@ use std::time::Duration;
 use axum::Router;
 use axum::routing::{get, post};
 use serde::Deserialize;
-use shared::http::{JsonBody, Limits, PathId, QueryParams, TimeAllowance, serve};
+use shared::http::{JsonBody, Limits, NoBody, PathId, QueryParams, TimeAllowance, serve};
 use shared::id::AccountId;
 use tokio::net::TcpListener;
 use tokio::sync::Notify;
@@ -83,6 +83,7 @@ fn router(begun: Arc<Notify>, release: Arc<Notify>) -> Router {
     };
     Router::new()
         .route("/order", post(order))
+        .route("/bare", post(async |_: NoBody| ()))
         .route("/accounts/{id}", get(async |PathId(id): PathId<AccountId>| id.to_string()))
         .route("/list", get(list))
         .route("/panic", get(fail).post(async || ()))

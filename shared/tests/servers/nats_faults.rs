@@ -245,7 +245,7 @@ async fn a_stream_kept_in_memory_is_refused() {
     config.storage = jetstream::stream::StorageType::Memory;
     jetstream.create_stream(config).await.unwrap();
     let refusal = opened(&Server::Nats.url(), &namespace, None).await.unwrap_err().to_string();
-    assert!(refusal.contains("is not kept in files"), "{refusal}");
+    assert!(refusal.contains("is not stored in files"), "{refusal}");
 }
 
 #[tokio::test]

@@ -134,7 +134,7 @@ async fn a_file_of_credentials_that_is_missing_or_none_is_told() {
         let options = NatsOptions { url: "nats://127.0.0.1:1", credentials: Some(&file), ..NatsOptions::default() };
         let one = PartitionMap::new(1).unwrap();
         let refusal = told(NatsLog::open(options, &namespace(), one, Ids::new(Clock::system())).await);
-        assert!(refusal.contains("credentials for NATS cannot be read") && !refusal.contains(CANARY), "{refusal}");
+        assert!(refusal.contains("cannot read the NATS credentials") && !refusal.contains(CANARY), "{refusal}");
     }
 }
 

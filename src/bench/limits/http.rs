@@ -39,13 +39,13 @@ pub(super) async fn measure(duration: Duration, report: &mut Report) -> anyhow::
     let load = spawn_blocking(move || {
         runtime::Builder::new_current_thread().enable_all().build()?.block_on(load(base, duration))
     });
-    let (answered, latencies, took) = load.await.context("the load broke")??;
+    let (answered, latencies, took) = load.await.context("the load failed")??;
     report.figures.insert("http_answers_per_second", per_second(answered, took));
     report.add_latencies("http answer", &latencies);
     Ok(())
 }
 
-/// Asks again and again, on one thread, as all load is made (law B5).
+/// Asks again and again, on one thread, as all load is made (law BE5).
 async fn load(base: Base, duration: Duration) -> anyhow::Result<(u64, Latencies, Duration)> {
     let (answered, latencies) = (Cell::new(0), RefCell::new(Latencies::new()));
     let began = Instant::now();
@@ -54,7 +54,7 @@ async fn load(base: Base, duration: Duration) -> anyhow::Result<(u64, Latencies,
         while began.elapsed() < duration {
             let asked = Instant::now();
             let answer = connection.send(&Call::post("/deposit", BODY.to_owned())).await?;
-            ensure!(answer.status.is_success(), "a handler that does nothing answers {}", answer.status);
+            ensure!(answer.status.is_success(), "a handler that does nothing answered {}", answer.status);
             latencies.borrow_mut().record(asked.elapsed());
             answered.set(answered.get() + 1);
         }

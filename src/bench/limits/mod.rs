@@ -1,10 +1,10 @@
 //! `bank bench limits`: what there is to be had without the bank, so that its figures can be held against something.
 //!
-//! U1  Every server is asked with the driver, the layout and the durability of the bank, and with nothing of the bank
-//!     between: no rules, no versions to compare, nobody downstream.
-//! U2  What is written goes into a database, streams and an index of their own, whose names begin with the namespace.
-//!     They are removed at the end, also when a limit cannot be measured or the run is stopped.
-//! U3  What was not written, or not read to its end, is not counted.
+//! LI1  Every server is asked with the driver, the layout and the durability of the bank, and with nothing of the bank
+//!      between: no rules, no versions to compare, nobody downstream.
+//! LI2  What is written goes into a database, streams and an index of their own, whose names begin with the namespace.
+//!      They are removed at the end, also when a limit cannot be measured or the run is stopped.
+//! LI3  What was not written, or not read to its end, is not counted.
 //!
 //! A run that is killed leaves them behind; their names contain `-limits-`.
 
@@ -23,11 +23,11 @@ use super::report::Report;
 /// What is measured, and for how long.
 #[derive(Args, Debug)]
 pub(super) struct LimitsOptions {
-    /// Also write the figures to this file, as JSON
+    /// Also write the report to this file, as JSON
     #[arg(long, value_name = "FILE")]
     pub(super) json: Option<PathBuf>,
 
-    /// How long each limit is measured, in seconds
+    /// Duration of the measurement of each limit, in seconds
     #[arg(long, default_value_t = 5, value_name = "SECONDS", value_parser = clap::value_parser!(u32).range(1..=600))]
     duration: u32,
 

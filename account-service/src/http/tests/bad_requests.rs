@@ -200,6 +200,8 @@ impl Route {
             bodies.push(format!("{{{inner},{extra}}}"));
             bodies.push(format!("{{{extra},{inner}}}"));
         }
+        let values: Vec<&str> = self.fields.iter().map(|(_, value, _)| value.as_str()).collect();
+        bodies.push(format!("[{}]", values.join(",")));
         // Broken off anywhere, and with something behind it.
         bodies.extend((1..right.len()).map(|end| right[..end].to_owned()));
         bodies.extend(["x", "{}", "]", "\0", ",", "null"].map(|rest| format!("{right}{rest}")));

@@ -1,5 +1,7 @@
 use serde_json::json;
-use shared::http::contract::the_description_and_the_routes_are_the_same;
+use shared::http::contract::{
+    every_route_refuses_a_parameter_it_does_not_know, the_description_and_the_routes_are_the_same,
+};
 
 use super::Http;
 
@@ -89,7 +91,7 @@ async fn a_transaction_may_have_the_outside_world_on_one_side() {
         assert_eq!(taken.header("location"), Some(&*format!("/transactions/{}", taken.id())));
         assert_eq!(http.get(&format!("/{id}")).await.body["balance"], balance, "{body}");
     }
-    http.post("/transactions", r#"{"money":7}"#).await.refused(422, "same_account");
+    http.post("/transactions", r#"{"money":7}"#).await.refused(400, "validation_failed");
 }
 
 #[tokio::test]
@@ -113,7 +115,8 @@ async fn an_account_is_renamed_and_closed() {
     let path = format!("/accounts/{id}");
     let renamed = http.ask("PATCH", &path, &[("If-Match", "\"1\"")], r#"{"owner":"Paula"}"#).await;
     assert_eq!((renamed.status.as_u16(), renamed.header("etag")), (200, Some("\"2\"")));
-    assert_eq!(renamed.body, json!({ "id": id, "balance": 5, "status": "OPEN", "version": 2 }));
+    let expected = json!({ "id": id, "owner": "Paula", "balance": 5, "status": "OPEN", "version": 2 });
+    assert_eq!(renamed.body, expected);
     let passed = http.ask("PATCH", &path, &[("If-Match", "\"1\"")], r#"{"owner":"Eve"}"#).await;
     passed.refused(412, "version_mismatch");
     assert_eq!(passed.body["version"], 2);
@@ -150,6 +153,27 @@ async fn what_the_business_refuses_has_a_code_of_its_own() {
     http.get("/accounts/12").await.refused(400, "validation_failed");
     http.get("/nowhere/at/all").await.refused(404, "route_not_found");
     http.ask("PUT", "/deposit", &[], "{}").await.refused(405, "method_not_allowed");
+}
+
+#[tokio::test]
+async fn what_is_wrong_with_a_body_is_said_in_words_of_the_contract() {
+    let http = Http::new();
+    let range = |min: u8| format!("must be a whole number of minor units from {min} to 9007199254740991");
+    let wrong = [
+        ("/accounts", r#"{"owner":"A","money":9007199254740992}"#, "money", range(0)),
+        ("/accounts", r#"{"owner":"A","money":-1}"#, "money", range(0)),
+        ("/accounts", r#"{"owner":"A","money":1.5}"#, "money", range(0)),
+        ("/accounts", r#"{"owner":"A","overdraft_limit":null}"#, "overdraft_limit", range(0)),
+        ("/accounts", r#"{"owner":5}"#, "owner", "must be a string".to_owned()),
+        ("/accounts", "null", "", "must be a JSON object".to_owned()),
+        ("/accounts", r#"["A",1]"#, "", "must be a JSON object".to_owned()),
+        ("/deposit", r#"{"id":"0198c1a2-7f00-7000-8000-000000000001","money":"1"}"#, "money", range(1)),
+    ];
+    for (path, body, field, message) in wrong {
+        let refused = http.post(path, body).await;
+        refused.refused(400, "validation_failed");
+        assert_eq!(refused.body["errors"], json!([{ "field": field, "message": message }]), "{body}");
+    }
 }
 
 #[tokio::test]
@@ -213,4 +237,11 @@ async fn the_service_describes_exactly_what_it_does() {
     the_description_and_the_routes_are_the_same(&http.router).await;
     assert_eq!(http.get("/healthz").await.status, 200);
     assert_eq!(http.get("/readyz").await.status, 200);
+}
+
+#[tokio::test]
+async fn no_route_ignores_a_parameter_it_does_not_know() {
+    let http = Http::new();
+    every_route_refuses_a_parameter_it_does_not_know(&http.router).await;
+    assert_eq!(http.bank.events().await, 0);
 }

@@ -2,6 +2,7 @@
 
 mod bad_requests;
 mod contract;
+mod description;
 
 use axum::Router;
 use axum::body::Body;

@@ -38,10 +38,10 @@ pub(super) enum Failure {
     #[error("{0}")]
     InTheWay(String),
     /// The caller that had sent the lines together with its own went away before the answer.
-    #[error("given up by the caller that had sent it along")]
+    #[error("the request it was batched with was cancelled")]
     Forsaken,
     /// An answer that this release does not understand.
-    #[error("an answer that cannot be read: {0}")]
+    #[error("unexpected answer: {0}")]
     Unreadable(String),
 }
 
@@ -140,7 +140,7 @@ pub(super) async fn body_of(sent: Result<Response, Error>) -> Result<Bytes, Fail
     let (kind, reason) = match serde_json::from_slice::<Refusal>(&body) {
         Ok(Refusal { error: Exception::Typed { kind, reason } }) => (kind, reason),
         Ok(Refusal { error: Exception::Plain(reason) }) => (String::new(), reason),
-        Err(_) => (String::new(), "without an explanation".to_owned()),
+        Err(_) => (String::new(), "no explanation given".to_owned()),
     };
     Err(Failure::Refused { status: status.as_u16(), kind, reason })
 }

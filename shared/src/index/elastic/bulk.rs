@@ -215,7 +215,7 @@ impl ItemFate {
 fn read_answer(body: &[u8], lines: usize) -> Result<Vec<Result<Fate, Failure>>, Failure> {
     let BulkAnswer { items } = serde_json::from_slice(body).map_err(|error| Failure::unreadable(&error))?;
     if items.len() != lines {
-        return Err(Failure::Unreadable(format!("{} fates for {lines} lines", items.len())));
+        return Err(Failure::Unreadable(format!("{} results for {lines} lines", items.len())));
     }
     Ok(items.into_iter().map(|item| item.index.read()).collect())
 }

@@ -53,7 +53,7 @@ impl ElasticIndex {
                 return Err(ElasticOpenError::TooOld { found: version.into(), needed: MAJOR_MIN });
             }
             Ok(version) => self.describe(&version.unwrap_or_default()).await,
-            Err(failure) => warn!(%failure, "elasticsearch does not answer now, the projection will be late"),
+            Err(failure) => warn!(%failure, "elasticsearch does not answer, the projection will lag"),
         }
         Ok(())
     }
@@ -71,21 +71,21 @@ impl ElasticIndex {
         let health = self.client.cluster().health(ClusterHealthParts::None).filter_path(parts).send().await;
         match answer::<Health>(health).await {
             Ok(Health { status, number_of_data_nodes: nodes }) if status == "green" => {
-                info!(version, nodes, "elasticsearch is there");
+                info!(version, nodes, "elasticsearch is available");
                 if nodes == 1 {
-                    info!("elasticsearch has one node: if its disk is lost, the projection is built from the store");
+                    info!("elasticsearch has one node: if its disk is lost, the projection is restored from the store");
                 }
             }
             Ok(Health { status, number_of_data_nodes }) => {
-                warn!(version, nodes = number_of_data_nodes, status, "elasticsearch is not green, copies are missing");
+                warn!(version, nodes = number_of_data_nodes, status, "elasticsearch lacks replicas, it is not green");
             }
-            Err(failure) => warn!(version, %failure, "elasticsearch does not tell how it is"),
+            Err(failure) => warn!(version, %failure, "cannot read the health of elasticsearch"),
         }
         match self.lax_indices().await {
             Ok(lax) => lax.iter().for_each(|index| {
-                warn!(index, "acknowledged writes are not on disk: set index.translog.durability to request");
+                warn!(index, "acknowledged writes may not be on disk: set index.translog.durability to request");
             }),
-            Err(failure) => warn!(%failure, "elasticsearch does not tell the settings of its indices"),
+            Err(failure) => warn!(%failure, "cannot read the index settings of elasticsearch"),
         }
     }
 

@@ -37,13 +37,13 @@ impl Default for ElasticOptions {
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum ElasticOpenError {
     /// The URL is none, or not one of HTTP.
-    #[error("the URL of Elasticsearch must be like https://user:password@localhost:9200: {0}")]
+    #[error("invalid Elasticsearch URL, it must be like https://user:password@localhost:9200: {0}")]
     Url(Box<str>),
     /// The certificates of one's own authorities cannot be used.
-    #[error("the certificates to trust Elasticsearch by cannot be used: {0}")]
+    #[error("cannot use the certificate authorities (--tls-ca) for Elasticsearch: {0}")]
     Certificates(Box<str>),
     /// The server is of an earlier release than this bank can work with.
-    #[error("Elasticsearch {found} is too old: upgrade it to version {needed} or newer, or name another one")]
+    #[error("Elasticsearch {found} is too old: upgrade it to version {needed} or newer, or use another server")]
     TooOld {
         /// The version of the oldest node.
         found: Box<str>,
@@ -64,7 +64,7 @@ pub fn client(url: &str, options: &ElasticOptions) -> Result<Elasticsearch, Elas
     let credentials = credentials(&url)?;
     // What stands in a URL may be shown by an error of the driver.
     for stripped in [url.set_username(""), url.set_password(None)] {
-        stripped.map_err(|()| ElasticOpenError::Url("it cannot have a user".into()))?;
+        stripped.map_err(|()| ElasticOpenError::Url("it cannot hold a user".into()))?;
     }
     let mut transport = TransportBuilder::new(SingleNodeConnectionPool::new(url))
         .timeout(options.call_max)
@@ -95,7 +95,7 @@ fn credentials(url: &Url) -> Result<Option<Credentials>, ElasticOpenError> {
         ("", "") => None,
         // It becomes a header, which the driver takes for granted.
         (API_KEY, key) if !key.bytes().all(|byte| byte.is_ascii_graphic()) => {
-            return Err(ElasticOpenError::Url("an API key is the one word that Elasticsearch calls encoded".into()));
+            return Err(ElasticOpenError::Url("the API key must be the value that Elasticsearch calls encoded".into()));
         }
         (API_KEY, _) => Some(Credentials::EncodedApiKey(password)),
         _ => Some(Credentials::Basic(user, password)),

@@ -119,7 +119,7 @@ impl ElasticIndex {
                 Some(_) | None => return Ok(number),
             }
         }
-        Err(BackendError::not_done("create", "other processes take every number"))
+        Err(BackendError::not_done("create", "other processes took every generation number"))
     }
 
     async fn count(&self, at: Option<u64>) -> Result<Generation, Failure> {

@@ -3,20 +3,23 @@
 //! Queries go to one alias, such as `balance`, over one index `balance-000001`, one document for an account. Beside it
 //! stands a hidden index `balance-000001-work` with the checkpoints and the parked accounts of that generation.
 //!
-//! X1  Three calls, one after the other: the documents, the parked accounts, the checkpoint. Each is on disk when it is
-//!     answered.
-//! X2  The external version of a document is the account's version, so Elasticsearch skips what is equal or lower. The
-//!     answer "conflict" means "stale" and is no failure.
-//! X3  The external version of a checkpoint is its epoch, and an equal one is taken. A worker that lost its lease is
-//!     told so by its first checkpoint; the documents beside it were written all the same, or skipped, which is
-//!     harmless (law X2). A checkpoint that comes late under the same epoch can put the place back, never forward.
-//! X4  An alias has at most one write index, and `promote` makes the new generation the write index. So the one call
-//!     that turns the queries is refused while another generation is active, also when two jobs call it at once.
-//! X5  Writes go through an alias of their own, `balance-000001-open`. A seal takes it away and puts the alias
-//!     `balance-000001-sealed-by-<seal>` in its place, in one comparing call; then a write block waits for the writes
-//!     that had come through before.
-//! X6  A write names the alias and asks that it be one, so it does not make an index again that is gone, whatever the
-//!     cluster's `action.auto_create_index` says.
+//! The laws of [the index](super) are kept in these ways:
+//!
+//! - How X1 is kept: by three calls, one after the other, for the documents, the parked accounts and the checkpoint.
+//!   Each is on disk when it is answered.
+//! - How X2 is kept: the external version of a document is the account's version, so Elasticsearch skips what is equal
+//!   or lower. The answer "conflict" means "stale" and is no failure.
+//! - How X3 is kept: the external version of a checkpoint is its epoch, and an equal one is taken. A worker that lost
+//!   its lease is told so by its first checkpoint; the documents beside it were written all the same, or skipped, which
+//!   is harmless (law X2). A checkpoint that comes late under the same epoch can put the place back, never forward.
+//! - How X4 is kept: an alias has at most one write index, and `promote` makes the new generation the write index. So
+//!   the one call that turns the queries is refused while another generation is active, also when two jobs call it at
+//!   once.
+//! - How X5 is kept: writes go through an alias of their own, `balance-000001-open`. A seal takes it away and puts the
+//!   alias `balance-000001-sealed-by-<seal>` in its place, in one comparing call; then a write block waits for the
+//!   writes that had come through before.
+//! - How X6 is kept: a write names the alias and asks that it be one, so it does not make an index again that is gone,
+//!   whatever the cluster's `action.auto_create_index` says.
 //!
 //! What Elasticsearch compares and sets in one step is a change of aliases: taking one away that must be there refuses
 //! the whole call if it is not. So what a generation is stands in its aliases (open or sealed, idle or active or being

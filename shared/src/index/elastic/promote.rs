@@ -45,7 +45,7 @@ impl ElasticIndex {
         let mut actions = match expected {
             Some((old, seal)) => self.away_from(old, seal).await?,
             None if self.is_taken_by_hand().await.map_err(backend)? => {
-                warn!(index = self.names.alias(), "an index made by hand is replaced by the projection");
+                warn!(index = self.names.alias(), "replacing an index made by hand with the projection");
                 vec![json!({ "remove_index": { "index": self.names.alias() } })]
             }
             None => vec![],
@@ -117,7 +117,7 @@ impl ElasticIndex {
             Err(failure) => return Err(failure),
         };
         if let Some(other) = named.keys().find(|index| *index != alias && self.names.generation(index).is_none()) {
-            let what = format!("{alias} is an alias of {other}, which this bank has not made");
+            let what = format!("{alias} is an alias of {other}, which this bank did not create");
             return Err(Failure::InTheWay(format!("{what}: remove the alias, or set BANK_NAMESPACE")));
         }
         if !named.contains_key(alias) {
@@ -127,7 +127,7 @@ impl ElasticIndex {
         let counted: Count = answer(self.client.count(CountParts::Index(&[alias])).send().await).await?;
         if counted.count > 0 && !strange.is_empty() {
             let fields = strange.into_iter().collect::<Vec<_>>().join(", ");
-            let what = format!("an index {alias} holds documents that this bank has not written (fields {fields})");
+            let what = format!("the index {alias} holds documents that this bank did not write (fields {fields})");
             return Err(Failure::InTheWay(format!("{what}: rename or delete it, or set BANK_NAMESPACE")));
         }
         Ok(true)
@@ -147,7 +147,7 @@ impl ElasticIndex {
     async fn remove_leftovers(&self, promoted: Generation) {
         let found = match self.aliases_of(&self.names.pattern()).await {
             Ok(found) => found,
-            Err(failure) => return debug!(%failure, "leftovers not looked for"),
+            Err(failure) => return debug!(%failure, "cannot look for leftover indices"),
         };
         let is_left = |index: &&String| {
             let left = self.names.generation_at_work(index);
@@ -156,8 +156,8 @@ impl ElasticIndex {
         for index in found.keys().filter(is_left) {
             let deleted = self.client.indices().delete(IndicesDeleteParts::Index(&[index])).send().await;
             match done(deleted).await {
-                Ok(()) => info!(index, "removed what was left of a generation that is gone"),
-                Err(failure) => debug!(index, %failure, "leftover not removed"),
+                Ok(()) => info!(index, "removed a leftover index of a deleted generation"),
+                Err(failure) => debug!(index, %failure, "cannot remove a leftover index"),
             }
         }
     }

@@ -366,6 +366,6 @@ async fn a_release_that_is_too_old_is_refused_with_what_to_do() {
     let refusal = of_version(&["8.1.0", "7.17.29"]).await.unwrap_err();
     assert_eq!(
         refusal.to_string(),
-        "Elasticsearch 7.17.29 is too old: upgrade it to version 8 or newer, or name another one"
+        "Elasticsearch 7.17.29 is too old: upgrade it to version 8 or newer, or use another server"
     );
 }

@@ -5,10 +5,10 @@
 //! to the same alias is under way, and then goes with all that came for it meanwhile. A lone bulk waits for nothing,
 //! and a large one goes by itself.
 //!
-//! T1  Whoever hands lines in is told the fates of just these lines.
-//! T2  Lines are sent by whoever has the turn. If that caller goes away meanwhile, everybody whose lines it had taken
-//!     hears that their outcome is unknown, and whoever waits has the next turn.
-//! T3  Lines that nobody waits for any more are not sent.
+//! TO1  Whoever hands lines in is told the fates of just these lines.
+//! TO2  Lines are sent by whoever has the turn. If that caller goes away meanwhile, everybody whose lines it had taken
+//!      hears that their outcome is unknown, and whoever waits has the next turn.
+//! TO3  Lines that nobody waits for any more are not sent.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -48,7 +48,7 @@ struct Waiting {
 pub(super) struct Callers(Vec<(usize, oneshot::Sender<Told>)>);
 
 impl Callers {
-    /// Tells every caller the fates of its lines (law T1), or why there are none.
+    /// Tells every caller the fates of its lines (law TO1), or why there are none.
     pub(super) fn tell(self, fates: Result<Vec<Result<Fate, Failure>>, Failure>) {
         let mut fates = fates.map(Vec::into_iter);
         for (lines, told) in self.0 {

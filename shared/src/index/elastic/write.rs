@@ -164,7 +164,7 @@ impl ElasticIndex {
             Ok(Some(Fate::Done)) => return Ok(()),
             Ok(Some(Fate::Conflict)) => return Err(self.why_not_noted(generation, partition, epoch).await),
             Ok(Some(Fate::Unfit(kind))) => Failure::Refused { status: 400, kind, reason: "a checkpoint".to_owned() },
-            Ok(None) => Failure::Unreadable("no fate for a checkpoint".to_owned()),
+            Ok(None) => Failure::Unreadable("no result for a checkpoint".to_owned()),
             Err(failure) => failure,
         };
         Err(self.why_not_written("apply", generation, failure).await)
@@ -191,13 +191,13 @@ impl ElasticIndex {
             Ok(Standing::Sealed(_)) => ApplyError::Sealed(generation),
             Ok(Standing::Shut) => {
                 let (index, open) = (self.names.documents(generation), self.names.open(generation));
-                let what = format!("{index} is neither sealed nor has it the alias {open}: give it that, or delete it");
+                let what = format!("{index} is neither sealed nor has the alias {open}: add it, or delete the index");
                 BackendError::broken(operation, what).into()
             }
             // Between the two steps of a seal or its lifting, or blocked by somebody.
             Ok(Standing::Open) if !failure.is_absence() => {
                 let index = self.names.documents(generation);
-                let remedy = format!("{failure}; if nobody blocks {index}, set its index.blocks.write to null");
+                let remedy = format!("{failure}; if no operator blocked {index}, set its index.blocks.write to null");
                 BackendError::unknown(operation, remedy).into()
             }
             // What stands beside the documents is gone.

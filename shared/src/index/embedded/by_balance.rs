@@ -80,7 +80,7 @@ pub(super) fn build(connection: &Connection, generation: Generation) -> rusqlite
     let began = Instant::now();
     let (name, table) = (name(generation), table(generation));
     connection.execute_batch(&format!("CREATE INDEX {name} ON {table} (balance, id)"))?;
-    info!(generation = generation.0, took = ?began.elapsed(), "accounts are in the order of balances now");
+    info!(generation = generation.0, took = ?began.elapsed(), "built the index by balance");
     Ok(())
 }
 
@@ -95,7 +95,7 @@ fn remove(connection: &Connection, generation: Generation) -> rusqlite::Result<(
         return Ok(());
     }
     connection.execute_batch(&format!("DROP INDEX {}", name(generation)))?;
-    info!(generation = generation.0, "nobody asks for the order of balances, it is not kept any more");
+    info!(generation = generation.0, "dropped the unused index by balance");
     Ok(())
 }
 

@@ -219,7 +219,7 @@ impl BalanceIndex for EmbeddedIndex {
                 return Ok(page);
             }
             if let Err(failure) = self.database.write("list by balance", by_balance::build_active).await {
-                warn!(%failure, "a list by balance is sorted for itself, which takes long where accounts are many");
+                warn!(%failure, "cannot build the index by balance, so lists by balance are slow with many accounts");
             }
         }
         let query = query.clone();

@@ -12,7 +12,7 @@ use crate::durability::Weakness;
 const SERVER: &str = "redis";
 
 /// What leases cost when Redis forgets them.
-const FORGOTTEN: &str = "after a restart nobody's lease is known, so partitions are worked on twice for a while";
+const FORGOTTEN: &str = "after a restart all leases are forgotten, so partitions have two workers for a while";
 
 impl RedisLeases {
     /// What the server's settings promise less than a bank should have. A managed Redis does not let itself be asked
@@ -35,7 +35,7 @@ impl RedisLeases {
     async fn ask<T: redis::FromRedisValue>(&self, question: &Cmd) -> Option<T> {
         let mut connection = self.connection.clone();
         match timeout(CALL_MAX, question.query_async(&mut connection)).await {
-            Ok(answer) => answer.inspect_err(|error| debug!(%error, "redis does not tell about itself")).ok(),
+            Ok(answer) => answer.inspect_err(|error| debug!(%error, "cannot read the configuration of redis")).ok(),
             Err(_) => None,
         }
     }
@@ -68,7 +68,7 @@ fn judge(info: &BTreeMap<String, String>, appendfsync: Option<&str>) -> Vec<Weak
             setting: "maxmemory-policy",
             found: policy.clone(),
             wanted: "noeviction",
-            risk: "a lease may be forgotten while somebody holds it, so a partition is worked on twice",
+            risk: "a lease may be evicted while it is held, so a partition has two workers for a while",
         });
     }
     weaknesses

@@ -144,7 +144,7 @@ fn grant(lease: &Lease) -> String {
 fn held_by(name: String, grant: &str) -> Result<Held, BackendError> {
     match grant.split_once(' ') {
         Some((_, holder)) => Ok(Held { name: LeaseName(name.into()), holder: Holder(holder.into()) }),
-        None => Err(BackendError::broken("list", format!("somebody else wrote to the key of the lease {name}"))),
+        None => Err(BackendError::broken("list", format!("the key of the lease {name} holds something else"))),
     }
 }
 

@@ -77,8 +77,8 @@ pub enum LogOpenError {
     File(#[from] OpenError),
     /// Another number of partitions would find the records of many accounts in the wrong place.
     #[error(
-        "{file} was made with {stored} partitions, not {asked}: start with {stored}, or delete {file}* to begin with \
-         {asked}; nothing is lost by that, the workers read from the store what they still need"
+        "{file} was created with {stored} partitions, not {asked}: start with {stored}, or delete {file}* and start \
+         with {asked}; nothing is lost, the workers read what they need from the store"
     )]
     Partitions {
         /// The file.
@@ -121,7 +121,7 @@ impl EmbeddedLog {
         let start = move |connection: &_| file::start(connection, asked, &machine_start, &lives);
         match database.write("open", start).await? {
             file::Started::Known => {}
-            file::Started::Renewed => info!(partitions = asked, "log begins another life of every partition"),
+            file::Started::Renewed => info!(partitions = asked, "every partition of the log begins a new incarnation"),
             file::Started::Differs(stored) => {
                 let file = folder.path().join(LOG.file_name).display().to_string();
                 return Err(LogOpenError::Partitions { file, stored, asked });

@@ -18,13 +18,13 @@ pub(super) struct Part {
 }
 
 /// How an operator gets past a damaged file.
-const WAY_OUT: &str = "stop the bank and delete log.db*; nothing is lost by that, the workers read from the store what \
-                       they still need";
+const WAY_OUT: &str =
+    "stop the bank and delete log.db*; nothing is lost, the workers read what they need from the store";
 
 /// Why the records behind a place cannot be read though the partition holds them.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum Damage {
-    #[error("log.db is damaged, the record behind {0} is missing: {WAY_OUT}")]
+    #[error("log.db is damaged, the record after {0} is missing: {WAY_OUT}")]
     Missing(Offset),
     #[error("log.db is damaged, the records {first} to {last} cannot be read ({source}): {WAY_OUT}")]
     Body { first: Offset, last: Offset, source: BodyError },

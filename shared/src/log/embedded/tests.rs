@@ -191,11 +191,11 @@ async fn a_damaged_row_is_told_and_nothing_is_skipped() {
     for (damage, text) in [
         ("UPDATE parts SET body = x'5B7B22' WHERE place = (1 << 48) + 2000", whole),
         ("UPDATE parts SET body = CAST('[]' AS BLOB) WHERE place = (1 << 48) + 2000", whole),
-        ("UPDATE parts SET count = 999 WHERE place = (1 << 48) + 2000", "the record behind o1000 is missing"),
-        ("DELETE FROM parts WHERE place = (1 << 48) + 2000", "the record behind o1000 is missing"),
-        ("DELETE FROM parts WHERE place = (1 << 48) + 2500", "the record behind o2000 is missing"),
-        ("UPDATE parts SET count = 9999 WHERE place = (1 << 48) + 2000", "the record behind o1000 is missing"),
-        ("UPDATE parts SET count = 0 WHERE place = (1 << 48) + 2000", "the record behind o1000 is missing"),
+        ("UPDATE parts SET count = 999 WHERE place = (1 << 48) + 2000", "the record after o1000 is missing"),
+        ("DELETE FROM parts WHERE place = (1 << 48) + 2000", "the record after o1000 is missing"),
+        ("DELETE FROM parts WHERE place = (1 << 48) + 2500", "the record after o2000 is missing"),
+        ("UPDATE parts SET count = 9999 WHERE place = (1 << 48) + 2000", "the record after o1000 is missing"),
+        ("UPDATE parts SET count = 0 WHERE place = (1 << 48) + 2000", "the record after o1000 is missing"),
     ] {
         let (log, extent, _dir) = in_the_file().await;
         tamper(&log, damage).await;

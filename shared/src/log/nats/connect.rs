@@ -107,7 +107,7 @@ async fn options(asked: &NatsOptions<'_>, servers: &[ServerAddr]) -> Result<Conn
         options = options.add_root_certificates(authorities.path().to_owned());
     }
     if let Some(file) = asked.credentials {
-        options = options.credentials_file(file).await.map_err(|source| NatsOpenError::Credentials { source })?;
+        options = options.credentials_file(file).await.map_err(|reason| NatsOpenError::Credentials { reason })?;
     }
     Ok(options)
 }
@@ -120,7 +120,7 @@ fn note(event: &Event) {
     match event {
         Event::Connected => info!("connected to nats"),
         Event::Disconnected => warn!("connection to nats lost"),
-        Event::SlowConsumer(_) => warn!("nats delivered faster than was read, what was dropped is read again"),
+        Event::SlowConsumer(_) => warn!("nats delivered faster than messages were read, reading dropped ones again"),
         Event::LameDuckMode | Event::Draining | Event::Closed | Event::ServerError(_) | Event::ClientError(_) => {
             debug!(%event, "nats connection");
         }

@@ -21,7 +21,7 @@ impl NatsLog {
     pub async fn weaknesses(&self) -> Vec<Weakness> {
         info!(
             setting = "jetstream.sync_interval",
-            "nats does not tell its clients how often it syncs; a loss of power costs no more than a synchronisation"
+            "cannot read how often nats syncs to disk; a power failure costs at most a synchronisation"
         );
         if !is_cluster(&self.0.jetstream) {
             return Vec::new();
@@ -31,7 +31,7 @@ impl NatsLog {
             Ok(Some(stream)) => replicas(stream.config.num_replicas).into_iter().collect(),
             Ok(None) => Vec::new(),
             Err(failure) => {
-                debug!(%failure, "nats does not tell about a stream");
+                debug!(%failure, "cannot read the configuration of a stream");
                 Vec::new()
             }
         }
@@ -43,8 +43,8 @@ fn replicas(kept: usize) -> Option<Weakness> {
         server: SERVER,
         setting: "num_replicas",
         found: kept.to_string(),
-        wanted: "3 (nats stream edit --replicas=3, and BANK_LOG_REPLICAS=3 for streams to come)",
-        risk: "the death of one server of the cluster stops the partitions that lie on it",
+        wanted: "3 (nats stream edit --replicas=3, and BANK_LOG_REPLICAS=3 for new streams)",
+        risk: "if one server of the cluster fails, the partitions stored on it stop",
     })
 }
 

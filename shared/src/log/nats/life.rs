@@ -96,10 +96,10 @@ impl Shared {
             // Refused if something follows by now; then all of it is looked at again.
             let has_begun = self.begin(operation, names, stream.state.last_sequence).await?;
             if has_begun && had_life {
-                warn!(stream = names.stream, "a life did not begin and end in records of its own, so it ended");
+                warn!(stream = names.stream, "the incarnation was incomplete, a new one began");
             }
         }
-        Err(BackendError::not_done(operation, format!("somebody keeps changing the stream {}", names.stream)))
+        Err(BackendError::not_done(operation, format!("another process keeps changing the stream {}", names.stream)))
     }
 
     /// The end a partition had when this log looked or published last. It may have moved: then a publish behind it
@@ -126,7 +126,7 @@ impl Shared {
             // A publish in between makes this one expect the wrong end; then it is done again.
             self.begin("renew", names, life.known.end.sequence).await?;
         }
-        Err(BackendError::not_done("renew", format!("somebody keeps publishing to the stream {}", names.stream)))
+        Err(BackendError::not_done("renew", format!("another process keeps publishing to the stream {}", names.stream)))
     }
 
     pub(super) async fn info(&self, operation: &'static str, names: &Names) -> Result<Option<Info>, BackendError> {
@@ -194,14 +194,14 @@ impl Shared {
             Fate::Stored(base) => base,
             Fate::Elsewhere => return Ok(false),
             Fate::Full => {
-                return Err(BackendError::not_done(operation, "there is no room for the beginning of a life"));
+                return Err(BackendError::not_done(operation, "the stream has no room to begin a new incarnation"));
             }
         };
-        info!(stream = names.stream, %incarnation, base, "a life of a partition begins");
+        info!(stream = names.stream, %incarnation, base, "new incarnation of a partition");
         // What stays when this fails lies in front of every life that is read, and goes with the next trim or renewal.
         let purge = self.stream(operation, names).await?.purge().sequence(base);
         if let Err(failure) = within(operation, purge).await {
-            warn!(stream = names.stream, %failure, "records of an ended life are still there");
+            warn!(stream = names.stream, %failure, "cannot purge the records of an ended incarnation");
         }
         Ok(true)
     }

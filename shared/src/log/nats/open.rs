@@ -36,9 +36,9 @@ const FORMAT: (&str, &str) = ("bank_format", "2");
 pub enum NatsOpenError {
     /// Another number of partitions would find the records of many accounts in the wrong place.
     #[error(
-        "the stream {stream} was made for {stored} partitions, not {asked}: start with {stored}, or delete the streams \
-         of its partitions (nats stream rm) to begin with {asked}; nothing is lost by that, the workers read from the \
-         store what they still need"
+        "the stream {stream} was created for {stored} partitions, not {asked}: start with {stored}, or delete the \
+         streams of all partitions (nats stream rm) and start with {asked}; nothing is lost, the workers read what \
+         they need from the store"
     )]
     Partitions {
         /// The stream.
@@ -49,7 +49,7 @@ pub enum NatsOpenError {
         asked: u16,
     },
     /// A stream has the name of a partition, and is something else.
-    #[error("the stream {stream} {reason}: rename or delete it (nats stream rm), or choose another namespace")]
+    #[error("the stream {stream} {reason}: rename or delete it (nats stream rm), or choose another --namespace")]
     Foreign {
         /// The stream.
         stream: String,
@@ -57,7 +57,7 @@ pub enum NatsOpenError {
         reason: &'static str,
     },
     /// The server is too old.
-    #[error("the server at {server} has version {version}: it needs NATS 2.12 or newer")]
+    #[error("the NATS server at {server} is version {version}: upgrade it to 2.12 or newer")]
     TooOld {
         /// Which server.
         server: String,
@@ -66,8 +66,8 @@ pub enum NatsOpenError {
     },
     /// The server has no place for streams.
     #[error(
-        "the server at {server} has no JetStream for this user: give it a block jetstream {{ store_dir: … }} (or the \
-         flag -js), and enable it for the account"
+        "the NATS server at {server} has no JetStream for this user: add a block jetstream {{ store_dir: … }} to its \
+         configuration (or start it with -js), and enable JetStream for the account"
     )]
     NoJetStream {
         /// Which server.
@@ -75,8 +75,8 @@ pub enum NatsOpenError {
     },
     /// The server takes only small messages.
     #[error(
-        "the server at {server} takes messages of {bytes} bytes, a partition needs {PAYLOAD_BYTES_MIN}: raise its \
-         max_payload"
+        "the NATS server at {server} takes messages of at most {bytes} bytes, the bank needs {PAYLOAD_BYTES_MIN}: \
+         raise its max_payload"
     )]
     Payload {
         /// Which server.
@@ -85,13 +85,13 @@ pub enum NatsOpenError {
         bytes: usize,
     },
     /// Not a NATS URL. It is not quoted, since it may hold a password.
-    #[error("the NATS URL cannot be read: it should be nats://HOST:4222 or tls://HOST:4222")]
+    #[error("invalid NATS URL: it must be like nats://HOST:4222 or tls://HOST:4222")]
     Url,
     /// The file of credentials.
-    #[error("the credentials for NATS cannot be read: {source}")]
+    #[error("cannot read the NATS credentials (--log-credentials): {reason}")]
     Credentials {
         /// Why not.
-        source: std::io::Error,
+        reason: std::io::Error,
     },
     /// The server does not answer, or refuses.
     #[error(transparent)]
@@ -101,8 +101,7 @@ pub enum NatsOpenError {
 /// More copies than there are servers.
 #[derive(Debug, thiserror::Error)]
 #[error(
-    "the servers cannot keep {0} copies of a partition: start more of them, or set BANK_LOG_REPLICAS to how many there \
-     are"
+    "the NATS cluster cannot keep {0} replicas of a partition: add servers, or lower BANK_LOG_REPLICAS to their number"
 )]
 struct TooManyCopies(usize);
 
@@ -128,7 +127,7 @@ async fn take(shared: &Shared, names: &Names) -> Result<(), NatsOpenError> {
 fn check(shared: &Shared, names: &Names, info: &Info) -> Result<(), NatsOpenError> {
     let (stored, wanted) = (&info.config, config(shared, names));
     let foreign = |reason| Err(NatsOpenError::Foreign { stream: names.stream.clone(), reason });
-    let Some(partitions) = stored.metadata.get(PARTITIONS) else { return foreign("was not made by a bank") };
+    let Some(partitions) = stored.metadata.get(PARTITIONS) else { return foreign("was not created by a bank") };
     let asked = shared.partitions.partitions();
     if *partitions != asked.to_string() {
         return Err(NatsOpenError::Partitions { stream: names.stream.clone(), stored: partitions.clone(), asked });
@@ -137,13 +136,13 @@ fn check(shared: &Shared, names: &Names, info: &Info) -> Result<(), NatsOpenErro
         return foreign("holds messages of another format, from another release of the bank");
     }
     if stored.subjects != wanted.subjects {
-        return foreign("has other subjects than a partition");
+        return foreign("does not have the subjects of a partition");
     }
     if stored.discard != wanted.discard || stored.retention != wanted.retention {
-        return foreign("forgets records by itself");
+        return foreign("deletes records by itself");
     }
     if stored.storage != wanted.storage {
-        return foreign("is not kept in files");
+        return foreign("is not stored in files");
     }
     Ok(())
 }

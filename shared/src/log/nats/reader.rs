@@ -165,7 +165,7 @@ impl NatsReader {
         let failed = match next {
             Some(Ok(message)) => return Ok(self.take(&message)),
             Some(Err(error)) => BackendError::not_done("next_batch", error),
-            None => BackendError::not_done("next_batch", "the server ended the delivery"),
+            None => BackendError::not_done("next_batch", "the server stopped delivering messages"),
         };
         self.incoming = None;
         Err(failed)
@@ -180,7 +180,7 @@ impl NatsReader {
             self.reopened = true;
             return Ok(());
         }
-        warn!(stream = self.names.stream, after = %self.after, reason = %stray, "a life has a hole, so it ends");
+        warn!(stream = self.names.stream, after = %self.after, reason = %stray, "gap in the records, renewing");
         let renewed = self.shared.renew(&self.names, &self.life.known.incarnation).await?;
         Err(ReadError::Moved(renewed.extent()))
     }
@@ -189,9 +189,9 @@ impl NatsReader {
 /// Why a message is not the next one.
 #[derive(Debug, thiserror::Error)]
 enum Stray {
-    #[error("another message follows than the next one")]
+    #[error("the next message is missing")]
     Hole,
-    #[error("the next message belongs to another life")]
+    #[error("the next message belongs to another incarnation")]
     OtherLife,
     #[error("the next message holds no records: {0}")]
     NoRecord(#[from] NoRecord),

@@ -1,4 +1,4 @@
-//! Law N1.
+//! Law SN1.
 
 use bytes::Bytes;
 

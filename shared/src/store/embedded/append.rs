@@ -1,14 +1,14 @@
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashMap};
 
-use rusqlite::{CachedStatement, Connection, Error, OptionalExtension, ffi, params};
+use rusqlite::{Connection, Error, OptionalExtension, ffi, params};
 
-use super::read::{self, HEAD, stored_commit};
-use super::recent::{Recent, Row, Shared};
+use super::read::{self, HEAD};
+use super::recent::{Place, Recent, Row, Shared, place};
 use crate::coordinate::Version;
 use crate::event::Recorded;
-use crate::id::AccountId;
+use crate::id::{AccountId, CommitId};
 use crate::partition::Slot;
-use crate::store::{AppendError, Appended, Commit, KeyedRequest, StoredCommit};
+use crate::store::{AppendError, Appended, Commit, IdempotencyKey, KeyedRequest, StoredCommit};
 
 /// A stream that is not where the writer believes it to be.
 pub(super) struct Conflict {
@@ -39,60 +39,102 @@ pub(super) fn append(
     commits: &[Commit],
 ) -> rusqlite::Result<Batch> {
     let before = read::last_position(connection)?;
-    let fates = judge(connection, &mut shared.write(), before, rows_max, commits)?;
+    prepare(&mut shared.write(), before, rows_max)?;
+    // Memory is held only while it is changed, so that readers never wait for a look into the file. Nobody else changes
+    // either of them meanwhile.
+    let settled = Settled::look_up(connection, shared, commits)?;
+    let fates = judge(&mut shared.write(), &settled, commits);
     let taken = commits.iter().zip(&fates).filter(|(_, fate)| matches!(fate, Ok(Appended::New)));
     let last = insert(connection, before, taken.map(|(commit, _)| commit))?;
     Ok(Batch { fates, last })
 }
 
-fn judge(
-    connection: &Connection,
-    recent: &mut Recent,
-    before: u64,
-    rows_max: u64,
-    commits: &[Commit],
-) -> rusqlite::Result<Vec<Result<Appended, Conflict>>> {
+/// Brings memory to where the file is, or says why nothing can be judged.
+fn prepare(recent: &mut Recent, before: u64, rows_max: u64) -> rusqlite::Result<()> {
     recent.take_back_behind(before);
     if recent.last() != before {
-        return Err(refused(ffi::SQLITE_CORRUPT, "the file is not where memory believes it to be"));
+        return Err(refused(ffi::SQLITE_CORRUPT, "store.db is not at the position the writer expects"));
     }
     if recent.all().len() >= rows_max {
-        return Err(refused(ffi::SQLITE_FULL, "what was appended lately could not be sorted in for too long"));
+        return Err(refused(ffi::SQLITE_FULL, "recent appends could not be sorted in for too long"));
     }
-    let mut judge = Judge::new(connection, recent)?;
-    commits.iter().map(|commit| judge.take(commit)).collect()
+    Ok(())
 }
 
 fn refused(code: i32, reason: &str) -> Error {
     Error::SqliteFailure(ffi::Error::new(code), Some(reason.to_owned()))
 }
 
-/// Looks into memory first, and into the sorted tables for what memory cannot know.
-struct Judge<'c> {
-    find_commit: CachedStatement<'c>,
-    find_key: CachedStatement<'c>,
-    find_head: CachedStatement<'c>,
-    recent: &'c mut Recent,
+/// What the sorted tables have of what a batch asks for and memory does not know.
+struct Settled {
+    commits: HashMap<CommitId, StoredCommit>,
+    keys: HashMap<IdempotencyKey, StoredCommit>,
+    heads: HashMap<AccountId, Version>,
+}
+
+impl Settled {
+    fn look_up(connection: &Connection, shared: &Shared, commits: &[Commit]) -> rusqlite::Result<Self> {
+        let Unknown { ids, keys, streams } = Unknown::of(&shared.read(), commits);
+        let by_id = read::commits(connection, &ids)?.into_iter().flatten().map(|stored| (stored.id, stored));
+        let by_key = |stored: StoredCommit| Some((stored.key.as_ref()?.key.clone(), stored));
+        Ok(Self {
+            commits: by_id.collect(),
+            keys: read::keys(connection, &keys)?.into_iter().flatten().filter_map(by_key).collect(),
+            heads: heads(connection, &streams)?,
+        })
+    }
+}
+
+fn heads(connection: &Connection, streams: &BTreeSet<Place>) -> rusqlite::Result<HashMap<AccountId, Version>> {
+    let mut find = connection.prepare_cached(HEAD)?;
+    let mut heads = HashMap::with_capacity(streams.len());
+    for (slot, stream) in streams {
+        let head: Option<u64> = find.query_row(params![slot, stream.as_bytes()], |row| row.get(0)).optional()?;
+        heads.extend(head.map(|head| (*stream, Version::new(head))));
+    }
+    Ok(heads)
+}
+
+/// What memory does not know of a batch.
+struct Unknown {
+    ids: Vec<CommitId>,
+    keys: Vec<IdempotencyKey>,
+    /// In the order of the table.
+    streams: BTreeSet<Place>,
+}
+
+impl Unknown {
+    fn of(recent: &Recent, commits: &[Commit]) -> Self {
+        let all = recent.all();
+        let ids = commits.iter().map(|commit| commit.id);
+        let keys = commits.iter().filter_map(|commit| Some(&commit.key.as_ref()?.key));
+        let streams = commits.iter().flat_map(|commit| &commit.writes).map(|write| write.stream);
+        Self {
+            ids: ids.filter(|id| all.commit(id).is_none() && recent.may_be_settled(id)).collect(),
+            keys: keys.filter(|key| all.key(key).is_none()).cloned().collect(),
+            streams: streams.filter(|stream| all.head(*stream).is_none()).map(place).collect(),
+        }
+    }
+}
+
+fn judge(recent: &mut Recent, settled: &Settled, commits: &[Commit]) -> Vec<Result<Appended, Conflict>> {
+    let mut judge = Judge { recent, settled, spoiled: BTreeSet::new() };
+    commits.iter().map(|commit| judge.take(commit)).collect()
+}
+
+struct Judge<'a> {
+    recent: &'a mut Recent,
+    settled: &'a Settled,
     /// The streams of this batch's commits that wrote nothing: what comes behind was decided on what did not happen.
     spoiled: BTreeSet<AccountId>,
 }
 
-impl<'c> Judge<'c> {
-    fn new(connection: &'c Connection, recent: &'c mut Recent) -> rusqlite::Result<Self> {
-        Ok(Self {
-            find_commit: connection.prepare_cached(read::COMMIT_BY_ID)?,
-            find_key: connection.prepare_cached(read::COMMIT_BY_KEY)?,
-            find_head: connection.prepare_cached(HEAD)?,
-            recent,
-            spoiled: BTreeSet::new(),
-        })
-    }
-
-    fn take(&mut self, commit: &Commit) -> rusqlite::Result<Result<Appended, Conflict>> {
-        let (fate, holds) = if let Some(before) = self.taken_before(commit)? {
+impl Judge<'_> {
+    fn take(&mut self, commit: &Commit) -> Result<Appended, Conflict> {
+        let (fate, holds) = if let Some(before) = self.taken_before(commit) {
             let holds = before.id == commit.id;
             (Ok(Appended::Before(Box::new(before))), holds)
-        } else if let Some(conflict) = self.conflict(commit)? {
+        } else if let Some(conflict) = self.conflict(commit) {
             (Err(conflict), false)
         } else {
             rows(commit).for_each(|row| self.recent.push(row));
@@ -101,40 +143,29 @@ impl<'c> Judge<'c> {
         if !holds {
             self.spoiled.extend(commit.writes.iter().map(|write| write.stream));
         }
-        Ok(fate)
+        fate
     }
 
-    fn taken_before(&mut self, commit: &Commit) -> rusqlite::Result<Option<StoredCommit>> {
-        if let Some(before) = self.recent.all().commit(&commit.id) {
-            return Ok(Some(before.clone()));
+    fn taken_before(&self, commit: &Commit) -> Option<StoredCommit> {
+        let all = self.recent.all();
+        if let Some(before) = all.commit(&commit.id).or_else(|| self.settled.commits.get(&commit.id)) {
+            return Some(before.clone());
         }
-        if self.recent.may_be_settled(&commit.id)
-            && let Some(before) = self.find_commit.query_row([commit.id.as_bytes()], stored_commit).optional()?
-        {
-            return Ok(Some(before));
-        }
-        let Some(KeyedRequest { key, .. }) = &commit.key else { return Ok(None) };
-        match self.recent.all().key(key) {
-            Some(before) => Ok(Some(before.clone())),
-            None => self.find_key.query_row([key.as_str()], stored_commit).optional(),
-        }
+        let KeyedRequest { key, .. } = commit.key.as_ref()?;
+        all.key(key).or_else(|| self.settled.keys.get(key)).cloned()
     }
 
-    fn conflict(&mut self, commit: &Commit) -> rusqlite::Result<Option<Conflict>> {
-        for write in &commit.writes {
-            if self.spoiled.contains(&write.stream) || self.head(write.stream)? != write.expected {
-                return Ok(Some(Conflict { stream: write.stream, expected: write.expected }));
-            }
-        }
-        Ok(None)
+    fn conflict(&self, commit: &Commit) -> Option<Conflict> {
+        let misfit = commit
+            .writes
+            .iter()
+            .find(|write| self.spoiled.contains(&write.stream) || self.head(write.stream) != write.expected)?;
+        Some(Conflict { stream: misfit.stream, expected: misfit.expected })
     }
 
-    fn head(&mut self, stream: AccountId) -> rusqlite::Result<Version> {
-        if let Some(head) = self.recent.all().head(stream) {
-            return Ok(head);
-        }
-        let head = self.find_head.query_row(params![Slot::of(&stream).get(), stream.as_bytes()], |row| row.get(0));
-        Ok(head.optional()?.map_or(Version::EMPTY, Version::new))
+    fn head(&self, stream: AccountId) -> Version {
+        let settled = || self.settled.heads.get(&stream).copied();
+        self.recent.all().head(stream).or_else(settled).unwrap_or(Version::EMPTY)
     }
 }
 

@@ -64,6 +64,7 @@ mod settle;
 mod snapshot;
 mod view;
 
+use std::path::Path;
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -101,6 +102,13 @@ pub struct EmbeddedStore {
 }
 
 impl EmbeddedStore {
+    /// Whether there is a store in a folder, sound or not. Nothing is opened, locked or made.
+    #[must_use]
+    pub fn is_in(folder: &Path) -> bool {
+        let file = STORE.file_name;
+        [file.to_owned(), format!("{file}-wal")].iter().any(|name| folder.join(name).exists())
+    }
+
     /// Opens the store of a data folder, or makes an empty one.
     ///
     /// # Errors
@@ -185,6 +193,8 @@ impl EventStore for EmbeddedStore {
     }
 
     async fn head(&self) -> Result<Position, BackendError> {
+        // Memory would answer on, and who asks whether the bank is ready asks this.
+        self.database.check_writer("head")?;
         let last = self.recent.read().committed().last();
         Ok(if last == 0 { Position::Start } else { Position::Number(last) })
     }

@@ -12,13 +12,13 @@ use crate::id::{AccountId, CommitId};
 use crate::partition::{Slot, SlotRange};
 use crate::store::{FeedEntry, IdempotencyKey, KeyedRequest, ScanPage, StoredCommit};
 
-pub(super) const COMMIT_BY_ID: &str = "SELECT id, time, key, request, receipt FROM commits WHERE id = ?1";
-pub(super) const COMMIT_BY_KEY: &str = "SELECT id, time, key, request, receipt FROM commits WHERE key = ?1";
+const COMMIT_BY_ID: &str = "SELECT id, time, key, request, receipt FROM commits WHERE id = ?1";
+const COMMIT_BY_KEY: &str = "SELECT id, time, key, request, receipt FROM commits WHERE key = ?1";
 pub(super) const HEAD: &str = "SELECT first_version + count - 1 FROM writes WHERE slot = ?1 AND stream = ?2
                                ORDER BY first_version DESC LIMIT 1";
 
 /// A row of [`COMMIT_BY_ID`] or [`COMMIT_BY_KEY`].
-pub(super) fn stored_commit(row: &Row<'_>) -> rusqlite::Result<StoredCommit> {
+fn stored_commit(row: &Row<'_>) -> rusqlite::Result<StoredCommit> {
     commit_at(row, 0)
 }
 

@@ -368,3 +368,14 @@ async fn a_store_that_refuses_appends_sorts_and_takes_them_again() {
     assert!(refused.to_string().contains("could not be sorted in"), "{refused}");
     assert_eq!(store.append(vec![commit()]).await.remove(0).unwrap(), Appended::New);
 }
+
+/// Whoever asks whether the bank is ready asks for the head, which memory knows without the file.
+#[tokio::test]
+async fn a_store_whose_writer_has_died_says_so_when_it_is_asked_for_its_head() {
+    let (store, _dir) = empty_store();
+    store.head().await.unwrap();
+    let mut commits = store.database.commits();
+    store.database.write_and_tell("test", |_| Ok(()), |()| panic!("a mistake behind a write")).await.unwrap_err();
+    while commits.changed().await.is_ok() {}
+    assert!(store.head().await.unwrap_err().to_string().contains("has ended"));
+}

@@ -46,10 +46,10 @@ pub(super) async fn unhindered<T>(client: &Client, application: &str, step: impl
 /// own limit remains.
 pub(super) async fn end_abandoned(client: &Client, application: &str) {
     match timeout(CALL_MAX, Box::pin(end(client, application))).await {
-        Ok(Ok(0)) => debug!("appends are hindered, and no transaction is abandoned"),
-        Ok(Ok(transactions)) => warn!(transactions, "ended transactions whose owner is gone"),
-        Ok(Err(error)) => warn!(%error, "appends are hindered, and abandoned transactions cannot be ended"),
-        Err(late) => warn!(%late, "appends are hindered, and nobody says by what"),
+        Ok(Ok(0)) => debug!("appends are blocked, but no transaction is abandoned"),
+        Ok(Ok(transactions)) => warn!(transactions, "ended abandoned transactions"),
+        Ok(Err(error)) => warn!(%error, "appends are blocked, cannot end abandoned transactions"),
+        Err(late) => warn!(%late, "appends are blocked, cannot find out by what"),
     }
 }
 

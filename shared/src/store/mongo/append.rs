@@ -80,13 +80,13 @@ async fn until_settled(
                 return Err(failure);
             }
             Err(Failed::Race { before, failure }) => {
-                debug!(tried, before, %failure, "another writer was faster, the batch is judged again");
+                debug!(tried, before, %failure, "another writer was faster, trying the batch again");
                 written.extend(taken[..before].iter().map(|commit| commit.id));
                 raced = Some(failure);
             }
         }
     }
-    Err(raced.unwrap_or_else(|| BackendError::not_done(APPEND, "no time was left to try")))
+    Err(raced.unwrap_or_else(|| BackendError::not_done(APPEND, "timed out before it was tried")))
 }
 
 /// What this call wrote before it judged once more was found as written; it was taken now.

@@ -58,7 +58,7 @@ impl MongoStore {
 /// What the server answers, if it does.
 async fn told(database: &Database, command: Document) -> Option<Document> {
     let answer = read("weaknesses", Box::pin(async { database.run_command(command).await })).await;
-    answer.inspect_err(|failure| debug!(%failure, "mongodb does not tell about itself")).ok()
+    answer.inspect_err(|failure| debug!(%failure, "cannot read the configuration of mongodb")).ok()
 }
 
 fn release(version: &str) -> Option<Weakness> {
@@ -81,9 +81,9 @@ fn engine(engine: &Document) -> Option<Weakness> {
     matches!(engine.get_bool("persistent"), Ok(false)).then(|| Weakness {
         server: SERVER,
         setting: "storage.engine",
-        found: engine.get_str("name").unwrap_or("one without files").to_owned(),
+        found: engine.get_str("name").unwrap_or("one without persistence").to_owned(),
         wanted: "wiredTiger",
-        risk: "acknowledged commits are gone when the servers stop",
+        risk: "acknowledged commits are lost when the servers stop",
     })
 }
 
@@ -93,7 +93,7 @@ fn journal(config: &Document) -> Option<Weakness> {
         setting: "writeConcernMajorityJournalDefault",
         found: "false".to_owned(),
         wanted: "true (rs.reconfig)",
-        risk: "a majority may acknowledge a commit that its journals do not have",
+        risk: "a majority may acknowledge a commit that is not in its journals",
     })
 }
 
@@ -110,9 +110,9 @@ fn clock_apart(theirs: Timestamp, asked: Timestamp, answered: Timestamp) -> Opti
         server: SERVER,
         setting: "localTime",
         found: format!("{:.1} s {where_to} this machine's clock", apart.as_secs_f64()),
-        wanted: "less than half a second from it, by NTP on both",
-        risk: "if the clocks of services differ as well, lags are shown too long or too short, and workers and rebuilds \
-               wait for events that only look late",
+        wanted: "less than half a second from it (NTP on both)",
+        risk: "if the clocks of services differ as well, reported lags are too long or too short, and workers and \
+               rebuilds wait for events that only look late",
     })
 }
 
@@ -161,7 +161,7 @@ impl Oplog {
             setting: "replication.oplogSizeMB",
             found: format!("enough for {hours:.1} hours"),
             wanted: "enough for 24 hours, or set storage.oplogMinRetentionHours",
-            risk: "a forwarder that stands still for longer makes every worker synchronise with the store",
+            risk: "a forwarder that is down for longer makes every worker synchronise with the store",
         })
     }
 }

@@ -55,9 +55,11 @@ pub(super) fn is_refusal(code: i32) -> bool {
     REFUSED.contains(&code)
 }
 
-/// The transaction has no effect and may be tried again as a whole.
+/// The transaction has no effect and may be tried again as a whole. Not so where there is no server: whoever appends is
+/// to hear of that while he still waits.
 pub(super) fn is_lost_race(error: &Error) -> bool {
-    code_of(error).is_some_and(is_race) || error.contains_label(TRANSIENT_TRANSACTION_ERROR)
+    let is_transient = error.contains_label(TRANSIENT_TRANSACTION_ERROR) && !found_no_server(error);
+    code_of(error).is_some_and(is_race) || is_transient
 }
 
 /// The server answered that it will not, and did not say that it may later.
@@ -70,9 +72,28 @@ pub(super) fn is_feed_lost(error: &Error) -> bool {
     code_of(error).is_some_and(|code| FEED_LOST.contains(&code))
 }
 
+/// What the driver says, without the list of empty fields behind it and behind each failure that it quotes.
+pub(super) fn words_of(error: &Error) -> String {
+    error.kind.to_string().replace("Kind: ", "").replace(", labels: {}, source: None, server response: None", "")
+}
+
+/// An error of the driver in readable words.
+#[derive(Debug, thiserror::Error)]
+#[error("{}", words_of(.0))]
+struct Readable(Error);
+
+/// Whether a call failed because there was no server that could take it.
+pub(super) fn is_without_server(failure: &BackendError) -> bool {
+    failure.source.downcast_ref::<Readable>().is_some_and(|Readable(error)| found_no_server(error))
+}
+
+fn found_no_server(error: &Error) -> bool {
+    matches!(&*error.kind, ErrorKind::ServerSelection { .. })
+}
+
 /// A read has no effect, whatever becomes of it. Neither has a transaction that was never asked to commit.
 pub(super) fn without_effect(operation: &'static str, error: Error) -> BackendError {
-    BackendError { operation, effect: Effect::None, retry: retry(&error), source: error.into() }
+    BackendError { operation, effect: Effect::None, retry: retry(&error), source: Readable(error).into() }
 }
 
 /// A write has no effect only if it is known not to have reached a server, or the server is known to have refused it.
@@ -83,7 +104,7 @@ pub(super) fn of_write(operation: &'static str, error: Error) -> BackendError {
         ErrorKind::ServerSelection { .. } | ErrorKind::InvalidArgument { .. } | ErrorKind::Authentication { .. }
     );
     let effect = if refused || unsent { Effect::None } else { Effect::Unknown };
-    BackendError { operation, effect, retry: retry(&error), source: error.into() }
+    BackendError { operation, effect, retry: retry(&error), source: Readable(error).into() }
 }
 
 fn retry(error: &Error) -> Retry {
@@ -109,4 +130,18 @@ pub(super) async fn write<T>(
     call: impl Future<Output = Result<T, Error>>,
 ) -> Result<Result<T, Error>, BackendError> {
     timeout(CALL_MAX, call).await.map_err(|late| BackendError::unknown(operation, late))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_failure_within_a_failure_is_told_without_empty_fields() {
+        let refused = Error::from(std::io::Error::other("connection refused"));
+        let error = Error::custom(format!("no server: {{ Address: db:27017, Error: {refused} }}"));
+        let words = without_effect("open", error).to_string();
+        let expected = "no server: { Address: db:27017, Error: I/O error: connection refused }";
+        assert!(words.ends_with(expected), "{words}");
+    }
 }

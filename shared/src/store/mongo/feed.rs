@@ -163,7 +163,7 @@ async fn open(store: MongoStore, after: Position) -> Result<RawBatchCursor, Feed
     let is_token = begin.contains_key(TOKEN);
     match timeout(CALL_MAX, changes(&store, begin)).await {
         Ok(Err(error)) if is_token && is_refused(&error) && can_open(&store).await => {
-            debug!(%error, "the server does not understand a token");
+            debug!(%error, "the server rejected a resume token");
             Err(FeedError::Lost(after))
         }
         outcome => told(outcome, &after),

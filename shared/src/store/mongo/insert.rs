@@ -104,7 +104,7 @@ async fn insert_together(store: &MongoStore, writes: &[RawDocumentBuf], deadline
     if let Err(failed) = insert_in(store, &mut session, writes, deadline).await {
         // Only to free its locks early: a transaction that nobody commits has no effect.
         if let Ok(Err(error)) = timeout_at(deadline, session.abort_transaction()).await {
-            debug!(%error, "a transaction was left to the server to abort");
+            debug!(%error, "cannot abort a transaction, the server will");
         }
         return Err(failed);
     }

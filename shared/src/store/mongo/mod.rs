@@ -16,7 +16,9 @@
 //! true for ever once a majority has it, since nothing is removed. If v is believed and is such an end, the insert at
 //! v + 1 either takes the place or collides with the write that is there. So ends may be kept in memory ([`ENDS_KEPT`]
 //! of them) and most appends ask nothing. Everything is read from the primary with majority, so what a refusal says is
-//! true and what an earlier acknowledgement promised is seen.
+//! true and what an earlier acknowledgement promised is seen. There is one exception: a primary that was cut off from
+//! its majority answers with what it knew until it steps down, so a read or a refusal there may be as old as an
+//! election takes. An append there is safe: no majority acknowledges it, and its place is unique.
 //!
 //! Why an attempt that comes late does no harm (law S4): its command begins with the same documents in the same order
 //! as the attempt that was answered. If that one wrote the first of them, or another writer did, the late one ends
@@ -33,6 +35,7 @@
 
 mod abandoned;
 mod append;
+mod begin;
 mod document;
 mod durability;
 mod failure;
@@ -57,7 +60,9 @@ use quick_cache::{DefaultHashBuilder, OptionsBuilder, UnitWeighter};
 
 pub use feed::MongoFeed;
 
-use super::{AppendError, Appended, Commit, EventStore, FeedError, IdempotencyKey, ScanPage, StoredCommit};
+use super::{
+    AppendError, Appended, Commit, EventStore, FeedError, IdempotencyKey, SERVER_FOUND_WITHIN, ScanPage, StoredCommit,
+};
 use crate::config::TlsAuthorities;
 use crate::coordinate::{Position, Version};
 use crate::error::BackendError;
@@ -67,9 +72,6 @@ use crate::partition::SlotRange;
 
 /// The most connections of one process: writers with a batch under way, readers and feeds together.
 const CONNECTIONS_MAX: u32 = 32;
-
-/// How long to look for a primary: longer than an election.
-const PRIMARY_MAX: Duration = Duration::from_secs(8);
 
 /// How long a connection may take to open.
 const CONNECT_MAX: Duration = Duration::from_secs(3);
@@ -81,15 +83,15 @@ const ENDS_KEPT: usize = 840_000;
 #[derive(Debug, thiserror::Error)]
 pub enum MongoOpenError {
     /// Not a MongoDB URL. It is not quoted, since it may hold a password.
-    #[error("the MongoDB URL cannot be read: {0}")]
+    #[error("invalid MongoDB URL: {0}")]
     Url(Box<str>),
     /// The URL asks for less than the store promises.
-    #[error("the MongoDB URL weakens the store: leave out {0}, the bank itself asks for majority and journal")]
+    #[error("the MongoDB URL weakens durability: leave {0} out, the bank itself asks for majority and journal")]
     Weakened(&'static str),
     /// The URL names another database than the namespace.
     #[error(
-        "the MongoDB URL names the database {named}, and the bank's is called like its namespace, {database}: leave \
-         /{named} out of the URL (with authSource={named} if its users are kept there), or start with --namespace"
+        "the MongoDB URL names the database {named}, but the bank uses {database}, named after its namespace: leave \
+         /{named} out of the URL (with authSource={named} if the user is defined there), or start with --namespace"
     )]
     Database {
         /// What the URL names.
@@ -99,12 +101,12 @@ pub enum MongoOpenError {
     },
     /// A single server has neither transactions nor change streams.
     #[error(
-        "MongoDB must run as a replica set, also if it has one member only: start mongod with --replSet rs0, and run \
+        "MongoDB must run as a replica set, even with a single member: start mongod with --replSet rs0, and run \
          rs.initiate() once in mongosh"
     )]
     NotReplicated,
     /// Another release's layout.
-    #[error("database {database} has layout {found}, which this release does not know")]
+    #[error("database {database} has layout {found}, unknown to this release: start the one that wrote it")]
     Layout {
         /// The database.
         database: Box<str>,
@@ -144,8 +146,7 @@ impl MongoStore {
         let application = options.app_name.clone().unwrap_or_default().into();
         let client = Client::with_options(options).map_err(|error| unreadable(&error))?;
         let database = client.database(database);
-        let now = Box::pin(cluster_time(&database)).await?.ok_or(MongoOpenError::NotReplicated)?;
-        let about = failure::read("open", Box::pin(schema::create(&database, now))).await?;
+        let about = Box::pin(begin::begin(&database, begin::PRIMARY_MAX)).await?;
         if !about.is_known() {
             return Err(MongoOpenError::Layout { database: database.name().into(), found: about.format });
         }
@@ -182,7 +183,7 @@ async fn options(
     options.retry_writes = Some(true);
     options.retry_reads = Some(true);
     options.max_pool_size = Some(CONNECTIONS_MAX);
-    options.server_selection_timeout = Some(PRIMARY_MAX);
+    options.server_selection_timeout = Some(SERVER_FOUND_WITHIN);
     options.connect_timeout = Some(CONNECT_MAX);
     if let (Some(authorities), Some(Tls::Enabled(tls))) = (authorities, &mut options.tls) {
         tls.ca_file_path.get_or_insert_with(|| authorities.path().to_owned());
@@ -205,13 +206,7 @@ fn no_ends() -> Cache<AccountId, Version> {
 
 /// The driver's words about a URL name the option, never the password.
 fn unreadable(error: &mongodb::error::Error) -> MongoOpenError {
-    MongoOpenError::Url(error.to_string().into())
-}
-
-/// The newest moment of the cluster; nothing when the server is not a member of one.
-async fn cluster_time(database: &Database) -> Result<Option<ClusterTime>, BackendError> {
-    let hello = failure::read("open", async { database.run_command(doc! { "hello": 1 }).await }).await?;
-    Ok(hello.get_timestamp("operationTime").ok())
+    MongoOpenError::Url(failure::words_of(error).into())
 }
 
 /// A moment up to which a majority has everything, and whether there was a write at it.
@@ -289,7 +284,16 @@ impl EventStore for MongoStore {
 
 #[cfg(test)]
 mod tests {
+    use std::net::TcpListener;
+
+    use bytes::Bytes;
+    use tokio::time::Instant;
+
     use super::*;
+    use crate::clock::Timestamp;
+    use crate::error::Effect;
+    use crate::event::EncodedEvents;
+    use crate::store::StreamWrite;
 
     #[tokio::test]
     async fn every_write_is_acknowledged_by_a_majority_and_its_journals_whatever_the_url_says() {
@@ -299,6 +303,45 @@ mod tests {
             let promised = WriteConcern::builder().w(Acknowledgment::Majority).journal(true).build();
             assert_eq!(database.write_concern(), Some(&promised));
             assert_eq!(database.read_concern(), Some(&ReadConcern::majority()));
+        }
+    }
+
+    /// A store whose set has one member, which nobody finds.
+    pub(super) async fn store_without_server() -> MongoStore {
+        let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+        let options = options(&format!("mongodb://127.0.0.1:{port}/?replicaSet=rs0"), "bank", None).await.unwrap();
+        let client = Client::with_options(options).unwrap();
+        let database = client.database("bank");
+        MongoStore {
+            events: database.collection(schema::EVENTS),
+            ends: Arc::new(no_ends()),
+            start: ClusterTime { time: 1, increment: 1 },
+            application: "bank bank".into(),
+            client,
+            database,
+        }
+    }
+
+    fn commit(writes: &[(u8, u64)]) -> Commit {
+        let write = |&(stream, expected): &(u8, u64)| StreamWrite {
+            stream: AccountId::from_bytes([stream; 16]),
+            expected: Version::new(expected),
+            events: EncodedEvents { count: 1, json: Bytes::from_static(b"[{}]") },
+        };
+        let (id, time) = (CommitId::from_bytes([writes[0].0; 16]), Timestamp::EPOCH);
+        Commit { id, time, key: None, receipt: Bytes::new(), writes: writes.iter().map(write).collect() }
+    }
+
+    /// One that inserts at once, one that looks at its stream first, and a transaction.
+    #[tokio::test]
+    async fn an_append_that_finds_no_server_ends_soon_and_had_no_effect() {
+        let store = store_without_server().await;
+        let appends = [vec![(1, 0)], vec![(2, 7)], vec![(3, 0), (4, 0)]];
+        let began = Instant::now();
+        let fates = futures::future::join_all(appends.map(|writes| store.append(vec![commit(&writes)]))).await;
+        assert!(began.elapsed() < 2 * SERVER_FOUND_WITHIN, "{:?}", began.elapsed());
+        for fate in fates.into_iter().flatten() {
+            assert!(matches!(&fate, Err(AppendError::Backend(failure)) if failure.effect == Effect::None), "{fate:?}");
         }
     }
 }

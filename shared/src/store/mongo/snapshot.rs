@@ -38,7 +38,7 @@ impl SnapshotDocument {
     }
 }
 
-/// A cache: it is neither journaled nor waited for, and what a failover loses costs time only (law N2).
+/// A cache: it is neither journaled nor waited for, and what a failover loses costs time only (law SN2).
 impl Snapshots for MongoStore {
     async fn load_snapshots(&self, streams: &[AccountId]) -> Result<Vec<Option<Snapshot>>, BackendError> {
         if streams.is_empty() {

@@ -131,7 +131,7 @@ impl Writer {
         let answer =
             within(self.client.send(Method::Post, &self.path, headers, Some(&parts), Some(lines), None)).await?;
         let answer: serde_json::Value = within(answer.error_for_status_code()?.json()).await?;
-        ensure!(answer["errors"] == false, "a line of a bulk is refused");
+        ensure!(answer["errors"] == false, "a document of a bulk was refused");
         Ok(())
     }
 }

@@ -38,16 +38,16 @@ pub(super) async fn measure(backends: &BackendSettings, duration: Duration, repo
     let run = Run { name, duration, clock, ids };
     match &backends.store_url {
         StoreUrl::Embedded => drop(report.setup.insert("store", EMBEDDED.to_owned())),
-        StoreUrl::Mongo(url) => mongo::measure(url, backends, &run, report).await.context("the limits of MongoDB")?,
+        StoreUrl::Mongo(url) => mongo::measure(url, backends, &run, report).await.context("cannot measure MongoDB")?,
     }
     match &backends.log_url {
         LogUrl::Embedded => drop(report.setup.insert("log", EMBEDDED.to_owned())),
-        LogUrl::Nats(url) => nats::measure(url, backends, &run, report).await.context("the limits of NATS")?,
+        LogUrl::Nats(url) => nats::measure(url, backends, &run, report).await.context("cannot measure NATS")?,
     }
     match &backends.index_url {
         IndexUrl::Embedded => drop(report.setup.insert("index", EMBEDDED.to_owned())),
         IndexUrl::Elastic(url) => {
-            elastic::measure(url, backends, &run, report).await.context("the limits of Elasticsearch")?;
+            elastic::measure(url, backends, &run, report).await.context("cannot measure Elasticsearch")?;
         }
     }
     Ok(())
@@ -63,17 +63,17 @@ async fn within<T, E: Into<anyhow::Error>>(call: impl IntoFuture<Output = Result
     timeout(CALL_MAX, call).await.map_err(|_| anyhow!("no answer within {} s", CALL_MAX.as_secs()))?.map_err(Into::into)
 }
 
-/// Measures, and removes what was written whatever became of it (law U2).
+/// Measures, and removes what was written whatever became of it (law LI2).
 async fn removed_behind(
     measuring: impl Future<Output = anyhow::Result<()>>,
     removing: impl Future<Output = anyhow::Result<()>>,
 ) -> anyhow::Result<()> {
     let measured = tokio::select! {
         biased;
-        stopped = tokio::signal::ctrl_c() => stopped.map_err(Into::into).and(Err(anyhow!("stopped"))),
+        stopped = tokio::signal::ctrl_c() => stopped.map_err(Into::into).and(Err(anyhow!("interrupted"))),
         measured = measuring => measured,
     };
-    let removed = removing.await.context("what was written for it could not be removed");
+    let removed = removing.await.context("cannot remove what was written; its name contains -limits-");
     measured.and(removed)
 }
 
@@ -87,7 +87,7 @@ where
     let mut tasks: JoinSet<anyhow::Result<u64>> = workers.into_iter().collect();
     let mut done = 0;
     while let Some(worked) = tasks.join_next().await {
-        done += worked.context("a task broke")??;
+        done += worked.context("a task panicked")??;
     }
     Ok(per_second(done, began.elapsed()))
 }

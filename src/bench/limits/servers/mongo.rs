@@ -162,6 +162,6 @@ async fn read(mut batches: RawBatchCursor, documents: u64, duration: Duration) -
         let Some(batch) = within(async { batches.next().await.transpose() }).await? else { break };
         count += batch.doc_slices()?.into_iter().count() as u64;
     }
-    ensure!(count > 0, "nothing of what was written can be read");
+    ensure!(count > 0, "none of the written documents can be read");
     Ok(per_second(count, began.elapsed()))
 }

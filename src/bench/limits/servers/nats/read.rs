@@ -16,7 +16,7 @@ const MESSAGES_AT_ONCE: i64 = 16;
 pub(super) async fn all(jetstream: Context, name: String, duration: Duration) -> anyhow::Result<u64> {
     let stream = within(jetstream.get_stream(name)).await?;
     let stored = stream.cached_info().state.messages;
-    ensure!(stored > 0, "nothing of what was published is there");
+    ensure!(stored > 0, "the stream is empty after publishing");
     let reader =
         within(stream.create_consumer(OrderedConfig { max_batch: MESSAGES_AT_ONCE, ..OrderedConfig::default() }))
             .await?;

@@ -6,7 +6,7 @@ use shared::error::BackendError;
 use shared::id::AccountId;
 use shared::index::{ApplyError, Balance, BalanceIndex, Generation, Parked, Projected, QueryError};
 use shared::partition::SlotRange;
-use tracing::info;
+use tracing::{info, warn};
 
 use crate::fold::Folding;
 use crate::worker::refill;
@@ -64,12 +64,31 @@ pub async fn retry<B: Backends>(backends: &B, clock: &Clock, account: AccountId)
     index.apply(generation, &Projected { balances: vec![balance.clone()], ..Projected::default() }).await?;
     index.unpark(generation, &[account]).await?;
     info!(%account, version = %balance.version, "parked account let go");
-    // What a worker has passed over since the fold, because the account was parked, no record will bring again.
+    // What a worker has passed over since the fold, because the account was parked, no record will bring again. If this
+    // fails, the account's next event or a comparison of heads finds what is missing.
+    match catch_up(backends, clock, generation, account).await {
+        Ok(Some(parked)) => Err(ParkingError::StillPoison(parked)),
+        Ok(None) => Ok(index.load(generation, &[account]).await?.pop().and_then(|now| now.balance).unwrap_or(balance)),
+        Err(failure) => {
+            warn!(%account, %failure, "what came while the account was parked is not folded yet");
+            Ok(balance)
+        }
+    }
+}
+
+/// Writes what the store holds of an account by now; answers why it is parked again if it is.
+async fn catch_up<B: Backends>(
+    backends: &B,
+    clock: &Clock,
+    generation: Generation,
+    account: AccountId,
+) -> Result<Option<Parked>, ParkingError> {
     let folding = fold_anew(backends, account).await?;
-    let parked = folding.to_parked(clock.now()).into_iter().collect();
-    let balance = folding.into_changed().unwrap_or(balance);
-    index.apply(generation, &Projected { balances: vec![balance.clone()], parked, checkpoint: None }).await?;
-    Ok(balance)
+    let parked = folding.to_parked(clock.now());
+    let balances = folding.into_changed().into_iter().collect();
+    let projected = Projected { balances, parked: parked.iter().cloned().collect(), checkpoint: None };
+    backends.index().apply(generation, &projected).await?;
+    Ok(parked)
 }
 
 /// All the store holds of an account, folded from the first event on: what stands in the document may be what the

@@ -43,9 +43,12 @@ const LATE_PAUSE: Duration = Duration::from_millis(500);
 /// How many accounts are looked at again in one round; the next round goes on behind them.
 const SUSPECTS_MAX: usize = 500;
 
-/// How many times as long as a round took is waited before the next one at least: a store may have to walk through
-/// every event of a bank to tell the heads, however often somebody wants them compared.
+/// How many times as long as a comparison took is waited before the next one: a store may have to walk through every
+/// event of a bank to tell the heads, however often somebody wants them compared.
 const REST_PER_ROUND: u32 = 20;
+
+/// How long is waited at most for that reason.
+const REST_MAX: Duration = Duration::from_mins(15);
 
 /// What a round has found.
 #[derive(Debug, Default, PartialEq, Eq)]
@@ -65,8 +68,8 @@ struct Round {
 struct Suspects {
     /// Those below the store's head, with that head.
     behind: BTreeMap<AccountId, Version>,
-    /// Those above it, with the version of the document.
-    ahead: BTreeMap<AccountId, Version>,
+    /// Those above it.
+    ahead: Vec<Pair>,
     /// The last one, if there may be more.
     next_after: Option<AccountId>,
 }
@@ -84,7 +87,7 @@ pub(crate) async fn keep_reconciling<B: Backends>(worker: &Worker<B>, every: Opt
             Ok(round) => {
                 worker.report_round(&round);
                 after = round.next_after;
-                pause = every.max(round.took * REST_PER_ROUND);
+                pause = every.max(REST_MAX.min(round.took * REST_PER_ROUND));
             }
             Err(failure) => debug!(partition = %worker.partition, %failure, "heads not compared, trying again later"),
         }
@@ -140,17 +143,14 @@ async fn reconcile<B: Backends>(worker: &Worker<B>, after: Option<AccountId>) ->
     Ok(round)
 }
 
-/// How many of these documents have a version of which the store holds no event, also now that those it had under way
-/// are there.
-async fn still_ahead<B: Backends>(
-    worker: &Worker<B>,
-    ahead: &BTreeMap<AccountId, Version>,
-) -> Result<u64, WorkerError> {
+/// How many of these documents have a version that the store has not, also now that it has had time for what was under
+/// way. A stream that has grown past its head of the first look was only on its way, however far it has come.
+async fn still_ahead<B: Backends>(worker: &Worker<B>, ahead: &[Pair]) -> Result<u64, WorkerError> {
     if ahead.is_empty() {
         return Ok(0);
     }
-    let place = |(account, version): (&AccountId, &Version)| StreamAfter { stream: *account, after: version.before() };
-    let questions: Vec<StreamAfter> = ahead.iter().map(place).collect();
+    let questions: Vec<StreamAfter> =
+        ahead.iter().map(|pair| StreamAfter { stream: pair.account, after: pair.left }).collect();
     let answers = worker.backends.store().read_streams(&questions, 1).await?;
     Ok(answers.iter().filter(|answer| answer.is_empty()).count() as u64)
 }
@@ -178,14 +178,14 @@ async fn has_written_the_log<B: Backends>(worker: &Worker<B>) -> Result<bool, Wo
 async fn suspects<B: Backends>(worker: &Worker<B>, after: Option<AccountId>) -> Result<Suspects, WorkerError> {
     let mut pairs = compare(worker, after);
     let mut suspects = Suspects::default();
-    while let Some(Pair { account, left: head, right: document }) = pairs.next().await? {
-        match head.cmp(&document) {
+    while let Some(pair) = pairs.next().await? {
+        match pair.left.cmp(&pair.right) {
             Ordering::Equal => continue,
-            Ordering::Greater => suspects.behind.insert(account, head),
-            Ordering::Less => suspects.ahead.insert(account, document),
-        };
+            Ordering::Greater => _ = suspects.behind.insert(pair.account, pair.left),
+            Ordering::Less => suspects.ahead.push(pair),
+        }
         if suspects.behind.len() + suspects.ahead.len() == SUSPECTS_MAX {
-            suspects.next_after = Some(account);
+            suspects.next_after = Some(pair.account);
             break;
         }
     }

@@ -17,7 +17,7 @@ pub struct ForwarderConfig {
     pub partitions: PartitionMap,
     /// How long the lease lives without renewal.
     pub lease_ttl: Duration,
-    /// Records younger than this are kept in the log even when nobody needs them.
+    /// Records younger than this are kept in the log even when nobody needs them, unless their partition is full.
     pub log_window: Duration,
     /// How often the log is trimmed.
     pub trim_every: Duration,

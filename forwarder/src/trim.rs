@@ -19,6 +19,7 @@ use shared::log::{Extent, PartitionLog};
 use shared::partition::Partition;
 use shared::store::Registers;
 use shared::telemetry::metric::LOG_TRIMMED;
+use tokio::time::Instant;
 use tracing::{debug, info};
 
 use crate::ForwarderConfig;
@@ -35,9 +36,15 @@ pub(crate) async fn keep_trimming<R: Registers, L: PartitionLog>(
     clock: &Clock,
     full: &FullPartitions,
 ) -> Infallible {
+    let mut due = Instant::now() + config.trim_every;
     loop {
-        let full = full.wait(config.trim_every).await;
-        match trim(config, registers, log, clock, &full).await {
+        let full = full.wait(due.saturating_duration_since(Instant::now())).await;
+        let is_due = Instant::now() >= due;
+        if is_due {
+            due = Instant::now() + config.trim_every;
+        }
+        let partitions = config.partitions.all().filter(|partition| is_due || full.contains(partition)).collect();
+        match trim(partitions, registers, log, clock.now().minus(config.log_window), &full).await {
             Ok(0) => {}
             Ok(records) => info!(records, "log trimmed"),
             Err(failure) => debug!(%failure, "log not trimmed, trying again later"),
@@ -45,17 +52,17 @@ pub(crate) async fn keep_trimming<R: Registers, L: PartitionLog>(
     }
 }
 
+/// Trims these partitions of what is older than the window, and those that are full of younger records too.
 async fn trim<R: Registers, L: PartitionLog>(
-    config: &ForwarderConfig,
+    partitions: Vec<Partition>,
     registers: &R,
     log: &L,
-    clock: &Clock,
+    window: Timestamp,
     full: &BTreeSet<Partition>,
 ) -> Result<u64, BackendError> {
     let floors = read_floors(registers).await?;
-    let window = clock.now().minus(config.log_window);
     let mut trimmed = 0;
-    for partition in config.partitions.all() {
+    for partition in partitions {
         let extent = log.extent(partition).await?;
         let of_partition = floors.iter().filter(|floor| floor.partition == partition);
         let Some(floor) = lowest(of_partition, &extent) else { continue };
@@ -90,7 +97,6 @@ mod tests {
     use shared::event::{EncodedEvents, Recorded};
     use shared::id::{AccountId, Ids};
     use shared::index::Generation;
-    use shared::lease::Holder;
     use shared::log::floor::write_floor;
     use shared::log::{EmbeddedLog, Incarnation};
     use shared::partition::PartitionMap;
@@ -120,15 +126,9 @@ mod tests {
             let floor = Floor { partition: one, incarnation: incarnation.clone(), offset: Offset::new(offset) };
             write_floor(&store, Generation(1), &floor).await.unwrap();
         };
-        let config = ForwarderConfig {
-            holder: Holder("one".into()),
-            partitions,
-            lease_ttl: Duration::from_secs(1),
-            log_window: Duration::from_hours(1),
-            trim_every: Duration::from_secs(1),
-        };
+        let an_hour_ago = clock.now().minus(Duration::from_hours(1));
         let (full, none) = (BTreeSet::from([one]), BTreeSet::new());
-        let trimmed = async |full| trim(&config, &store, &log, &clock, full).await.unwrap();
+        let trimmed = async |full| trim(vec![one], &store, &log, an_hour_ago, full).await.unwrap();
         assert_eq!(trimmed(&full).await, 0, "nobody has said what he needs");
         floor(3).await;
         assert_eq!(trimmed(&none).await, 0, "all of it is within the window");

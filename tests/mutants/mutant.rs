@@ -123,6 +123,13 @@ pub(crate) const MUTANTS: &[Mutant] = &[
         seed: 8,
     },
     Mutant {
+        name: "floors_of_generations_that_are_gone_stay",
+        file: "balance-service/src/rebuild/conductor.rs",
+        text: "                self.sweep_floors(&generations).await?;\n",
+        replacement: "",
+        seed: 93,
+    },
+    Mutant {
         name: "the_index_takes_the_checkpoint_of_a_lower_epoch",
         file: "tests/simulation/world/generation.rs",
         text: "Some(stored) if checkpoint.epoch < stored.epoch =>",

@@ -15,7 +15,7 @@ use crate::world::fault::Fault;
 const SEEDS_TO_REACH_ALL: u64 = 2_000;
 
 /// How often each of them must have been reached then.
-const REACHED_MIN: u64 = 50;
+const REACHED_MIN: u64 = 25;
 
 /// What the bank does to recover, as the world sees it: each must be reached, or the schedules prove less than they
 /// say.

@@ -43,6 +43,8 @@ pub(super) async fn until_known<S: EventStore>(store: &S, commits: &[Commit], pa
         for (&index, answer) in open.iter().zip(answers) {
             match answer {
                 Ok(Appended::New) => fates[index] = Fate::Taken,
+                // The answer to an earlier try was lost.
+                Ok(Appended::Before(first)) if is_same(&first, &commits[index]) => fates[index] = Fate::Taken,
                 Ok(Appended::Before(first)) => fates[index] = Fate::Before(first),
                 Err(AppendError::Conflict { .. }) => fates[index] = Fate::Conflict,
                 Err(AppendError::Backend(failure)) => {
@@ -70,6 +72,11 @@ pub(super) async fn until_known<S: EventStore>(store: &S, commits: &[Commit], pa
     }
     patience.reset();
     fates
+}
+
+/// Whether this commit was stored as it was decided now, and not in an earlier round.
+fn is_same(stored: &StoredCommit, commit: &Commit) -> bool {
+    stored.id == commit.id && stored.receipt == commit.receipt
 }
 
 /// What stands behind a commit that wrote nothing, and writes to one of its streams, was refused with it (law S5). Its

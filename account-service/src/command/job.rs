@@ -1,7 +1,7 @@
 //! One batch of commands, from the accounts they concern to their answers.
 //!
-//! A round loads what is not known, decides, appends and settles. What could not be settled for good, because another
-//! process was faster or a refusal stood on an old state, goes into the next round.
+//! A round loads what is not known, decides, appends and settles. What could not be settled for good goes into the next
+//! round: another process was faster, a refusal stood on an old state, or a command in front is decided again.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
@@ -103,7 +103,7 @@ impl<S: Store> Job<'_, S> {
         }
         if let Err(failure) = self.read_on().await {
             warn!(%failure, commands = pending.len(), "cannot load accounts");
-            answer_all(pending, &CommandError::Unavailable);
+            self.give_up(pending);
             return Vec::new();
         }
         let decisions = decide_batch(&self.books, &pending, self.desk.clock.now(), &self.desk.ids);
@@ -194,14 +194,18 @@ impl<S: Store> Job<'_, S> {
         }
     }
 
-    /// Answers what is to be decided again when the time is up. Nothing was written for it, unless for another command
-    /// with its key.
-    fn give_up(&self, pending: Vec<Pending>) {
+    /// Answers what cannot be decided for now. Nothing was written for it, unless for another command with its key.
+    fn give_up(&self, pending: impl IntoIterator<Item = Pending>) {
         for pending in pending {
-            let may_be_taken = pending.request.key.as_ref().is_some_and(|keyed| self.unknown.contains(&keyed.key));
-            let error = if may_be_taken { CommandError::OutcomeUnknown } else { CommandError::Conflict };
+            let error = self.unless_unknown(&pending, CommandError::Unavailable);
             pending.answer(Err(error));
         }
+    }
+
+    /// This error, or that nobody knows if another command with the key may have been taken.
+    fn unless_unknown(&self, pending: &Pending, error: CommandError) -> CommandError {
+        let may_be_taken = pending.request.key.as_ref().is_some_and(|keyed| self.unknown.contains(&keyed.key));
+        if may_be_taken { CommandError::OutcomeUnknown } else { error }
     }
 
     fn is_certain(&self, pending: &Pending) -> bool {
@@ -233,15 +237,17 @@ impl<S: Store> Job<'_, S> {
         match self.find_keys(&keys).await {
             Ok(found) => {
                 for ((pending, error), stored) in keyed.into_iter().zip(found) {
-                    match stored {
-                        Some(stored) => pending.answer_stored(&stored),
-                        None => pending.answer(Err(error)),
+                    if let Some(stored) = stored {
+                        pending.answer_stored(&stored);
+                    } else {
+                        let error = self.unless_unknown(&pending, error);
+                        pending.answer(Err(error));
                     }
                 }
             }
             Err(failure) => {
                 warn!(%failure, commands = keyed.len(), "cannot look up the idempotency keys of rejected commands");
-                answer_all(keyed.into_iter().map(|(pending, _)| pending).collect(), &CommandError::Unavailable);
+                self.give_up(keyed.into_iter().map(|(pending, _)| pending));
             }
         }
     }
@@ -255,12 +261,6 @@ impl<S: Store> Job<'_, S> {
                 found => return found,
             }
         }
-    }
-}
-
-fn answer_all(pending: Vec<Pending>, error: &CommandError) {
-    for pending in pending {
-        pending.answer(Err(error.clone()));
     }
 }
 
@@ -323,7 +323,7 @@ mod tests {
         tokio::time::pause();
         bank.store.outrun(u64::from(ATTEMPTS_MAX));
         let began = Instant::now();
-        assert_eq!(bank.execute(deposit(account, 1)).await, Err(CommandError::Conflict));
+        assert_eq!(bank.execute(deposit(account, 1)).await, Err(CommandError::Unavailable));
         assert!(began.elapsed() <= BATCH_TIME_MAX + STORE_CALL_TIME_MAX, "{:?}", began.elapsed());
         tokio::time::resume();
         bank.store.outrun(0);

@@ -55,8 +55,8 @@ pub enum CommandError {
     /// More commands wait than are taken in. Nothing happened.
     #[error("too many commands are waiting; nothing happened, send it again")]
     Overloaded,
-    /// The bank cannot do it now. Nothing happened.
-    #[error("the bank cannot answer now; nothing happened, send it again")]
+    /// The bank cannot do it now. This request had no effect.
+    #[error("the bank cannot answer now; this request had no effect, send it again")]
     Unavailable,
     /// The store did not answer in time: it may have happened. The same key tells, later.
     #[error("whether the command took effect is not known yet; send it again under the same key to learn the outcome")]

@@ -116,6 +116,18 @@ async fn an_append_whose_answer_is_lost_has_one_effect_and_is_answered() {
     assert_eq!((bank.balance(account).await, bank.version(account).await), (55, Version::new(52)));
 }
 
+/// As above: what was taken although its answer was lost is in front of what comes behind it.
+#[tokio::test]
+async fn a_refusal_among_appends_whose_answer_is_lost_is_not_overtaken() {
+    let bank = Bank::new();
+    let account = bank.open(0).await;
+    bank.store.lose_answers(1);
+    let commands = [deposit(account, 1), withdraw(account, 1_000), deposit(account, 1_000)];
+    let outcomes = join_all(commands.map(|command| bank.execute(command))).await;
+    assert_eq!(outcomes[1], Err(Rejection::InsufficientFunds { account }.into()), "it came before the second deposit");
+    assert_eq!((bank.balance(account).await, bank.version(account).await), (1_001, Version::new(3)));
+}
+
 #[tokio::test]
 async fn an_outcome_that_stays_unknown_is_not_called_a_failure_and_its_key_tells_later() {
     let bank = Bank::new();

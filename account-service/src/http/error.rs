@@ -75,7 +75,7 @@ mod tests {
             (CommandError::KeyReused, "idempotency_key_reused", "; use a new key"),
             (CommandError::Conflict, "version_conflict", "; read the account again and retry"),
             (CommandError::Overloaded, "overloaded", "; nothing happened, send it again"),
-            (CommandError::Unavailable, "unavailable", "; nothing happened, send it again"),
+            (CommandError::Unavailable, "unavailable", "; this request had no effect, send it again"),
             (
                 CommandError::OutcomeUnknown,
                 "outcome_unknown",

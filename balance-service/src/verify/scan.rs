@@ -6,7 +6,9 @@ use shared::error::BackendError;
 use shared::event::{Recorded, StreamAfter};
 use shared::id::AccountId;
 use shared::index::{BalanceIndex, Loaded};
-use shared::store::EventStore;
+use shared::partition::SlotRange;
+use shared::retry::Backoff;
+use shared::store::{EventStore, ScanPage};
 
 use super::compare::compare;
 use super::report::Verification;
@@ -41,7 +43,7 @@ impl<'a, B: Backends> Scan<'a, B> {
         let Comparison { backends, slots, right_of_way, .. } = *self.comparison;
         while !self.done && suspects.len() < SUSPECTS_MAX {
             let _turn = right_of_way.page().await;
-            let page = backends.store().scan(slots, self.after, SCAN_EVENTS).await?;
+            let page = scan_patiently(backends.store(), slots, self.after).await?;
             let mut documents = self.load_new(&page.records).await?;
             for recorded in &page.records {
                 self.stint.next().await;
@@ -115,5 +117,20 @@ impl Checked {
     fn is_right(&self) -> bool {
         let reached = self.document.balance.as_ref().map_or(Version::EMPTY, |balance| balance.version);
         reached == self.document.reachable(self.head) && self.equal.unwrap_or(reached == Version::EMPTY)
+    }
+}
+
+/// The next page, also if the store is away for some seconds: beginning again would read everything again.
+async fn scan_patiently<S: EventStore>(
+    store: &S,
+    slots: SlotRange,
+    after: Option<StreamAfter>,
+) -> Result<ScanPage, BackendError> {
+    let mut backoff = Backoff::default();
+    loop {
+        match store.scan(slots, after, SCAN_EVENTS).await {
+            Ok(page) => return Ok(page),
+            Err(failure) => backoff.wait(failure).await?,
+        }
     }
 }

@@ -113,16 +113,18 @@ pub struct PipelineSettings {
           value_parser = clap::value_parser!(u16).range(1..=i64::from(SLOTS)))]
     pub partitions: u16,
 
-    /// Time to live of a lease, in milliseconds; a partition waits at most this long when its worker dies
+    /// Time to live of a lease, in milliseconds; a partition waits about this long when its worker dies
     #[arg(long, env = "BANK_LEASE_TTL_MS", value_name = "MILLISECONDS", default_value_t = 5_000,
           value_parser = clap::value_parser!(u64).range(LEASE_TTL_MS_MIN..=LEASE_TTL_MS_MAX))]
     pub lease_ttl_ms: u64,
 
-    /// How often a worker compares the heads of its streams with its documents, in seconds; 0 disables it
+    /// How often a worker compares the heads of its streams with its documents, in seconds; 0 disables it. A comparison
+    /// that takes long is followed by a rest of 20 times as long, 15 minutes at most
     #[arg(long, env = "BANK_RECONCILE_SECS", value_name = "SECONDS", default_value_t = 30)]
     pub reconcile_secs: u32,
 
-    /// How long events stay in the partition log, in seconds; a worker further behind reads the store
+    /// How long events stay in the partition log, in seconds, while there is room; a worker further behind reads the
+    /// store
     #[arg(long, env = "BANK_LOG_WINDOW_SECS", value_name = "SECONDS", default_value_t = 86_400,
           value_parser = clap::value_parser!(u32).range(1..))]
     pub log_window_secs: u32,

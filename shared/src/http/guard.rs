@@ -140,7 +140,8 @@ fn timed_out(method: &Method) -> Problem {
     if method.is_safe() {
         Problem::new(Reason::Unavailable).detail("the request timed out; try again")
     } else {
-        let detail = "the request timed out and may have taken effect; retry it with the same Idempotency-Key";
+        let detail = "the request timed out and may have taken effect; look before you repeat it, or repeat it \
+                      with its Idempotency-Key";
         Problem::new(Reason::OutcomeUnknown).detail(detail)
     }
 }

@@ -40,8 +40,10 @@ pub(super) fn open(file: &Path, spec: &FileSpec, bounds: Bounds) -> Result<Conne
     let bytes_kept = bounds.pages_kept() * PAGE_BYTES;
     connection.pragma_update(None, "wal_autocheckpoint", bounds.restart_pages).map_err(told)?;
     connection.pragma_update(None, "journal_size_limit", bytes_kept).map_err(told)?;
-    if let Err(error) = begin_log_anew(&connection) {
-        warn!(file = %file.display(), %error, "cannot empty the write-ahead log, continuing with it");
+    match begin_log_anew(&connection) {
+        Ok(true) => {}
+        Ok(false) => warn!(file = %file.display(), "somebody reads the write-ahead log, continuing with it"),
+        Err(error) => warn!(file = %file.display(), %error, "cannot empty the write-ahead log, continuing with it"),
     }
     take_steps(&connection, spec).map_err(told)?;
     Ok(connection)
@@ -49,9 +51,11 @@ pub(super) fn open(file: &Path, spec: &FileSpec, bounds: Bounds) -> Result<Conne
 
 /// Moves what a process left in the log into the file. Otherwise this one would go on behind it under the same salts,
 /// in front of the frames of a transaction that was cut off; and if it is cut off too, these would look as if they had
-/// been acknowledged after it (see [`log_check`](super::log_check)). An empty log costs nothing.
-fn begin_log_anew(connection: &Connection) -> rusqlite::Result<()> {
-    connection.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(()))
+/// been acknowledged after it (see [`log_check`](super::log_check)). An empty log costs nothing. Answers
+/// whether nobody else was in the way.
+fn begin_log_anew(connection: &Connection) -> rusqlite::Result<bool> {
+    let is_busy: bool = connection.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |row| row.get(0))?;
+    Ok(!is_busy)
 }
 
 /// A connection that moves what another one has written: it syncs as that one does.

@@ -29,7 +29,7 @@ impl FromStr for LogFilter {
 
     fn from_str(text: &str) -> Result<Self, LogFilterError> {
         let directives: Vec<&str> = text.split(',').map(str::trim).filter(|directive| !directive.is_empty()).collect();
-        if !directives.iter().all(|directive| names_level(directive)) {
+        if !directives.iter().all(|directive| names_level(directive) || names_component(directive)) {
             return Err(LogFilterError);
         }
         // A variable that is set to nothing asks for nothing in particular.
@@ -43,6 +43,11 @@ impl FromStr for LogFilter {
 fn names_level(directive: &str) -> bool {
     let level = directive.rsplit_once('=').map_or(directive, |(_, level)| level);
     !level.is_empty() && level.parse::<LevelFilter>().is_ok()
+}
+
+/// Whether a directive without a level is a module or a span beyond doubt; `EnvFilter` takes everything of that one.
+fn names_component(directive: &str) -> bool {
+    !directive.contains('=') && (directive.contains("::") || directive.starts_with('['))
 }
 
 /// Why logs cannot begin.

@@ -24,7 +24,7 @@ pub(super) async fn play(name: &'static str, tally: Arc<Tally>) {
     let (jobs, alias) = (Jobs::of(&cluster), cluster.alias_url());
     load.expect_absence();
     for _ in 0..ROUNDS {
-        let deleted = delete_active(&alias).await;
+        let deleted = load.in_full_flight(delete_active(&alias)).await;
         tally.count(Count::Troubles);
         // Customers are served all the same.
         load.acknowledge(ACKNOWLEDGED_BETWEEN).await;
@@ -34,7 +34,7 @@ pub(super) async fn play(name: &'static str, tally: Arc<Tally>) {
         load.wait_visible().await;
         // A rebuild that has not switched yet goes on without a predecessor; one that is just switching may give up.
         jobs.begin(Request::Rebuild).await;
-        let deleted = delete_active(&alias).await;
+        let deleted = load.in_full_flight(delete_active(&alias)).await;
         tally.count(Count::Troubles);
         load.acknowledge(ACKNOWLEDGED_BETWEEN).await;
         wait_back(&cluster, &deleted).await;

@@ -22,15 +22,10 @@ pub(super) async fn play(name: &'static str, tally: Arc<Tally>) {
     let mut load = Load::begin(&cluster).await;
     for _ in 0..ROUNDS {
         let jetstream = connected().await;
-        for stream in streams(&cluster) {
-            let stream = jetstream.get_stream(stream).await.expect("each partition has a stream");
-            stream.purge().await.expect("a stream may be purged");
-        }
+        load.in_full_flight(purge(&jetstream, &cluster)).await;
         tally.count(Count::Troubles);
         go_on(&mut load).await;
-        for stream in streams(&cluster) {
-            jetstream.delete_stream(stream).await.expect("a stream may be deleted");
-        }
+        load.in_full_flight(delete(&jetstream, &cluster)).await;
         tally.count(Count::Troubles);
         go_on(&mut load).await;
         load.in_full_flight(Server::Nats.wipe()).await;
@@ -40,6 +35,19 @@ pub(super) async fn play(name: &'static str, tally: Arc<Tally>) {
         wait_streams(&cluster).await;
     }
     load.judge(cluster).await;
+}
+
+async fn purge(jetstream: &Context, cluster: &Cluster) {
+    for stream in streams(cluster) {
+        let stream = jetstream.get_stream(stream).await.expect("each partition has a stream");
+        stream.purge().await.expect("a stream may be purged");
+    }
+}
+
+async fn delete(jetstream: &Context, cluster: &Cluster) {
+    for stream in streams(cluster) {
+        jetstream.delete_stream(stream).await.expect("a stream may be deleted");
+    }
 }
 
 async fn go_on(load: &mut Load) {

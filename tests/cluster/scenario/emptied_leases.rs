@@ -29,7 +29,7 @@ pub(super) async fn play(name: &'static str, tally: Arc<Tally>) {
         let before = epochs(&cluster).await;
         forget_leases().await;
         tally.count(Count::Troubles);
-        wait_higher(&cluster, &before).await;
+        load.in_full_flight(wait_higher(&cluster, &before)).await;
         load.acknowledge(ACKNOWLEDGED_BETWEEN).await;
         load.wait_visible().await;
         let before = epochs(&cluster).await;

@@ -38,7 +38,7 @@ pub(super) async fn play(name: &'static str, tally: Arc<Tally>) {
         load.acknowledge(ACKNOWLEDGED_BETWEEN).await;
         let frozen = Server::ALL[round % Server::ALL.len()];
         frozen.pause().await;
-        tokio::time::sleep(ZOMBIE_PAUSE).await;
+        load.in_full_flight(tokio::time::sleep(ZOMBIE_PAUSE)).await;
         frozen.up().await;
         tally.count(Count::Troubles);
         load.wait_visible().await;

@@ -40,7 +40,7 @@ pub(super) async fn play(name: &'static str, tally: Arc<Tally>) {
         let before = alias::behind(&cluster.alias_url()).await;
         let own = own_indices(&cluster.alias_url(), &before).await;
         let job = request_at_once(&cluster, &jobs).await;
-        sleep(Duration::from_millis(random.random_range(CANCELLED_AFTER))).await;
+        load.in_full_flight(sleep(Duration::from_millis(random.random_range(CANCELLED_AFTER)))).await;
         let (status, answer) = jobs.send(Request::Cancel, cancelled).await.expect("all services run");
         if status != StatusCode::OK {
             // Switching, or over.

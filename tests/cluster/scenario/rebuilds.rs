@@ -43,14 +43,17 @@ async fn rebuild_again_and_again(cluster: &Cluster, load: &mut Load) {
     let (jobs, alias) = (Jobs::of(cluster), cluster.alias_url());
     for _ in 0..ROUNDS {
         let before = alias::behind(&alias).await;
-        let rebuild = jobs.begin(Request::Rebuild).await;
-        jobs.wait_switched(&rebuild).await;
+        load.in_full_flight(carry_out(&jobs, Request::Rebuild)).await;
         let after = alias::behind(&alias).await;
         assert_ne!(after, before, "the alias was turned");
         load.acknowledge(ACKNOWLEDGED_BETWEEN).await;
-        let rollback = jobs.begin(Request::Rollback).await;
-        jobs.wait_switched(&rollback).await;
+        load.in_full_flight(carry_out(&jobs, Request::Rollback)).await;
         assert_eq!(alias::behind(&alias).await, before, "the alias was turned back");
         load.acknowledge(ACKNOWLEDGED_BETWEEN).await;
     }
+}
+
+async fn carry_out(jobs: &Jobs, request: Request) {
+    let job = jobs.begin(request).await;
+    jobs.wait_switched(&job).await;
 }

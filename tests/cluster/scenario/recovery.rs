@@ -28,7 +28,7 @@ pub(super) async fn play(name: &'static str, tally: Arc<Tally>) {
         let mut line = Line::new(server.name());
         for _ in 0..ROUNDS {
             let killed = begin(&mut load).await;
-            server.kill().await;
+            load.in_full_flight(server.kill()).await;
             tally.count(Count::ServerKills);
             server.up().await;
             line.add(killed, &mut load).await;

@@ -19,9 +19,9 @@ const TOGETHER: [&[usize]; 3] = [&[0, 2, 4], &[1, 3, 5], &[6]];
 /// How many acknowledgements lie between two of them.
 const ACKNOWLEDGED_BETWEEN: std::ops::Range<usize> = 1..60;
 
-/// What services say that wake up without what they held. Of the forwarders one holds something, and both are frozen in
-/// every round; every balance service holds partitions.
-const SAID: [(Kind, &str); 2] = [(Kind::Forwarder, "lease lost"), (Kind::Balance, "partition lost")];
+/// What services say that wake up without what they held. Of the forwarders one leads, and both are frozen in every
+/// round; every balance service holds the lease of its own name, and with it those of its partitions.
+const SAID: [(Kind, &str); 2] = [(Kind::Forwarder, "lease lost"), (Kind::Balance, "lease lost")];
 
 pub(super) async fn play(name: &'static str, tally: Arc<Tally>) {
     let mut cluster = Plan::new(name, tally).start().await;

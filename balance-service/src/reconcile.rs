@@ -132,10 +132,8 @@ async fn reconcile<B: Backends>(worker: &Worker<B>, after: Option<AccountId>) ->
     }
     let accounts: Vec<AccountId> = suspects.behind.keys().copied().collect();
     let loaded = worker.backends.index().load(worker.generation, &accounts).await?;
-    let still = suspects.behind.iter().zip(loaded).filter(|((_, head), loaded)| {
-        let reached = loaded.balance.as_ref().map_or(Version::EMPTY, |balance| balance.version);
-        reached < loaded.reachable(**head)
-    });
+    let still =
+        suspects.behind.iter().zip(loaded).filter(|((_, head), loaded)| loaded.version() < loaded.reachable(**head));
     let lost: Vec<AccountId> = still.map(|((account, _), _)| *account).collect();
     if !lost.is_empty() {
         round.healed = fill(worker, &lost).await?;

@@ -16,7 +16,7 @@
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use tokio::sync::{Mutex as Turn, OwnedMutexGuard};
+use tokio::sync::{Mutex as Queue, OwnedMutexGuard};
 use tokio::time::{Instant, sleep_until};
 
 /// A worker whose oldest event waited longer than this is late. Twice a long beat, and more.
@@ -32,11 +32,11 @@ const GIVE_WAY_MAX: Duration = Duration::from_millis(250);
 #[derive(Clone, Debug, Default)]
 pub struct RightOfWay {
     claimed_until: Arc<Mutex<Option<Instant>>>,
-    turn: Arc<Turn<()>>,
+    queue: Arc<Queue<()>>,
 }
 
-/// The turn to read a page and to write what came of it; of those who give way only one has it.
-pub(crate) struct PageTurn {
+/// Leave to read a page and to write what came of it; of those who give way only one has it.
+pub(crate) struct PagePermit {
     _alone: Option<OwnedMutexGuard<()>>,
 }
 
@@ -49,15 +49,15 @@ impl RightOfWay {
     }
 
     /// Gives way if that is asked for. The page ends when the answer is dropped.
-    pub(crate) async fn page(&self) -> PageTurn {
-        let turn = Arc::clone(&self.turn).lock_owned().await;
+    pub(crate) async fn page(&self) -> PagePermit {
+        let place = Arc::clone(&self.queue).lock_owned().await;
         let at_most_until = Instant::now() + GIVE_WAY_MAX;
         while let Some(claimed_until) = self.claimed_until()
             && Instant::now() < at_most_until
         {
             sleep_until(at_most_until.min(claimed_until)).await;
         }
-        PageTurn { _alone: self.claimed_until().map(|_| turn) }
+        PagePermit { _alone: self.claimed_until().map(|_| place) }
     }
 
     fn claimed_until(&self) -> Option<Instant> {
@@ -77,7 +77,7 @@ mod tests {
     async fn pages(way: &RightOfWay, count: usize) -> Duration {
         let began = Instant::now();
         let page = async || {
-            let _turn = way.page().await;
+            let _permit = way.page().await;
             sleep(PAGE).await;
         };
         futures::future::join_all((0..count).map(|_| page())).await;

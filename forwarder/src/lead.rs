@@ -4,7 +4,7 @@ use metrics::{counter, gauge};
 use shared::clock::Clock;
 use shared::coordinate::{Position, Revision};
 use shared::error::BackendError;
-use shared::lease::{LeaseName, LeaseStore, RENEWALS_PER_TTL, Turn};
+use shared::lease::{Candidate, LeaseName, LeaseStore, RENEWALS_PER_TTL};
 use shared::log::PartitionLog;
 use shared::store::{FeedError, Store, WriteError};
 use shared::supervise::{OnFailure, Supervisor, TaskFailure};
@@ -87,18 +87,19 @@ async fn compete<S: Store, L: PartitionLog, E: LeaseStore>(
     clock: Clock,
     shutdown: CancellationToken,
 ) -> Result<(), ForwardError> {
-    let turn = Turn {
+    let candidate = Candidate {
         leases: &leases,
         name: LeaseName(LEADER_LEASE.into()),
         holder: &config.holder,
         ttl: config.lease_ttl,
         ask_every: config.lease_ttl / RENEWALS_PER_TTL,
     };
-    turn.act(&shutdown, |epoch| {
-        info!(%epoch, "forwarder leads");
-        lead(&config, &store, &log, &clock, &shutdown)
-    })
-    .await
+    candidate
+        .act(&shutdown, |epoch| {
+            info!(%epoch, "forwarder leads");
+            lead(&config, &store, &log, &clock, &shutdown)
+        })
+        .await
 }
 
 /// Shows for as long as it lives that this process leads.

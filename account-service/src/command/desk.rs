@@ -5,6 +5,13 @@ use tokio::sync::mpsc;
 use super::cache::AccountCache;
 use crate::account::Account;
 
+/// How many accounts are kept by default: with a million accounts in the store, the service stays below 300 MB.
+const ACCOUNTS_CACHED_MAX: usize = 840_000;
+
+/// How many batches are under way by default: with one, nothing is done while the store answers; with three, each is
+/// smaller and costs the store more (`docs/PERFORMANCE.md`, "What was tried").
+const LANES: usize = 2;
+
 /// How a teller is to work.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Settings {
@@ -17,7 +24,7 @@ pub struct Settings {
 
 impl Default for Settings {
     fn default() -> Self {
-        Self { accounts_cached_max: 840_000, lanes: 2 }
+        Self { accounts_cached_max: ACCOUNTS_CACHED_MAX, lanes: LANES }
     }
 }
 

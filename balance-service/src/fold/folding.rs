@@ -30,7 +30,7 @@ impl Folding {
     /// An account of which the index has this document.
     #[must_use]
     pub fn new(account: AccountId, balance: Option<Balance>) -> Self {
-        let written = balance.as_ref().map_or(Version::EMPTY, |balance| balance.version);
+        let written = Balance::version_of(balance.as_ref());
         Self { account, balance, written, limit: Version::MAX, poison: None }
     }
 
@@ -49,7 +49,7 @@ impl Folding {
     /// How many events are in the balance.
     #[must_use]
     pub fn version(&self) -> Version {
-        self.balance.as_ref().map_or(Version::EMPTY, |balance| balance.version)
+        Balance::version_of(self.balance.as_ref())
     }
 
     /// The balance as it stands.

@@ -95,7 +95,7 @@ impl<B: Backends> BalanceApi<B> {
             let last_look = Instant::now() >= deadline;
             match self.backends.index().get(account).await {
                 Ok(found) => {
-                    let version = found.as_ref().map_or(Version::EMPTY, |balance| balance.version);
+                    let version = Balance::version_of(found.as_ref());
                     if version >= min {
                         return Ok(found);
                     }

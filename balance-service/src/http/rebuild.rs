@@ -156,7 +156,7 @@ fn refused(refusal: RebuildRefusal) -> Problem {
             Problem::new(Reason::RebuildRunning).detail(detail).member("running", running)
         }
         RebuildRefusal::NothingToCancel => Problem::new(Reason::NoRebuild).detail("no rebuild is running"),
-        RebuildRefusal::TooLate(_) => Problem::new(Reason::RebuildNotCancellable).detail(refusal.to_string()),
+        RebuildRefusal::TooLate => Problem::new(Reason::RebuildNotCancellable).detail(refusal.to_string()),
         RebuildRefusal::NoPrevious => Problem::new(Reason::NothingToRollBack),
         RebuildRefusal::Backend(failure) => failure.into(),
     }

@@ -15,7 +15,7 @@ use shared::clock::Clock;
 use shared::coordinate::Epoch;
 use shared::error::BackendError;
 use shared::index::BalanceIndex;
-use shared::lease::{Ended, Holder, LeaseName, LeaseStore, RENEWALS_PER_TTL, Turn, act_while_held};
+use shared::lease::{Candidate, Ended, Holder, LeaseName, LeaseStore, RENEWALS_PER_TTL, act_while_held};
 use shared::partition::Partition;
 use shared::telemetry::metric::LEASES_HELD;
 use tokio::task::JoinSet;
@@ -57,7 +57,7 @@ pub(crate) async fn own_share<B: Backends>(
     shutdown: CancellationToken,
 ) -> Result<(), BackendError> {
     // An earlier run of this process under the same name may hold it: that one expires.
-    let turn = Turn {
+    let candidate = Candidate {
         leases: ownership.backends.leases(),
         name: LeaseName(format!("{MEMBERS}{}", ownership.config.holder).into()),
         holder: &ownership.config.holder,
@@ -65,12 +65,13 @@ pub(crate) async fn own_share<B: Backends>(
         ask_every: ownership.config.lease_ttl / RENEWALS_PER_TTL,
     };
     // A member whose own lease is lost gives up its partitions too: dropping the work aborts all owners.
-    turn.act(&shutdown, |_| async {
-        ownership.keep_share(&shutdown).await;
-        info!("all partitions given back");
-        Ok(())
-    })
-    .await
+    candidate
+        .act(&shutdown, |_| async {
+            ownership.keep_share(&shutdown).await;
+            info!("all partitions given back");
+            Ok(())
+        })
+        .await
 }
 
 impl<B: Backends> Ownership<B> {

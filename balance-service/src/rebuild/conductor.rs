@@ -18,7 +18,7 @@ use shared::clock::{Clock, Timestamp};
 use shared::error::BackendError;
 use shared::id::Ids;
 use shared::index::{ApplyError, BalanceIndex, Generation, Generations, Phase};
-use shared::lease::{LeaseName, Turn};
+use shared::lease::{Candidate, LeaseName};
 use shared::log::PartitionLog;
 use shared::log::floor::sweep_floors;
 use shared::store::WriteError;
@@ -73,21 +73,22 @@ pub(crate) async fn conduct<B: Backends>(
     conductor: Conductor<B>,
     shutdown: CancellationToken,
 ) -> Result<(), StepError> {
-    let turn = Turn {
+    let candidate = Candidate {
         leases: conductor.backends.leases(),
         name: LeaseName(CONDUCTOR_LEASE.into()),
         holder: &conductor.config.holder,
         ttl: conductor.config.lease_ttl,
         ask_every: LOOK_EVERY,
     };
-    turn.act(&shutdown, |_| async {
-        tokio::select! {
-            biased;
-            () = shutdown.cancelled() => Ok(()),
-            stopped = conductor.work() => stopped.map(|never| match never {}),
-        }
-    })
-    .await
+    candidate
+        .act(&shutdown, |_| async {
+            tokio::select! {
+                biased;
+                () = shutdown.cancelled() => Ok(()),
+                stopped = conductor.work() => stopped.map(|never| match never {}),
+            }
+        })
+        .await
 }
 
 impl<B: Backends> Conductor<B> {

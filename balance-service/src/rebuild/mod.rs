@@ -99,7 +99,7 @@ impl<B: Backends> Rebuilds<B> {
                 return Err(RebuildRefusal::NothingToCancel);
             };
             if job.state == JobState::Switching {
-                return Err(RebuildRefusal::TooLate(job.state));
+                return Err(RebuildRefusal::TooLate);
             }
             let cancelled = conductor::given_up(job, JobState::Cancelled, None, self.clock.now());
             match file.save(self.backends.store(), cancelled.clone()).await {

@@ -2,7 +2,7 @@ use serde::Serialize;
 use shared::error::BackendError;
 use shared::partition::Partition;
 
-use super::job::{Job, JobState};
+use super::job::Job;
 
 /// How far one partition of the new generation has come.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
@@ -40,9 +40,9 @@ pub enum RebuildRefusal {
     /// No job is running.
     #[error("no rebuild is running")]
     NothingToCancel,
-    /// The queries are being turned, or are turned already.
-    #[error("it is too late to cancel: the job is {0:?}")]
-    TooLate(JobState),
+    /// The queries are being switched.
+    #[error("it is too late to cancel: the queries are being switched; roll back when that is done")]
+    TooLate,
     /// There is no previous generation, or it is kept no longer.
     #[error("no previous generation is kept")]
     NoPrevious,

@@ -21,7 +21,7 @@ use super::walk::{Comparison, Walk};
 use crate::right_of_way::RightOfWay;
 
 /// How often a partition is compared again because the queries were turned to another generation meanwhile.
-const TURNS_MAX: usize = 3;
+const SWITCHES_MAX: usize = 3;
 
 /// What to check, and how.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -57,7 +57,7 @@ pub enum CheckError {
     #[error("there is no projection yet; a balance service builds it when it runs")]
     NoGeneration,
     /// The queries were turned again and again.
-    #[error("the queries were turned to another generation {TURNS_MAX} times while partition {} was compared", .0.get())]
+    #[error("the queries were turned to another generation {SWITCHES_MAX} times while partition {} was compared", .0.get())]
     Turned(Partition),
     /// The index refused a repair.
     #[error(transparent)]
@@ -98,7 +98,7 @@ impl<B: Backends> One<B> {
     /// Checks the partition in the generation that is active from beginning to end: one that was turned away from may
     /// be discarded meanwhile, and then everything in it looks missing.
     async fn check(self) -> Result<PartitionReport, CheckError> {
-        for _ in 0..TURNS_MAX {
+        for _ in 0..SWITCHES_MAX {
             let generation = self.active().await?;
             let report = self.check_in(generation).await;
             if self.active().await? == generation {

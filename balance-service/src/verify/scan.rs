@@ -42,7 +42,7 @@ impl<'a, B: Backends> Scan<'a, B> {
     ) -> Result<(), BackendError> {
         let Comparison { backends, slots, right_of_way, .. } = *self.comparison;
         while !self.done && suspects.len() < SUSPECTS_MAX {
-            let _turn = right_of_way.page().await;
+            let _permit = right_of_way.page().await;
             let page = scan_patiently(backends.store(), slots, self.after).await?;
             let mut documents = self.load_new(&page.records).await?;
             for recorded in &page.records {
@@ -115,7 +115,7 @@ impl Checked {
 
     /// Whether the document is where it can be, and is what the events fold to.
     fn is_right(&self) -> bool {
-        let reached = self.document.balance.as_ref().map_or(Version::EMPTY, |balance| balance.version);
+        let reached = self.document.version();
         reached == self.document.reachable(self.head) && self.equal.unwrap_or(reached == Version::EMPTY)
     }
 }

@@ -82,7 +82,7 @@ fn to_fold(((account, head), loaded): (&(AccountId, Version), &Loaded)) -> Optio
 /// What is wrong with a document, if its store was at `head` once and its first events fold to this.
 fn judged(account: AccountId, head: Version, loaded: &Loaded, folding: Option<&Folding>) -> Option<Finding> {
     let head = loaded.reachable(head);
-    let reached = loaded.balance.as_ref().map_or(Version::EMPTY, |balance| balance.version);
+    let reached = loaded.version();
     let finding = |fault, detail| Finding { account, fault, detail, version: reached };
     if reached < head {
         let fault = if loaded.balance.is_none() { Fault::Missing } else { Fault::Behind };

@@ -34,7 +34,7 @@ impl<B: Backends> Worker<B> {
         let mut streams = Streams::behind(after, done);
         let mut page = store.scan(self.slots, after.map(rest_of), SCAN_EVENTS).await?;
         loop {
-            let _turn = self.right_of_way.page().await;
+            let _permit = self.right_of_way.page().await;
             let ScanPage { records, next } = page;
             let mut projected = self.fold_page(&mut streams, &records, next.is_none()).await?;
             projected.checkpoint = Some(checkpoint(Phase::Replaying { after: streams.complete, done: streams.done }));

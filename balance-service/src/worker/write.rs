@@ -2,7 +2,6 @@ use std::time::Duration;
 
 use metrics::{counter, histogram};
 use shared::backends::Backends;
-use shared::coordinate::Version;
 use shared::error::BackendError;
 use shared::id::AccountId;
 use shared::index::{ApplyError, BalanceIndex, Parked, Projected};
@@ -63,7 +62,7 @@ impl<B: Backends> Worker<B> {
         reason: &str,
     ) -> Result<(), BackendError> {
         let loaded = self.backends.index().load(self.generation, &[account]).await?.pop().unwrap_or_default();
-        let at = loaded.balance.map_or(Version::EMPTY, |balance| balance.version).next();
+        let at = loaded.version().next();
         warn!(generation = %self.generation, partition = %self.partition, %account, %at, reason, "account parked");
         let since = self.clock.now();
         for balance in projected.balances.extract_if(.., |balance| balance.id == account) {

@@ -49,3 +49,11 @@ pub struct Balance {
     /// When the last event happened.
     pub updated_at: Timestamp,
 }
+
+impl Balance {
+    /// How many events a document has folded in: none if there is no document.
+    #[must_use]
+    pub fn version_of(balance: Option<&Self>) -> Version {
+        balance.map_or(Version::EMPTY, |balance| balance.version)
+    }
+}

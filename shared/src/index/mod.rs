@@ -89,6 +89,12 @@ pub struct Loaded {
 }
 
 impl Loaded {
+    /// The version of the document.
+    #[must_use]
+    pub fn version(&self) -> Version {
+        Balance::version_of(self.balance.as_ref())
+    }
+
     /// How far the document can come when the stream is at `head`: to the head, or to where the account is parked.
     #[must_use]
     pub fn reachable(&self, head: Version) -> Version {

@@ -12,25 +12,25 @@
 //! believes to have the lease for a shorter time than the backend does.
 
 mod any;
+mod candidate;
 #[cfg(any(test, feature = "contract"))]
 pub mod contract;
 mod embedded;
 #[cfg(feature = "redis")]
 mod redis;
 mod tenure;
-mod turn;
 
 use std::fmt;
 use std::future::Future;
 use std::time::Duration;
 
 pub use any::AnyLeases;
+pub use candidate::Candidate;
 pub use embedded::EmbeddedLeases;
 #[cfg(feature = "redis")]
 pub use redis::RedisLeases;
 use serde::{Deserialize, Serialize};
 pub use tenure::{Ended, RENEWALS_PER_TTL, act_while_held};
-pub use turn::Turn;
 
 use crate::coordinate::Epoch;
 use crate::error::BackendError;

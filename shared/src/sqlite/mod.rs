@@ -22,13 +22,13 @@
 mod check;
 mod failure;
 mod folder;
-mod log_check;
 mod mover;
 mod open;
 mod reader;
 mod tail;
 mod turn;
 mod upkeep;
+mod wal_check;
 mod writer;
 
 use std::fs::File;

@@ -51,7 +51,7 @@ pub(super) fn open(file: &Path, spec: &FileSpec, bounds: Bounds) -> Result<Conne
 
 /// Moves what a process left in the log into the file. Otherwise this one would go on behind it under the same salts,
 /// in front of the frames of a transaction that was cut off; and if it is cut off too, these would look as if they had
-/// been acknowledged after it (see [`log_check`](super::log_check)). An empty log costs nothing. Answers
+/// been acknowledged after it (see [`wal_check`](super::wal_check)). An empty log costs nothing. Answers
 /// whether nobody else was in the way.
 fn begin_log_anew(connection: &Connection) -> rusqlite::Result<bool> {
     let is_busy: bool = connection.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |row| row.get(0))?;

@@ -2,8 +2,8 @@
 
 mod busy_index;
 mod deleted_index;
-mod emptied_bus;
 mod emptied_leases;
+mod emptied_log;
 mod killed_rebuilds;
 mod killed_servers;
 mod killed_services;
@@ -49,7 +49,7 @@ pub(crate) const SCENARIOS: &[Scenario] = scenarios![
     rebuild_requests,
     killed_rebuilds,
     deleted_index,
-    emptied_bus,
+    emptied_log,
     emptied_leases,
     lost_feed,
     busy_index,

@@ -7,9 +7,9 @@ use super::{Ended, Holder, LeaseName, LeaseStore, act_while_held};
 use crate::coordinate::Epoch;
 use crate::error::BackendError;
 
-/// A lease that several processes compete for, each as soon as it is free.
+/// A process that competes with others for a lease, and takes it as soon as it is free.
 #[derive(Debug)]
-pub struct Turn<'a, L> {
+pub struct Candidate<'a, L> {
     /// Where it is granted.
     pub leases: &'a L,
     /// Its name.
@@ -22,7 +22,7 @@ pub struct Turn<'a, L> {
     pub ask_every: Duration,
 }
 
-impl<L: LeaseStore> Turn<'_, L> {
+impl<L: LeaseStore> Candidate<'_, L> {
     /// Does the work under the lease, again whenever the lease was lost or the work came to its end, until `shutdown`.
     /// The work itself has to end at `shutdown`; it is given the epoch of its lease.
     ///
@@ -63,9 +63,9 @@ mod tests {
     /// How often each of two takes its turn before the test ends.
     const TURNS: u32 = 5;
 
-    fn turn<'a>(leases: &'a EmbeddedLeases, holder: &'a Holder) -> Turn<'a, EmbeddedLeases> {
+    fn candidate<'a>(leases: &'a EmbeddedLeases, holder: &'a Holder) -> Candidate<'a, EmbeddedLeases> {
         let (ttl, ask_every) = (Duration::from_mins(1), Duration::from_millis(1));
-        Turn { leases, name: LeaseName("some/turn".into()), holder, ttl, ask_every }
+        Candidate { leases, name: LeaseName("some/lease".into()), holder, ttl, ask_every }
     }
 
     #[tokio::test]
@@ -76,7 +76,7 @@ mod tests {
         let shutdown = CancellationToken::new();
         let holders = ["one", "two"].map(|name| Holder(name.into()));
         let act = async |number: usize| {
-            let turn = turn(&leases, &holders[number]);
+            let candidate = candidate(&leases, &holders[number]);
             let work = |epoch| {
                 assert!(epoch > last.replace(epoch), "epochs grow");
                 let (at_work, turns, shutdown) = (&at_work, &turns, &shutdown);
@@ -91,7 +91,7 @@ mod tests {
                     Ok::<(), BackendError>(())
                 }
             };
-            turn.act(&shutdown, work).await
+            candidate.act(&shutdown, work).await
         };
         let (one, two) = tokio::join!(act(0), act(1));
         one.and(two).unwrap();
@@ -103,9 +103,9 @@ mod tests {
         let leases = EmbeddedLeases::open(&DataFolder::open(folder.path()).unwrap()).unwrap();
         let holder = Holder("one".into());
         let fail = |_| async { Err(BackendError::not_done("work", "out of order")) };
-        let failed = turn(&leases, &holder).act(&CancellationToken::new(), fail).await;
+        let failed = candidate(&leases, &holder).act(&CancellationToken::new(), fail).await;
         assert_eq!(failed.unwrap_err().operation, "work");
-        let name = LeaseName("some/turn".into());
+        let name = LeaseName("some/lease".into());
         assert!(leases.acquire(&name, &holder, Duration::from_mins(1), Epoch::NONE).await.unwrap().is_some());
     }
 }

@@ -13,15 +13,15 @@ pub(crate) enum Exit {
     Failure = 1,
     /// The command line or a setting is wrong; clap uses the same number.
     Usage = 2,
-    /// Another process works on the data folder.
+    /// Another process uses the data folder.
     DataInUse = 3,
-    /// The file to import is not what it should be; nothing was sent.
+    /// The file to import is invalid; nothing was sent.
     BadFile = 4,
     /// The import is done, but the bank refused some lines.
     LinesRejected = 5,
-    /// It is done, but some accounts hold something else than the file, or the measured commands, say.
+    /// It is done, but some balances differ from the file, or from the measured commands.
     BalancesDiffer = 6,
-    /// The projection was compared, and some documents are not what the store says.
+    /// The projection was compared, and some documents differ from the store.
     DocumentsDiffer = 7,
 }
 

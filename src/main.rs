@@ -74,7 +74,7 @@ fn on_all_cores(work: impl Future<Output = anyhow::Result<Exit>>) -> anyhow::Res
     runtime::Builder::new_multi_thread().enable_all().build()?.block_on(work)
 }
 
-/// For who must leave the other cores to those beside him.
+/// For work that must leave the other cores to the processes beside it.
 fn on_one_thread(work: impl Future<Output = anyhow::Result<Exit>>) -> anyhow::Result<Exit> {
     runtime::Builder::new_current_thread().enable_all().build()?.block_on(work)
 }

@@ -1,4 +1,4 @@
-//! The account service as a process of its own: commands over HTTP, events into the store.
+//! The standalone account service: takes commands over HTTP and appends their events to the store.
 
 use std::process::ExitCode;
 

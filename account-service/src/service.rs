@@ -12,21 +12,21 @@ use tokio_util::sync::CancellationToken;
 use crate::command::{Settings, Teller};
 use crate::http::router;
 
-/// How an account service is to run.
+/// The configuration of an account service.
 #[derive(Clone)]
 pub struct AccountServiceConfig {
     /// The currency of an account that is opened without one.
     pub default_currency: Currency,
     /// How commands are carried out.
     pub teller: Settings,
-    /// What one client may take of the server.
+    /// How much of the server one client may use.
     pub limits: Limits,
-    /// What `/metrics` shows; nothing without it.
+    /// The source of `/metrics`, which shows nothing without one.
     pub metrics: Option<MetricsReader>,
 }
 
 impl AccountServiceConfig {
-    /// As the settings of a process say.
+    /// Built from the settings of a process.
     #[must_use]
     pub fn of(process: &Process) -> Self {
         Self {
@@ -38,10 +38,10 @@ impl AccountServiceConfig {
     }
 }
 
-/// Serves until `shutdown`, and then until everything that was begun is answered or its time is up.
+/// Serves until `shutdown`, and then until the requests in flight are answered or their time is up.
 ///
 /// # Errors
-/// When the listener does not work, or a task failed that must not.
+/// When the listener fails, or a task fails that must not.
 pub async fn run<S: Store>(
     config: AccountServiceConfig,
     store: S,
@@ -50,7 +50,7 @@ pub async fn run<S: Store>(
     listener: TcpListener,
     shutdown: CancellationToken,
 ) -> Result<(), RunError> {
-    // The tellers go home after the last customer: requests that were begun still need them.
+    // The tellers stop after the last customer: requests in flight still need them.
     let last_customer_left = CancellationToken::new();
     let mut supervisor = Supervisor::new(last_customer_left.clone());
     let teller = Teller::start(config.teller, store.clone(), clock, ids, &mut supervisor, &last_customer_left);
@@ -61,13 +61,13 @@ pub async fn run<S: Store>(
     served.map_err(RunError::Listen)
 }
 
-/// Why an account service ended other than by shutdown.
+/// Why an account service stopped without being asked to.
 #[derive(Debug, thiserror::Error)]
 pub enum RunError {
-    /// The listener does not work.
+    /// The listener failed.
     #[error("the account service cannot listen: {0}")]
     Listen(std::io::Error),
-    /// A task failed that must not.
+    /// A task failed that must never fail.
     #[error(transparent)]
     Task(#[from] shared::supervise::TaskFailure),
 }

@@ -25,7 +25,7 @@ use tokio_util::sync::CancellationToken;
 use crate::account::Command;
 use crate::command::{CommandError, Outcome, Request, Settings, Teller};
 
-/// Nearly as long as a call of the store may take.
+/// Nearly as long as a call to the store may take.
 const SLOW: Duration = Duration::from_millis(1_900);
 
 /// A store that counts appends, and fails some of them.
@@ -38,17 +38,17 @@ pub(crate) struct RoughStore {
 #[derive(Debug, Default)]
 struct Faults {
     appends: AtomicU64,
-    /// So many of the next appends take effect, and then report that nobody knows.
+    /// How many of the next appends take effect, but report an unknown outcome.
     silent: AtomicU64,
-    /// So many of the next appends take effect, and then report that nobody will ever know.
+    /// How many of the next appends take effect, but report an outcome that stays unknown.
     lost: AtomicU64,
-    /// So many of the next appends are not done.
+    /// How many of the next appends fail without effect.
     not_done: AtomicU64,
-    /// So many of the next appends are refused for good.
+    /// How many of the next appends fail for good.
     broken: AtomicU64,
-    /// So many of the next appends do nothing, and never end.
+    /// How many of the next appends do nothing and never return.
     hanging: AtomicU64,
-    /// So many of the next appends take nearly as long as they may, and then another writer was faster.
+    /// How many of the next appends take nearly as long as they may, and then lose to another writer.
     outrun: AtomicU64,
     /// The most events that one read has asked for.
     asked_max: AtomicUsize,
@@ -204,7 +204,7 @@ impl Registers for RoughStore {
     }
 }
 
-/// One process of the bank. The store's folder goes when the bank does.
+/// One process of the bank. The store's folder is deleted with the bank.
 pub(crate) struct Bank {
     pub(crate) store: RoughStore,
     pub(crate) teller: Teller<RoughStore>,

@@ -4,14 +4,14 @@ use shared::lease::Holder;
 use shared::partition::PartitionMap;
 use shared::process::Process;
 
-/// How a balance service works.
+/// The configuration of a balance service.
 #[derive(Clone, Debug)]
 pub struct BalanceConfig {
-    /// The name of this process among all that share the partitions.
+    /// The name of this process among those that share the partitions.
     pub holder: Holder,
     /// How accounts are spread over partitions.
     pub partitions: PartitionMap,
-    /// How long leases live without renewal.
+    /// How long leases last without renewal.
     pub lease_ttl: Duration,
     /// How often all heads are compared with the store; `None` for never.
     pub reconcile_every: Option<Duration>,
@@ -20,7 +20,7 @@ pub struct BalanceConfig {
 }
 
 impl BalanceConfig {
-    /// As the settings of a process say.
+    /// The configuration that the settings of a process describe.
     #[must_use]
     pub fn of(process: &Process) -> Self {
         let pipeline = &process.settings.pipeline;

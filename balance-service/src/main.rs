@@ -1,4 +1,4 @@
-//! The balance service as a process of its own: from the log to balances, queries and rebuilds.
+//! The balance service as a standalone process: from the log to balances, queries and rebuilds.
 
 use std::process::ExitCode;
 

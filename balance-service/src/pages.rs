@@ -1,7 +1,7 @@
 //! Walking two sorted lists of accounts and versions side by side, page by page.
 //!
-//! Stores and indexes both list accounts by (slot, account), so that comparing a million of them needs two pages in
-//! memory and no set of ids.
+//! Store and index both list accounts by (slot, account), so comparing a million of them takes two pages in memory and
+//! no set of ids.
 
 use std::collections::VecDeque;
 
@@ -12,7 +12,7 @@ use shared::index::{BalanceIndex, Generation};
 use shared::partition::{Slot, SlotRange};
 use shared::store::EventStore;
 
-/// How many accounts are in memory from each side.
+/// How many accounts of each side are in memory.
 pub(crate) const PAGE_ACCOUNTS: usize = 4_096;
 
 /// A list of accounts with versions, sorted by (slot, account).
@@ -61,7 +61,7 @@ impl<I: BalanceIndex> VersionPages for IndexVersions<'_, I> {
     }
 }
 
-/// An account with its version on either side; [`Version::EMPTY`] where it is missing.
+/// An account with its version on each side; [`Version::EMPTY`] where it is missing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Pair {
     pub(crate) account: AccountId,
@@ -80,7 +80,7 @@ impl<L: VersionPages, R: VersionPages> Pairs<L, R> {
         Self::after(left, right, None)
     }
 
-    /// The same from behind an account.
+    /// The same, starting after an account.
     pub(crate) const fn after(left: L, right: R, after: Option<AccountId>) -> Self {
         Self { left: Walk::after(left, after), right: Walk::after(right, after) }
     }

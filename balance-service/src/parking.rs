@@ -1,4 +1,4 @@
-//! Letting a parked account go: fold its stream again, and if that works now, write the document and unpark it.
+//! Releasing a parked account: fold its stream again, and if that succeeds now, write the document and unpark it.
 
 use shared::backends::Backends;
 use shared::clock::Clock;
@@ -17,7 +17,7 @@ pub enum ParkingError {
     /// It is not parked.
     #[error("the account is not parked")]
     NotParked,
-    /// Its next event can still not be folded.
+    /// Its next event still cannot be folded.
     #[error("event {} can still not be folded: {}", .0.at, .0.reason)]
     StillPoison(Parked),
     /// There is no view yet.
@@ -44,7 +44,7 @@ pub async fn parked<B: Backends>(
     Ok(backends.index().parked(generation, SlotRange::ALL, after, limit).await?)
 }
 
-/// Folds a parked account again and lets it go if that works; answers its document.
+/// Folds a parked account again, releases it if that succeeds, and returns its document.
 ///
 /// # Errors
 /// [`ParkingError::StillPoison`] if the same event, or a later one, cannot be folded.
@@ -60,12 +60,12 @@ pub async fn retry<B: Backends>(backends: &B, clock: &Clock, account: AccountId)
         return Err(ParkingError::StillPoison(parked));
     }
     let balance = folding.into_changed().ok_or(ParkingError::NotParked)?;
-    // The document first: between the two calls the account is whole and parked, which is only slow.
+    // The document first: between the two calls the account is complete but parked, which only delays later events.
     index.apply(generation, &Projected { balances: vec![balance.clone()], ..Projected::default() }).await?;
     index.unpark(generation, &[account]).await?;
     info!(%account, version = %balance.version, "parked account let go");
-    // What a worker has passed over since the fold, because the account was parked, no record will bring again. If this
-    // fails, the account's next event or a comparison of heads finds what is missing.
+    // Events that a worker has skipped since the fold, because the account was parked, will not come again from the
+    // log. If this fails, the account's next event or a comparison of heads finds what is missing.
     match catch_up(backends, clock, generation, account).await {
         Ok(Some(parked)) => Err(ParkingError::StillPoison(parked)),
         Ok(None) => Ok(index.load(generation, &[account]).await?.pop().and_then(|now| now.balance).unwrap_or(balance)),
@@ -76,7 +76,7 @@ pub async fn retry<B: Backends>(backends: &B, clock: &Clock, account: AccountId)
     }
 }
 
-/// Writes what the store holds of an account by now; answers why it is parked again if it is.
+/// Writes what the store now holds of an account; if the account is parked again, returns why.
 async fn catch_up<B: Backends>(
     backends: &B,
     clock: &Clock,
@@ -91,8 +91,8 @@ async fn catch_up<B: Backends>(
     Ok(parked)
 }
 
-/// All the store holds of an account, folded from the first event on: what stands in the document may be what the
-/// poison is about.
+/// Everything the store holds of an account, folded from its first event: the existing document may be what makes the
+/// event poison.
 async fn fold_anew<B: Backends>(backends: &B, account: AccountId) -> Result<Folding, BackendError> {
     let mut foldings = [(account, Folding::new(account, None))].into();
     refill(backends.store(), &mut foldings).await?;

@@ -11,12 +11,12 @@ use crate::right_of_way::RightOfWay;
 use crate::roster::{Nudge, Roster, keep_roster};
 use crate::visibility::Visibility;
 
-/// Projects this process's share of the partitions, and conducts rebuilds when it is its turn, until `shutdown`.
+/// Projects this process's share of the partitions, and conducts rebuilds while it holds that lease, until `shutdown`.
 ///
-/// `nudge` wakes it when a request has changed the job; `visibility` tells who waits that a document was written.
+/// `nudge` wakes it when a request has changed the job; `visibility` notifies waiting queries of written documents.
 ///
 /// # Errors
-/// Only when one of its tasks cannot be run; failures of backends are waited out.
+/// Only if one of its tasks cannot run; failures of backends are waited out.
 pub async fn project<B: Backends>(
     config: BalanceConfig,
     backends: B,

@@ -1,15 +1,16 @@
-//! Comparing heads from time to time: the only thing that sees a lost tail.
+//! Periodic comparison of heads: the only way to notice that the end of a stream was lost.
 //!
-//! If the last event of an account never reached a worker, no later event tells of the gap. So each worker compares the
-//! heads of its streams with its documents now and then. What is behind is looked at again when the worker has written
-//! everything the log held a while later, since an event may just be on its way, and a worker that is late has them by
-//! the thousand; only a document that is still below the head of the first look is filled from the store. Every such
-//! case is counted and logged: the log has lost events, or no forwarder is running.
+//! If the last event of an account never reaches a worker, no later event reveals the gap. So each worker compares the
+//! heads of its streams with its documents from time to time. A document that is behind may only have an event in
+//! flight, and a late worker has thousands of those. So after a grace period, and once the worker has written
+//! everything the log held then, the document is looked at again; only if it is still below the head seen first is it
+//! refilled from the store. Every such case is counted and logged: the log has lost events, or no forwarder is running.
 //!
-//! A document above the store's head, also at the second look, says that the store was set back. That is counted and
-//! logged as well, and left to an operator.
+//! A document above the store's head at both looks means that the store was set back. That is counted and logged as
+//! well, and left to an operator.
 //!
-//! A generation kept for a rollback is not compared: a rollback brings every document forward before it answers.
+//! A generation kept for a rollback is not compared: a rollback brings every document forward before it answers
+//! queries.
 
 use std::cmp::Ordering;
 use std::collections::BTreeMap;
@@ -31,33 +32,33 @@ use tracing::{debug, error, warn};
 use crate::pages::Pair;
 use crate::worker::{Worker, WorkerError, compare, fill};
 
-/// How long an event may be on its way into the log before it counts as missed.
+/// How long an event may take to reach the log before it counts as missed.
 const GRACE: Duration = Duration::from_secs(5);
 
-/// How long a worker that is late is waited for. Whoever is later, or has died, is looked at in the next round.
+/// How long to wait for a late worker. One that takes longer, or has died, is left to the next round.
 const LATE_MAX: Duration = Duration::from_mins(1);
 
-/// How often it is asked how far a worker that is late has come.
+/// How often the progress of a late worker is checked.
 const LATE_PAUSE: Duration = Duration::from_millis(500);
 
-/// How many accounts are looked at again in one round; the next round goes on behind them.
+/// How many accounts are looked at again in one round; the next round continues after them.
 const SUSPECTS_MAX: usize = 500;
 
-/// How many times as long as a comparison took is waited before the next one: a store may have to walk through every
-/// event of a bank to tell the heads, however often somebody wants them compared.
+/// The pause before the next comparison, as a multiple of the time the last one took: a store may have to walk through
+/// every event of the bank to list the heads, however short the configured interval is.
 const REST_PER_ROUND: u32 = 20;
 
-/// How long is waited at most for that reason.
+/// The longest pause for that reason.
 const REST_MAX: Duration = Duration::from_mins(15);
 
-/// What a round has found.
+/// The result of a round.
 #[derive(Debug, Default, PartialEq, Eq)]
 struct Round {
     /// Documents that had missed events and have them now.
     healed: u64,
-    /// Documents with a version that the store has not.
+    /// Documents at a version that the store does not have.
     ahead: u64,
-    /// Where the next round begins; at the first account if this one has seen them all.
+    /// The account after which the next round begins; `None` if this one has seen them all.
     next_after: Option<AccountId>,
     /// How long it took to compare the heads.
     took: Duration,
@@ -74,7 +75,7 @@ struct Suspects {
     next_after: Option<AccountId>,
 }
 
-/// Compares again and again, or never.
+/// Compares repeatedly; never for `None`.
 pub(crate) async fn keep_reconciling<B: Backends>(worker: &Worker<B>, every: Option<Duration>) -> Infallible {
     let Some(every) = every else { return std::future::pending().await };
     let (mut pause, mut after) = (every, None);
@@ -141,8 +142,8 @@ async fn reconcile<B: Backends>(worker: &Worker<B>, after: Option<AccountId>) ->
     Ok(round)
 }
 
-/// How many of these documents have a version that the store has not, also now that it has had time for what was under
-/// way. A stream that has grown past its head of the first look was only on its way, however far it has come.
+/// How many of these documents are at a version that the store still does not have, after time for commits in flight. A
+/// stream that has grown past the head seen first was only in flight, however far it has come.
 async fn still_ahead<B: Backends>(worker: &Worker<B>, ahead: &[Pair]) -> Result<u64, WorkerError> {
     if ahead.is_empty() {
         return Ok(0);
@@ -153,13 +154,13 @@ async fn still_ahead<B: Backends>(worker: &Worker<B>, ahead: &[Pair]) -> Result<
     Ok(answers.iter().filter(|answer| answer.is_empty()).count() as u64)
 }
 
-/// Whether the worker has written all that stands in the log now, after it was waited for.
+/// Waits for the worker to write everything the log holds now; returns whether it did.
 async fn has_written_the_log<B: Backends>(worker: &Worker<B>) -> Result<bool, WorkerError> {
     let extent = worker.backends.log().extent(worker.partition).await?;
     let waiting = async {
         loop {
             let checkpoint = worker.backends.index().checkpoint(worker.generation, worker.partition).await?;
-            // In another life of the log the worker compares all heads by itself.
+            // In another incarnation of the log the worker compares all heads by itself.
             let Some(checkpoint) = checkpoint.filter(|noted| noted.incarnation == extent.incarnation) else {
                 return Ok(false);
             };

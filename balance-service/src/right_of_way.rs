@@ -1,17 +1,16 @@
-//! Who goes first when there is more to do than can be done: workers that follow the log, before whoever reads the
-//! whole store.
+//! Priority under overload: workers that follow the log go before replay and verification, which read the whole store.
 //!
-//! A replay and a proof take what they can get, and eight partitions of a replay have eight large writes under way. On
-//! machines that have just enough to do, that would make the view of an open bank later and later. So a worker of the
-//! active generation that is late claims the right of way for a while, and before each page whoever reads the store
-//! gives way to it:
+//! Replay and verification use all the capacity they can get, and a replay of eight partitions has eight large writes
+//! in flight. On a machine near its capacity, the view of a running bank would fall further and further behind. So a
+//! late worker of the active generation claims the right of way for a while, and replay and verification give way to it
+//! before each page:
 //!
-//! U1  Nobody gives way while no worker of this process is late.
-//! U2  While one is, pages go one at a time, and each waits a little before. It waits no longer than
-//!     [`GIVE_WAY_MAX`], so a rebuild comes to its end also in a bank that is always late.
-//! U3  A claim ends by itself, so a worker that died holds nobody up.
+//! U1  No page gives way while no worker of this process is late.
+//! U2  While one is late, pages go one at a time, each after a short wait. The wait is at most [`GIVE_WAY_MAX`], so a
+//!     rebuild finishes even in a bank that is always late.
+//! U3  A claim expires by itself, so a worker that died holds up no page.
 //!
-//! Workers of other processes are not asked: each has its fair share of the partitions, and is as late as the others.
+//! Other processes are not considered: each has its fair share of the partitions, and is as late as the others.
 
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -19,36 +18,36 @@ use std::time::Duration;
 use tokio::sync::{Mutex as Queue, OwnedMutexGuard};
 use tokio::time::{Instant, sleep_until};
 
-/// A worker whose oldest event waited longer than this is late. Twice a long beat, and more.
+/// A worker whose oldest event waited longer than this is late. More than twice a long beat.
 const LATE_AFTER: Duration = Duration::from_secs(1);
 
 /// How long a claim lasts: longer than the pauses between the batches of a worker.
 const CLAIM: Duration = Duration::from_secs(1);
 
-/// How long a page waits for those who are late.
+/// The longest a page waits for late workers.
 const GIVE_WAY_MAX: Duration = Duration::from_millis(250);
 
-/// What the workers and the readers of one process know of each other. Cheap to clone.
+/// The claim of one process's late workers, and the queue of the pages that give way. Cheap to clone.
 #[derive(Clone, Debug, Default)]
 pub struct RightOfWay {
     claimed_until: Arc<Mutex<Option<Instant>>>,
     queue: Arc<Queue<()>>,
 }
 
-/// Leave to read a page and to write what came of it; of those who give way only one has it.
+/// Permission to read a page and to write its result; exclusive while a worker is late.
 pub(crate) struct PagePermit {
     _alone: Option<OwnedMutexGuard<()>>,
 }
 
 impl RightOfWay {
-    /// A worker has shown events of which the oldest waited so long.
+    /// Notes that a worker has made events visible, the oldest of which had waited this long.
     pub(crate) fn shown_after(&self, waited: Duration) {
         if waited > LATE_AFTER {
             *self.claimed_until.lock().unwrap_or_else(PoisonError::into_inner) = Some(Instant::now() + CLAIM);
         }
     }
 
-    /// Gives way if that is asked for. The page ends when the answer is dropped.
+    /// Gives way if a worker is late. The page ends when the permit is dropped.
     pub(crate) async fn page(&self) -> PagePermit {
         let place = Arc::clone(&self.queue).lock_owned().await;
         let at_most_until = Instant::now() + GIVE_WAY_MAX;
@@ -73,7 +72,7 @@ mod tests {
 
     const PAGE: Duration = Duration::from_millis(100);
 
-    /// How long so many pages take, each of another reader.
+    /// How long this many pages take, each requested by another task.
     async fn pages(way: &RightOfWay, count: usize) -> Duration {
         let began = Instant::now();
         let page = async || {

@@ -1,8 +1,8 @@
-//! Which generations are to be fed, as this process sees it.
+//! The generations to feed, as this process sees them.
 //!
-//! The truth is the index (which generation is active) and the job in the store. Every process reads both from time to
-//! time, and at once when it is nudged. Seeing a change late costs time: a generation that is fed too long refuses the
-//! writes or skips them, and one that is fed too late is filled from the store.
+//! The source of truth is the index (which generation is active) and the job in the store. Every process reads both
+//! periodically, and at once when it is nudged. Seeing a change late only costs time: a generation that is fed for too
+//! long refuses or skips the writes, and one that is fed too late is filled from the store.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -16,10 +16,10 @@ use tokio_util::sync::CancellationToken;
 
 use crate::rebuild::{JobFile, fed};
 
-/// How often a process looks for changes that another process made.
+/// How often a process looks for changes made by other processes.
 pub(crate) const LOOK_EVERY: Duration = Duration::from_millis(500);
 
-/// Wakes whoever waits for a change of the job or of the generations.
+/// Wakes the tasks that wait for a change of the job or of the generations.
 #[derive(Clone, Debug, Default)]
 pub struct Nudge {
     roster: Arc<Notify>,
@@ -27,7 +27,7 @@ pub struct Nudge {
 }
 
 impl Nudge {
-    /// Wakes the roster and the conductor of this process, now or when they wait next.
+    /// Wakes the roster and the conductor of this process, now or the next time they wait.
     pub fn all(&self) {
         self.roster.notify_one();
         self.conductor.notify_one();
@@ -51,9 +51,9 @@ impl Nudge {
     }
 }
 
-/// The generations to feed, and a call to those who feed them. Cheap to clone.
+/// The generations to feed, and a notification for the tasks that feed them. Cheap to clone.
 ///
-/// Not a `watch` channel: that one wakes its receivers in random order, and no simulation could repeat a run.
+/// Not a `watch` channel: it wakes its receivers in random order, so a simulation could not repeat a run.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Roster(Arc<Posted>);
 
@@ -63,12 +63,12 @@ struct Posted {
     changed: Notify,
 }
 
-/// What a process saw when it looked last.
+/// What a process saw at its last look.
 #[derive(Debug, Default)]
 struct Fed {
     all: Vec<Generation>,
     active: Option<Generation>,
-    /// Is fed for a rollback alone, while no job runs.
+    /// Fed only for a rollback, while no job runs.
     on_standby: Option<Generation>,
 }
 
@@ -78,12 +78,12 @@ impl Roster {
         self.look().all.clone()
     }
 
-    /// Whether this generation answers the queries.
+    /// Whether this generation answers queries.
     pub(crate) fn is_active(&self, generation: Generation) -> bool {
         self.look().active == Some(generation)
     }
 
-    /// Whether this generation is fed for a rollback alone: nobody waits for what is written to it.
+    /// Whether this generation is fed only for a rollback, so that no query waits for its documents.
     pub(crate) fn is_on_standby(&self, generation: Generation) -> bool {
         self.look().on_standby == Some(generation)
     }
@@ -97,15 +97,15 @@ impl Roster {
         self.0.fed.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Waits until the generations to feed are others than these.
+    /// Waits until the generations to feed differ from these.
     pub(crate) async fn changed_from(&self, known: &[Generation]) {
         self.until(|fed| fed.all != known).await;
     }
 
-    /// Waits until what is posted is like this.
+    /// Waits until the posted state satisfies `is_so`.
     async fn until(&self, is_so: impl Fn(&Fed) -> bool) {
         loop {
-            // Asked for before looking, so that no change falls between.
+            // Registered before the look, so that no change in between is missed.
             let changed = self.0.changed.notified();
             if is_so(&self.look()) {
                 return;

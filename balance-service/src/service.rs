@@ -15,32 +15,32 @@ use crate::roster::Nudge;
 use crate::verify::Verifier;
 use crate::visibility::Visibility;
 
-/// Why a balance service ended other than by shutdown.
+/// Why a balance service stopped without being asked to.
 #[derive(Debug, thiserror::Error)]
 pub enum RunError {
-    /// The listener does not work.
+    /// The listener failed.
     #[error("the balance service cannot listen: {0}")]
     Listen(std::io::Error),
-    /// A task failed that must not.
+    /// A task failed that must not fail.
     #[error(transparent)]
     Task(#[from] TaskFailure),
 }
 
-/// What a balance service needs beside its backends to answer over HTTP.
+/// What a balance service needs, besides its backends, to serve HTTP.
 #[derive(Debug)]
 pub struct Edge {
     /// Where it listens.
     pub listener: TcpListener,
-    /// What one client may take of the server.
+    /// How much of the server one client may use.
     pub limits: Limits,
-    /// What `/metrics` shows; nothing without it.
+    /// What `/metrics` shows; without it, `/metrics` is empty.
     pub metrics: Option<MetricsReader>,
 }
 
-/// Projects and answers queries until `shutdown`; then answers the last queries and gives its partitions back.
+/// Projects and answers queries until `shutdown`; then finishes the queries in flight and releases its partitions.
 ///
 /// # Errors
-/// When the listener does not work, or a task failed that must not.
+/// The listener failed, or a task failed that must not fail.
 pub async fn run<B: Backends>(
     config: BalanceConfig,
     backends: B,
@@ -50,7 +50,7 @@ pub async fn run<B: Backends>(
     shutdown: CancellationToken,
 ) -> Result<(), RunError> {
     let (nudge, visibility) = (Nudge::default(), Visibility::default());
-    // The view goes on until the last query is answered. A projection that stops by itself takes the edge with it.
+    // The projection runs until the last query is answered. If it stops by itself, the HTTP edge stops with it.
     let (closing, last_query_answered) = (shutdown.child_token(), CancellationToken::new());
     let api = BalanceApi {
         rebuilds: Rebuilds::new(backends.clone(), config.partitions, clock.clone(), ids.clone(), nudge.clone()),

@@ -1,15 +1,15 @@
-//! Folding in stints, so that a task that has much to fold lets others run in between.
+//! Folding in stints, so that a task with many writes to fold lets other tasks run in between.
 //!
-//! A runtime has a thread for each core, and a task keeps its thread until it waits. Eight partitions that are
-//! replayed, thousands of events at a time, would keep both threads of a machine with two cores busy, and commands,
-//! queries and the renewal of leases would wait for most of a second.
+//! The runtime has one thread per core, and a task keeps its thread until it waits. Replaying eight partitions,
+//! thousands of events at a time, would keep both threads of a two-core machine busy, and commands, queries and lease
+//! renewals would wait for most of a second.
 
 use tokio::task::yield_now;
 
-/// How many writes are folded in one stint: some hundred microseconds.
+/// How many writes are folded in one stint, which takes a few hundred microseconds.
 const WRITES: usize = 256;
 
-/// A stint on its way.
+/// A stint in progress.
 #[derive(Debug)]
 pub(crate) struct Stint {
     left: usize,
@@ -20,7 +20,7 @@ impl Stint {
         Self { left: WRITES }
     }
 
-    /// Counts a write that is folded next. If the stint is over, others run first.
+    /// Counts the next write to fold. If the stint is over, other tasks run first.
     pub(crate) async fn next(&mut self) {
         if self.left == 0 {
             yield_now().await;
@@ -37,7 +37,7 @@ pub(crate) mod tests {
 
     use super::*;
 
-    /// How often another task of the same thread has its turn while this work is done.
+    /// How often another task on the same thread runs during this work.
     pub(crate) async fn turns_of_others(work: impl Future) -> usize {
         let turns = Arc::new(AtomicUsize::new(0));
         let counted = Arc::clone(&turns);

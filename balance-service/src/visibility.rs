@@ -1,8 +1,8 @@
-//! Telling those who wait for a version that a document was written.
+//! Notifies queries that wait for a version when a document is written.
 //!
-//! A hint, not a promise: whoever is woken looks into the index, and looks again after a while without being woken,
-//! since the document may be written by another process. How soon depends on whether a worker of this process writes
-//! the account: each look costs the index about what a small write does.
+//! A hint, not a promise: a waiting query reads the index when it is woken, and from time to time without being woken,
+//! since another process may write the document. How often depends on whether a worker of this process writes the
+//! account: each read costs the index about as much as a small write.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -11,10 +11,10 @@ use shared::id::AccountId;
 use shared::partition::{Slot, SlotRange};
 use tokio::sync::Notify;
 
-/// How many accounts may be waited for at once in a process; beyond that, waiting goes by looking alone.
+/// How many accounts can be watched at once in a process; beyond that, a waiting query only polls the index.
 const WAITED_FOR_MAX: usize = 10_000;
 
-/// Who waits for which account, and which accounts are written here. Cheap to clone.
+/// Which accounts are waited for, and which are written in this process. Cheap to clone.
 #[derive(Clone, Debug, Default)]
 pub struct Visibility(Arc<Board>);
 
@@ -25,17 +25,17 @@ struct Board {
     written_here: Mutex<Vec<SlotRange>>,
 }
 
-/// One who waits for writes of an account.
+/// A wait for writes of an account.
 #[derive(Debug)]
 pub struct Watch {
     account: AccountId,
     written: Arc<Notify>,
-    /// Whether it is told of writes at all; those beyond the number that may be waited for are not.
+    /// Whether it is notified of writes; beyond `WAITED_FOR_MAX` accounts it is not.
     hears: bool,
     board: Arc<Board>,
 }
 
-/// A worker of this process writes the accounts of these slots, until this is dropped.
+/// Declares, until dropped, that a worker of this process writes the accounts of these slots.
 #[derive(Debug)]
 pub(crate) struct WrittenHere {
     slots: SlotRange,
@@ -52,14 +52,15 @@ impl Visibility {
         Watch { account, written, hears, board: Arc::clone(&self.0) }
     }
 
-    /// From now on a worker of this process writes these accounts, and says so.
+    /// Declares that from now on a worker of this process writes the accounts of these slots, and notifies of its
+    /// writes.
     #[must_use]
     pub(crate) fn written_here(&self, slots: SlotRange) -> WrittenHere {
         self.0.written_here().push(slots);
         WrittenHere { slots, board: Arc::clone(&self.0) }
     }
 
-    /// Wakes those who wait for one of these accounts.
+    /// Wakes the waits for these accounts.
     pub(crate) fn seen(&self, accounts: impl Iterator<Item = AccountId>) {
         let waiting = &self.0.waiting;
         if waiting.is_empty() {
@@ -80,14 +81,14 @@ impl Board {
 }
 
 impl Watch {
-    /// Whether the account is written in this process, and this watch hears of it.
+    /// Whether a worker of this process writes the account and this watch is notified of it.
     #[must_use]
     pub fn is_told(&self) -> bool {
         let slot = Slot::of(&self.account);
         self.hears && self.board.written_here().iter().any(|slots| slots.contains(slot))
     }
 
-    /// A future that ends with the next write. Make it before looking into the index, await it after.
+    /// A future that completes at the next write. Create it before reading the index, and await it afterwards.
     pub fn written(&self) -> tokio::sync::futures::Notified<'_> {
         self.written.notified()
     }
@@ -95,7 +96,7 @@ impl Watch {
 
 impl Drop for Watch {
     fn drop(&mut self) {
-        // The map and this watch hold one reference each; a third one is somebody else who waits.
+        // The map and this watch hold one reference each; a third belongs to another watch.
         self.board.waiting.remove_if(&self.account, |_, written| Arc::strong_count(written) <= 2);
     }
 }

@@ -8,7 +8,7 @@ use shared::log::{Extent, Incarnation};
 use shared::partition::Partition;
 use shared::store::{Registers, WriteError};
 
-/// The register the checkpoint stands in.
+/// The register that holds the checkpoint.
 pub(crate) const REGISTER: &str = "forwarder/checkpoint";
 
 /// Where a partition ended when the forwarder last wrote to it.
@@ -19,8 +19,8 @@ pub(crate) struct End {
 }
 
 impl End {
-    /// Whether a partition has lost what it held up to here. One that lives another life was renewed by somebody who
-    /// had noticed, so its readers have the rest from the store already.
+    /// Whether a partition has lost records it held up to this end. One in another incarnation was renewed by somebody
+    /// who noticed the loss, so its readers already have the rest from the store.
     pub(crate) fn is_lost_by(&self, extent: &Extent) -> bool {
         extent.incarnation == self.incarnation && extent.last < self.last
     }
@@ -32,17 +32,17 @@ impl From<Extent> for End {
     }
 }
 
-/// Everything the feed yields up to `position` was published, and then the partitions ended at `ends` or behind.
+/// Everything the feed yields up to `position` was published; the partitions then ended at `ends` or later.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Progress {
     pub(crate) position: Position,
     pub(crate) ends: BTreeMap<Partition, End>,
 }
 
-/// The forwarder's place in the store, kept by the store.
+/// The forwarder's progress, kept in the store.
 ///
-/// Two forwarders may write it in turns. Each note is true by itself, so the only thing a lost race costs is that the
-/// loser starts again from what the winner noted.
+/// Two forwarders may write it alternately. Each note is correct by itself, so losing a race only means starting again
+/// from the winner's note.
 pub(crate) struct Checkpoint<S> {
     registers: S,
     revision: Revision,

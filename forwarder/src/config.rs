@@ -4,14 +4,14 @@ use shared::lease::Holder;
 use shared::partition::PartitionMap;
 use shared::process::Process;
 
-/// How often the log is rid of what nobody needs: often enough that a busy log does not grow by more than some seconds
-/// of events beyond its window.
+/// How often the log is trimmed: often enough that a busy log does not grow by more than some seconds of events beyond
+/// its window.
 const TRIM_EVERY: Duration = Duration::from_secs(10);
 
-/// How a forwarder works.
+/// The configuration of a forwarder.
 #[derive(Clone, Debug)]
 pub struct ForwarderConfig {
-    /// The name of this process among all that compete for the lease.
+    /// The name of this process among the candidates for the lease.
     pub holder: Holder,
     /// How accounts are spread over partitions.
     pub partitions: PartitionMap,
@@ -24,7 +24,7 @@ pub struct ForwarderConfig {
 }
 
 impl ForwarderConfig {
-    /// As the settings of a process say.
+    /// Built from the settings of a process.
     #[must_use]
     pub fn of(process: &Process) -> Self {
         let pipeline = &process.settings.pipeline;

@@ -1,5 +1,5 @@
-//! The loop: while one batch is being published, the next one is read. Small batches follow each other at a
-//! [`Pace`], since each costs a publish to every partition it touches.
+//! The main loop: while one batch is being published, the next one is read. A [`Pace`] spaces out small batches, since
+//! each costs a publish to every partition it touches.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -26,18 +26,18 @@ use crate::resume::{Start, check_ends, resume};
 /// The most writes read from the feed at once: two such batches are in memory, one being read, one being published.
 pub(crate) const FEED_BATCH_MAX: usize = 4_096;
 
-/// How small batches follow each other: a write is published at most 30 ms later, so that others come with it, and less
-/// where publishing is quick.
+/// The spacing of small batches: a write is delayed by at most 30 ms, so that others can join it, and by less where
+/// publishing is quick.
 const PACE: Pace = Pace::new(Duration::from_millis(1), Duration::from_millis(30), FEED_BATCH_MAX / 4);
 
-/// How often the checkpoint is noted while batches come without a pause. A crash repeats at most that much.
+/// How often the checkpoint is noted while batches keep coming. A crash repeats at most that much.
 pub(crate) const CHECKPOINT_EVERY: Duration = Duration::from_millis(250);
 
-/// The same while nothing is published. A store whose positions move by themselves is not written to for each of them,
-/// since that write would move them again; no store forgets a position as young as this.
+/// The same while nothing is published. Where the store's positions move by themselves, noting each would only move
+/// them again; no store forgets a position as recent as this.
 const QUIET_CHECKPOINT_EVERY: Duration = Duration::from_secs(30);
 
-/// How often the ends of the partitions are looked at while nothing is published, which would notice a loss by itself.
+/// How often the ends of the partitions are checked while nothing is published; a publish detects a loss by itself.
 pub(crate) const ENDS_CHECK_EVERY: Duration = Duration::from_secs(5);
 
 /// Forwards until `shutdown`.
@@ -55,7 +55,7 @@ pub(crate) async fn forward<S: Store, L: PartitionLog>(
     let mut pace = PACE;
     let mut read = FeedBatch { entries: Vec::new(), reached: progress.position.clone() };
     loop {
-        // The batch that was read last is published while the next one is read; its progress counts afterwards.
+        // The batch read last is published while the next one is read; its progress counts once it is published.
         let publishing = async {
             let began = Instant::now();
             let published = publish_batch(log, config.partitions, full, progress, read).await;
@@ -82,7 +82,7 @@ pub(crate) async fn forward<S: Store, L: PartitionLog>(
     }
 }
 
-/// How old the noted progress becomes before the next one is noted.
+/// How old the noted progress may become before it is noted again.
 fn checkpoint_every(noted: &Progress, progress: &Progress) -> Duration {
     if noted.ends == progress.ends { QUIET_CHECKPOINT_EVERY } else { CHECKPOINT_EVERY }
 }
@@ -131,7 +131,7 @@ async fn publish_batch<L: PartitionLog>(
     Ok(progress)
 }
 
-/// Splits a batch by partition; within a partition the order of the feed stays.
+/// Splits a batch by partition; each partition keeps the order of the feed.
 fn route(partitions: PartitionMap, entries: Vec<FeedEntry>) -> BTreeMap<Partition, Vec<FeedEntry>> {
     let mut routed: BTreeMap<Partition, Vec<FeedEntry>> = BTreeMap::new();
     for entry in entries {

@@ -6,8 +6,8 @@ use shared::partition::Partition;
 use tokio::sync::Notify;
 use tokio::time::timeout;
 
-/// Partitions that take nothing more because they are full, as their publishers have found them. Whoever trims is told
-/// at once, since nothing is forwarded until there is room.
+/// The partitions that their publishers have found full. Trimming is woken at once, since nothing is forwarded until
+/// there is room.
 #[derive(Debug, Default)]
 pub(crate) struct FullPartitions {
     found: Mutex<BTreeSet<Partition>>,
@@ -21,9 +21,9 @@ impl FullPartitions {
         self.changed.notify_one();
     }
 
-    /// Waits until a partition is found full, but no longer than this; those that were found since the last call.
+    /// Waits at most this long until a partition is found full; returns those found since the last call.
     pub(crate) async fn wait(&self, at_most: Duration) -> BTreeSet<Partition> {
-        // Whether it was found or the time is over, the set says.
+        // The set tells whether one was found or the time ran out.
         _ = timeout(at_most, self.changed.notified()).await;
         std::mem::take(&mut *self.found.lock().unwrap_or_else(PoisonError::into_inner))
     }

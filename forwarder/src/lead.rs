@@ -15,7 +15,7 @@ use tracing::{info, warn};
 use crate::full::FullPartitions;
 use crate::{ForwarderConfig, forward, trim};
 
-/// Counters of a partition that alarms watch: shown from the start, so that the first step is seen as one.
+/// Counters of a partition that alarms watch: exported from the start, so that the first increment is seen as one.
 const WATCHED: &[Metric] = &[PARTITIONS_RENEWED, LOG_FULL_WAITS];
 
 /// The name of the lease that the leading forwarder holds.
@@ -24,20 +24,20 @@ pub const LEADER_LEASE: &str = "forwarder/leader";
 /// Why a forwarder stopped before it was asked to. It starts again from its checkpoint.
 #[derive(Debug, thiserror::Error)]
 pub enum ForwardError {
-    /// Another forwarder has noted its progress: this one is not alone, and steps back.
+    /// Another forwarder has noted its progress: this one is not alone, and steps down.
     #[error("another forwarder is at work: register {name} is at {actual}, not at {expected}")]
     Superseded {
         /// The register that the progress is noted in.
         name: String,
-        /// What this forwarder believes.
+        /// The revision this forwarder expected.
         expected: Revision,
-        /// What is true.
+        /// The actual revision.
         actual: Revision,
     },
-    /// A backend failed for longer than is worth waiting for.
+    /// A backend failed for too long to keep waiting for it.
     #[error(transparent)]
     Backend(#[from] BackendError),
-    /// The store no longer knows the feed's position: the next start is at its head, and renews every partition.
+    /// The store no longer knows the feed's position: the next start is at the head, and renews every partition.
     #[error("the store no longer holds what follows position {0}")]
     PositionLost(Position),
 }
@@ -60,7 +60,7 @@ impl From<FeedError> for ForwardError {
     }
 }
 
-/// Forwards until `shutdown`, or waits to take over from another forwarder that does.
+/// Forwards until `shutdown`, or waits to take over from another forwarder that leads.
 ///
 /// # Errors
 /// Only when the forwarder's own task cannot be run; failures of backends are waited out.
@@ -102,7 +102,7 @@ async fn compete<S: Store, L: PartitionLog, E: LeaseStore>(
         .await
 }
 
-/// Shows for as long as it lives that this process leads.
+/// While it lives, the metrics show that this process leads.
 struct Leading;
 
 impl Leading {

@@ -1,4 +1,4 @@
-//! The forwarder as a process of its own: from the store to the partitions of the log.
+//! The standalone forwarder: publishes the store's events to the partitions of the log.
 
 use std::process::ExitCode;
 
@@ -30,7 +30,7 @@ async fn serve(process: Process) -> anyhow::Result<()> {
     let listener = Process::listen(process.settings.services.forwarder_addr, "--forwarder-addr").await?;
     let config = ForwarderConfig::of(&process);
     let Process { backends, clock, metrics, shutdown, .. } = process;
-    // Told how it is doing until it has stopped, and stopped if nobody can be told.
+    // Health and metrics are served until forwarding has stopped; if they cannot be served, forwarding stops too.
     let stopped = CancellationToken::new();
     let answering = forwarder::serve_operations(backends.clone(), metrics, listener, stopped.clone());
     let forwarding = async {

@@ -1,5 +1,5 @@
-//! What an operator and his machines ask a forwarder that is a process of its own: is it alive, does everything it
-//! needs answer, how is it doing. Inside the bank the other services tell that for the whole process.
+//! The operational endpoints of a standalone forwarder: liveness, readiness of its backends, and metrics. When the
+//! whole bank is one process, the other services provide them for all of it.
 
 use std::io;
 
@@ -22,10 +22,10 @@ use crate::LEADER_LEASE;
 #[openapi(info(title = "Forwarder", description = "Carries events from the store to the log. It takes no orders."))]
 struct Description;
 
-/// Answers until `shutdown`.
+/// Serves the endpoints until `shutdown`.
 ///
 /// # Errors
-/// When the listener's address cannot be told.
+/// When the listener's address cannot be determined.
 pub async fn serve_operations<B: Backends>(
     backends: B,
     metrics: MetricsReader,
@@ -37,7 +37,7 @@ pub async fn serve_operations<B: Backends>(
     serve("forwarder", router, listener, Limits::default(), shutdown).await
 }
 
-/// Asks every backend a forwarder needs for something small.
+/// Probes every backend a forwarder needs with a cheap call.
 async fn dependencies<B: Backends>(backends: B) -> Vec<Dependency> {
     let (store, log, leases) =
         join!(backends.store().head(), backends.log().extent(Partition::new(1)), backends.leases().list(LEADER_LEASE),);

@@ -1,8 +1,8 @@
-//! Publishing to one partition, with what the publisher believes about its end.
+//! Publishes to one partition, stating where the publisher believes it ends.
 //!
-//! The belief makes three cases tell themselves apart. The partition ends *further on*: another forwarder is at work,
-//! or an earlier publish took effect though its answer was lost; publishing behind that is a harmless repeat. It ends
-//! *earlier*: records are lost, the partition is renewed. It lives *another life*: somebody renewed it already.
+//! If the belief is wrong, there are three cases. The partition ends *later*: another forwarder is at work, or an
+//! earlier publish took effect though its answer was lost; publishing after that end is a harmless repeat. It ends
+//! *earlier*: records are lost, and the partition is renewed. It has *another incarnation*: it was renewed already.
 
 use metrics::counter;
 use shared::coordinate::Offset;
@@ -30,7 +30,7 @@ impl<'a, L: PartitionLog> Publisher<'a, L> {
         Self { log, partition, end, full }
     }
 
-    /// Publishes all entries and answers where the partition ends then.
+    /// Publishes all entries and returns the new end of the partition.
     pub(crate) async fn publish(mut self, entries: &[FeedEntry]) -> Result<(Partition, End), BackendError> {
         let mut backoff = Backoff::default();
         loop {
@@ -71,7 +71,7 @@ impl<'a, L: PartitionLog> Publisher<'a, L> {
     }
 }
 
-/// Begins another incarnation of a partition that lost records, if it still is the one that lost them.
+/// Begins another incarnation of a partition that lost records, if its incarnation is still the one that lost them.
 pub(crate) async fn renew<L: PartitionLog>(
     log: &L,
     partition: Partition,

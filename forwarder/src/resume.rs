@@ -1,10 +1,10 @@
-//! Where to start: from the checkpoint, if store and log still stand by it.
+//! Decides where to start: from the checkpoint, if the store and the log still agree with it.
 //!
-//! A partition that ends before the place the forwarder remembers has lost records which some worker may not have read.
-//! It is renewed: the new incarnation tells every reader that records are missing, and readers fill what is missing
-//! from the store. A store that has lost the position is the same case for all partitions at once: note the head, renew
-//! everything, go on from the head. What was committed before the head is in the store when the readers synchronise,
-//! and what is committed after it comes through the feed.
+//! A partition that ends before its noted end has lost records which some worker may not have read. It is renewed: the
+//! new incarnation tells every reader that records are missing, and readers take those from the store. A store that has
+//! lost the position is the same case for all partitions at once: note the head, renew all partitions, continue from
+//! the head. Commits before the head are in the store when the readers synchronise, and later ones come through the
+//! feed.
 
 use std::collections::BTreeMap;
 
@@ -21,14 +21,14 @@ use crate::checkpoint::{Checkpoint, End, Progress};
 use crate::lead::ForwardError;
 use crate::publish::renew;
 
-/// An open feed and where everything stands.
+/// An open feed, and the progress to continue from.
 pub(crate) struct Start<S: EventStore> {
     pub(crate) feed: S::Feed,
     pub(crate) checkpoint: Checkpoint<S>,
     pub(crate) progress: Progress,
 }
 
-/// Finds the place to go on from.
+/// Finds where to continue.
 pub(crate) async fn resume<S: Store, L: PartitionLog>(
     store: &S,
     log: &L,
@@ -75,7 +75,7 @@ async fn start_at_head<S: Store, L: PartitionLog>(
     Ok(Start { feed, checkpoint, progress })
 }
 
-/// Renews every partition that has lost what it held, and answers where all of them end.
+/// Renews every partition that has lost records, and returns the ends of all of them.
 pub(crate) async fn check_ends<L: PartitionLog>(
     log: &L,
     partitions: PartitionMap,

@@ -1,11 +1,11 @@
-//! Forgetting what nobody needs: the log must not grow for ever.
+//! Trims the log, so that it does not grow for ever.
 //!
-//! A record goes when it lies below the floor of every projection *and* is older than the window. A partition for which
-//! no projection has noted a floor yet is left alone.
+//! A record is removed when it is not above the floor of any projection *and* is older than the window. A partition for
+//! which no projection has noted a floor yet is left alone.
 //!
-//! The window is a wish, and room is a need: of a partition that is full the older half goes, however young it is, but
-//! nothing that lies above a floor. Otherwise the view would stand still until the oldest record is as old as the
-//! window, though everybody has read it.
+//! A full partition takes precedence over the window: its older half is removed however young it is, except records
+//! above a floor. Otherwise the view would stand still until the oldest record leaves the window, though every worker
+//! has read it.
 
 use std::collections::BTreeSet;
 use std::convert::Infallible;
@@ -25,10 +25,10 @@ use tracing::{debug, info};
 use crate::ForwarderConfig;
 use crate::full::FullPartitions;
 
-/// Every record was made before this.
+/// Later than every record.
 const ANY_AGE: Timestamp = Timestamp::from_micros(i64::MAX);
 
-/// Trims again and again, and at once when a partition is full; a round that fails is made up for by the next one.
+/// Trims periodically, and at once when a partition is full; the next round makes up for one that fails.
 pub(crate) async fn keep_trimming<R: Registers, L: PartitionLog>(
     config: &ForwarderConfig,
     registers: &R,
@@ -52,7 +52,7 @@ pub(crate) async fn keep_trimming<R: Registers, L: PartitionLog>(
     }
 }
 
-/// Trims these partitions of what is older than the window, and those that are full of younger records too.
+/// Trims records older than the window from these partitions, and younger ones too from those that are full.
 async fn trim<R: Registers, L: PartitionLog>(
     partitions: Vec<Partition>,
     registers: &R,
@@ -76,12 +76,12 @@ async fn trim<R: Registers, L: PartitionLog>(
     Ok(trimmed)
 }
 
-/// The lowest floor of a partition's present life. A floor of an earlier life needs no record of this one.
+/// The lowest floor of a partition's current incarnation. A floor of an earlier one needs no record of this one.
 fn lowest<'a>(floors: impl Iterator<Item = &'a Floor>, extent: &Extent) -> Option<Offset> {
     floors.filter(|floor| floor.incarnation == extent.incarnation).map(|floor| floor.offset).min()
 }
 
-/// The end of the older half of what a partition holds.
+/// The last offset of the older half of a partition.
 fn older_half(extent: &Extent) -> Offset {
     let held = extent.last.get().saturating_sub(extent.trimmed.get());
     Offset::new(extent.trimmed.get() + held.div_ceil(2))
@@ -103,7 +103,7 @@ mod tests {
     use shared::sqlite::DataFolder;
     use shared::store::{EmbeddedStore, FeedEntry};
 
-    /// A write that was made just now.
+    /// A write made just now.
     fn entry(clock: &Clock, version: u64) -> FeedEntry {
         let events = EncodedEvents { count: 1, json: Bytes::from("[{}]") };
         let (stream, first_version) = (AccountId::from_bytes([1; 16]), Version::new(version));

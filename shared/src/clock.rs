@@ -1,7 +1,7 @@
-//! Time, from outside: production reads the machine's clock, the simulator a clock that a seed controls.
+//! Time as an injected dependency: production reads the machine's clock, the simulator one that a seed controls.
 //!
-//! Wall time is metadata. Order comes from versions and deadlines from tokio's monotonic clock, so a clock that jumps
-//! can make a time stamp look odd and nothing worse.
+//! Wall time is metadata. Order comes from versions, deadlines from tokio's monotonic clock, so a clock that jumps can
+//! do no worse than make a timestamp look odd.
 
 use std::fmt;
 use std::sync::Arc;
@@ -79,7 +79,7 @@ impl<'de> Deserialize<'de> for Timestamp {
     }
 }
 
-/// Where the wall time comes from.
+/// The source of wall time.
 #[derive(Clone)]
 pub struct Clock(Arc<dyn Fn() -> Timestamp + Send + Sync>);
 
@@ -90,7 +90,7 @@ impl Clock {
         Self(Arc::new(|| Timestamp(jiff::Timestamp::now().as_microsecond())))
     }
 
-    /// A clock that answers what `now` answers.
+    /// A clock that returns what `now` returns.
     #[must_use]
     pub fn of(now: impl Fn() -> Timestamp + Send + Sync + 'static) -> Self {
         Self(Arc::new(now))

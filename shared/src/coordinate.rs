@@ -29,7 +29,7 @@ macro_rules! counter {
                 self.0
             }
 
-            /// The coordinate directly behind this one.
+            /// The coordinate directly after this one.
             #[must_use]
             pub const fn next(self) -> Self {
                 Self(self.0 + 1)
@@ -101,7 +101,7 @@ impl Version {
 
 /// Where a feed of the store resumes: opaque, made by the store, understood by that store alone.
 ///
-/// Positions are not a total order for readers to compare. Nothing about correctness rests on them: they only say where
+/// Positions have no total order that readers could compare. Correctness does not depend on them: they only say where
 /// to start reading, and starting too early is harmless.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]

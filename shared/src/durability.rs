@@ -1,10 +1,11 @@
-//! What the settings of a server promise, looked at when a bank starts.
+//! What the settings of the servers promise, checked when a bank starts.
 //!
-//! The bank asks for durability with every write, and refuses what can do without its laws. The rest is how a server
-//! was set up, and that is its operator's decision: whatever promises less than a bank should have is told in one
-//! warning each, which names the setting and what to set.
+//! The bank requests durability with every write, and refuses a server that cannot keep its laws. All other settings
+//! are the operator's decision: each one that promises less than a bank should have gets one warning, which names the
+//! setting and the value to set.
 //!
-//! A server that does not tell, because the user may not ask or because it is a managed one, is nobody's weakness.
+//! A setting that a server does not reveal, because the user lacks the permission or the server is a managed one, is
+//! not reported as a weakness.
 
 use std::fmt;
 
@@ -17,16 +18,16 @@ pub struct Weakness {
     pub server: &'static str,
     /// The setting, as the server's own documentation calls it.
     pub setting: &'static str,
-    /// What it is.
+    /// Its value.
     pub found: String,
     /// What it should be.
     pub wanted: &'static str,
-    /// What may happen as it is.
+    /// What may happen with the value found.
     pub risk: &'static str,
 }
 
 impl Weakness {
-    /// Tells the operator.
+    /// Warns the operator, in the log.
     pub fn warn(&self) {
         let Self { server, setting, found, wanted, risk } = self;
         warn!(server, setting, found, wanted, risk, "a server is configured less safely than it should be");

@@ -1,4 +1,4 @@
-//! What a failed outside call tells its caller: whether it happened, and what to do next.
+//! What a failed call to a backend tells its caller: whether it took effect, and what to do next.
 
 use std::error::Error;
 use std::fmt;
@@ -9,7 +9,7 @@ use std::time::Duration;
 pub enum Effect {
     /// It definitely did not happen.
     None,
-    /// It may have happened: ask by the operation's id, or repeat it where a repeat is harmless.
+    /// It may have happened: look it up by the operation's id, or repeat it where a repeat is harmless.
     Unknown,
 }
 
@@ -20,13 +20,14 @@ pub enum Retry {
     Never,
     /// The backend may recover; the caller chooses when to ask again.
     Later,
-    /// The backend asked to be left alone for this long.
+    /// The backend asked the caller to wait this long.
     After(Duration),
 }
 
-/// The system failed, as opposed to a refusal, which every port names.
+/// A failure of the system, as opposed to a refusal, for which each port has variants of its own.
 ///
-/// Backends map their drivers' errors by an allow-list: what is not known to have had no effect is [`Effect::Unknown`].
+/// Backends map their drivers' errors by an allow-list: an error that is not known to have had no effect is
+/// [`Effect::Unknown`].
 #[derive(Debug)]
 pub struct BackendError {
     /// The port's verb, such as `append`.
@@ -66,5 +67,5 @@ impl fmt::Display for BackendError {
     }
 }
 
-/// The text tells the cause, so the chain ends here: who prints it would tell the cause a second time.
+/// The text includes the cause, so there is no source: printing the chain would repeat the cause.
 impl Error for BackendError {}

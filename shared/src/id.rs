@@ -38,7 +38,7 @@ macro_rules! uuid_id {
                 Self(Uuid::from_bytes(bytes))
             }
 
-            /// Sixteen bytes that sort as the id sorts.
+            /// Sixteen bytes that sort like the id.
             #[must_use]
             pub const fn as_bytes(&self) -> &[u8; 16] {
                 self.0.as_bytes()
@@ -76,12 +76,12 @@ macro_rules! uuid_id {
 }
 
 uuid_id!(
-    /// An account, and the stream of its events: there is one stream for one account.
+    /// An account and its stream of events: each account has exactly one.
     AccountId
 );
 
 uuid_id!(
-    /// A commit, and for the customer the transaction it carried out.
+    /// A commit, and the customer's transaction that it carried out.
     CommitId
 );
 
@@ -152,7 +152,7 @@ impl Ids {
     /// Ids of a production process: randomness from the operating system.
     ///
     /// # Panics
-    /// When the operating system has no randomness to give; nothing could be identified then.
+    /// If the operating system provides no randomness: no id would be unique then.
     #[must_use]
     pub fn new(clock: Clock) -> Self {
         let random = StdRng::try_from_rng(&mut SysRng).expect("the operating system provides randomness");

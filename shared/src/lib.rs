@@ -1,9 +1,9 @@
-//! What every part of the bank agrees on: the words, the ports, the backends behind them, and the plumbing.
+//! What all parts of the bank share: the domain types, the ports, their backends, and the plumbing.
 //!
-//! *Words* have no I/O: [`coordinate`], [`id`], [`money`], [`owner`], [`event`], [`partition`].
-//! *Ports* are traits with numbered laws: [`store`] (the only truth), [`log`] (ordered partitions between forwarder and
-//! workers), [`lease`] (the right to act alone), [`index`] (the projection people query). Each port's folder holds its
-//! backends and the contract suite every backend passes.
+//! *Domain types* do no I/O: [`coordinate`], [`id`], [`money`], [`owner`], [`event`], [`partition`]. *Ports* are traits
+//! with numbered laws: [`store`] (the only truth), [`log`] (ordered partitions between forwarder and workers),
+//! [`lease`] (the right to act alone), [`index`] (the projection that clients query). Each port's folder holds its
+//! backends and the contract suite that every backend passes.
 //!
 //! The idea that holds it together: *version decides what is right; position and offset only decide where to start.*
 

@@ -1,6 +1,6 @@
 //! Money: integer minor units, checked arithmetic, no float anywhere.
 //!
-//! Both types stay within ±(2^53 − 1), the integers every JSON reader holds exactly.
+//! Both types stay within ±(2^53 − 1), the integers that every JSON reader represents exactly.
 
 use std::fmt;
 use std::str::FromStr;
@@ -10,7 +10,7 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use crate::text::Text;
 
-/// The greatest amount of minor units the bank deals in: 2^53 − 1.
+/// The largest number of minor units: 2^53 − 1.
 pub const MONEY_MAX: i64 = 9_007_199_254_740_991;
 
 /// Why a number is not money.
@@ -27,7 +27,7 @@ pub enum MoneyError {
     NotACurrency,
 }
 
-/// What a movement moves: 1 ..= [`MONEY_MAX`] minor units.
+/// The amount of a movement: 1 ..= [`MONEY_MAX`] minor units.
 ///
 /// ```
 /// use shared::money::{Amount, MONEY_MAX};
@@ -49,10 +49,10 @@ impl Amount {
         if minor_units >= 1 && minor_units <= MONEY_MAX { Ok(Self(minor_units)) } else { Err(MoneyError::NotAnAmount) }
     }
 
-    /// Reads an amount, or zero, which is none; for `deserialize_with`.
+    /// Reads an amount, or zero as `None`; for `deserialize_with`.
     ///
     /// # Errors
-    /// What is read is no whole number of minor units, or outside 0 ..= [`MONEY_MAX`].
+    /// The value is not a whole number of minor units, or lies outside 0 ..= [`MONEY_MAX`].
     pub fn or_zero<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Self>, D::Error> {
         let minor_units = deserializer.deserialize_i64(MinorUnits { min: 0 })?;
         Ok((minor_units > 0).then_some(Self(minor_units)))
@@ -104,13 +104,13 @@ impl Money {
         self.0
     }
 
-    /// The sum, or nothing if it leaves the range.
+    /// The sum, or `None` if it leaves the range.
     #[must_use]
     pub fn plus(self, amount: Amount) -> Option<Self> {
         self.0.checked_add(amount.0).and_then(|sum| Self::new(sum).ok())
     }
 
-    /// The difference, or nothing if it leaves the range.
+    /// The difference, or `None` if it leaves the range.
     #[must_use]
     pub fn minus(self, amount: Amount) -> Option<Self> {
         self.0.checked_sub(amount.0).and_then(|rest| Self::new(rest).ok())
@@ -135,8 +135,8 @@ impl<'de> Deserialize<'de> for Money {
     }
 }
 
-/// Reads minor units from `min` to [`MONEY_MAX`], and says so when it gets anything else: whoever sent that knows money
-/// and no type of the program.
+/// Reads minor units from `min` to [`MONEY_MAX`]. Its errors state that range, since the sender knows money but not the
+/// types of the program.
 struct MinorUnits {
     min: i64,
 }
@@ -157,7 +157,7 @@ impl Visitor<'_> for MinorUnits {
     }
 
     fn visit_u64<E: de::Error>(self, number: u64) -> Result<i64, E> {
-        // What does not fit is above every range.
+        // A number that does not fit is above every range.
         self.visit_i64(i64::try_from(number).unwrap_or(i64::MAX))
     }
 }

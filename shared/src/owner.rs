@@ -25,11 +25,11 @@ pub enum OwnerError {
 
 /// 1 to [`OWNER_CHARS_MAX`] characters in normalization form C, without control or direction-override characters.
 ///
-/// It is kept for every account in memory, so a name that is short, as most are, stands in it and not beside it.
+/// Every account in memory has one, so short names, as most are, are stored inline and not on the heap.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Owner(Name);
 
-/// The longest name that stands in its [`Owner`], in bytes: with it an owner is as large as it is without.
+/// The longest name that is stored inline, in bytes: it makes an [`Owner`] no larger than a long name does.
 const SHORT_BYTES_MAX: usize = 22;
 
 #[derive(Clone, PartialEq, Eq)]
@@ -52,7 +52,7 @@ impl Owner {
             return Err(OwnerError::Character);
         }
         if text.is_ascii() {
-            // It is in the normalization form as it stands, and a byte is a character.
+            // ASCII is already in the normalization form, and each byte is a character.
             return if text.len() <= OWNER_CHARS_MAX { Ok(Self(Name::new(text))) } else { Err(OwnerError::Length) };
         }
         let name: String = text.nfc().collect();
@@ -89,7 +89,7 @@ impl Name {
     }
 }
 
-/// By code point, also among short and long names.
+/// By code point, also between short and long names.
 impl Ord for Owner {
     fn cmp(&self, other: &Self) -> Ordering {
         self.as_str().cmp(other.as_str())

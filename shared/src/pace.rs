@@ -1,9 +1,10 @@
-//! Room between small batches, so that what comes fast comes together.
+//! Pauses between small batches, so that records that arrive quickly are batched.
 //!
 //! Each batch costs a round trip or a transaction, however small it is. A reader that takes whatever is there at once
-//! pays that for every few records, just when the machine has most to do. A [`Pace`] lets it wait a little after a
-//! small batch: the longer, the more there was in it. So a lone record never waits, nor the one after it longer than
-//! its allowance; a stream of records gathers into batches; and a backlog, whose batches are large, is not held up.
+//! pays that for every few records, just when the machine is busiest. With a [`Pace`] it waits briefly after a small
+//! batch, the longer the more records the batch held. So a lone record never waits, and the one after it no longer than
+//! the pause for one record; a stream of records gathers into batches; and a backlog, whose batches are large, is not
+//! delayed.
 
 use std::time::Duration;
 
@@ -11,70 +12,71 @@ use tokio::time::{Instant, sleep_until};
 
 use crate::clock::Timestamp;
 
-/// How many times as long as writing took is waited at most after a batch of [`FEW`] records: so a fifth of the time,
-/// or more, is spent writing.
+/// The longest pause after a batch of at most [`FEW`] records, as a multiple of the time that writing took: so at least
+/// a fifth of the time is spent writing.
 const PAUSE_FOR_WRITING: u32 = 4;
 
-/// A batch of so many records, or fewer, shows a machine that has time to write each at once, if writing is cheap.
+/// A batch of at most this many records shows a machine with time to write each record at once, if writing is cheap.
 const FEW: usize = 8;
 
-/// When the next batch is to be taken.
+/// Decides when the next batch is taken.
 #[derive(Debug)]
 pub struct Pace {
-    /// How long is waited for each record of the last batch.
+    /// The pause for each record of the last batch.
     for_each: Duration,
-    /// How long is waited at most, and so how much later a record is seen because of it.
+    /// The longest pause, and so the most by which a record is delayed.
     longest: Duration,
-    /// A batch of so many records is large enough; nothing is waited after it.
+    /// A batch of at least this many records is large enough; no pause follows it.
     enough: usize,
     next: Option<Instant>,
 }
 
 impl Pace {
-    /// A pace whose first batch is taken at once. After a batch of fewer than `enough` records it waits `for_each` of
-    /// them, but never longer than `longest`.
+    /// A pace whose first batch is taken at once. After a batch of fewer than `enough` records it waits `for_each` per
+    /// record, but never longer than `longest`.
     #[must_use]
     pub const fn new(for_each: Duration, longest: Duration, enough: usize) -> Self {
         Self { for_each, longest, enough, next: None }
     }
 
-    /// From now on it waits so long at most.
+    /// Sets the longest pause from now on.
     pub const fn wait_at_most(&mut self, longest: Duration) {
         self.longest = longest;
     }
 
-    /// Waits until the next batch is to be taken. A call that is dropped has waited for nothing.
+    /// Waits until the next batch is due. Dropping the call has no effect.
     pub async fn wait(&self) {
         if let Some(next) = self.next {
             sleep_until(next).await;
         }
     }
 
-    /// A batch of so many records was taken just now, and writing the last one took so long. After [`FEW`] records a
-    /// pause is at most [`PAUSE_FOR_WRITING`] times as long: where writing is cheap, there is little to win by waiting.
-    /// After more, what others pay for each batch counts as well: whoever yields the records, and whoever reads them
-    /// on.
+    /// Notes that a batch of `records` was taken just now, and that writing the last one took `writing`. After at most
+    /// [`FEW`] records a pause is at most [`PAUSE_FOR_WRITING`] times as long as that: where writing is cheap, waiting
+    /// gains little. After more records the cost of each batch to others counts as well: to the source of the records,
+    /// and to their later readers.
     pub fn taken(&mut self, records: usize, writing: Duration) {
         let most = if records <= FEW { writing.saturating_mul(PAUSE_FOR_WRITING) } else { self.longest };
         self.next = self.pause(records).map(|pause| Instant::now() + pause.min(most));
     }
 
-    /// A batch of so many records was taken just now. Whoever is to wait as long as it may waits for the next beat
-    /// instead: a multiple of the longest pause since 1970. So all that take their batches from the same clock take
-    /// them, and have something to write, at the same moments, and one write may carry what all of them have.
+    /// Notes that a batch of `records` was taken just now. A pause of the full length lasts until the next beat
+    /// instead: a multiple of the longest pause since 1970. So all readers with the same clock take their batches, and
+    /// have something to write, at the same moments, and one write may carry what all of them have.
     pub fn taken_on_beat(&mut self, records: usize, now: Timestamp) {
         let paused = |pause| if pause < self.longest { pause } else { until_beat(self.longest, now) };
         self.next = self.pause(records).map(|pause| Instant::now() + paused(pause));
     }
 
-    /// How long is waited after a batch; nothing after one that is empty or large.
+    /// The pause after a batch; none after one that is empty or large.
     fn pause(&self, records: usize) -> Option<Duration> {
         let count = u32::try_from(records).unwrap_or(u32::MAX);
         (1..self.enough).contains(&records).then(|| self.for_each.saturating_mul(count).min(self.longest))
     }
 }
 
-/// How long it is until the next beat: a multiple of `every` since 1970. Never nothing: on a beat it is the one after.
+/// The time until the next beat: a multiple of `every` since 1970. Never zero: on a beat it is the time until the one
+/// after.
 #[must_use]
 pub fn until_beat(every: Duration, now: Timestamp) -> Duration {
     let since = Timestamp::EPOCH.until(now).as_nanos() % every.as_nanos().max(1);
@@ -85,7 +87,7 @@ pub fn until_beat(every: Duration, now: Timestamp) -> Duration {
 mod tests {
     use super::*;
 
-    /// Longer than would shorten any pause.
+    /// So long that it shortens no pause.
     const LONG: Duration = Duration::from_secs(1);
 
     fn pace() -> Pace {

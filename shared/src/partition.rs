@@ -1,8 +1,8 @@
 //! Which partition an account belongs to.
 //!
 //! An account hashes to one of [`SLOTS`] fixed slots; a [`PartitionMap`] spreads the slots over the partitions in use.
-//! A partition owns a contiguous range of slots, so its streams lie side by side in a store that is sorted by slot.
-//! The hash is part of the data's format: changing it loses the order of every stream that moves, so a test pins it.
+//! A partition owns a contiguous range of slots, so its streams are adjacent in a store that is sorted by slot. The
+//! hash is part of the data's format: changing it would lose the order of every stream that moves, so a test pins it.
 
 use std::fmt;
 use std::ops::Range;
@@ -39,7 +39,7 @@ impl Slot {
 pub struct SlotRange {
     /// The first slot.
     pub start: u16,
-    /// The first slot behind the range.
+    /// The first slot after the range.
     pub end: u16,
 }
 
@@ -60,7 +60,7 @@ impl SlotRange {
 pub struct Partition(u16);
 
 impl Partition {
-    /// The partition with this number, which counts from 1.
+    /// The partition with this number, from 1.
     #[must_use]
     pub const fn new(number: u16) -> Self {
         Self(number)
@@ -154,7 +154,7 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
-    /// Golden values: a change here means that stored banks no longer find their accounts.
+    /// Golden values: a change here means that existing banks no longer find their accounts.
     #[test]
     fn the_hash_never_changes() {
         let golden = [([0; 16], 360), ([1; 16], 526), ([2; 16], 698), ([0xff; 16], 787)];

@@ -1,6 +1,6 @@
-//! A TCP proxy between a backend and its server that fails on demand, for tests of what only a network does.
+//! A TCP proxy between a backend and its server that fails on demand, for tests of failures that only a network causes.
 //!
-//! It stands on loopback, on a port of its own, and passes bytes both ways until it is told otherwise:
+//! It listens on a port of loopback and passes bytes both ways, unless it is asked for trouble:
 //!
 //! | trouble | what a client meets |
 //! |---|---|
@@ -8,10 +8,10 @@
 //! | [`Trouble::Refuse`] | its connections end, new ones end at once: the server is down |
 //! | [`Trouble::Silence`] | its bytes arrive nowhere and nothing comes back: a half-open connection |
 //! | [`Trouble::LoseReplies`] | its requests take effect, their answers never arrive |
-//! | [`Trouble::Delay`] | each piece of an answer comes that much later |
+//! | [`Trouble::Delay`] | each piece of an answer arrives this much later |
 //!
-//! A stream of bytes with a hole in it is no stream. So whatever lost bytes ends when the trouble ends, and a client
-//! that goes on connects anew.
+//! A byte stream with a gap is useless. So connections that have lost bytes end with the trouble, and a client that
+//! goes on reconnects.
 
 use std::io;
 use std::net::SocketAddr;
@@ -39,7 +39,7 @@ pub enum Trouble {
     Silence,
     /// Passes on what clients send, and drops what the server answers.
     LoseReplies,
-    /// Passes on everything, answers that much later.
+    /// Passes on everything, but answers this much later.
     Delay(Duration),
 }
 
@@ -74,17 +74,17 @@ impl Proxy {
     ///
     /// # Errors
     ///
-    /// When no port can be had.
+    /// If no port is available.
     pub async fn start(server: impl Into<String>) -> io::Result<Self> {
         Self::start_overheard(server, || |_: &[u8]| ()).await
     }
 
-    /// The same. For every connection `ear` makes somebody who hears each piece that the client sends before it is
-    /// passed on.
+    /// The same, but overheard: `ear` makes a listener for each connection, which hears each piece that the client
+    /// sends before it is passed on.
     ///
     /// # Errors
     ///
-    /// When no port can be had.
+    /// If no port is available.
     #[expect(clippy::disallowed_methods, reason = "a tool of tests, whose task ends with its owner")]
     pub async fn start_overheard<E, H>(server: impl Into<String>, ear: E) -> io::Result<Self>
     where
@@ -98,7 +98,7 @@ impl Proxy {
         Ok(Self { address, orders, task })
     }
 
-    /// Where clients connect to.
+    /// The address that clients connect to.
     #[must_use]
     pub fn address(&self) -> SocketAddr {
         self.address
@@ -107,13 +107,13 @@ impl Proxy {
     /// Makes trouble from now on; [`Trouble::None`] ends it.
     pub fn make(&self, trouble: Trouble) {
         self.orders.send_modify(|orders| {
-            // What has lost bytes, or was told to end, ends.
+            // Ends connections that have lost bytes or are refused.
             orders.cuts += u64::from(orders.trouble.loses_bytes() || trouble == Trouble::Refuse);
             orders.trouble = trouble;
         });
     }
 
-    /// Ends every connection there is; new ones work as the present trouble lets them.
+    /// Ends all connections; new ones work as the present trouble allows.
     pub fn cut(&self) {
         self.orders.send_modify(|orders| orders.cuts += 1);
     }
@@ -139,7 +139,7 @@ async fn accept<H: FnMut(&[u8]) + Send + 'static>(
     }
 }
 
-/// A connection's whole life; whatever goes wrong ends both of its sides.
+/// Serves one connection until it ends; any failure ends both sides.
 async fn connect(client: TcpStream, server: String, orders: watch::Receiver<Orders>, hear: impl FnMut(&[u8])) {
     let Orders { trouble, cuts } = *orders.borrow();
     if trouble == Trouble::Refuse {
@@ -189,7 +189,7 @@ mod tests {
 
     use super::*;
 
-    /// A server that answers every byte with the next one, and counts what it was sent.
+    /// A server that answers every byte with the next one, and counts the bytes it received.
     async fn server(count: watch::Sender<usize>) -> SocketAddr {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();

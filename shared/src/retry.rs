@@ -1,7 +1,7 @@
-//! How often and how fast a failed outside call is tried again.
+//! How often and how quickly a failed call to a backend is retried.
 //!
-//! The delays grow from 10 ms to 1 s. There is no jitter: a process has one caller for each thing it retries, and
-//! a simulation must be able to repeat them.
+//! The delays grow from 10 ms to 1 s. There is no jitter: a process has one caller for each thing it retries, and a
+//! simulation must be reproducible.
 
 use std::time::Duration;
 
@@ -9,10 +9,10 @@ use backon::{BackoffBuilder, ExponentialBuilder};
 
 use crate::error::{BackendError, Retry};
 
-/// How often a call is tried again before its failure is passed on: for about four seconds.
+/// How often a call is retried before its failure is passed on, which takes about four seconds.
 pub const RETRIES_MAX: usize = 10;
 
-/// The delays between the tries of one call.
+/// The delays between the attempts of one call.
 #[derive(Debug)]
 pub struct Backoff(backon::ExponentialBackoff);
 
@@ -27,10 +27,10 @@ impl Default for Backoff {
 }
 
 impl Backoff {
-    /// Waits before the next try.
+    /// Waits before the next attempt.
     ///
     /// # Errors
-    /// Gives the failure back when trying again is useless or was done often enough.
+    /// Returns the failure if a retry is useless, or after [`RETRIES_MAX`] of them.
     pub async fn wait(&mut self, failure: BackendError) -> Result<(), BackendError> {
         let delay = match failure.retry {
             Retry::Never => return Err(failure),

@@ -1,7 +1,7 @@
 //! Every task has a name and an answer to "what if it dies?".
 //!
 //! A [`Supervisor`] runs tasks that end when the shutdown token is cancelled. A task that fails or panics is either
-//! started again after a growing delay, or takes the whole process down in order, as its [`OnFailure`] says.
+//! restarted after a growing delay, or stops the whole process in order, as its [`OnFailure`] says.
 
 use std::fmt::Display;
 use std::future::Future;
@@ -68,14 +68,14 @@ pub struct Supervisor {
 }
 
 impl Supervisor {
-    /// A supervisor whose tasks end with `shutdown`, and which cancels it when a task must not fail and does.
+    /// A supervisor whose tasks end with `shutdown`, and which cancels it when a task fails that must not.
     #[must_use]
     pub fn new(shutdown: CancellationToken) -> Self {
         Self { shutdown, tasks: JoinSet::new() }
     }
 
-    /// Starts a task. `attempt` makes one run of it and is called again for every restart; a run that ends without an
-    /// error is done for good.
+    /// Starts a task. `attempt` starts one run of it and is called again for every restart; a task whose run ends
+    /// without an error is not restarted.
     pub fn spawn<A, F, E>(&mut self, name: impl Into<String>, on_failure: OnFailure, attempt: A)
     where
         A: FnMut() -> F + Send + 'static,
@@ -85,8 +85,8 @@ impl Supervisor {
         self.tasks.spawn(keep_running(name.into(), on_failure, attempt, self.shutdown.clone()));
     }
 
-    /// Waits until every task has ended. The first failure that stops the process cancels the shutdown token, so that
-    /// the others end in order, and is the result.
+    /// Waits until every task has ended. The first failure of a task that must not fail cancels the shutdown token, so
+    /// that the others end in order, and is returned.
     ///
     /// # Errors
     /// The failure of the task that must not fail.

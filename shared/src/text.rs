@@ -1,10 +1,10 @@
-//! How text is read.
+//! Text that is read without copying where possible.
 
 use std::borrow::Cow;
 
 use serde::Deserialize;
 
-/// A text as it is read: borrowed where it stands as it is meant. The `Cow` of serde always copies.
+/// A text as it is read: borrowed from the input unless it contains escapes. serde always copies into a plain `Cow`.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
 #[serde(transparent)]
 pub struct Text<'a>(#[serde(borrow)] pub Cow<'a, str>);

@@ -29,7 +29,7 @@ async fn opened(path: &Path, partitions: u16) -> Result<EmbeddedLog, LogOpenErro
 
 shared::log_contract!(in_parts: empty_log());
 
-/// The end of a partition does not lie in its last row.
+/// The end of a partition is not stored in its last row.
 #[tokio::test]
 async fn trimming_may_forget_the_last_record() {
     let (log, _dir) = empty_log().await;
@@ -81,7 +81,7 @@ async fn another_number_of_partitions_is_refused_with_the_way_out_and_changes_no
     assert_eq!(opened(dir.path(), 2).await.unwrap().extent(ONE).await.unwrap(), before);
 }
 
-/// What was not fsynced may be lost with the machine, so offsets may come to name other records.
+/// What was not fsynced may be lost with the machine, so offsets may later name other records.
 #[tokio::test]
 async fn a_log_from_before_a_restart_of_the_machine_begins_another_life() {
     let (log, dir) = empty_log().await;
@@ -120,7 +120,7 @@ async fn a_trim_of_many_records_forgets_all_of_them() {
     assert_eq!(log.extent(ONE).await.unwrap().trimmed, Offset::new(11_000));
 }
 
-/// Rows of sizes that do not add up to what is deleted in one transaction.
+/// Rows whose sizes do not add up to the number deleted in one transaction.
 #[tokio::test]
 async fn a_trim_of_many_rows_forgets_all_of_them() {
     let (log, _dir) = empty_log().await;

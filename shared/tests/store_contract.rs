@@ -63,7 +63,7 @@ async fn what_was_acknowledged_is_there_after_a_process_was_killed() {
     }
 }
 
-/// Which only a store that is fsynced with every transaction can tell from a crash.
+/// Only a store that is fsynced with every transaction can tell that from a crash.
 #[tokio::test]
 async fn a_log_that_lost_acknowledged_commits_is_refused() {
     let (store, dir) = empty_store();
@@ -102,7 +102,7 @@ async fn a_second_process_is_refused() {
     opened(dir.path());
 }
 
-/// A copy that is put back is shorter than what its readers saw.
+/// A restored copy is shorter than what its readers saw.
 #[tokio::test]
 async fn a_position_the_store_never_reached_is_lost() {
     let (store, _dir) = empty_store();

@@ -1,4 +1,4 @@
-//! The accounts of a run, and what they must hold by what was acknowledged.
+//! The accounts of a run, and what they must hold according to the acknowledged commands.
 
 use std::cell::Cell;
 
@@ -13,13 +13,13 @@ use super::connection::{Call, Connection};
 use super::options::LoadOptions;
 use super::progress;
 
-/// What each account is opened with, in cents: no withdrawal or transfer of a run is ever refused for want of money.
+/// The opening balance of each account, in cents: so large that no withdrawal or transfer of a run is ever refused.
 pub(super) const OPENING: i64 = 1_000_000_000;
 
 /// One account.
 pub(super) struct Account {
     pub(super) id: AccountId,
-    /// Nobody else is called that.
+    /// Unique to this account.
     pub(super) owner: Box<str>,
     balance: Cell<i64>,
     version: Cell<u64>,
@@ -28,19 +28,19 @@ pub(super) struct Account {
 }
 
 impl Account {
-    /// Takes down what an acknowledged command did to it, and the version it had behind it.
+    /// Records what an acknowledged command did to it, and the version it had after that.
     pub(super) fn acknowledge(&self, change: i64, version: u64) {
         self.balance.set(self.balance.get() + change);
         self.version.set(self.version.get().max(version));
         self.is_used.set(true);
     }
 
-    /// Takes down that nobody knows what became of a command to it.
+    /// Records that the outcome of a command to it is unknown.
     pub(super) fn become_uncertain(&self) {
         self.is_uncertain.set(true);
     }
 
-    /// What it must hold, and the version at which it must; nothing if it is not known or nobody used it.
+    /// The balance it must hold, and at which version; `None` if that is unknown or the account was not used.
     pub(super) fn expected(&self) -> Option<(i64, u64)> {
         (self.is_used.get() && !self.is_uncertain.get()).then(|| (self.balance.get(), self.version.get()))
     }
@@ -50,7 +50,7 @@ impl Account {
     }
 }
 
-/// All of them.
+/// All accounts of a run.
 pub(super) struct Accounts(Vec<Account>);
 
 impl Accounts {
@@ -109,7 +109,7 @@ async fn open_in_turn(
     Ok(opened)
 }
 
-/// What is read of an answer about one account.
+/// The part of an answer about one account that is read.
 #[derive(Deserialize)]
 pub(super) struct Side {
     pub(super) version: u64,

@@ -63,12 +63,12 @@ pub(super) struct Here {
 }
 
 impl Bank {
-    /// A bank that runs already.
+    /// A bank that is running already.
     pub(super) fn elsewhere(base: &Base, hold: HoldOptions) -> Self {
         Self::Elsewhere { base: base.clone(), hold }
     }
 
-    /// A bank in this process, on a port that is free.
+    /// A bank in this process, on a free port.
     pub(super) async fn here(process: Process) -> anyhow::Result<Self> {
         let over = CancellationToken::new();
         let anywhere = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
@@ -84,7 +84,7 @@ impl Bank {
         Ok(Self::Here(Box::new(Here { process, base, balance, forwarder, over })))
     }
 
-    /// Where balances are asked for.
+    /// Where balances are queried.
     pub(super) fn base(&self) -> &Base {
         match self {
             Self::Elsewhere { base, .. } => base,
@@ -111,7 +111,7 @@ impl Bank {
         }
     }
 
-    /// Ends what runs here.
+    /// Stops what runs here.
     pub(super) async fn close(self) -> anyhow::Result<()> {
         match self {
             Self::Elsewhere { .. } => Ok(()),

@@ -17,13 +17,13 @@ use super::options::LoadOptions;
 use super::progress;
 use super::shown::shown;
 
-/// How many accounts are looked at: enough that a fault of one in a thousand is not missed.
+/// How many accounts are compared at most: enough that a fault of one in a thousand is not missed.
 const CHECKED_MAX: usize = 10_000;
 
 /// How many wrong accounts are listed.
 const LISTED_MAX: usize = 5;
 
-/// How long the projection may take to come to the versions: a load may leave a backlog of minutes.
+/// How long the projection may take to reach the versions: a load may leave a backlog of minutes.
 const PATIENCE: Duration = Duration::from_mins(10);
 
 /// What was found.
@@ -31,17 +31,17 @@ const PATIENCE: Duration = Duration::from_mins(10);
 pub(super) struct Check {
     /// How many accounts were compared.
     pub(super) checked: usize,
-    /// How many were used, and their state is known.
+    /// How many were used and have a known state.
     pub(super) used: usize,
-    /// How many nobody can tell, since a command to them had no answer.
+    /// How many have an unknown state, since a command to them had no answer.
     pub(super) uncertain: usize,
-    /// The first that do not show what they should.
+    /// The first accounts that are wrong.
     pub(super) wrong: Vec<String>,
-    /// How many those are.
+    /// How many accounts are wrong.
     pub(super) wrong_count: usize,
 }
 
-/// Compares the accounts that were used, or as many of them as are looked at, chosen by chance.
+/// Compares the accounts that were used, or a random choice of [`CHECKED_MAX`] of them.
 pub(super) async fn balances(accounts: &Accounts, options: &LoadOptions) -> anyhow::Result<Check> {
     let mut used: Vec<(&Account, (i64, u64))> =
         accounts.iter().filter_map(|account| Some((account, account.expected()?))).collect();

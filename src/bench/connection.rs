@@ -1,7 +1,7 @@
-//! One kept connection to a service: a request at a time, over HTTP/1.1.
+//! One persistent connection to a service: a request at a time, over HTTP/1.1.
 //!
-//! The load takes its part of the machine that it measures, so this is as little as a client can be: a request is one
-//! write, an answer is parsed where it was read, and neither meets another task.
+//! The load uses part of the machine that it measures, so this client does as little as possible: a request is one
+//! write, an answer is parsed in the buffer it was read into, and neither passes through another task.
 
 use std::fmt::Arguments;
 use std::io;
@@ -20,19 +20,19 @@ use super::options::Base;
 /// How long an answer may take before the request counts as unknown. Longer than the longest wait a request asks for.
 const ANSWER_TIME_MAX: Duration = Duration::from_secs(40);
 
-/// How long a connection may take to come about.
+/// How long connecting may take.
 const CONNECT_TIME_MAX: Duration = Duration::from_secs(5);
 
-/// How many headers an answer may have; a bank's have fewer than ten, a proxy adds some.
+/// How many headers an answer may have; the bank sends fewer than ten, a proxy adds some.
 const HEADERS_MAX: usize = 64;
 
-/// How large an answer may be with its headers. A page of the bank is far smaller.
+/// How large an answer may be, with its headers. A page of the bank is far smaller.
 const ANSWER_BYTES_MAX: usize = 64 << 20;
 
-/// How much is asked of the kernel at once, more than most answers have.
+/// How much is read from the kernel at once, more than most answers have.
 const READ_BYTES: usize = 8 << 10;
 
-/// What is sent.
+/// A request to send.
 #[derive(Clone, Debug)]
 pub(super) struct Call {
     pub(super) method: Method,
@@ -51,7 +51,7 @@ impl Call {
         Self { method: Method::POST, path: path.to_owned(), body: body.into(), key: None }
     }
 
-    /// The request as it is sent to this host.
+    /// Writes the request as it is sent to this host.
     fn write(&self, host: &str, request: &mut Vec<u8>) {
         let Self { method, path, body, key } = self;
         request.clear();
@@ -68,30 +68,30 @@ impl Call {
     }
 }
 
-/// What came back.
+/// The answer to a request.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Answer {
     pub(super) status: StatusCode,
     pub(super) body: Bytes,
 }
 
-/// Why nothing came back.
+/// Why there is no answer.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum NoAnswer {
     /// The request was not sent.
     #[error("cannot reach {authority}: {reason}; start the bank, or set --url and --balance-url")]
     Unreachable { authority: String, reason: String },
-    /// The request was sent, and nobody knows what became of it.
+    /// The request was sent, and its outcome is unknown.
     #[error("no answer from {authority}: {reason}")]
     Unknown { authority: String, reason: String },
 }
 
-/// A connection that comes about with the first request, and anew after a failure.
+/// A connection that is opened with the first request, and again after a failure.
 pub(super) struct Connection {
     base: Base,
     open: Option<TcpStream>,
     request: Vec<u8>,
-    /// What was read; nothing between two requests.
+    /// What was read; empty between two requests.
     read: BytesMut,
 }
 
@@ -133,14 +133,14 @@ impl Connection {
     }
 }
 
-/// Whether a kept connection is still there, as far as can be told without asking: nothing was said on it, not even
-/// that it is over.
+/// Whether a kept connection is still open, as far as that shows without a request: nothing has arrived on it, not even
+/// its end.
 fn is_idle(stream: &TcpStream) -> bool {
     let nothing = stream.try_read(&mut [0]);
     matches!(nothing, Err(failure) if failure.kind() == io::ErrorKind::WouldBlock)
 }
 
-/// Reads one answer, and whether another may follow on the connection.
+/// Reads one answer, and returns whether another may follow on the connection.
 async fn answer_of(stream: &mut TcpStream, read: &mut BytesMut) -> io::Result<(Answer, bool)> {
     loop {
         read.reserve(READ_BYTES);
@@ -160,7 +160,7 @@ fn malformed(what: &'static str) -> io::Error {
     io::Error::new(io::ErrorKind::InvalidData, what)
 }
 
-/// What stands in front of an answer's body.
+/// What precedes an answer's body.
 struct Head {
     status: StatusCode,
     bytes: usize,
@@ -174,7 +174,7 @@ enum Body {
     Chunked,
 }
 
-/// Takes an answer out of what was read, once all of it is there.
+/// Takes an answer out of the buffer, once all of it is there.
 fn parse(read: &mut BytesMut) -> io::Result<Option<(Answer, bool)>> {
     let Some(head) = head_of(read)? else { return Ok(None) };
     let body = match head.body {
@@ -212,7 +212,7 @@ fn head_of(read: &[u8]) -> io::Result<Option<Head>> {
     Ok(Some(head))
 }
 
-/// A body that came in chunks, once the last of them is there.
+/// A chunked body, once its last chunk is there.
 fn chunks_of(mut rest: &[u8]) -> io::Result<Option<Bytes>> {
     let mut body = BytesMut::new();
     loop {
@@ -221,7 +221,7 @@ fn chunks_of(mut rest: &[u8]) -> io::Result<Option<Bytes>> {
         };
         let bytes = usize::try_from(bytes).ok().filter(|bytes| *bytes <= ANSWER_BYTES_MAX);
         let bytes = bytes.ok_or_else(|| malformed("chunk too long"))?;
-        // Each chunk, also the empty one at the end, has an empty line behind it.
+        // Each chunk, also the empty one at the end, is followed by an empty line.
         let Some(chunk) = rest.get(line..line + bytes).filter(|_| rest.len() >= line + bytes + 2) else {
             return Ok(None);
         };

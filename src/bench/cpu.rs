@@ -1,11 +1,11 @@
-//! Who used the CPU: every process of this machine, before and behind a run.
+//! CPU usage: every process of this machine, before and after a run.
 
 use std::collections::BTreeMap;
 
 use serde::Serialize;
 use tokio::time::Instant;
 
-/// Who used less than this part of a core is not listed.
+/// Processes that used less than this part of a core are not listed.
 const CORES_MIN: f64 = 0.01;
 
 /// What one process used.
@@ -20,8 +20,8 @@ pub(super) struct ProcessCpu {
 }
 
 struct Sample {
-    /// When the process began, in ticks since the system did: tells it from a later one of the same number. Its name
-    /// would not, since threads of the kernel change theirs with each kind of work.
+    /// When the process began, in ticks since the system did: tells it from a later process of the same number. Its
+    /// name would not, since kernel threads change theirs with each kind of work.
     began: u64,
     name: String,
     ticks: u64,
@@ -39,7 +39,7 @@ impl CpuMeter {
         Self { began: Instant::now(), before: samples() }
     }
 
-    /// Who used how much since, the largest first. Empty where the system has no `/proc`.
+    /// How much each process has used since the start, the largest first. Empty where the system has no `/proc`.
     pub(super) fn stop(self) -> Vec<ProcessCpu> {
         let seconds = self.began.elapsed().as_secs_f64();
         let mut used: Vec<ProcessCpu> = samples()
@@ -127,7 +127,7 @@ mod tests {
         let mine = mine(meter);
         std::fs::write(NAME, name.trim_end()).unwrap();
         assert_eq!(mine.name, "renamed");
-        // A second within 50 ms would be 20 cores, more than the tests beside this one can use.
+        // A second within 50 ms would be 20 cores, more than concurrent tests can use.
         assert!(mine.cores < 15.0, "{mine:?}");
     }
 }

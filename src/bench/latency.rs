@@ -5,17 +5,17 @@ use std::time::Duration;
 use hdrhistogram::Histogram;
 use serde::Serialize;
 
-/// The longest latency that is told apart from longer ones.
+/// The longest latency that is distinguished from longer ones.
 const LATENCY_MAX: Duration = Duration::from_mins(10);
 
-/// Values are off by a thousandth at most.
+/// Values are off by at most a thousandth.
 const DIGITS: u8 = 3;
 
 /// A histogram of latencies in microseconds.
 #[derive(Clone, Debug)]
 pub(super) struct Latencies(Histogram<u64>);
 
-/// The figures people look at, in milliseconds.
+/// The usual percentiles, in milliseconds.
 #[derive(Clone, Copy, Debug, Serialize)]
 pub(super) struct Percentiles {
     pub(super) p50: f64,
@@ -39,13 +39,13 @@ impl Latencies {
         self.0.len()
     }
 
-    /// What they were if each connection had sent a request every `interval`, whether or not the last was answered.
+    /// What they would be if each connection had sent a request every `interval`, whether or not the last was answered.
     pub(super) fn corrected(&self, interval: Duration) -> Self {
         let micros = u64::try_from(interval.as_micros()).unwrap_or(u64::MAX).max(1);
         Self(self.0.clone_correct(micros))
     }
 
-    /// Nothing when nothing was recorded.
+    /// `None` if nothing was recorded.
     pub(super) fn percentiles(&self) -> Option<Percentiles> {
         let at = |quantile| milliseconds(self.0.value_at_quantile(quantile));
         (!self.0.is_empty()).then(|| Percentiles {

@@ -18,7 +18,7 @@ use super::order::{Mix, Orders, Outcome};
 use super::report::Report;
 use super::{check, progress};
 
-/// How long a connection waits after it found nobody, so that a bank that is away is not asked in a busy loop.
+/// How long a client waits after it could not connect, so that it does not retry in a busy loop.
 const AGAIN_AFTER: Duration = Duration::from_millis(100);
 
 /// The load, and whether the projection is to follow it.
@@ -31,7 +31,7 @@ pub(super) struct CommandOptions {
     hold: HoldOptions,
 }
 
-/// The scenarios that are nothing but load on the account service.
+/// Runs a scenario that is nothing but load on the account service.
 pub(super) async fn measure(scenario: &'static str, mix: Mix, options: &CommandOptions) -> anyhow::Result<Report> {
     let CommandOptions { load: options, hold } = options;
     let accounts = Accounts::open(options).await?;
@@ -49,19 +49,19 @@ pub(super) async fn measure(scenario: &'static str, mix: Mix, options: &CommandO
     Ok(report)
 }
 
-/// What a load has seen.
+/// What a load has measured.
 pub(super) struct Measured {
-    /// From the order's time to its answer, for orders of the measured time that were done.
+    /// From the time an order was due to its answer, for successful orders that were due in the measured time.
     pub(super) latencies: Latencies,
-    /// Answers by what they are, in the measured time; `ok` are those that did what was asked.
+    /// Answers in the measured time, by kind; `ok` are those that did what was asked.
     pub(super) answers: BTreeMap<String, u64>,
-    /// How many orders were done in the measured time.
+    /// How many orders succeeded in the measured time.
     pub(super) done: u64,
     /// How long the measured time was.
     pub(super) duration: Duration,
 }
 
-/// The time of a run: begun, measured from, ends.
+/// The times of a run: its start, the start of the measurement, and its end.
 #[derive(Clone, Copy)]
 pub(super) struct Schedule {
     began: Instant,
@@ -81,13 +81,13 @@ impl Schedule {
     }
 }
 
-/// A load and what it has seen so far.
+/// A load and what it has measured so far.
 pub(super) struct Load<'a> {
     options: &'a LoadOptions,
     accounts: &'a Accounts,
     orders: RefCell<Orders<'a>>,
     schedule: Schedule,
-    /// How many times of the timetable are taken.
+    /// How many times of the timetable have been taken.
     taken: Cell<u32>,
     seen: RefCell<Measured>,
 }
@@ -139,8 +139,8 @@ impl<'a> Load<'a> {
         }
     }
 
-    /// When the next order begins; nothing when the time is over. A timer tells milliseconds apart, so in the open
-    /// model an order may begin that much late, which counts as its latency.
+    /// When the next order is due; `None` when the time is over. Timers have a resolution of milliseconds, so in the
+    /// open model an order may begin that much late, which counts as its latency.
     async fn next_due(&self) -> Option<Instant> {
         let due = match self.options.rate {
             None => Instant::now(),

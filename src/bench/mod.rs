@@ -1,17 +1,18 @@
 //! `bank bench`: measures a bank from outside, over HTTP, as its customers meet it, and checks what it measured.
 //!
-//! BE1  Nothing is counted that was not answered. An answer that is no success is counted as what it is, and a request
-//!      without an answer as unknown.
-//! BE2  In the open model (`--rate`) requests begin when a timetable says, whether or not earlier ones are answered,
-//!      and a latency counts from the time in the table. So a bank that stalls is charged for everybody who had to wait
+//! BE1  Only what was answered counts. An answer other than success is counted as what it is, and a request without an
+//!      answer as unknown.
+//! BE2  In the open model (`--rate`) requests begin at the times of a timetable, whether or not earlier ones are
+//!      answered, and a latency counts from that time. So a bank that stalls is charged for everybody who had to wait
 //!      (coordinated omission, after Gil Tene's "How NOT to Measure Latency"). In the closed model each connection
-//!      sends its next request after the answer to the last; the latencies of that are shown as they are, and once more
+//!      sends its next request after the answer to the last; these latencies are shown as they are, and once more
 //!      corrected with the mean interval of a connection.
 //! BE3  What happens in the warm-up takes effect and is checked, but not timed.
-//! BE4  At the end the projection is asked for accounts that were used, each at the last version acknowledged or later,
-//!      and must show what the acknowledged commands add up to. A run whose balances are wrong has no figures.
-//! BE5  The load runs on one thread, so that it takes at most one core from the bank beside it; how much it took is
-//!      reported with everybody else's CPU time.
+//! BE4  At the end the projection is queried for accounts that were used, each at the last version acknowledged or
+//!      later, and must show what the acknowledged commands add up to. If balances are wrong, the report says to
+//!      discard its figures.
+//! BE5  The load runs on one thread, so that it takes at most one core from the bank beside it; its CPU time is
+//!      reported with that of all other processes.
 
 mod account;
 mod bank;
@@ -76,7 +77,7 @@ enum Scenario {
 }
 
 impl BenchArgs {
-    /// Whether the run is more than load: it opens a bank of its own here, or asks servers for all they have.
+    /// Whether the run is more than load: it opens a bank of its own here, or drives servers to their limits.
     pub(crate) const fn needs_all_cores(&self) -> bool {
         matches!(self.scenario, Scenario::Projection(_) | Scenario::Limits(_))
     }

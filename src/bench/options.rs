@@ -1,4 +1,4 @@
-//! What every scenario can be told.
+//! The options of the scenarios.
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -7,7 +7,7 @@ use std::time::Duration;
 use clap::Args;
 use hyper::Uri;
 
-/// Enough to fill the commits of a disk that takes a millisecond to keep its promise.
+/// Enough to fill the commits of a disk that takes a millisecond to sync.
 const CONNECTIONS_DEFAULT: u16 = 128;
 
 /// Each connection is a socket, of which a process may have about a thousand unless its user raised the limit.
@@ -77,12 +77,12 @@ pub(super) struct LoadOptions {
 }
 
 impl LoadOptions {
-    /// How long is measured.
+    /// How long the measurement takes.
     pub(super) const fn duration(&self) -> Duration {
         Duration::from_secs(self.duration as u64)
     }
 
-    /// How long the load runs before.
+    /// How long the load runs before the measurement.
     pub(super) const fn warmup(&self) -> Duration {
         Duration::from_secs(self.warmup as u64)
     }
@@ -107,7 +107,7 @@ impl Base {
         (&self.host, self.port)
     }
 
-    /// What stands in the header `Host`.
+    /// The value of the header `Host`.
     pub(super) fn authority(&self) -> &str {
         &self.authority
     }

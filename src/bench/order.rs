@@ -13,10 +13,10 @@ use super::options::LoadOptions;
 /// The largest amount of one order, in cents.
 const MONEY_MAX: i64 = 100;
 
-/// How many of a hundred reads are lists; the others are of one balance.
+/// How many of a hundred reads are lists; the others read one balance.
 const LISTS_PERCENT: u32 = 10;
 
-/// Which orders there are.
+/// The orders of a load.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Mix {
     /// Deposits only.
@@ -43,7 +43,7 @@ enum Effect {
     Transfer { from: usize, to: usize, money: i64 },
 }
 
-/// What became of an order.
+/// The outcome of an order.
 pub(super) enum Outcome {
     /// It was done as asked.
     Done,
@@ -58,7 +58,7 @@ struct BothSides {
 }
 
 impl Order {
-    /// Takes down what the answer says.
+    /// Records what the answer says.
     pub(super) fn settle(&self, answer: &Answer, accounts: &Accounts) -> Outcome {
         let is_settled = answer.status.is_success()
             && match self.effect {
@@ -82,7 +82,7 @@ impl Order {
         Outcome::Other(answer.status)
     }
 
-    /// Takes down that nobody knows what became of it.
+    /// Records that its outcome is unknown.
     pub(super) fn become_uncertain(&self, accounts: &Accounts) {
         match self.effect {
             Effect::None => {}
@@ -128,7 +128,7 @@ impl<'a> Orders<'a> {
         order
     }
 
-    /// A deposit, and the account it is for.
+    /// A deposit to one of the accounts.
     fn deposit(&mut self) -> Order {
         let (account, money) = (self.pick(), self.random.random_range(1..=MONEY_MAX));
         deposit(self.accounts, account, money)
@@ -143,7 +143,7 @@ impl<'a> Orders<'a> {
         Order { call: Call::post("/withdraw", body), effect: Effect::One { account, change: -money } }
     }
 
-    /// With a single account there is nobody to transfer to.
+    /// A transfer; with a single account a deposit, since there is nobody to transfer to.
     fn transfer(&mut self) -> Order {
         let (from, mut to, money) = (self.pick(), self.pick(), self.random.random_range(1..=MONEY_MAX));
         if self.accounts.count() == 1 {
@@ -180,7 +180,7 @@ impl<'a> Orders<'a> {
     }
 }
 
-/// A deposit of so much to one of the accounts.
+/// A deposit of this much to this account.
 pub(super) fn deposit(accounts: &Accounts, account: usize, money: i64) -> Order {
     let body = format!(r#"{{"id":"{}","money":{money}}}"#, accounts.get(account).id);
     Order { call: Call::post("/deposit", body), effect: Effect::One { account, change: money } }

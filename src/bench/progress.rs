@@ -1,4 +1,4 @@
-//! Bars for people who wait; drawn on a terminal only.
+//! Progress bars, drawn on a terminal only.
 
 use std::future::Future;
 use std::io::{self, IsTerminal};
@@ -8,7 +8,7 @@ use std::time::Duration;
 use indicatif::{ProgressBar, ProgressStyle};
 use tokio::time::interval;
 
-/// How often a bar of time moves on.
+/// How often a bar of time is redrawn.
 const REDRAW_EVERY: Duration = Duration::from_millis(250);
 
 /// A bar for a number of things.
@@ -22,7 +22,7 @@ pub(super) fn timed(what: &'static str, time: Duration) -> ProgressBar {
     bar(millis, "{msg:18} {bar:40} {eta} left").with_message(what)
 }
 
-/// Moves a bar of time on while something happens.
+/// Advances a bar of time while work runs.
 pub(super) async fn beside<T>(bar: &ProgressBar, work: impl Future<Output = T>) -> T {
     let mut work = pin!(work);
     let mut ticks = interval(REDRAW_EVERY);

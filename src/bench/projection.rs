@@ -1,13 +1,13 @@
-//! A backlog, written straight into the store, until the projection has it.
+//! Writes a backlog straight into the store, and measures how long the projection takes to show it.
 //!
-//! The events are those of deposits, as the account service writes them, many commits a batch. So the store holds a
-//! backlog much sooner than commands over HTTP could make one, and what is measured is the way from the store into the
-//! projection: forwarder, bus, workers, index.
+//! The events are those of deposits, as the account service writes them, many commits per batch. So the store holds a
+//! backlog much sooner than commands over HTTP could create one, and only the path from the store into the projection
+//! is measured: forwarder, log, workers, index.
 //!
-//! The clock stops when the accounts that were written last are visible ([`written_last`]): to ask for all of them
-//! takes longer than to drain them. All are asked for when the clock has stopped, and each must hold what was written.
+//! The clock stops when the accounts that were written last are visible ([`written_last`]), since querying all of them
+//! takes longer than draining the backlog. All are queried after that, and each must hold what was written.
 //!
-//! With embedded backends, which one process at a time may open, the run opens a new bank itself; with servers the
+//! With embedded backends, which only one process at a time may open, the run opens a new bank itself; with servers the
 //! services run elsewhere.
 
 use std::cell::Cell;
@@ -39,10 +39,10 @@ use super::report::{Report, per_second};
 use super::settings::RunSettings;
 use super::shown::shown;
 
-/// How many commits an append takes: large enough that a batch costs less than its events.
+/// How many commits an append takes: so many that a batch costs less than its events.
 const COMMITS_PER_BATCH: usize = 1_000;
 
-/// How many appends are under way at once, each for accounts of its own.
+/// How many appends are in flight at once, each for accounts of its own.
 const LANES: usize = 4;
 
 /// Any will do.
@@ -79,12 +79,12 @@ pub(super) struct ProjectionOptions {
     settings: RunSettings,
 }
 
-/// Writes, waits, tells.
+/// Writes, waits, reports.
 pub(super) async fn measure(options: ProjectionOptions) -> anyhow::Result<(Report, Option<PathBuf>)> {
     let ProjectionOptions { target, events, accounts, write_only, hold, settings } = options;
     let is_here = settings.given.backends.store_url == StoreUrl::Embedded;
     ensure!(!(is_here && hold.is_asked_for()), "the run holds an embedded bank back itself: leave out --hold");
-    // Removed when everything that has files in it is closed.
+    // Removed after everything that has files in it is closed.
     let (settings, _scratch) = if is_here { settings.for_new_bank()? } else { (settings.given, None) };
     let place = if is_here {
         format!("opened by the run, in {}", settings.backends.data.display())
@@ -97,7 +97,7 @@ pub(super) async fn measure(options: ProjectionOptions) -> anyhow::Result<(Repor
     let mut bank = if is_here { Bank::here(process).await? } else { Bank::elsewhere(&target.balance_url, hold) };
     let mut streams = writer.open_accounts(accounts).await?;
     if !write_only {
-        // They are opened one batch after the other.
+        // Batches are opened in order, so the last one is visible last.
         let last = streams.len().saturating_sub(COMMITS_PER_BATCH);
         wait_until_visible(bank.base(), &streams[last..].iter().collect::<Vec<_>>()).await?;
     }
@@ -128,7 +128,7 @@ pub(super) async fn measure(options: ProjectionOptions) -> anyhow::Result<(Repor
     Ok((report, target.json))
 }
 
-/// One account and where it is.
+/// One account and its state.
 struct Stream {
     account: AccountId,
     version: Version,
@@ -163,7 +163,7 @@ impl Writer {
         Ok(streams)
     }
 
-    /// Deposits go round all accounts, in lanes side by side.
+    /// Deposits to all accounts in turn, in lanes side by side.
     async fn deposit(&self, streams: &mut [Stream], events: u32) -> anyhow::Result<()> {
         let bar = progress::counted("writing events", u64::from(events));
         let (count, per_lane) = (streams.len(), streams.len().div_ceil(LANES));
@@ -212,14 +212,14 @@ impl Writer {
     }
 }
 
-/// How many of the events fall to `length` of `count` accounts from the one with the number `first`.
+/// How many of the events go to `length` of `count` accounts, beginning with number `first`.
 fn share_of(events: u32, first: usize, length: usize, count: usize) -> usize {
     let events = events as usize;
     events * (first + length) / count - events * first / count
 }
 
-/// The accounts of each lane's last batch. A partition keeps the order of the store, and among so many accounts there
-/// are some of every partition: when these are visible, everything is that was written before.
+/// The accounts of each lane's last batch. A partition keeps the order of the store, and so many accounts include some
+/// of every partition: when these are visible, so is everything that was written before.
 fn written_last(streams: &[Stream], events: u32) -> Vec<&Stream> {
     let (count, per_lane) = (streams.len(), streams.len().div_ceil(LANES));
     let lanes = streams.chunks(per_lane).enumerate();

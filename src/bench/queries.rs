@@ -23,7 +23,7 @@ pub(super) async fn measure(options: &LoadOptions) -> anyhow::Result<Report> {
     Ok(report)
 }
 
-/// What was used is waited for and checked, so each account is used.
+/// Uses each account, since only accounts that were used are waited for and checked.
 async fn use_each_once(accounts: &Accounts, options: &LoadOptions) -> anyhow::Result<()> {
     let mut connection = Connection::new(&options.target.url);
     for account in 0..accounts.count() {

@@ -1,4 +1,4 @@
-//! A rebuild of all there is, alone or beside traffic.
+//! A rebuild of the whole projection, alone or under load.
 
 use std::time::Duration;
 
@@ -20,13 +20,13 @@ use super::progress;
 use super::report::{Report, per_second};
 use super::visibility::Watchers;
 
-/// How often the job is looked at.
+/// How often the job is polled.
 const LOOK_EVERY: Duration = Duration::from_millis(50);
 
 /// How long a rebuild may take before the run gives up.
 const REBUILD_TIME_MAX: Duration = Duration::from_hours(2);
 
-/// What is read of a job.
+/// The part of a job that is read.
 #[derive(Deserialize)]
 struct Job {
     state: String,
@@ -41,16 +41,16 @@ struct Progress {
     total: Option<u64>,
 }
 
-/// What a rebuild took.
+/// What a rebuild did, and how long it took.
 struct Rebuilt {
     events: u64,
     /// Until every partition had replayed.
     replayed: Duration,
-    /// Until the new generation answered, proved.
+    /// Until the new generation, verified, answered queries.
     switched: Duration,
 }
 
-/// Rebuilds beside traffic at a rate, or with the bank idle when no rate is given.
+/// Rebuilds under load at a rate, or with the bank idle if no rate is given.
 pub(super) async fn measure(options: &LoadOptions) -> anyhow::Result<Report> {
     let Some(_) = options.rate else { return alone(options).await };
     let accounts = Accounts::open(options).await?;

@@ -17,7 +17,7 @@ use super::latency::{Latencies, Percentiles};
 use super::load::Measured;
 use super::options::LoadOptions;
 
-/// Everything a scenario tells.
+/// Everything a scenario reports.
 #[derive(Debug, Serialize)]
 pub(super) struct Report {
     pub(super) scenario: &'static str,
@@ -26,7 +26,7 @@ pub(super) struct Report {
     /// Figures by name; the name ends in the unit.
     pub(super) figures: BTreeMap<&'static str, f64>,
     pub(super) latencies_ms: Vec<LatencyRow>,
-    /// Answers by what they are.
+    /// Answers by kind.
     pub(super) answers: BTreeMap<String, u64>,
     pub(super) cpu: Vec<ProcessCpu>,
     /// Absent where nothing was changed.
@@ -55,7 +55,7 @@ impl Report {
         }
     }
 
-    /// The report of a load; what else there is to tell is added by its scenario.
+    /// The report of a load; its scenario adds the rest.
     pub(super) fn of_load(
         scenario: &'static str,
         options: &LoadOptions,
@@ -90,7 +90,7 @@ impl Report {
         self.latencies_ms.extend(row);
     }
 
-    /// Whether every balance that was looked at is right.
+    /// Whether every balance that was compared is right.
     pub(super) fn is_right(&self) -> bool {
         self.check.as_ref().is_none_or(|check| check.wrong_count == 0)
     }
@@ -162,13 +162,13 @@ fn figure(value: f64) -> String {
     if value >= 100.0 { format!("{value:.0}") } else { format!("{value:.2}") }
 }
 
-/// How often a connection sent something, on average.
+/// The mean interval between the requests of a connection.
 fn mean_interval(measured: &Measured, connections: u16) -> Option<Duration> {
     let each = u32::try_from(measured.done).ok()?.checked_div(u32::from(connections))?;
     measured.duration.checked_div(each)
 }
 
-/// How many a second.
+/// How many per second.
 #[expect(clippy::cast_precision_loss, reason = "counts of a run are far below 2^53")]
 pub(super) fn per_second(count: u64, time: Duration) -> f64 {
     count as f64 / time.as_secs_f64()

@@ -17,8 +17,8 @@ const DATA: &str = "data";
 const DATA_HELP: &str = "Folder of the embedded bank that the run opens, which must not hold a bank yet; if omitted, a \
     temporary folder that is removed at the end";
 
-/// The settings as they were given, and whether they name a folder: the default one is that of the user's own bank, in
-/// which a run must not leave its deposits.
+/// The settings as given, and whether they name a folder: the default one is that of the user's own bank, where a run
+/// must not leave its deposits.
 #[derive(Debug)]
 pub(super) struct RunSettings {
     pub(super) given: Settings,
@@ -42,7 +42,7 @@ impl RunSettings {
 
 fn refuse_bank(folder: &Path) -> anyhow::Result<()> {
     if EmbeddedStore::is_in(folder) {
-        // That a process works on it has an exit code of its own.
+        // A folder that is in use has an exit code of its own.
         DataFolder::open(folder).map_err(|failure| BeginError::Backends(failure.into()))?;
         bail!(
             "there is a bank in {}, and the run would leave its deposits there: set --data to a new folder, or omit it \

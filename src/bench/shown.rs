@@ -1,4 +1,4 @@
-//! What the projection shows of an account, waited for.
+//! Waits until the projection shows a version of an account.
 
 use std::time::Duration;
 
@@ -16,8 +16,8 @@ const WAIT_MS: u32 = 30_000;
 /// How long to wait before asking again for an account that is not visible yet.
 const AGAIN_AFTER: Duration = Duration::from_millis(20);
 
-/// The account at this version or a later one; or the answer that says why not, if the version may not come any more or
-/// has not by `give_up`.
+/// The account at this version or a later one; or the answer that says why not, if the version may never come or has
+/// not come by `give_up`.
 pub(super) async fn shown(
     connection: &mut Connection,
     account: AccountId,

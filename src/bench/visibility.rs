@@ -1,6 +1,6 @@
 //! How long a command takes from its answer until the projection shows it: by id, and by search.
 //!
-//! Some customers look after each of their commands, beside the load of all the others.
+//! Some customers look after each of their commands, beside the load of all others.
 
 use std::cell::RefCell;
 
@@ -24,16 +24,17 @@ use super::report::Report;
 /// How many customers look by id, and how many by search.
 const WATCHERS_EACH: u64 = 4;
 
-/// How long a watcher rests between two commands, so that watching is no load of its own.
+/// How long a watcher rests between two commands, so that watching adds no load of its own.
 const REST: Duration = Duration::from_millis(20);
 
-/// How long to wait before searching again: a part of a search engine's refresh, so that looking is no load of its own.
+/// How long to wait before searching again: a part of a search engine's refresh, so that looking adds no load of its
+/// own.
 const SEARCH_AGAIN_AFTER: Duration = Duration::from_millis(50);
 
-/// How long the projection may take to come to a version.
+/// How long the projection may take to reach a version.
 const WAIT_MS: u32 = 30_000;
 
-/// Load on the account service, while watchers look.
+/// Runs load on the account service while watchers look.
 pub(super) async fn measure(options: &LoadOptions) -> anyhow::Result<Report> {
     let accounts = Accounts::open(options).await?;
     let cpu = CpuMeter::start();
@@ -47,7 +48,7 @@ pub(super) async fn measure(options: &LoadOptions) -> anyhow::Result<Report> {
     Ok(report)
 }
 
-/// Customers who look.
+/// Customers who look at the projection.
 pub(super) struct Watchers<'a> {
     options: &'a LoadOptions,
     accounts: &'a Accounts,

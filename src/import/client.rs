@@ -1,4 +1,4 @@
-//! The account service as an HTTP client sees it: a request is repeated until it has an answer that decides something.
+//! An HTTP client of the account service: a request is repeated until an answer decides its outcome.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -13,8 +13,8 @@ use tokio::time::Instant;
 /// How long one request may take before its outcome counts as unknown.
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// How long a request is repeated before the import gives up: a bank that restarts is back sooner. It is not repeated
-/// before anybody was reached at all: then the address is wrong, or no bank is running.
+/// How long a request is repeated before the import gives up: a bank that restarts is back sooner. Until a first
+/// connection has succeeded nothing is repeated: the address is wrong, or no bank is running.
 const RETRY_FOR: Duration = Duration::from_mins(1);
 
 /// The first delay before a request is repeated; it doubles up to [`DELAY_MAX`].
@@ -25,7 +25,7 @@ const DELAY_MAX: Duration = Duration::from_secs(2);
 
 /// What the bank did with a request.
 pub(crate) enum Outcome<T> {
-    /// It took effect, now or at an earlier run.
+    /// It took effect, now or in an earlier run.
     Done {
         /// The answer.
         body: T,
@@ -53,15 +53,15 @@ pub(crate) enum ClientError {
     /// The very first connection is refused, or there is no such host.
     #[error("nothing answers at {url} ({reason}); is the bank running?")]
     Nobody {
-        /// The account service, as it was named.
+        /// The URL of the account service, as given.
         url: String,
         /// Why there is no connection.
         reason: String,
     },
-    /// The bank was away, or busy, for too long.
+    /// The bank was unavailable or busy for too long.
     #[error("{url} gave no answer for {} s: {reason}; run the import again to resume it", RETRY_FOR.as_secs())]
     Away {
-        /// What was asked.
+        /// The URL that was requested.
         url: String,
         /// The last failure.
         reason: String,
@@ -69,7 +69,7 @@ pub(crate) enum ClientError {
     /// The answer is not one of this API.
     #[error("{url} gave an answer that is not the bank's: {reason}; check --url")]
     Strange {
-        /// What was asked.
+        /// The URL that was requested.
         url: String,
         /// What is wrong with it.
         reason: String,
@@ -83,11 +83,11 @@ pub(crate) struct Account {
     pub(crate) balance: i64,
 }
 
-/// Sends requests over kept connections.
+/// Sends requests over persistent connections.
 pub(crate) struct Client {
     http: reqwest::Client,
     base: String,
-    /// Whether there ever was a connection.
+    /// Whether a connection has ever succeeded.
     is_reached: AtomicBool,
 }
 
@@ -162,7 +162,7 @@ enum Attempt<T> {
     Undecided(Undecided),
 }
 
-/// Nobody knows whether it happened, or the bank asks for patience; the key makes a repeat harmless.
+/// The outcome is unknown, or the bank asks for patience; the idempotency key makes a repeat harmless.
 struct Undecided {
     text: String,
     asked_to_wait: Duration,
@@ -202,7 +202,7 @@ async fn attempt<T: for<'de> Deserialize<'de>>(url: &str, request: reqwest::Requ
     )
 }
 
-/// The innermost cause, which is the one that says something.
+/// The innermost cause, which is the informative one.
 fn root_of(error: &reqwest::Error) -> String {
     let mut cause: &dyn std::error::Error = error;
     while let Some(inner) = cause.source() {
@@ -224,7 +224,7 @@ mod tests {
 
     use super::*;
 
-    /// A bank that gives these answers one after the other, and then the last one again.
+    /// A bank that gives these answers one after the other, and then repeats the last one.
     async fn scripted(answers: &'static [(u16, &'static str)]) -> Client {
         let asked = Arc::new(AtomicUsize::new(0));
         let answer = move || async move {
@@ -262,7 +262,7 @@ mod tests {
         assert!(failure.to_string().contains("not the bank's"), "{failure}");
     }
 
-    /// An address that nothing listens at: its listener is gone.
+    /// An address where nothing listens: its listener is gone.
     async fn deserted() -> String {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         format!("http://{}", listener.local_addr().unwrap())

@@ -2,9 +2,9 @@
 //!
 //! I1  Nothing is sent before the whole file has been read and understood.
 //! I2  The lines of an account are played in the file's order; many accounts are played side by side.
-//! I3  Every request carries an idempotency key made of the import's name and an id of the file. So an import that was
-//!     interrupted is resumed by starting it again, one that is done changes nothing, and no state is kept outside the
-//!     bank. A line that was rejected leaves no trace there, so it is asked again.
+//! I3  Every request carries an idempotency key made of the import's name and an id of the file. So an interrupted
+//!     import is resumed by starting it again, repeating a finished one changes nothing, and no state is kept outside
+//!     the bank. A rejected line leaves no trace there, so it is sent again.
 //! I4  At the end each account's balance is compared with the sum of its accepted lines.
 
 mod client;
@@ -32,7 +32,7 @@ use reader::{ReadError, Statement};
 const NAME_CHARS_MAX: usize = 100;
 
 /// How many accounts are played at the same time unless the user says otherwise: enough to fill the commits of a disk
-/// that takes a millisecond to keep its promise.
+/// that takes a millisecond to sync.
 const PARALLEL_DEFAULT: u16 = 64;
 
 /// How many accounts may be played at the same time: each holds a connection.

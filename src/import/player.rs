@@ -13,7 +13,7 @@ use super::report::{Difference, RejectedLine, Summary};
 /// Why an import stopped.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum PlayError {
-    /// The bank has no answer.
+    /// The bank gave no answer.
     #[error(transparent)]
     Client(#[from] ClientError),
     /// An account cannot be opened, so its lines cannot be played.
@@ -55,8 +55,8 @@ impl Player {
         Self { client, name, overdraft_limit, currency, progress }
     }
 
-    /// Plays the statements, `parallel` of them at a time. The first failure ends it: what was under way is undecided,
-    /// and decided by the next run.
+    /// Plays the statements, `parallel` of them at a time. The first failure ends it: requests in flight stay undecided
+    /// until the next run decides them.
     pub(crate) async fn play(&self, statements: Vec<Statement>, parallel: usize) -> Result<Summary, PlayError> {
         let mut summary = stream::iter(statements)
             .map(|statement| self.play_one(statement))

@@ -6,7 +6,7 @@ use std::io::{self, Read};
 use csv::StringRecord;
 use shared::money::{Amount, MONEY_MAX};
 
-/// The columns, in order. What stands in `date` and `kind` is not looked at: the file's order decides.
+/// The columns, in order. `date` and `kind` are ignored: the file's order decides.
 const COLUMNS: [&str; 6] = ["transaction_id", "account_id", "date", "direction", "kind", "amount_cents"];
 
 /// The longest id: with the import's name it must fit into an idempotency key of 255 characters.
@@ -27,7 +27,7 @@ pub(crate) enum Direction {
 /// One line of the file.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Line {
-    /// Where it stands in the file; the header is line 1.
+    /// Its line number in the file; the header is line 1.
     pub(crate) number: u64,
     /// The transaction's id in the file.
     pub(crate) transaction: Box<str>,
@@ -59,17 +59,17 @@ pub(crate) enum ReadError {
     /// It cannot be read at all.
     #[error(transparent)]
     Io(#[from] io::Error),
-    /// A line is not what it should be.
+    /// A line is invalid.
     #[error("line {line}: {expected}")]
     Line {
         /// The number of the line, from 1.
         line: u64,
-        /// What should stand there, and what does.
+        /// What was expected there, and what was found.
         expected: String,
     },
 }
 
-/// Reads a whole file. The statements stand in the order in which their accounts first appear.
+/// Reads a whole file. The statements are in the order in which their accounts first appear.
 pub(crate) fn read(text: impl Read) -> Result<Vec<Statement>, ReadError> {
     let mut records = csv::ReaderBuilder::new().has_headers(false).flexible(true).from_reader(text);
     let mut statements: Vec<Statement> = Vec::new();
@@ -116,7 +116,7 @@ fn next(records: &mut csv::Reader<impl Read>, record: &mut StringRecord) -> Resu
 }
 
 fn check_header(records: &mut csv::Reader<impl Read>, record: &mut StringRecord) -> Result<(), ReadError> {
-    // A mark of byte order, as spreadsheets write it, is no part of the first name.
+    // A byte order mark, as spreadsheets write it, is not part of the first name.
     let is_header = next(records, record)?
         && record.len() == COLUMNS.len()
         && record.iter().zip(COLUMNS).all(|(found, column)| found.trim_start_matches('\u{feff}').trim() == column);

@@ -14,7 +14,7 @@ use crate::number::grouped as n;
 /// How many rejected lines and differences are listed one by one.
 const LISTED_MAX: usize = 20;
 
-/// What became of the file.
+/// The result of an import.
 #[derive(Debug, Default)]
 pub(crate) struct Summary {
     accounts_opened: u64,
@@ -70,7 +70,7 @@ impl Summary {
         self
     }
 
-    /// A balance that differs weighs more than a line the bank refused.
+    /// A balance that differs takes precedence over a line that the bank refused.
     pub(crate) fn exit(&self) -> Exit {
         if !self.differences.is_empty() {
             Exit::BalancesDiffer
@@ -94,7 +94,7 @@ pub(crate) fn render(summary: &Summary, took: Duration) -> String {
     line("transactions", format!("{} ({} posted, {} already there)", n(transactions), n(*played), n(*found)));
     line("rejected", n(rejected.len()));
     line("sum", format!("{} cents", n(*sum)));
-    // What a balance is compared with lacks the lines that were rejected.
+    // Balances are compared without the lines that were rejected.
     let compared = if rejected.is_empty() { "the file" } else { "the accepted lines" };
     line(
         "balances",

@@ -17,7 +17,7 @@ use crate::exit::Exit;
 use banner::Banner;
 pub(crate) use stages::{Stage, run_in_stages};
 
-/// Serves until a signal, or until something breaks that the services cannot mend themselves.
+/// Serves until a signal, or until a failure that the services cannot recover from.
 pub(crate) async fn run(settings: Settings) -> anyhow::Result<Exit> {
     let process = Process::begin(settings).await?;
     let account_listener = Process::listen(process.settings.services.account_addr, "--account-addr").await?;
@@ -36,7 +36,7 @@ pub(crate) async fn run(settings: Settings) -> anyhow::Result<Exit> {
     Ok(Exit::Done)
 }
 
-/// Starts the services, in the order in which they are stopped: first no more commands, then no more events on the way,
+/// Starts the services, in the order in which they are stopped: first no more commands, then no more events in transit,
 /// then no more queries.
 fn open(process: Process, account_listener: TcpListener, balance_listener: TcpListener) -> Vec<Stage> {
     let account = AccountServiceConfig::of(&process);

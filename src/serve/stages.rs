@@ -1,7 +1,7 @@
 //! The services as stages of a process: started together, stopped one after the other.
 //!
-//! A stage ends on its own only when it breaks. Then, as after a signal, the others are asked to stop in their order,
-//! each when the one before it has ended, so that what a stage needs from the next one is there until its end.
+//! A stage ends on its own only when it fails. Then, as after a signal, the others are asked to stop in order, each
+//! after the one before it has ended, so that what a stage needs from the next one is there until its end.
 
 use std::fmt::Display;
 use std::future::Future;
@@ -20,7 +20,7 @@ pub(crate) struct Stage {
 }
 
 impl Stage {
-    /// Starts a service. `run` gets the token that asks it to stop. When it breaks, `shutdown` is cancelled.
+    /// Starts a service. `run` gets the token that asks it to stop. When it fails, `shutdown` is cancelled.
     pub(crate) fn start<F, E>(
         name: &'static str,
         shutdown: &CancellationToken,
@@ -39,7 +39,7 @@ impl Stage {
         Self { name, supervisor, stop, ended: CancellationToken::new() }
     }
 
-    /// Asks the service to stop and waits until it has. Nothing when it has stopped before.
+    /// Asks the service to stop and waits until it has. Does nothing if it has stopped before.
     pub(crate) async fn stop(&mut self) -> Result<(), TaskFailure> {
         self.stop.cancel();
         let supervisor = std::mem::replace(&mut self.supervisor, Supervisor::new(self.stop.clone()));
@@ -52,7 +52,7 @@ pub(crate) async fn run_in_stages(stages: Vec<Stage>, shutdown: CancellationToke
     let order: Vec<_> = stages.iter().map(|stage| (stage.name, stage.stop.clone(), stage.ended.clone())).collect();
     let running = stages.into_iter().map(async |Stage { supervisor, ended, .. }| {
         let end = supervisor.wait().await;
-        // A service that ends unasked leaves the others without what they work for.
+        // If a service ends on its own, the others have nothing left to work for.
         shutdown.cancel();
         ended.cancel();
         end

@@ -1,4 +1,4 @@
-//! Comparing in this process, on the backends that the settings name.
+//! Compares in this process, on the backends that the settings name.
 
 use std::time::Duration;
 
@@ -18,10 +18,10 @@ use super::VerifyArgs;
 use super::screen::Screen;
 use crate::exit::Exit;
 
-/// How often the screen is told how far it is.
+/// How often the screen shows progress.
 const SHOW_EVERY: Duration = Duration::from_millis(200);
 
-/// Compares; answers the exit code if that cannot be done for a reason that has one.
+/// Compares; returns the exit code if that is impossible for a reason that has one.
 pub(super) async fn compare(
     args: &VerifyArgs,
     screen: &mut Screen,

@@ -1,10 +1,10 @@
 //! `bank verify`: compares the projection with the store while the bank is open, and repairs it with `--repair`.
 //!
-//! It is a process of its own beside a running bank: on servers it opens the same store and index as the services do
-//! and asks nobody. Embedded backends belong to the one process that has locked the data folder, so there the running
-//! bank does the work: with `--url` its balance service is asked for the same reports. Without `--url`, a folder in use
-//! is refused with the command that would work. It is not asked by itself, because the bank that happens to listen at
-//! the usual address may be another one than the one whose folder was named.
+//! It is a process of its own beside a running bank: on servers it opens the same store and index as the services and
+//! asks no other process. Embedded backends belong to the one process that has locked the data folder, so there the
+//! running bank does the work: with `--url` its balance service is asked for the same reports. Without `--url`, a
+//! folder in use is refused with the command that would work. The balance service is not asked automatically, because
+//! the bank that listens at the default address may not be the one whose folder was named.
 //!
 //! Both ways run [`balance_service::verify`], whose laws say why traffic raises no false alarm.
 

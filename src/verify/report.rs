@@ -1,4 +1,4 @@
-//! What was found, for people, for programs, and for the exit code.
+//! The result of a verification, for people, for programs, and for the exit code.
 
 use std::fmt::{Display, Write};
 
@@ -11,7 +11,7 @@ use crate::number::grouped as n;
 /// How many findings are listed one by one.
 const LISTED_MAX: usize = 20;
 
-/// Where an operator is helped on.
+/// Where operators find help.
 const HOW: &str = "docs/OPERATIONS.md says what to do";
 
 /// All partitions together.
@@ -21,7 +21,7 @@ pub(super) struct Summary {
     clean: bool,
     /// What the comparison found.
     found: Verification,
-    /// Documents that were written anew.
+    /// Documents that were rewritten.
     repaired: u64,
     /// What is wrong now, after a repair; the same as `found` without one.
     left: Verification,
@@ -81,7 +81,7 @@ pub(super) fn table(summary: &Summary, partitions: &[PartitionReport]) -> String
 fn verdict(summary: &Summary) -> String {
     let Summary { clean, found, repaired, left, is_repair } = summary;
     let differences = left.differences();
-    // About these an operator has to decide, so a repair leaves them alone.
+    // These are for an operator to decide, so a repair leaves them alone.
     let undecided = left.orphans + left.ahead;
     let (repaired, left, differ) =
         (documents(*repaired), documents(differences), if differences == 1 { "differs" } else { "differ" });

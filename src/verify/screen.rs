@@ -1,4 +1,4 @@
-//! How far it is, on a terminal, once it has taken a while.
+//! Shows progress on a terminal, once the work has taken a while.
 
 use std::time::{Duration, Instant};
 
@@ -6,7 +6,7 @@ use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
 use crate::number::grouped;
 
-/// What is done sooner shows nothing.
+/// Shorter work shows nothing.
 const QUIET_FOR: Duration = Duration::from_secs(2);
 
 /// A line on stderr, which is drawn on a terminal only.
@@ -26,7 +26,7 @@ impl Screen {
         self.partitions += 1;
     }
 
-    /// So many accounts were looked at.
+    /// Shows that this many accounts have been compared.
     pub(super) fn show(&self, accounts: u64) {
         if self.started.elapsed() < QUIET_FOR {
             return;
@@ -41,7 +41,7 @@ impl Screen {
         self.bar.tick();
     }
 
-    /// Leaves nothing behind.
+    /// Removes the line.
     pub(super) fn clear(&self) {
         self.bar.finish_and_clear();
     }

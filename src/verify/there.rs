@@ -1,4 +1,4 @@
-//! Having a running balance service compare, and reading its reports as they come.
+//! Lets a running balance service compare, and reads its reports as they arrive.
 
 use std::time::Duration;
 
@@ -11,7 +11,7 @@ use super::VerifyArgs;
 use super::screen::Screen;
 use crate::exit::Exit;
 
-/// How long the service may say nothing: it tells its progress every second.
+/// How long the service may be silent: it reports its progress every second.
 const SILENCE_MAX: Duration = Duration::from_secs(30);
 
 /// How long it may take to reach the service.
@@ -32,7 +32,7 @@ struct Progress {
     accounts: u64,
 }
 
-/// Has the service compare; answers the exit code if it refuses for a reason that has one.
+/// Lets the service compare; returns the exit code if it refuses for a reason that has one.
 pub(super) async fn compare(
     base: &str,
     args: &VerifyArgs,
@@ -62,7 +62,7 @@ pub(super) async fn compare(
             "progress" => screen.show(event.read::<Progress>()?.accounts),
             "done" => return Ok(Ok(reports)),
             "failed" => bail!("{base} could not finish the verification: {}", event.read::<Refusal>()?.detail),
-            // What a later release tells beside it.
+            // Events that only later releases send.
             _ => {}
         }
     }
@@ -84,7 +84,7 @@ struct Events {
     buffer: Vec<u8>,
 }
 
-/// One of them.
+/// One server-sent event.
 #[derive(Debug, PartialEq, Eq)]
 struct Event {
     name: String,

@@ -1,6 +1,6 @@
-//! How often memory is asked for on behalf of one event, in the pure code through which every event goes.
+//! How often memory is allocated for one event, in the pure code that every event passes through.
 //!
-//! Counted and not timed, so a busy machine counts the same. Each bound says what the memory is for.
+//! Counted and not timed, so a busy machine gives the same result. Each bound says what the memory is for.
 
 #![expect(clippy::unwrap_used, reason = "a test may")]
 
@@ -62,7 +62,7 @@ fn asks_at_most(most: u64, work: impl FnOnce()) {
     assert!(count <= most, "memory was asked for {count} times, at most {most}");
 }
 
-/// The counter hears what is asked for, lest every bound hold.
+/// The counter works: otherwise every bound would hold.
 #[test]
 fn what_is_asked_for_is_counted() {
     assert_eq!(measure(|| drop(black_box(Box::new(1_u8)))).count_total, 1);
@@ -77,7 +77,7 @@ fn deciding_a_command_asks_once() {
     asks_at_most(1, || drop(decide(&deposit.command, deposit.transaction, |_| Some(&account)).unwrap()));
 }
 
-/// The name of the owner stands in the account, or is shared by all of its states.
+/// The owner's name is stored in the account, or shared by all of its states.
 #[test]
 fn evolving_an_account_asks_for_nothing() {
     let deposit = Deposit::new();
@@ -105,7 +105,7 @@ fn decoding_an_event_asks_twice_and_an_opening_three_times() {
     asks_at_most(2, || drop(codec::decode(&event.events).unwrap()));
 }
 
-/// What decoding it asks for.
+/// The allocations of decoding it.
 #[test]
 fn folding_an_event_asks_no_more_than_decoding_it() {
     let deposit = Deposit::new();
@@ -116,7 +116,7 @@ fn folding_an_event_asks_no_more_than_decoding_it() {
     assert_eq!(folding.version(), Version::new(2));
 }
 
-/// What waits in batches shares its bytes.
+/// Events that wait in batches share their bytes.
 #[test]
 fn handing_an_event_on_asks_for_nothing() {
     let [_, event] = Deposit::new().recorded();

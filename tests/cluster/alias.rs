@@ -1,4 +1,4 @@
-//! The projection as a user of Elasticsearch sees it: through the alias, past every service.
+//! The projection as a user of Elasticsearch sees it: through the alias, bypassing every service.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -20,15 +20,16 @@ const LOOK_EVERY: Duration = Duration::from_millis(10);
 /// More than any scenario has accounts.
 const SEARCHED_MAX: usize = 1_000;
 
-/// A pause between two looks at what the alias stands for.
+/// A pause between two looks at the indices of the alias.
 const LOOK_BEHIND_EVERY: Duration = Duration::from_millis(25);
 
-/// Whether the index may be missing, because a scenario has deleted it. What was seen before must be there again then.
+/// Whether the index may be missing, because a scenario has deleted it. When it is back, everything seen before must be
+/// there again.
 #[derive(Clone, Default)]
 pub(crate) struct Absence(Arc<AtomicBool>);
 
 impl Absence {
-    /// From now on.
+    /// The index may be missing from now on.
     pub(crate) fn allow(&self) {
         self.0.store(true, Ordering::Relaxed);
     }
@@ -39,7 +40,7 @@ impl Absence {
     }
 }
 
-/// Who looks at the projection past the services.
+/// Reads the projection, bypassing the services.
 #[derive(Clone)]
 pub(crate) struct Onlooker {
     pub(crate) alias: String,
@@ -49,7 +50,8 @@ pub(crate) struct Onlooker {
 }
 
 impl Onlooker {
-    /// What Elasticsearch says, unless it is away or still waking up, or the index is missing and may be.
+    /// The answer of Elasticsearch; `None` while it is away or still starting, or while the index is missing and may
+    /// be.
     async fn ask(&self, request: reqwest::RequestBuilder) -> Option<Value> {
         let answer = request.send().await.ok()?;
         let status = answer.status();
@@ -61,7 +63,7 @@ impl Onlooker {
     }
 }
 
-/// Asks for documents by id, one after the other. Gives the number of answers.
+/// Reads documents by id, one after the other. Returns the number of answers.
 pub(crate) async fn watch_documents(onlooker: Onlooker) -> usize {
     let Onlooker { alias, accounts, stop, .. } = &onlooker;
     let http = client();
@@ -71,7 +73,7 @@ pub(crate) async fn watch_documents(onlooker: Onlooker) -> usize {
             break;
         }
         if let Some(answer) = onlooker.ask(http.get(format!("{alias}/_doc/{account}"))).await {
-            // The server itself is there, so an index that is not is missing.
+            // The server answered, so a document that is not in the answer is missing.
             seen.note(account, answer["_source"]["version"].as_u64());
         }
         sleep(LOOK_EVERY).await;
@@ -79,7 +81,7 @@ pub(crate) async fn watch_documents(onlooker: Onlooker) -> usize {
     seen.sightings()
 }
 
-/// Searches for all documents, again and again. A search may be behind, yet it never goes back either. Gives the
+/// Searches for all documents, again and again. A search may be behind, but it never goes back either. Returns the
 /// number of documents seen.
 pub(crate) async fn watch_searches(onlooker: Onlooker) -> usize {
     let Onlooker { alias, accounts, stop, .. } = &onlooker;
@@ -100,7 +102,7 @@ pub(crate) async fn watch_searches(onlooker: Onlooker) -> usize {
     seen.sightings()
 }
 
-/// Looks which indices the alias stands for: always exactly one. Gives the number of looks.
+/// Checks which indices the alias names: always exactly one. Returns the number of looks.
 pub(crate) async fn watch_turns(onlooker: Onlooker) -> usize {
     let (http, url) = (client(), behind_url(&onlooker.alias));
     let mut looks = 0;
@@ -119,7 +121,7 @@ fn behind_url(alias: &str) -> String {
     format!("{server}/_alias/{name}")
 }
 
-/// Whether it stands for an index at all.
+/// Whether the alias names an index at all.
 pub(crate) async fn is_there(alias: &str) -> bool {
     ASK.head(behind_url(alias)).send().await.is_ok_and(|answer| answer.status().is_success())
 }
@@ -143,7 +145,7 @@ pub(crate) async fn indices(alias: &str) -> Indices {
     listed.map(|(index, listed)| (index.clone(), names(&listed["aliases"]))).collect()
 }
 
-/// Every document behind the alias is what the account service says, and there is no other one.
+/// Asserts that every document behind the alias agrees with the account service, and that there is no other one.
 pub(crate) async fn check(alias: &str, accounts: &[String], account_service: &str) {
     for account in accounts {
         let document = get(&format!("{alias}/_doc/{account}")).await;

@@ -1,6 +1,7 @@
-//! An Elasticsearch that is often too busy: it stands in front of the real one and refuses a share of the bulks.
+//! An Elasticsearch that is often too busy: a proxy that refuses a share of the bulks.
 //!
-//! It refuses in the three ways Elasticsearch has: the bulk with 429, the bulk with 503, and each of its lines with
+//! It refuses in the three ways of Elasticsearch: the bulk with 429, the bulk with 503, and each of its lines with 429.
+//! A refused bulk never reaches the real server.
 //! 429. What it refuses never reaches the real one.
 
 use std::sync::Arc;
@@ -21,7 +22,7 @@ use crate::server::Server;
 /// How many ways there are to refuse a bulk.
 const WAYS: usize = 3;
 
-/// Dropping it ends it.
+/// Dropping it ends the proxy.
 pub(crate) struct BusyElastic {
     url: String,
     mood: Arc<Mood>,
@@ -36,7 +37,7 @@ struct Mood {
 }
 
 impl Mood {
-    /// Spreads refusals evenly; gives the number of the refusal.
+    /// Spreads refusals evenly; returns the number of the refusal.
     fn refusal(&self) -> Option<usize> {
         let percent = self.percent.load(Ordering::Relaxed);
         let asked = self.asked.fetch_add(1, Ordering::Relaxed);
@@ -50,7 +51,7 @@ impl BusyElastic {
     pub(crate) async fn start() -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("there is a free port");
         let url = format!("http://{}", listener.local_addr().expect("it listens"));
-        // Whoever asks has a time limit of his own.
+        // The client has a time limit of its own.
         let http = reqwest::Client::builder().no_proxy().timeout(PATIENCE).build().expect("a client without secrets");
         let (percent, asked, refused) = <(AtomicUsize, AtomicUsize, AtomicUsize)>::default();
         let mood = Arc::new(Mood { http, percent, asked, refused });
@@ -112,7 +113,7 @@ fn rejection() -> Value {
     json!({ "type": "es_rejected_execution_exception", "reason": "rejected execution: a test says so" })
 }
 
-/// The driver of Elasticsearch asks every answer whether the product is one.
+/// The driver checks the product's name in every answer.
 fn shown(status: StatusCode, answer: &Value) -> Response {
     let json = HeaderValue::from_static("application/json");
     let product = HeaderValue::from_static("Elasticsearch");

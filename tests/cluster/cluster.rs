@@ -17,10 +17,10 @@ use crate::server::Server;
 use crate::service::{Kind, Service, Variables};
 use crate::tally::{Count, Tally};
 
-/// How long leases live: short, so that a take-over costs a test little.
+/// How long leases live: short, so that a takeover takes little time in a test.
 pub(crate) const LEASE_TTL: Duration = Duration::from_secs(1);
 
-/// How long a process is frozen to wake up as a zombie: its leases are gone by then, and others hold them.
+/// How long a process is frozen to become a zombie: when it wakes up, others hold its leases.
 pub(crate) const ZOMBIE_PAUSE: Duration = Duration::from_millis(1_600);
 
 /// How many partitions: two for each balance service.
@@ -29,7 +29,7 @@ pub(crate) const PARTITIONS: usize = 6;
 /// How many lines of a log are shown when a scenario fails.
 const TAIL_LINES: usize = 12;
 
-/// How many there are of each service.
+/// How many replicas there are of each service.
 const fn replicas(kind: Kind) -> usize {
     match kind {
         Kind::Account | Kind::Forwarder => 2,
@@ -42,7 +42,7 @@ pub(crate) struct Plan {
     name: String,
     tally: Arc<Tally>,
     variables: Variables,
-    /// What services of one kind are told otherwise.
+    /// Settings that differ for services of one kind.
     exceptions: Vec<(Kind, &'static str, String)>,
 }
 
@@ -52,7 +52,7 @@ impl Plan {
         let mut variables = Variables::from([
             ("BANK_PARTITIONS", PARTITIONS.to_string()),
             ("BANK_LEASE_TTL_MS", LEASE_TTL.as_millis().to_string()),
-            // It would heal, and so hide, what the bank must not lose in the first place.
+            // Reconciling would heal, and so hide, a loss that the bank must not have in the first place.
             ("BANK_RECONCILE_SECS", "0".to_owned()),
             ("BANK_LOG", "info".to_owned()),
             ("BANK_LOG_FORMAT", "text".to_owned()),
@@ -76,7 +76,7 @@ impl Plan {
     /// Starts every service, and waits until all are ready.
     pub(crate) async fn start(self) -> Cluster {
         let Self { name, tally, mut variables, exceptions } = self;
-        // Fresh names, also on servers that have seen many runs.
+        // New names, even on servers that have seen many runs.
         let namespace = format!("c{:x}-{name}", now_millis() & 0xffff_ffff).replace('_', "-");
         let namespace: String = namespace.chars().take(NAMESPACE_MAX).collect();
         variables.insert("BANK_NAMESPACE", namespace.clone());
@@ -93,7 +93,7 @@ impl Plan {
             service.start();
         }
         cluster.wait_ready().await;
-        // The first view is built while the services are ready already.
+        // The services are ready before the first view is built.
         get(&format!("{}/balance", cluster.views()[0])).await;
         cluster
     }
@@ -104,7 +104,7 @@ const NAMESPACE_MAX: usize = 32;
 
 /// A running bank.
 pub(crate) struct Cluster {
-    /// All services, each kind in a row.
+    /// All services, grouped by kind.
     pub(crate) services: Vec<Service>,
     namespace: String,
     tally: Arc<Tally>,
@@ -128,7 +128,7 @@ impl Cluster {
         self.services.iter_mut().filter(move |service| service.kind() == kind)
     }
 
-    /// The prefix of everything the bank has on servers.
+    /// The prefix of the names of everything the bank has on servers.
     pub(crate) fn namespace(&self) -> &str {
         &self.namespace
     }
@@ -147,7 +147,7 @@ impl Cluster {
         self.services.iter().filter(|service| service.kind() == kind).map(|service| service.url("")).collect()
     }
 
-    /// The alias of its documents, as a user of Elasticsearch asks for it; past any proxy.
+    /// The alias of its documents, as a user of Elasticsearch reads it; bypassing any proxy.
     pub(crate) fn alias_url(&self) -> String {
         format!("{}/{}-balance", Server::Elastic.url(), self.namespace)
     }
@@ -171,13 +171,13 @@ impl Cluster {
         }
     }
 
-    /// Asks one service to end, which it does in order.
+    /// Stops one service gracefully.
     pub(crate) async fn stop_one(&mut self, number: usize) {
         self.services[number].stop().await;
         self.tally.count(Count::Stops);
     }
 
-    /// Waits until the partitions are spread fairly over the balance services that run; how long that took.
+    /// Waits until the partitions are spread fairly over the running balance services; returns how long that took.
     pub(crate) async fn wait_fair(&self) -> Duration {
         let began = Instant::now();
         let views: Vec<&Service> =
@@ -209,7 +209,7 @@ impl Cluster {
         self.of(kind).for_each(Service::start);
     }
 
-    /// Waits until services of a kind have logged this so often, all together.
+    /// Waits until the services of a kind have together logged this that often.
     pub(crate) async fn wait_said(&self, kind: Kind, what: &str, often: usize) {
         let of_kind = || self.services.iter().filter(|service| service.kind() == kind);
         let said = timeout(PATIENCE, async {
@@ -220,15 +220,15 @@ impl Cluster {
         said.await.unwrap_or_else(|_| panic!("no {} says {what:?} for the {often}. time", kind.program()));
     }
 
-    /// Starts one more service that is told something else, which it is expected to refuse. Gives its exit code and
-    /// what it said.
+    /// Starts one more service with another setting, which it is expected to refuse. Returns its exit code and its
+    /// output.
     pub(crate) async fn refusal(&self, kind: Kind, variable: &'static str, value: &str) -> (Option<i32>, String) {
         let like = self.services.iter().find(|service| service.kind() == kind).expect("there is one of each kind");
         like.another(variable, value).refuse().await
     }
 
-    /// Every service ends in order when it is asked to. What the bank leaves on the servers goes where it is costly:
-    /// Elasticsearch recovers every index at every start.
+    /// Stops every service gracefully. Then removes from the servers what would be costly to leave there: Elasticsearch
+    /// recovers every index at every start.
     pub(crate) async fn stop(mut self) {
         for service in &mut self.services {
             service.stop().await;
@@ -237,12 +237,12 @@ impl Cluster {
     }
 }
 
-/// Where the logs of a scenario lie.
+/// The folder of a scenario's logs.
 fn logs_of(scenario: &str) -> PathBuf {
     root().join("target/cluster-logs").join(scenario)
 }
 
-/// Forgets the logs of an earlier run.
+/// Removes the logs of an earlier run.
 pub(crate) fn clear_logs(scenario: &str) {
     if let Err(failure) = fs::remove_dir_all(logs_of(scenario)) {
         assert_eq!(failure.kind(), std::io::ErrorKind::NotFound, "old logs of {scenario}: {failure}");

@@ -1,4 +1,4 @@
-//! What MongoDB can be made to do to one kind of service, known by its `appName`.
+//! Faults that MongoDB inflicts on one kind of service, known by its `appName`.
 
 use std::time::Duration;
 
@@ -7,11 +7,11 @@ use mongodb::bson::{Bson, Document, doc};
 
 use crate::server::Server;
 
-/// To whom it happens.
+/// The service a fault hits.
 pub(crate) struct Victim<'a> {
     /// The name the service gives itself to MongoDB.
     pub(crate) application: &'a str,
-    /// Only commands about this collection, `database.collection`; about any if none is named.
+    /// Only commands on this collection, `database.collection`; on any collection if `None`.
     pub(crate) collection: Option<String>,
 }
 
@@ -20,11 +20,11 @@ pub(crate) struct Victim<'a> {
 pub(crate) enum Fault {
     /// It fails with this code before it has an effect.
     Error(i32),
-    /// It waits, and then takes effect, even if whoever sent it is dead by then.
+    /// It waits, and then takes effect, even if its sender is dead by then.
     Late(Duration),
 }
 
-/// Does this to the next commands of these names; to all of them if no number is given.
+/// Sets a fault for the next commands of these names; for all of them if no number is given.
 pub(crate) async fn set(victim: &Victim<'_>, commands: &[&str], fault: Fault, times: impl Into<Option<i32>>) {
     let mut data = doc! { "failCommands": commands.to_vec(), "appName": victim.application };
     if let Some(collection) = &victim.collection {
@@ -41,7 +41,7 @@ pub(crate) async fn set(victim: &Victim<'_>, commands: &[&str], fault: Fault, ti
     order(doc! { "configureFailPoint": "failCommand", "mode": mode, "data": data }).await;
 }
 
-/// Does nothing to anybody any more.
+/// Clears all faults.
 pub(crate) async fn clear() {
     order(doc! { "configureFailPoint": "failCommand", "mode": "off" }).await;
 }

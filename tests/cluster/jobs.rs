@@ -1,4 +1,4 @@
-//! Rebuilds and rollbacks as an operator asks for them and watches them, also while processes and servers die.
+//! Rebuilds and rollbacks as an operator requests and watches them, even while processes and servers die.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -14,7 +14,7 @@ use crate::tally::{Count, Tally};
 /// A pause between two looks at a job.
 const LOOK_EVERY: Duration = Duration::from_millis(5);
 
-/// What must be 0 in a proof.
+/// The counts that must be 0 in a proof.
 const FAULTS: [&str; 6] = ["missing", "behind", "diverged", "orphans", "ahead", "parked"];
 
 /// The states of a running job, in order.
@@ -49,7 +49,7 @@ impl Jobs {
         Self { tally: Arc::clone(cluster.tally()), views: cluster.views() }
     }
 
-    /// Sends a request to one of them; nothing if it is away.
+    /// Sends a request to one of them; `None` if it is away.
     pub(crate) async fn send(&self, request: Request, number: usize) -> Option<(StatusCode, Value)> {
         let (method, path) = request.method_and_path();
         let url = format!("{}{path}", self.views[number % self.views.len()]);
@@ -61,7 +61,7 @@ impl Jobs {
         Some((status, answer.json().await.ok()?))
     }
 
-    /// Begins a job, and gives it. A job whose beginning was not answered is found running.
+    /// Begins a job and returns it. If the request was not answered, the job is found running.
     pub(crate) async fn begin(&self, request: Request) -> Value {
         let begun = timeout(PATIENCE, async {
             for number in 0.. {
@@ -81,7 +81,7 @@ impl Jobs {
         job
     }
 
-    /// The running or last job, from whoever answers first.
+    /// The running or last job, from the first service that answers.
     pub(crate) async fn status(&self) -> Value {
         let answered = timeout(PATIENCE, async {
             for view in self.views.iter().cycle() {
@@ -98,7 +98,7 @@ impl Jobs {
         answered.await.expect("a balance service knows the job")
     }
 
-    /// Waits until the job is as wanted, and gives it.
+    /// Waits until the job is as wanted, and returns it.
     pub(crate) async fn wait_until(&self, wanted: impl Fn(&Value) -> bool) -> Value {
         let mut last = Value::Null;
         let in_time = timeout(PATIENCE, async {
@@ -115,14 +115,14 @@ impl Jobs {
         last
     }
 
-    /// Waits until this job is over, whoever watches it, and gives it.
+    /// Waits until this job is over, and returns it.
     pub(crate) async fn wait_over(&self, job: &Value) -> Value {
         let over = self.wait_until(|status| status["job"] != job["job"] || !status["finished_at"].is_null()).await;
         assert_eq!(over["job"], job["job"], "another job began");
         over
     }
 
-    /// Waits until a rebuild has switched, which it does only when it was proved.
+    /// Waits until a rebuild has switched, which it does only after its proof.
     pub(crate) async fn wait_switched(&self, job: &Value) -> Value {
         let over = self.wait_over(job).await;
         assert_eq!(over["state"], "done", "{over}");
@@ -134,7 +134,7 @@ impl Jobs {
         over
     }
 
-    /// Waits until a job stands in one of [`STATES`] or behind it. Gives where it stands.
+    /// Waits until a job has reached or passed one of [`STATES`]. Returns its present state.
     pub(crate) async fn wait_state(&self, job: &Value, state: usize) -> Option<usize> {
         let place = |status: &Value| STATES.iter().position(|state| status["state"] == *state);
         let reached =

@@ -20,13 +20,13 @@ use crate::tally::Count;
 /// How many customers send commands at once.
 const CUSTOMERS: usize = 6;
 
-/// How many accounts they share: few enough that two customers often mean the same one.
+/// How many accounts they share: few enough that two customers often use the same one.
 const ACCOUNTS: usize = 24;
 
 /// What each account holds at the beginning.
 const OPENING: i64 = 5_000;
 
-/// How many readers hop over the balance services.
+/// How many readers go round the balance services.
 const OBSERVERS: usize = 2;
 
 /// The load on a cluster, from its first account to the verdict.
@@ -36,8 +36,7 @@ pub(crate) struct Load {
     desks: Desks,
     views: Vec<String>,
     absence: Absence,
-    /// Whether customers are at full speed. They are not while a scenario waits for the bank: they would take the
-    /// machine from it.
+    /// Whether customers are at full speed. They are not while a scenario waits for the bank, which needs the machine.
     hurry: watch::Sender<bool>,
     stop: CancellationToken,
     customers: JoinSet<()>,
@@ -45,7 +44,7 @@ pub(crate) struct Load {
 }
 
 impl Load {
-    /// Opens accounts, waits until the projection shows them, and sets everybody to work.
+    /// Opens accounts, waits until the projection shows them, and starts customers and observers.
     pub(crate) async fn begin(cluster: &Cluster) -> Self {
         let journal = Arc::new(Journal::default());
         let (desks, views) = (cluster.desks(), cluster.views());
@@ -74,12 +73,12 @@ impl Load {
         Self { journal, accounts, desks, views, absence, hurry, stop, customers, observers }
     }
 
-    /// From now on the index may be missing for a while, though never fall back.
+    /// From now on the index may be missing for a while, but never go back.
     pub(crate) fn expect_absence(&self) {
         self.absence.allow();
     }
 
-    /// Where the projection is measured by somebody else while customers are at work.
+    /// What is needed to measure the projection while customers are at work.
     pub(crate) fn pulse(&self) -> Pulse {
         Pulse { journal: Arc::clone(&self.journal), accounts: self.accounts.clone(), views: self.views.clone() }
     }
@@ -96,7 +95,7 @@ impl Load {
         self.hurry.send_replace(false);
     }
 
-    /// Does something that takes a while, and meets customers at full speed all the time.
+    /// Does something that takes a while, with customers at full speed all the time.
     pub(crate) async fn in_full_flight<T>(&self, deed: impl Future<Output = T>) -> T {
         self.hurry.send_replace(true);
         let done = deed.await;
@@ -104,7 +103,7 @@ impl Load {
         done
     }
 
-    /// Waits until the projection shows everything that is acknowledged by now.
+    /// Waits until the projection shows everything acknowledged so far.
     pub(crate) async fn wait_visible(&self) {
         for (number, account) in self.accounts.iter().enumerate() {
             let view = &self.views[number % self.views.len()];
@@ -113,14 +112,14 @@ impl Load {
         }
     }
 
-    /// Asks one of the balance services for a rebuild; whether it began one.
+    /// Requests a rebuild from one of the balance services; returns whether it began one.
     pub(crate) async fn request_rebuild(&self, cluster: &Cluster, number: usize) -> bool {
         let is_begun = rebuild::request(&self.views[number % self.views.len()]).await;
         cluster.tally().add(Count::Rebuilds, usize::from(is_begun));
         is_begun
     }
 
-    /// Sends everybody home. All services must run.
+    /// Stops customers and observers. All services must run.
     async fn end(&mut self, cluster: &Cluster) {
         self.stop.cancel();
         while let Some(ended) = self.customers.join_next().await {

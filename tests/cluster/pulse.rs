@@ -1,4 +1,4 @@
-//! How long a command takes to become visible, measured all the time.
+//! How long a command takes to become visible, measured continuously.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -20,8 +20,8 @@ pub(crate) struct Pulse {
 }
 
 impl Pulse {
-    /// Takes one account after the other, and waits at the next balance service for the newest version that is
-    /// acknowledged. Gives how long that took, each time.
+    /// Takes one account after the other, and waits at the next balance service for the newest acknowledged version.
+    /// Returns how long each of these waits took.
     pub(crate) async fn measure(self, stop: CancellationToken) -> Vec<Duration> {
         let mut lags = Vec::new();
         for (account, view) in self.accounts.iter().cycle().zip(self.views.iter().cycle()) {

@@ -1,6 +1,6 @@
 //! The real servers under the bank, which a scenario may kill, freeze and start again.
 //!
-//! `./scripts/servers` starts them and knows their processes. A server that somebody else started is refused, since it
+//! `./scripts/servers` starts them and knows their processes. A server not started by this script is refused, since it
 //! is not ours to kill.
 
 use std::env;
@@ -43,7 +43,7 @@ impl Server {
         })
     }
 
-    /// The setting that tells the bank where it is.
+    /// The bank's setting for its URL.
     pub(crate) const fn setting(self) -> &'static str {
         match self {
             Self::Mongo => "BANK_STORE_URL",
@@ -60,7 +60,7 @@ impl Server {
         behind.split(['/', '?']).next().unwrap_or_default().to_owned()
     }
 
-    /// The URL of the same server at another address. A replica set tells its members' own addresses, unless the
+    /// The URL of the same server at another address. A replica set announces its members' own addresses, unless the
     /// driver is told not to ask.
     pub(crate) fn url_at(self, address: SocketAddr) -> String {
         let url = self.url().replace(&self.address(), &address.to_string());
@@ -70,7 +70,7 @@ impl Server {
         }
     }
 
-    /// The URL of MongoDB for services of this name, by which a fault meets them alone.
+    /// The URL of MongoDB for services of this name, so that a fault hits them alone.
     pub(crate) fn url_for(self, application: &str) -> String {
         let url = self.url();
         format!("{url}{}appName={application}", if url.contains('?') { '&' } else { '?' })
@@ -81,12 +81,12 @@ impl Server {
         self.order("kill").await;
     }
 
-    /// `kill -9`, and its data is gone: it starts again as if it were new.
+    /// `kill -9`, and its data is lost: it starts again empty.
     pub(crate) async fn wipe(self) {
         self.order("wipe").await;
     }
 
-    /// `kill -STOP`: it takes connections and answers nothing.
+    /// `kill -STOP`: it accepts connections and answers nothing.
     pub(crate) async fn pause(self) {
         self.order("pause").await;
     }

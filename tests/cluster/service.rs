@@ -14,11 +14,11 @@ use tokio::time::{sleep, timeout};
 
 use crate::customers::{AGAIN_AFTER, ASK, PATIENCE};
 
-/// Ports are taken from here on. The kernel gives no port below 32,768 to a client, so nobody takes the port of a
-/// service that is just dead, not even a client that connects to it.
+/// Ports are taken from here on. The kernel gives no port below 32,768 to a client, so nothing takes the port of a
+/// service while it is dead, not even a client that connects to it.
 const FIRST_PORT: u16 = 21_000;
 
-/// More than a bank has of any kind: the number of one that does not belong to it.
+/// More replicas than a bank has of any kind: the number of a service that does not belong to it.
 const REPLICAS_MAX: usize = 9;
 
 static NEXT_PORT: AtomicU16 = AtomicU16::new(FIRST_PORT);
@@ -52,7 +52,8 @@ impl Kind {
         }
     }
 
-    /// The program, as fresh as its sources. Cargo builds the programs of other packages only when it is told to.
+    /// The program, which must not be older than its sources: cargo builds the programs of other packages only on
+    /// request.
     fn path(self) -> PathBuf {
         let program = program(self.program());
         let built = fs::metadata(&program).and_then(|data| data.modified());
@@ -106,7 +107,7 @@ impl Service {
         Self { kind, name, port, program: kind.path(), variables, log, process: None }
     }
 
-    /// A service of the same kind that is told something else; it does not run yet.
+    /// A service of the same kind with another setting; it does not run yet.
     pub(crate) fn another(&self, variable: &'static str, value: &str) -> Self {
         let mut variables = self.variables.clone();
         variables.insert(variable, value.to_owned());
@@ -127,7 +128,7 @@ impl Service {
         self.process.is_some()
     }
 
-    /// How many partitions a balance service says it holds; none if it says nothing.
+    /// How many partitions a balance service says it holds; 0 if it does not answer.
     pub(crate) async fn partitions_held(&self) -> usize {
         let Ok(answer) = ASK.get(self.url("/metrics")).send().await else { return 0 };
         let metrics = answer.text().await.unwrap_or_default();
@@ -159,7 +160,7 @@ impl Service {
         }
     }
 
-    /// Nobody ends a service but a scenario.
+    /// Only scenarios end services.
     pub(crate) fn assert_alive(&mut self) {
         let ended = self.running().try_wait().expect("a child can be asked");
         assert!(ended.is_none(), "{self} ended by itself: {ended:?}");
@@ -172,7 +173,7 @@ impl Service {
         self.process = None;
     }
 
-    /// `kill -STOP`: it takes connections and does nothing, until it is resumed.
+    /// `kill -STOP`: it accepts connections and does nothing, until it is resumed.
     pub(crate) async fn pause(&mut self) {
         self.assert_alive();
         self.signal("STOP").await;
@@ -183,13 +184,13 @@ impl Service {
         self.signal("CONT").await;
     }
 
-    /// How many lines of its log hold this.
+    /// How many lines of its log contain this.
     pub(crate) fn count_said(&self, what: &str) -> usize {
         let log = fs::read_to_string(&self.log).expect("a log can be read");
         log.lines().filter(|line| line.contains(what)).count()
     }
 
-    /// Asks it to end, and waits until it has given everything back.
+    /// Asks it to end, and waits until it has released everything.
     pub(crate) async fn stop(&mut self) {
         self.assert_alive();
         self.signal("TERM").await;
@@ -199,7 +200,7 @@ impl Service {
         self.process = None;
     }
 
-    /// Starts it, waits until it ends by itself, and gives its exit code and what it said.
+    /// Starts it, waits until it ends by itself, and returns its exit code and its output.
     pub(crate) async fn refuse(mut self) -> (Option<i32>, String) {
         self.start();
         let ended = timeout(PATIENCE, self.running().wait()).await;

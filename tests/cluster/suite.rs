@@ -1,9 +1,9 @@
 //! The whole bank on real servers, as it is operated: seven processes, four servers, customers who never stop, and
 //! everything killed, frozen and cut off in turn.
 //!
-//! The order of business is the same in every scenario: a bank under a name of its own, customers and observers at work
-//! on it, trouble, and the verdict: every acknowledged command is once in the store, money is conserved, every document
-//! is the fold of its stream, no reader saw a version go back, nothing is parked and nothing is left behind.
+//! Every scenario takes the same course: a bank under a name of its own, customers and observers at work on it,
+//! trouble, and the verdict: every acknowledged command is in the store once, money is conserved, every document is the
+//! fold of its stream, no reader saw a version go back, nothing is parked and nothing is left behind.
 //!
 //! `./scripts/test --only cluster` builds the programs, starts servers of its own and runs all scenarios, one after the
 //! other. By hand, with servers that may be killed:
@@ -14,7 +14,7 @@
 //! cargo test --workspace --all-features --test cluster -- killed_services
 //! ```
 //!
-//! Logs of the services lie in `target/cluster-logs`, a folder for each scenario.
+//! The logs of the services are in `target/cluster-logs`, a folder for each scenario.
 
 #![expect(clippy::unwrap_used, reason = "a test may")]
 
@@ -53,7 +53,7 @@ fn root() -> PathBuf {
     [env!("CARGO_MANIFEST_DIR"), "..", ".."].iter().collect()
 }
 
-/// An interrupted run takes its services with it.
+/// An interrupted run ends its services too.
 #[tokio::main(worker_threads = 2)]
 async fn main() -> ExitCode {
     tokio::select! {
@@ -93,7 +93,7 @@ async fn play() -> ExitCode {
     if failed == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }
 
-/// Plays a scenario on servers that all run, whatever the one before left behind.
+/// Plays a scenario with all servers running, whatever the one before left behind.
 async fn run(scenario: &Scenario, tally: &Arc<Tally>) -> bool {
     cluster::clear_logs(scenario.name);
     for server in Server::ALL {

@@ -68,12 +68,12 @@ impl Tally {
         self.add(count, 1);
     }
 
-    /// Counts that many more.
+    /// Counts this many more.
     pub(crate) fn add(&self, count: Count, more: usize) {
         self.counts[count as usize].fetch_add(more, Ordering::Relaxed);
     }
 
-    /// Adds what another one has counted.
+    /// Adds the counts of another tally.
     pub(crate) fn add_all(&self, other: &Self) {
         for count in Count::ALL {
             self.add(count, other.get(count));
@@ -84,7 +84,7 @@ impl Tally {
         self.counts[count as usize].load(Ordering::Relaxed)
     }
 
-    /// What a whole run lacks; nothing if it did enough.
+    /// What a whole run lacks; `None` if it did enough.
     pub(crate) fn shortfall(&self) -> Option<String> {
         let kills = self.get(Count::ServiceKills) + self.get(Count::ServerKills);
         let lacking: Vec<String> = [

@@ -18,11 +18,11 @@ use super::journal::{Acknowledged, Effect, Journal};
 /// The largest amount of a command: withdrawals beyond the balance happen, and are refused.
 const MONEY_MAX: i64 = 400;
 
-/// How long a customer who is in no hurry waits before each command, in milliseconds. Customers who never wait leave
-/// little of a small machine to those who are waited for.
+/// How long a customer who is not in a hurry waits before each command, in milliseconds. Customers who never wait leave
+/// too little of a small machine to the bank.
 const CALM: Range<u64> = 50..100;
 
-/// Opens accounts and writes them down.
+/// Opens accounts and records them.
 pub(crate) async fn open_accounts(desks: &Desks, journal: &Journal, count: usize, opening: i64) -> Vec<String> {
     let mut desks = desks.clone();
     let mut accounts = Vec::new();
@@ -39,7 +39,7 @@ pub(crate) async fn open_accounts(desks: &Desks, journal: &Journal, count: usize
     accounts
 }
 
-/// One of several who trade with the same accounts.
+/// One of several customers of the same accounts.
 pub(crate) struct Customer {
     number: usize,
     random: StdRng,
@@ -52,13 +52,13 @@ pub(crate) struct Customer {
 struct Order {
     path: &'static str,
     body: Value,
-    /// The accounts it changes, where the answer speaks of them, and what it adds to each.
+    /// For each account it changes: the account, where the answer speaks of it, and what is added to it.
     sides: Vec<(String, &'static str, i64)>,
     from_outside: i64,
 }
 
 impl Customer {
-    /// One who sends one command behind the other for as long as `hurry` says so, and takes his time otherwise.
+    /// A customer who sends one command after the other while `hurry` is true, and waits between them otherwise.
     pub(crate) fn new(
         number: usize,
         desks: &Desks,
@@ -97,7 +97,7 @@ impl Customer {
         }
     }
 
-    /// Waits for a while, and no longer once there is a hurry.
+    /// Waits for a while, or until there is a hurry.
     async fn pause(&mut self) {
         let calm = Duration::from_millis(self.random.random_range(CALM));
         tokio::select! {

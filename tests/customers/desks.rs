@@ -7,7 +7,7 @@ use tokio::time::{Instant, sleep};
 
 use super::{AGAIN_AFTER, PATIENCE, client, is_away};
 
-/// The account services as one customer knows them; he goes to another one when he is not served.
+/// The account services as one customer knows them, who goes to the next one when one does not serve.
 #[derive(Clone)]
 pub(crate) struct Desks {
     http: reqwest::Client,
@@ -21,7 +21,7 @@ impl Desks {
         Self { http: client(), bases: bases.into(), at: 0 }
     }
 
-    /// The same services for somebody who prefers another one.
+    /// The same services, beginning with the one of this number.
     pub(crate) fn preferring(&self, number: usize) -> Self {
         Self { at: number % self.bases.len(), ..self.clone() }
     }
@@ -40,7 +40,7 @@ impl Desks {
             if let Ok(answer) = request.body(body.to_owned()).send().await {
                 let status = answer.status();
                 let is_decided = !is_away(status) && status != StatusCode::CONFLICT;
-                // A kill can cut an answer off behind its status.
+                // A kill can cut an answer off after its status.
                 if let (true, Ok(text)) = (is_decided, answer.text().await) {
                     return (status, text);
                 }

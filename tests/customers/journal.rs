@@ -13,13 +13,13 @@ use super::PATIENCE;
 pub(crate) struct Effect {
     /// The account's version, as acknowledged.
     pub(crate) version: u64,
-    /// The account's balance behind it, as acknowledged.
+    /// The account's balance after it, as acknowledged.
     pub(crate) balance: i64,
     /// What the command adds to the account.
     pub(crate) change: i64,
 }
 
-/// A command and the answer it had.
+/// A command and its answer.
 #[derive(Clone, Debug)]
 pub(crate) struct Acknowledged {
     pub(crate) path: &'static str,
@@ -43,7 +43,7 @@ pub(crate) struct Journal {
 }
 
 impl Journal {
-    /// Writes down a command; `from_outside` is what it brings into the bank, below zero for what it takes out.
+    /// Records a command; `from_outside` is the money it brings into the bank, below zero if it takes money out.
     pub(crate) fn acknowledge(&self, command: Acknowledged, effects: Vec<(String, Effect)>, from_outside: i64) {
         let mut entries = self.entries.lock().unwrap();
         entries.commands.push(command);
@@ -80,8 +80,9 @@ impl Journal {
     }
 }
 
-/// A history has the versions 1, 2, 3, … without a hole or a twin, and each balance is the one before plus the change:
-/// so every acknowledged command took effect once, and nothing else did. Gives the last entry.
+/// Asserts that a history has the versions 1, 2, 3, … without a gap or a duplicate, and that each balance is the one
+/// before plus the change: so every acknowledged command took effect once, and nothing else did. Returns the last
+/// entry.
 #[track_caller]
 pub(crate) fn check_history(account: &str, history: &[Effect]) -> Effect {
     let mut balance = 0;

@@ -1,10 +1,10 @@
-//! Customers of a bank, and those who watch it: the load of every test that kills something.
+//! Customers and observers of a bank: the load of every test that kills something.
 //!
 //! Customers send commands, each under an idempotency key, and repeat a command at one account service after the other
-//! until they know its fate. They hurry or take their time, as they are told. Every acknowledged effect goes into a
-//! journal on the test's side. Meanwhile observers look at the projection, in which no account may ever go back. At the
-//! end the journal tells each account's whole history, version by version, and the verdict is whether store and
-//! projection tell the same.
+//! until they know its fate. A test decides whether they hurry. Every acknowledged effect goes into a journal on the
+//! test's side. Meanwhile observers read the projection, in which no account may ever go back. At the end the journal
+//! holds the whole history of each account, version by version, and the verdict is whether store and projection agree
+//! with it.
 
 pub(crate) mod customer;
 pub(crate) mod desks;
@@ -27,10 +27,10 @@ pub(crate) const PATIENCE: Duration = Duration::from_mins(2);
 /// How long a request may take before its fate counts as unknown.
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// How long to wait when nobody answers.
+/// The pause after a request without an answer.
 pub(crate) const AGAIN_AFTER: Duration = Duration::from_millis(10);
 
-/// For single questions. It keeps no connection, which would belong to the runtime of one test.
+/// For single requests. It keeps no connection, which would belong to the runtime of one test.
 pub(crate) static ASK: LazyLock<reqwest::Client> = LazyLock::new(|| {
     let asking = reqwest::Client::builder().no_proxy().timeout(REQUEST_TIMEOUT).pool_max_idle_per_host(0);
     asking.build().unwrap()
@@ -41,7 +41,7 @@ pub(crate) fn client() -> reqwest::Client {
     reqwest::Client::builder().no_proxy().timeout(REQUEST_TIMEOUT).build().unwrap()
 }
 
-/// Whether a status says nothing but "not now".
+/// Whether a status means only "not now".
 pub(crate) fn is_away(status: StatusCode) -> bool {
     matches!(status, StatusCode::SERVICE_UNAVAILABLE | StatusCode::GATEWAY_TIMEOUT)
 }

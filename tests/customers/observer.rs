@@ -1,4 +1,4 @@
-//! Somebody who looks at the projection all the time, also while a process dies and comes back.
+//! Reads the projection all the time, even while a process dies and comes back.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -10,10 +10,10 @@ use tokio_util::sync::CancellationToken;
 
 use super::{client, is_away};
 
-/// A pause between two looks, so that watching leaves the machine to those who are watched.
+/// The pause between two reads, so that watching leaves the machine to the bank.
 const LOOK_EVERY: Duration = Duration::from_millis(2);
 
-/// What one reader has seen. An account that was seen once stays, and its version never falls.
+/// What one reader has seen. An account that was seen once stays visible, and its version never falls.
 #[derive(Default)]
 pub(crate) struct Seen {
     versions: BTreeMap<String, u64>,
@@ -21,7 +21,7 @@ pub(crate) struct Seen {
 }
 
 impl Seen {
-    /// Notes what an account looks like now; nothing if it is not there.
+    /// Notes the version of an account; `None` if the account is not there.
     pub(crate) fn note(&mut self, account: &str, version: Option<u64>) {
         let before = self.versions.get(account).copied();
         assert!(before <= version, "{account} went back from version {before:?} to {version:?}");
@@ -37,7 +37,7 @@ impl Seen {
     }
 }
 
-/// Asks for one account after the other, each time at the next of several balance services. Gives the number of
+/// Reads one account after the other, each time from the next of several balance services. Returns the number of
 /// answers.
 pub(crate) async fn watch(views: Vec<String>, accounts: Vec<String>, stop: CancellationToken) -> usize {
     let http = client();

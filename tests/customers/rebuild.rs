@@ -1,4 +1,4 @@
-//! Rebuilds among the kills, and one behind them that proves the view.
+//! Rebuilds during the kills, and one after them that proves the view.
 
 use reqwest::StatusCode;
 use serde_json::Value;
@@ -6,8 +6,8 @@ use tokio::time::{sleep, timeout};
 
 use super::{AGAIN_AFTER, ASK, PATIENCE, get};
 
-/// Asks a balance service for a rebuild; whether it took the request. One may run already, and a service that has just
-/// started may not be ready for one.
+/// Requests a rebuild from a balance service; returns whether it accepted. One may be running already, and a service
+/// that has just started may not be ready for one.
 pub(crate) async fn request(view: &str) -> bool {
     let Ok(answer) = ASK.post(format!("{view}/balance/rebuild")).send().await else { return false };
     let status = answer.status();

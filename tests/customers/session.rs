@@ -11,7 +11,7 @@ use tokio::time::timeout;
 
 use super::PATIENCE;
 
-/// Stands between the outputs of two commands; 36 in octal.
+/// Separates the outputs of two commands; 36 in octal.
 const SEPARATOR: char = '\u{1e}';
 
 #[derive(Debug, PartialEq, Eq)]
@@ -43,7 +43,7 @@ fn session_of(document: &str) -> Vec<Step> {
     steps
 }
 
-/// Whether a text is what was printed, `…` standing for anything.
+/// Whether a text matches what was printed, where `…` stands for anything.
 fn is_as_printed(printed: &str, text: &str) -> bool {
     let mut pieces = printed.split('…');
     let Some(mut rest) = text.strip_prefix(pieces.next().unwrap_or_default()) else { return false };

@@ -6,10 +6,10 @@ use super::desks::Desks;
 use super::get;
 use super::journal::{Acknowledged, Journal, check_history};
 
-/// How many commands are repeated at the end, of all times of the run.
+/// How many commands from the whole run are repeated at the end.
 const REPEATS: usize = 150;
 
-/// What a balance and an account have in common.
+/// The fields that a balance and an account have in common.
 const FIELDS: [&str; 7] = ["version", "balance", "owner", "status", "currency", "opened_at", "updated_at"];
 
 /// A bank under judgement: where commands are taken and where balances are shown, each at one or several services.
@@ -25,8 +25,8 @@ pub(crate) struct Case<'a> {
 }
 
 impl Case<'_> {
-    /// Every account has the history that was acknowledged and nothing else, all services tell the same about it, and
-    /// the money of all together is what came in.
+    /// Asserts that every account has exactly the acknowledged history, that all services agree on it, and that the
+    /// money in all accounts is what came in.
     pub(crate) async fn check(&self) {
         let mut total = 0;
         for account in self.accounts {
@@ -46,7 +46,7 @@ impl Case<'_> {
         assert_eq!(total, self.journal.money_from_outside(), "money is conserved");
     }
 
-    /// Sends commands of earlier again, under their keys: each has the answer it had, and leaves nothing behind.
+    /// Repeats earlier commands under their keys: each gets the answer it had before, and changes nothing.
     pub(crate) async fn check_repeats(&self) {
         let mut desks = self.desks.clone();
         let commands = self.journal.commands();
@@ -66,7 +66,7 @@ impl Case<'_> {
         }
     }
 
-    /// No account waits for an operator.
+    /// Asserts that no account waits for an operator.
     pub(crate) async fn check_parked(&self) {
         for view in self.views {
             assert_eq!(get(&format!("{view}/balance/parked")).await, Value::Array(Vec::new()), "parked accounts");
@@ -74,7 +74,7 @@ impl Case<'_> {
     }
 }
 
-/// A document says what the account service says.
+/// Asserts that a document agrees with the account service.
 #[track_caller]
 pub(crate) fn assert_same(account: &str, document: &Value, stored: &Value) {
     for field in FIELDS {

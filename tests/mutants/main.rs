@@ -1,8 +1,8 @@
 //! Planted protocol faults: each is built into a copy of the workspace, and the simulation has to find it.
 //!
-//! A simulation that finds nothing may be looking in the wrong place. So each mutant breaks one rule on which the bank
-//! rests, by one textual change, and survives only if no schedule notices. The product code knows nothing of it. A
-//! simulation that fails by itself would find every mutant: so the copy is first played without one, and must survive.
+//! A simulation that finds nothing may be looking in the wrong place. So each mutant breaks one rule that the bank
+//! relies on, by one textual change, and survives only if no schedule notices. The product code knows nothing of it. A
+//! simulation that fails by itself would find every mutant, so the copy is first played without one, and must survive.
 //!
 //! Run it with `cargo test --test mutants`, a single one with `cargo test --test mutants -- NAME`.
 

@@ -5,9 +5,9 @@ pub(crate) struct Mutant {
     pub(crate) name: &'static str,
     /// The file, from the root of the workspace.
     pub(crate) file: &'static str,
-    /// What stands there, exactly once.
+    /// The text to replace, which occurs exactly once.
     pub(crate) text: &'static str,
-    /// What is put in its place.
+    /// Its replacement.
     pub(crate) replacement: &'static str,
     /// A seed that is known to find it, which is played first. It saves time and proves nothing by itself: when the
     /// simulation changes, the other seeds are played as well.

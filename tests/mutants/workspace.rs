@@ -26,12 +26,12 @@ const COPIED: &[&str] = &[
 /// workspace, which is the same here.
 const VERSION: &str = "0.0.0-mutant";
 
-/// Stands for the program of the bank, which cargo builds for every test of its package, and no schedule runs.
+/// Replaces the program of the bank, which cargo builds for every test of its package although no schedule runs it.
 const PROGRAM: &str = "//! Stands for the program, which no schedule runs.\n\nfn main() {}\n";
 
-/// What became of a mutant.
+/// The fate of a mutant.
 pub(crate) enum Verdict {
-    /// A schedule noticed it, in these words.
+    /// A schedule noticed it, and said so in these words.
     Found(String),
     /// No schedule noticed it.
     Survived,
@@ -49,8 +49,8 @@ impl fmt::Display for Verdict {
     }
 }
 
-/// The copy. It shares what is built of the dependencies with the bank, and nothing else: its packages have another
-/// version, and its programs another folder.
+/// The copy. It shares the built dependencies with the bank, and nothing else: its packages have another version, and
+/// its programs another folder.
 pub(crate) struct Workspace {
     root: PathBuf,
     built: PathBuf,
@@ -102,7 +102,7 @@ impl Workspace {
         }
     }
 
-    /// Plays ranges of schedules until one fails: each range by its first seed and how many there are.
+    /// Plays ranges of schedules until one fails: each range is a first seed and a count.
     fn play(&self, ranges: impl IntoIterator<Item = (u64, u64)>) -> io::Result<Verdict> {
         let built = self.cargo(&["--no-run"], 0, 0)?;
         if !built.status.success() {
@@ -133,12 +133,12 @@ impl Workspace {
 
     fn cargo(&self, arguments: &[&str], first: u64, schedules: u64) -> io::Result<Output> {
         let mut cargo = Command::new(env!("CARGO"));
-        // Else a build script that looks at what the cargo around this test says of its package would run again.
+        // Otherwise build scripts that look at these variables, set by the cargo around this test, would run again.
         for (name, _) in std::env::vars_os().filter(|(name, _)| is_of_a_package(name)) {
             cargo.env_remove(name);
         }
         // As scripts/test builds the simulation, so that nothing is built twice. The lock file has another version of
-        // the packages, so it cannot be locked.
+        // the packages, so `--locked` would fail.
         cargo
             .args(["test", "--quiet", "--offline", "--workspace", "--all-features", "--test", "simulation"])
             .args(arguments)
@@ -165,7 +165,7 @@ fn copy(from: &Path, to: &Path) -> io::Result<()> {
     put(&fs::read(from)?, to)
 }
 
-/// Writes the program that stands for the bank's, and nothing else, into its folder.
+/// Writes the replacement of the bank's program into its folder, and nothing else.
 fn put_program(folder: &Path) -> io::Result<()> {
     let file = folder.join("main.rs");
     if fs::read(&file).is_ok_and(|there| there != PROGRAM.as_bytes()) {
@@ -176,7 +176,7 @@ fn put_program(folder: &Path) -> io::Result<()> {
     put(PROGRAM.as_bytes(), &file)
 }
 
-/// Writes a file, unless it is there as it should be.
+/// Writes a file, unless it already has this content.
 fn put(wanted: &[u8], to: &Path) -> io::Result<()> {
     if fs::read(to).is_ok_and(|there| there == wanted) { Ok(()) } else { fs::write(to, wanted) }
 }

@@ -25,7 +25,7 @@ use tokio_util::sync::CancellationToken;
 
 pub(crate) type Embedded = Ports<EmbeddedStore, EmbeddedLog, EmbeddedLeases, EmbeddedIndex>;
 
-/// How long anything here may take before it counts as never.
+/// How long anything here may take before the test gives up.
 const PATIENCE: Duration = Duration::from_mins(1);
 
 /// Few, so that each test sees several accounts in a partition and several partitions.
@@ -76,8 +76,8 @@ impl Bank {
         bank
     }
 
-    /// Opens a bank with accounts that hold this much, all of them visible, whose projection has ended: from here on
-    /// nobody mends anything.
+    /// Opens a bank with one visible account for each opening balance, and ends its projection: from here on nothing is
+    /// mended.
     pub(crate) async fn start_without_projection(
         folder: &Path,
         openings: impl IntoIterator<Item = i64>,
@@ -113,7 +113,7 @@ impl Bank {
         self.start_projection_comparing(name, None)
     }
 
-    /// The same, with heads compared that often.
+    /// The same, comparing heads at this interval.
     pub(crate) fn start_projection_comparing(&mut self, name: &str, reconcile_every: Option<Duration>) -> AbortHandle {
         let config = BalanceConfig {
             holder: Holder(format!("{name}-{}", self.ids.commit()).into()),
@@ -134,7 +134,7 @@ impl Bank {
         let mut tasks = tasks;
         tasks.shutdown().await;
         drop((teller, rebuilds, teller_tasks));
-        // Tasks that were aborted let their handles go at their next turn.
+        // Aborted tasks drop their handles only when they are next polled.
         tokio::time::sleep(Duration::from_millis(50)).await;
         tokio::task::spawn_blocking(move || drop(ports)).await.unwrap();
     }
@@ -191,7 +191,7 @@ impl Bank {
         verify(&self.ports, self.active().await, self.partitions, patience, &RightOfWay::default()).await.unwrap()
     }
 
-    /// Checks every partition of the active generation; answers the reports in the order of the partitions.
+    /// Checks every partition of the active generation; returns the reports in the order of the partitions.
     pub(crate) async fn check(&self, patience: Duration, repair: bool) -> Vec<PartitionReport> {
         let check = Check { partitions: self.partitions.all().collect(), patience, repair };
         let reports = verify::check(self.ports.clone(), self.partitions, check, Progress::default());
@@ -215,7 +215,7 @@ impl Bank {
     }
 }
 
-/// Waits for a condition, for a generous while.
+/// Waits for a condition, with a generous time limit.
 pub(crate) async fn until(what: &str, mut holds: impl AsyncFnMut() -> bool) {
     let waiting = async {
         while !holds().await {

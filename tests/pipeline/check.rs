@@ -1,5 +1,5 @@
-//! The check of the view that answers queries: nothing is reported that is only on its way, everything that stays wrong
-//! is, and a repair writes what the store says.
+//! The check of the active view: a difference that is only in transit is not reported, one that stays is, and a repair
+//! writes what the store says.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -21,10 +21,10 @@ use tokio::task::JoinSet;
 
 use crate::bank::Bank;
 
-/// Long enough for anything that is on its way, on a machine that is busy with other tests.
+/// Long enough for anything in transit, on a machine that is busy with other tests.
 const PATIENT: Duration = Duration::from_secs(30);
 
-/// For differences that nobody mends meanwhile.
+/// For differences that nothing mends meanwhile.
 const IMPATIENT: Duration = Duration::from_millis(100);
 
 /// How often the view is checked while commands run, at least.
@@ -47,7 +47,7 @@ fn faults(verification: &Verification) -> Vec<(AccountId, Fault)> {
     faults
 }
 
-/// What a customer needs to be busy.
+/// What a customer needs for its work.
 #[derive(Clone)]
 struct Customer {
     teller: Teller<EmbeddedStore>,
@@ -79,8 +79,8 @@ impl Customer {
     }
 }
 
-/// Goal: while commands run as fast as they can, accounts are opened, and the queries are turned twice, no check ever
-/// reports a difference.
+/// Goal: no check reports a difference while commands run as fast as they can, accounts are opened, and the bank
+/// switches twice.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_check_under_traffic_raises_no_false_alarm() {
     let folder = tempfile::tempdir().unwrap();
@@ -119,7 +119,8 @@ async fn a_check_under_traffic_raises_no_false_alarm() {
     customers.join_all().await;
 }
 
-/// Goal: a document that is behind while nobody works on its partition is no alarm if it comes within the patience.
+/// Goal: a document that is behind while its partition has no worker is not reported if it catches up within the
+/// patience.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_comes_late_but_within_the_patience_is_no_difference() {
     let folder = tempfile::tempdir().unwrap();
@@ -129,13 +130,13 @@ async fn what_comes_late_but_within_the_patience_is_no_difference() {
     let reports = bank.check(IMPATIENT, false).await;
     assert_eq!(faults(&total(&reports)), [(account, Fault::Behind)]);
 
-    // The leases of the one that was killed have to expire first.
+    // The leases of the killed one have to expire first.
     bank.start_projection("two");
     let reports = bank.check(PATIENT, false).await;
     assert!(total(&reports).is_clean(), "{reports:?}");
 }
 
-/// Goal: a view that is late and comes nearer is waited for beyond the patience; what stands still meanwhile is found.
+/// Goal: a late view that makes progress is waited for beyond the patience, while a document that makes none is found.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_view_that_comes_nearer_is_waited_for_and_what_stands_still_in_it_is_found() {
     const PATIENCE: Duration = Duration::from_secs(2);
@@ -179,8 +180,8 @@ async fn plant(bank: &Bank, generation: Generation, balance: Balance) {
     bank.ports.index.repair(generation, vec![balance]).await.unwrap();
 }
 
-/// Goal: what can be repaired is right after a repair, with versions that did not fall; what the store has no events
-/// for is reported and left as it is. Without being asked nothing is written.
+/// Goal: a repair corrects what can be repaired, without lowering a version; a document without events in the store is
+/// reported and left alone. Nothing is written unless asked for.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_repair_writes_what_the_store_says_and_leaves_what_it_has_no_events_for() {
     let folder = tempfile::tempdir().unwrap();
@@ -234,7 +235,8 @@ async fn a_repair_writes_what_the_store_says_and_leaves_what_it_has_no_events_fo
     assert_eq!(bank.visible(accounts[1]).await.unwrap().version, Version::new(9), "a version has fallen");
 }
 
-/// Goal: more wrong documents than wait at once are all counted and all repaired, without being kept in memory.
+/// Goal: wrong documents are all counted and all repaired, without being kept in memory, even if there are more than
+/// may wait at once.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn more_suspects_than_fit_are_judged_part_by_part() {
     let folder = tempfile::tempdir().unwrap();

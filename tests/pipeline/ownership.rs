@@ -7,7 +7,7 @@ async fn holders(bank: &Bank) -> Vec<String> {
     held.into_iter().map(|held| held.holder.to_string()).collect()
 }
 
-/// Goal: partitions spread evenly over whoever is there, and move on when one of them dies without a word.
+/// Goal: partitions spread evenly over the processes that run, and move to others when one of them dies without notice.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn partitions_spread_over_the_services_present_and_survive_the_death_of_one() {
     let folder = tempfile::tempdir().unwrap();

@@ -20,14 +20,14 @@ async fn poison(bank: &Bank, account: AccountId, expected: Version) {
     assert_eq!(fate.unwrap(), Appended::New);
 }
 
-/// Goal: one unreadable event stops its account at the version before it, visibly, and nobody else.
+/// Goal: one unreadable event stops its account at the version before it, visibly, and no other account.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_poison_event_parks_its_account_and_nobody_else() {
     let folder = tempfile::tempdir().unwrap();
     let bank = Bank::start(folder.path()).await;
     let (sick, healthy) = (bank.opened(10).await, bank.opened(20).await);
     poison(&bank, sick, Version::new(1)).await;
-    // Every partition gets traffic behind the poison.
+    // Every partition gets traffic after the poison.
     let mut others = vec![healthy];
     for money in 1..20 {
         others.push(bank.opened(money).await);
@@ -47,13 +47,13 @@ async fn a_poison_event_parks_its_account_and_nobody_else() {
     let refused = retry(&bank.ports, &bank.clock, sick).await;
     assert!(matches!(refused, Err(ParkingError::StillPoison(ref parked)) if parked.at == Version::new(2)));
     assert!(matches!(retry(&bank.ports, &bank.clock, healthy).await, Err(ParkingError::NotParked)));
-    // A rebuild meets the same poison, parks the same account, and is proved all the same.
+    // A rebuild meets the same poison, parks the same account, and still passes its proof.
     let rebuilt = bank.rebuild().await;
     assert_eq!(rebuilt.job.verification.unwrap().parked, 1);
     assert_eq!(bank.visible(sick).await.unwrap().version, Version::new(1));
 }
 
-/// Goal: a parked account that can be folded again is let go by one request, with the events that waited behind it.
+/// Goal: one request unparks an account that can be folded again, and folds the events that waited.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_account_that_is_let_go_catches_up_and_moves_on() {
     let folder = tempfile::tempdir().unwrap();
@@ -65,7 +65,7 @@ async fn an_account_that_is_let_go_catches_up_and_moves_on() {
         Parked { account, at: Version::new(2), reason: "unknown to that release".into(), since: bank.clock.now() };
     let projected = Projected { parked: vec![parked_entry], ..Projected::default() };
     bank.ports.index.apply(bank.active().await, &projected).await.unwrap();
-    // The worker keeps the balance it wrote in memory, so a new owner is needed to see the entry: restart.
+    // The worker caches the balance it wrote, so only a new owner sees the entry: restart.
     bank.kill().await;
     let bank = Bank::start(folder.path()).await;
     let marker = bank.opened(1).await;

@@ -14,7 +14,7 @@ use tokio::task::JoinSet;
 
 use crate::bank::{Bank, until};
 
-/// Moves money round and round; answers how often.
+/// Moves money round and round; returns how often.
 async fn transfer_while(
     busy: Arc<AtomicBool>,
     teller: Teller<EmbeddedStore>,
@@ -36,7 +36,7 @@ async fn transfer_while(
     transfers
 }
 
-/// Looks at every account again and again and holds the view to law B4; answers how often.
+/// Reads every account again and again and checks law B4; returns how often.
 async fn watch_while(busy: Arc<AtomicBool>, index: EmbeddedIndex, accounts: Vec<AccountId>) -> u64 {
     let mut seen: BTreeMap<AccountId, Version> = BTreeMap::new();
     let mut reads = 0;
@@ -51,8 +51,8 @@ async fn watch_while(busy: Arc<AtomicBool>, index: EmbeddedIndex, accounts: Vec<
     reads
 }
 
-/// Goal: rebuild twice and roll back while commands run and a reader looks all the time. The reader must never see a
-/// balance go back or vanish, and in the end the view is the fold of the store.
+/// Goal: rebuild twice and roll back while commands run and a reader watches. The reader must never see a balance go
+/// back or vanish, and in the end the view is the fold of the store.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn readers_never_see_a_step_back_while_the_bank_is_rebuilt_and_rolled_back() {
     let folder = tempfile::tempdir().unwrap();
@@ -101,7 +101,7 @@ async fn readers_never_see_a_step_back_while_the_bank_is_rebuilt_and_rolled_back
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn there_is_one_job_at_a_time_and_a_cancelled_one_leaves_nothing_behind() {
     let folder = tempfile::tempdir().unwrap();
-    // Without workers the job waits where it can be cancelled.
+    // Without workers the job stays in a state in which it can be cancelled.
     let (mut bank, accounts) = Bank::start_without_projection(folder.path(), [10]).await;
     let account = accounts[0];
     let active = bank.active().await;

@@ -41,7 +41,7 @@ async fn a_vanished_index_is_rebuilt_from_the_store_without_being_asked() {
 async fn a_log_that_comes_back_empty_costs_no_event() {
     let folder = tempfile::tempdir().unwrap();
     let accounts = with_accounts(folder.path()).await;
-    // Events that nobody has forwarded yet, then a log that has forgotten everything.
+    // An event that is not forwarded yet, then a log that has lost everything.
     let bank = Bank::open(folder.path()).await;
     bank.deposit(accounts[1], 11).await;
     bank.kill().await;
@@ -72,7 +72,8 @@ async fn forgotten_epochs_do_not_stop_the_workers() {
     bank.wait_until_settled(&accounts).await;
 }
 
-/// Goal: a store that was set back behind the view is noticed without being asked, and nothing is changed.
+/// Goal: a store that was set back to a state before that of the view is noticed without a request, and nothing is
+/// changed.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn documents_that_are_ahead_of_the_store_are_counted_when_heads_are_compared() {
     let metrics = install_metrics().unwrap();

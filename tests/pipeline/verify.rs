@@ -84,7 +84,7 @@ async fn a_proof_that_nobody_waits_for_any_more_ends() {
     bank.wait_until_settled(&[account]).await;
     let right = bank.visible(account).await.unwrap();
     let (bank, id) = proving_a_damaged_generation(folder.path(), bank, &right).await;
-    // The wrong document is looked at again and again for as long as the proof is patient.
+    // The wrong document is read again and again until the patience of the proof ends.
     tokio::time::sleep(Duration::from_secs(2)).await;
     let cancelled = bank.rebuilds.cancel().await.unwrap();
     assert_eq!((cancelled.job.job, cancelled.job.state), (id, JobState::Cancelled));
@@ -94,7 +94,7 @@ async fn a_proof_that_nobody_waits_for_any_more_ends() {
     bank.wait_until_settled(&[account]).await;
 }
 
-/// Goal: one changed field in the new generation blocks the switch; the queries stay as they are.
+/// Goal: one changed field in the new generation blocks the switch; queries still get the old one.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_generation_that_differs_from_the_store_is_never_switched_to() {
     let folder = tempfile::tempdir().unwrap();

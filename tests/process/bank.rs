@@ -1,4 +1,4 @@
-//! A `bank` process on a folder of its own and on ports that were free.
+//! A `bank` process on a folder of its own and on free ports.
 
 use std::path::{Path, PathBuf};
 use std::process::{ExitStatus, Stdio};

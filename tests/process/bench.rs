@@ -1,4 +1,4 @@
-//! `bank bench` against a real bank: it has figures, and it notices a projection that is wrong.
+//! `bank bench` against a real bank: it reports figures, and notices a wrong projection.
 
 use std::path::Path;
 use std::process::Output;
@@ -28,7 +28,7 @@ async fn run(arguments: &[&str]) -> Output {
     timeout(PATIENCE, run).await.expect("a run ends in time").expect("the program was built with this test")
 }
 
-/// Runs a scenario against a bank, and gives what it wrote down.
+/// Runs a scenario against a bank, and returns its results.
 async fn measure(bank: &Bank, scenario: &str, options: &[&str], folder: &Path) -> Value {
     let file = folder.join(format!("{scenario}.json"));
     let (url, balance_url) = (bank.account_url(""), bank.balance_url(""));
@@ -75,7 +75,7 @@ async fn a_backlog_is_written_into_an_embedded_bank_and_drained() {
     assert!(report["figures"]["visible_events_per_second"].as_f64().unwrap() > 0.0, "{report}");
 }
 
-/// Goal: a run that was not told where never touches the bank of whoever runs it, and leaves nothing behind.
+/// Goal: a run without a target never touches the user's own bank, and leaves nothing behind.
 #[tokio::test]
 async fn without_a_folder_the_backlog_goes_into_a_temporary_one() {
     let (home, temporary) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
@@ -93,7 +93,7 @@ async fn without_a_folder_the_backlog_goes_into_a_temporary_one() {
     }
 }
 
-/// Goal: no run writes into a bank that is there, whether that is running or not.
+/// Goal: no run writes into an existing bank, whether it is running or not.
 #[tokio::test]
 async fn a_backlog_is_not_written_into_a_bank_that_is_there() {
     let folder = tempfile::tempdir().unwrap();

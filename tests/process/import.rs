@@ -13,7 +13,7 @@ use tokio::time::timeout;
 use crate::bank::{BANK, Bank};
 use crate::customers::PATIENCE;
 
-/// How far below zero the accounts of the file go for a while, and a little more.
+/// A little more than the accounts of the file go below zero for a while.
 const OVERDRAFT_LIMIT: &str = "10000";
 
 fn data_file() -> PathBuf {
@@ -31,7 +31,7 @@ fn text_of(output: &Output) -> String {
     [&*output.stdout, &*output.stderr].map(String::from_utf8_lossy).concat()
 }
 
-/// How many lines each account of the file has, and what they add up to; read without any code of the product.
+/// How many lines each account of the file has, and their sum; read without any code of the product.
 fn expected() -> BTreeMap<String, (u64, i64)> {
     let text = std::fs::read_to_string(data_file()).unwrap();
     let mut accounts = BTreeMap::new();
@@ -45,7 +45,7 @@ fn expected() -> BTreeMap<String, (u64, i64)> {
     accounts
 }
 
-/// Reads something that must be there, waiting for a bank that starts or builds its first view.
+/// Reads something that must be there, waiting for a bank that is starting or building its first view.
 async fn get(url: &str) -> Value {
     let http = reqwest::Client::builder().no_proxy().build().unwrap();
     let answered = timeout(PATIENCE, async {
@@ -60,12 +60,12 @@ async fn get(url: &str) -> Value {
     answered.await.expect("the bank answers in time")
 }
 
-/// Both services hold each account of the file once, with all its lines and nothing else.
+/// Asserts that both services hold each account of the file once, with all its lines and nothing else.
 async fn assert_imported(bank: &Bank) {
     let expected = expected();
     let mut found = BTreeMap::new();
     let listed = loop {
-        // The list answers what the projection has; wait until every account is there, by the accounts' own versions.
+        // The list shows what the projection has so far: wait until every account is there, then for its version.
         let listed = get(&bank.balance_url("/balance?limit=1000")).await;
         if listed.as_array().unwrap().len() >= expected.len() {
             break listed;
@@ -111,7 +111,7 @@ async fn an_imported_file_is_there_to_the_cent_and_a_second_import_changes_nothi
 async fn an_import_outlives_kills_of_the_bank() {
     let folder = tempfile::tempdir().unwrap();
     let mut bank = Bank::start(folder.path()).await;
-    // One account at a time, so that the kills find it at work.
+    // One account at a time, so that the kills hit it at work.
     let options = ["--overdraft-limit", OVERDRAFT_LIMIT, "--parallel", "1"];
     let running = import(&bank, &data_file(), &options).spawn().unwrap();
     for accounts in [1, 3, 6] {
@@ -167,7 +167,7 @@ async fn what_is_not_read_of_a_file_is_told() {
 async fn a_wrong_address_is_told_at_once() {
     let mut import = Command::new(BANK);
     import.arg("import").arg(data_file()).args(["--url", "http://127.0.0.1:9"]).kill_on_drop(true);
-    // Half as long as a bank that was there would be waited for.
+    // Half as long as the import would wait for a bank that exists.
     let output = timeout(Duration::from_secs(30), import.output()).await.expect("it gives up").unwrap();
     assert_eq!(output.status.code(), Some(1), "{}", text_of(&output));
     assert!(text_of(&output).contains("nothing answers at http://127.0.0.1:9 ("), "{}", text_of(&output));
@@ -180,7 +180,7 @@ async fn a_bad_file_is_refused_with_its_line_before_anything_is_sent() {
     let file = folder.path().join("bad.csv");
     std::fs::write(&file, "transaction_id,account_id,date,direction,kind,amount_cents\n1,7,x,credit,cash,1.5\n")
         .unwrap();
-    // Nobody listens there: an import that sent something would fail otherwise.
+    // Nothing listens there, so an import that sent something would fail differently.
     let output =
         Command::new(BANK).arg("import").arg(&file).args(["--url", "http://127.0.0.1:9"]).output().await.unwrap();
     assert_eq!(output.status.code(), Some(4));

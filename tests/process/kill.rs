@@ -21,16 +21,16 @@ const ROUNDS: usize = 20;
 /// How many customers send commands at once.
 const CUSTOMERS: usize = 8;
 
-/// How many accounts they share: few enough that two customers often mean the same one.
+/// How many accounts they share: few enough that two customers often use the same one.
 const ACCOUNTS: usize = 12;
 
 /// What each account holds at the beginning.
 const OPENING: i64 = 5_000;
 
-/// How many acknowledgements lie between two kills: a kill soon after the start and a kill in full flight both happen.
+/// How many acknowledgements lie between two kills: so some kills come soon after the start, some under full load.
 const ACKNOWLEDGED_BETWEEN: std::ops::Range<usize> = 1..250;
 
-/// Every how manieth round begins with a rebuild, so that kills find it at work.
+/// One round of this many begins with a rebuild, so that kills hit it at work.
 const REBUILD_EVERY: usize = 2;
 
 fn rounds() -> usize {
@@ -46,13 +46,13 @@ async fn what_was_acknowledged_survives_kills_once_and_the_projection_agrees() {
     let journal = Arc::new(Journal::default());
     let desks = Desks::new(vec![bank.account_url("")]);
     let view = bank.balance_url("");
-    // The first view is there: kills that follow each other fast could otherwise leave the observer nothing to see.
+    // Wait for the first view: kills in quick succession could otherwise leave the observer nothing to see.
     get(&format!("{view}/balance?limit=1")).await;
     let accounts = open_accounts(&desks, &journal, ACCOUNTS, OPENING).await;
 
     let stop = CancellationToken::new();
     let mut customers = JoinSet::new();
-    // All the time: every kill is to fall into full flight.
+    // All the time: every kill is to come under full load.
     let hurry = watch::channel(true).1;
     for number in 0..CUSTOMERS {
         let customer = Customer::new(number, &desks, accounts.clone(), Arc::clone(&journal), hurry.clone());

@@ -45,7 +45,7 @@ async fn an_address_in_use_is_named_with_the_flag_that_changes_it() {
     assert!(stderr_of(&output).contains("--account-addr"), "{}", stderr_of(&output));
 }
 
-/// Goal: what the operating system says is told once, however many failures pass it on.
+/// Goal: an error of the operating system is reported once, however many failures pass it on.
 #[tokio::test]
 async fn a_failure_is_one_sentence() {
     let folder = tempfile::tempdir().unwrap();
@@ -63,7 +63,7 @@ async fn a_failure_is_one_sentence() {
     }
 }
 
-/// Goal: nobody is told to throw money away because of a file that is built again from the store.
+/// Goal: no message asks users to throw money away because of a file that can be rebuilt from the store.
 #[tokio::test]
 async fn a_damaged_file_is_refused_with_advice_that_loses_nothing() {
     let folder = tempfile::tempdir().unwrap();

@@ -38,7 +38,7 @@ fn stderr_of(output: &Output) -> String {
     String::from_utf8_lossy(&output.stderr).into_owned()
 }
 
-/// What `--json` says, and the exit code.
+/// The output of `--json`, and the exit code.
 async fn verify_json(data: &Path, arguments: &[&str]) -> (Value, i32) {
     let output = verify(data, &[&["--json"], arguments].concat()).await;
     let text = stdout_of(&output);
@@ -71,7 +71,7 @@ async fn with_accounts(data: &Path) -> (Bank, Vec<String>) {
     (bank, accounts)
 }
 
-/// Goal: beside a bank on embedded backends the check has to be asked of that bank, and is told how.
+/// Goal: beside a bank on embedded backends the check must be requested from that bank, and the output says how.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_bank_that_is_open_is_asked_to_compare_itself() {
     let folder = tempfile::tempdir().unwrap();
@@ -95,7 +95,7 @@ async fn a_bank_that_is_open_is_asked_to_compare_itself() {
     assert!(bank.stop().await.success());
 }
 
-/// Goal: checks with repair while a file is being imported report nothing, ever.
+/// Goal: checks with repair never report anything while a file is being imported.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn no_check_raises_an_alarm_while_a_file_is_imported() {
     let folder = tempfile::tempdir().unwrap();
@@ -121,7 +121,7 @@ async fn no_check_raises_an_alarm_while_a_file_is_imported() {
     assert!(bank.stop().await.success());
 }
 
-/// Writes a wrong balance and a document without an account, past the bank, which is closed.
+/// Writes a wrong balance and a document without an account, bypassing the bank, which is closed.
 async fn damage(data: &Path, account: AccountId, orphan: AccountId) {
     let index = EmbeddedIndex::open(&DataFolder::open(data).unwrap()).unwrap();
     let generation = index.generations().await.unwrap().active.unwrap();
@@ -132,7 +132,7 @@ async fn damage(data: &Path, account: AccountId, orphan: AccountId) {
     tokio::task::spawn_blocking(move || drop(index)).await.unwrap();
 }
 
-/// Goal: what is wrong has an exit code of its own, is named, and is written anew only when that is asked for.
+/// Goal: a difference has an exit code of its own, is named, and is repaired only on request.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn differences_are_named_and_repaired_when_that_is_asked_for() {
     let folder = tempfile::tempdir().unwrap();

@@ -16,7 +16,7 @@ use tokio::time::timeout;
 /// How long anything may take before the test fails instead of hanging; far beyond what a slow machine needs.
 pub(crate) const PATIENCE: Duration = Duration::from_mins(2);
 
-/// The settings that say where a bank's servers are, with the variables that tell the tests.
+/// The settings for the URLs of a bank's servers, and the variables that give these URLs to the tests.
 const SERVERS: [(&str, &str); 4] = [
     ("BANK_STORE_URL", "BANK_TEST_MONGO_URL"),
     ("BANK_LOG_URL", "BANK_TEST_NATS_URL"),
@@ -65,7 +65,7 @@ impl Bank {
         bank
     }
 
-    /// Runs `bank verify` as a process beside this one; answers its report and its exit code.
+    /// Runs `bank verify` as a process beside this one; returns its report and its exit code.
     pub(crate) async fn verify(&self, arguments: &[&str]) -> (Value, i32) {
         let mut command = command(&self.namespace);
         command.args(["verify", "--json"]).args(arguments).stdout(Stdio::piped()).stderr(Stdio::piped());
@@ -75,7 +75,7 @@ impl Bank {
         (report, output.status.code().unwrap())
     }
 
-    /// Sends a command to the account service; answers its body.
+    /// Sends a command to the account service; returns the body of the answer.
     pub(crate) async fn post(&self, path: &str, body: &Value) -> Value {
         let request = self.http.post(format!("http://{}{path}", self.account_address)).json(body);
         request.send().await.unwrap().error_for_status().unwrap().json().await.unwrap()
@@ -87,7 +87,7 @@ impl Bank {
         (answer.status(), answer.json().await.unwrap())
     }
 
-    /// The index, past the bank.
+    /// The index, bypassing the bank.
     pub(crate) fn index(&self) -> ElasticIndex {
         ElasticIndex::new(&url("BANK_TEST_ELASTIC_URL"), &self.namespace, &ElasticOptions::default()).unwrap()
     }
@@ -99,7 +99,7 @@ impl Bank {
     }
 }
 
-/// Nobody else's.
+/// A namespace that nothing else uses.
 pub(crate) fn new_namespace() -> Namespace {
     let tail = Ids::new(Clock::system()).account().uuid().simple().to_string();
     format!("t{}", &tail[8..]).parse().expect("a letter and digits")
@@ -112,7 +112,7 @@ pub(crate) fn command(namespace: &Namespace) -> Command {
         command.env(setting, url(variable));
     }
     command.env("BANK_NAMESPACE", namespace.as_str()).env("BANK_PARTITIONS", "2").env("BANK_LOG", "error");
-    // A lost document is left to the verifier.
+    // Lost documents are left to the verifier.
     command.env("BANK_RECONCILE_SECS", "0").stdin(Stdio::null()).kill_on_drop(true);
     command
 }

@@ -20,7 +20,7 @@ const FIGURES: [&str; 10] = [
     "elasticsearch_updates_per_second",
 ];
 
-/// Everything the servers hold whose name has this in it.
+/// Everything on the servers whose name contains this.
 async fn left_behind(name: &str) -> Vec<String> {
     let mongo = mongodb::Client::with_uri_str(url("BANK_TEST_MONGO_URL")).await.unwrap();
     let mut names = mongo.list_database_names().await.unwrap();

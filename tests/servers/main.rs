@@ -1,7 +1,7 @@
 //! The product's commands beside a bank on real servers.
 //!
-//! `./scripts/servers up` starts them, `eval "$(./scripts/servers env)"` names them to these tests. A missing server
-//! fails a test: a skipped one would prove nothing and look green. Every test has a namespace of its own.
+//! `./scripts/servers up` starts them, `eval "$(./scripts/servers env)"` gives their URLs to these tests. A missing
+//! server fails a test: a skipped one would prove nothing and look green. Every test has a namespace of its own.
 
 #![expect(clippy::unwrap_used, reason = "a test may")]
 

@@ -38,7 +38,7 @@ async fn trade(bank: &Bank, accounts: &[String], busy: &AtomicBool, done: &Atomi
     }
 }
 
-/// Goal: while commands run and the queries are turned by a rebuild, no check reports a difference.
+/// Goal: no check reports a difference while commands run and a rebuild switches.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn no_check_raises_an_alarm_while_commands_run_on_servers() {
     let bank = Bank::start().await;
@@ -66,8 +66,8 @@ fn counts(report: &Value, part: &str) -> [u64; 5] {
     ["missing", "behind", "diverged", "orphans", "ahead"].map(|fault| report[part][fault].as_u64().unwrap())
 }
 
-/// Goal: a document that was deleted, one that was changed, one that is ahead and one without an account are each
-/// found beside a running bank; what the store has events for is repaired, and no version falls.
+/// Goal: a document that was deleted, one that was changed, one that is ahead and one without an account are each found
+/// while the bank runs; documents with events in the store are repaired, and no version falls.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn planted_differences_on_servers_are_found_and_repaired() {
     let bank = Bank::start().await;

@@ -1,4 +1,4 @@
-//! What happens to the bank while it works: processes crash, stand still and are replaced, and backends lose things.
+//! The faults of a run: while the bank is at work, processes crash, freeze and are replaced, and backends lose things.
 
 use std::time::Duration;
 
@@ -18,16 +18,16 @@ use crate::world::fault::Fault;
 use crate::world::random::Random;
 use crate::world::trace::CHAOS;
 
-/// How often fate has an occasion to strike.
+/// The interval between two occasions for a fault.
 const TICK: Duration = Duration::from_millis(200);
 
-/// How many restarts in order there are per mille of ticks.
+/// Graceful restarts, per mille of ticks.
 const RESTARTS: u64 = 20;
 
-/// How many requests about rebuilds there are per mille of ticks.
+/// Requests about rebuilds, per mille of ticks.
 const REBUILDS: u64 = 150;
 
-/// Fate.
+/// Injects the faults of one run.
 pub(crate) struct Chaos {
     pub(crate) random: Random,
     pub(crate) world: World,
@@ -37,7 +37,7 @@ pub(crate) struct Chaos {
 }
 
 impl Chaos {
-    /// Strikes until it is dropped.
+    /// Injects faults until it is dropped.
     pub(crate) async fn run(mut self) {
         loop {
             sleep(TICK).await;
@@ -102,7 +102,7 @@ impl Chaos {
         }
     }
 
-    /// Somebody asks for a rebuild, changes his mind, or wants the projection as it was before.
+    /// Requests a rebuild, a cancellation or a rollback.
     fn ask_for_a_rebuild(&mut self) {
         let Some(rebuilds) = self.fleet.rebuilds(&mut self.random) else { return };
         let wish = self.random.below(10);

@@ -1,4 +1,4 @@
-//! Customers: they open accounts, move money, ask again when they are not answered, and remember what they were told.
+//! Customers: they open accounts, move money, repeat requests that get no answer, and remember what they were told.
 
 use std::time::Duration;
 
@@ -19,10 +19,10 @@ use crate::world::store::WorldStore;
 /// How long a customer waits for an answer.
 const WAIT_MAX: Duration = Duration::from_secs(8);
 
-/// How often a customer asks for the same order.
+/// How often a customer tries the same order.
 const ATTEMPTS_MAX: u32 = 8;
 
-/// How many orders in a thousand come without a key, and so are asked for once.
+/// How many orders in a thousand have no key, and so are sent only once.
 const KEYLESS: u64 = 100;
 
 /// How many orders in a thousand are sent to two desks at once.
@@ -37,8 +37,8 @@ pub(crate) struct Client {
     pub(crate) journal: Journal,
 }
 
-/// What a customer wants. An account that is to be opened gets its id from whoever takes the order, so that the same
-/// order has another id in every attempt, as over HTTP.
+/// What a customer wants. A new account gets its id from the teller that takes the order, so it has another id in every
+/// attempt, as over HTTP.
 #[derive(Clone, Debug)]
 enum Wish {
     Open { owner: Owner, opening: Option<Amount>, overdraft_limit: Option<Amount> },
@@ -136,7 +136,7 @@ impl Client {
         KeyedRequest { key, request }
     }
 
-    /// Sends an order. One that took effect before must not be refused, whatever has become of the account since.
+    /// Sends an order. One that took effect before must not be refused, whatever has happened to the account since.
     async fn ask(&self, teller: &Teller<WorldStore>, wish: &Wish, key: Option<KeyedRequest>) -> Answer {
         let keyed = key.as_ref().map(|keyed| keyed.key.clone());
         let taken = keyed.filter(|key| self.world.with(|state| state.store.key(key).is_some()));
@@ -150,7 +150,7 @@ impl Client {
         answer
     }
 
-    /// Asks for an account, which must be answered with a state at least as new as when the question was put.
+    /// Reads an account. The answer must be at least as new as the account was when the question was asked.
     async fn look(&mut self, account: AccountId) {
         let Some(teller) = self.fleet.teller(&mut self.random) else { return };
         let before = self.world.with(|state| state.store.version(account));
@@ -172,10 +172,10 @@ impl Client {
     }
 }
 
-/// What one attempt came to; nothing when nobody answered.
+/// The outcome of one attempt; `None` without an answer.
 type Answer = Option<Result<account_service::command::Outcome, CommandError>>;
 
-/// Writes down an answer, and says whether it is the last word.
+/// Records an answer; returns whether it is final.
 fn note(told: &mut Told, answer: Answer) -> bool {
     match answer {
         Some(Ok(outcome)) => {

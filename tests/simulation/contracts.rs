@@ -1,4 +1,4 @@
-//! Without faults the simulated world keeps every law of the ports: it is judged by the suites of the real backends.
+//! Without faults the simulated world keeps every law of the ports: it passes the contract suites of the real backends.
 
 use crate::world::fault::Faults;
 use crate::world::{ProcessPorts, World};

@@ -1,4 +1,4 @@
-//! The processes of one run: started, crashed, stopped in order, started again.
+//! The processes of one run: started, crashed, stopped gracefully, started again.
 
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -24,7 +24,7 @@ use crate::world::{ProcessPorts, World};
 /// The four backends of a process.
 pub(crate) type WorldPorts = Ports<WorldStore, WorldLog, WorldLeases, WorldIndex>;
 
-/// How long a process that was asked to stop may take for it.
+/// How long a graceful stop may take.
 pub(crate) const STOP_TIME_MAX: Duration = Duration::from_mins(1);
 
 /// What a process does.
@@ -45,7 +45,7 @@ impl Role {
     }
 }
 
-/// A process that runs.
+/// A running process.
 struct Running {
     role: Role,
     number: usize,
@@ -54,14 +54,14 @@ struct Running {
     service: Service,
 }
 
-/// What a process offers to others.
+/// What a process offers to the others.
 enum Service {
     Teller(Teller<WorldStore>),
     Forwarder,
     Projector(Rebuilds<WorldPorts>),
 }
 
-/// What is to run, and the process that does, if one is up.
+/// A role, and the process that plays it, if one is up.
 type Place = (Role, Option<Running>);
 
 /// All processes, each at a place of its own; a place is empty while its process is down.
@@ -180,10 +180,10 @@ impl Fleet {
         }
     }
 
-    /// Stops a process in order.
+    /// Stops a process gracefully.
     ///
     /// # Errors
-    /// It did not come to an end in time.
+    /// It did not end in time.
     pub(crate) async fn stop(&self, place: usize) -> Result<(), String> {
         let Some(running) = self.with(|places| places[place].1.take()) else { return Ok(()) };
         running.shutdown.cancel();
@@ -198,7 +198,7 @@ impl Fleet {
         self.with(|places| places[place].1.as_ref().map(|running| running.number))
     }
 
-    /// A teller, if any runs.
+    /// Some running teller, if any.
     pub(crate) fn teller(&self, random: &mut Random) -> Option<Teller<WorldStore>> {
         self.any(random, |service| match service {
             Service::Teller(teller) => Some(teller.clone()),
@@ -206,7 +206,7 @@ impl Fleet {
         })
     }
 
-    /// Somebody who takes requests about rebuilds, if any runs.
+    /// The rebuilds of some running projector, if any.
     pub(crate) fn rebuilds(&self, random: &mut Random) -> Option<Rebuilds<WorldPorts>> {
         self.any(random, |service| match service {
             Service::Projector(rebuilds) => Some(rebuilds.clone()),
@@ -227,7 +227,7 @@ fn holder(ports: &ProcessPorts) -> Holder {
     Holder(format!("process {}", ports.number).into())
 }
 
-/// Runs a process; one that ends with an error breaks a law, since every failure of a backend is to be waited out.
+/// Runs a process; one that ends with an error breaks a law, since it has to wait out every failure of a backend.
 fn spawn(world: World, work: impl Future<Output = Result<(), String>> + Send + 'static) -> JoinHandle<()> {
     #[expect(clippy::disallowed_methods, reason = "the simulator runs processes, not tasks of a service")]
     tokio::spawn(async move {

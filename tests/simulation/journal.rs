@@ -1,7 +1,7 @@
-//! What the clients were told: the ground of every claim that something was lost or happened twice.
+//! What the clients were told: the evidence for anything that was lost or happened twice.
 //!
-//! An answer is *done*, *refused* or *unknown*, as in Jepsen. An order that was refused in one attempt and has an
-//! unknown attempt besides may have taken effect, and says so.
+//! An answer is *done*, *refused* or *unknown*, as in Jepsen. An order with a refused and an unknown attempt may have
+//! taken effect, and is judged so.
 
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -17,16 +17,16 @@ use crate::world::{State, World};
 pub(crate) struct Told {
     /// The key under which it was sent, if it had one.
     pub(crate) key: Option<IdempotencyKey>,
-    /// What each attempt that was answered well has brought.
+    /// The results of the successful attempts.
     pub(crate) done: Vec<(CommitId, Receipt)>,
-    /// Attempts after which the client was told that nothing has happened.
+    /// How many attempts were answered as having no effect.
     pub(crate) refused: u32,
-    /// Attempts whose outcome nobody told.
+    /// How many attempts have an unknown outcome.
     pub(crate) unknown: u32,
 }
 
 impl Told {
-    /// The attempt was answered well.
+    /// Records a successful attempt.
     pub(crate) fn done(&mut self, outcome: Outcome) {
         self.done.push((outcome.transaction, outcome.receipt));
     }
@@ -47,12 +47,12 @@ impl Journal {
         act(&mut self.0.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
-    /// An order has seen its last attempt.
+    /// Records an order after its last attempt.
     pub(crate) fn close(&self, told: Told) {
         self.with(|pages| pages.orders.push(told));
     }
 
-    /// A client has opened an account; others may use it from now on.
+    /// Records that a client has opened an account, which others may use from now on.
     pub(crate) fn opened(&self, account: AccountId) {
         self.with(|pages| pages.accounts.push(account));
     }
@@ -62,10 +62,10 @@ impl Journal {
         self.with(|pages| pages.accounts.clone())
     }
 
-    /// Compares what was told with what is true.
+    /// Compares what clients were told with what happened.
     ///
     /// # Errors
-    /// The law that was broken, and by what.
+    /// The broken law, and what broke it.
     pub(crate) fn check(&self, world: &World) -> Result<(), String> {
         let orders = self.with(|pages| pages.orders.clone());
         world.with(|state| {
@@ -82,7 +82,7 @@ impl Journal {
 }
 
 impl Told {
-    /// How many commits the order can have at most.
+    /// The largest number of commits the order can have.
     fn effects_max(&self) -> usize {
         let possible = self.done.len() + self.unknown as usize;
         if self.key.is_some() { possible.min(1) } else { possible }

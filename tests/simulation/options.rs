@@ -22,8 +22,8 @@ pub(crate) struct Options {
     pub(crate) orders_each: u64,
     pub(crate) lease_ttl: Duration,
     pub(crate) pace: Pace,
-    /// Whether workers compare heads. It heals what it finds, so in half of the runs it is off and hides nothing.
-    /// Tails are lost in these runs only where the forwarder has to notice it.
+    /// Whether workers compare heads. The comparison heals what it finds and so would hide faults; in half of the runs
+    /// it is off. In those runs tails are lost only where the forwarder has to notice it.
     pub(crate) compare_heads: bool,
     /// Whether the projection is rebuilt while the clients are at work.
     pub(crate) rebuilds: bool,

@@ -2,7 +2,7 @@ use std::time::Duration;
 
 use account_service::command::Settings;
 
-/// How the services of a run work, beside what is drawn for it.
+/// The settings of a run's services that are not drawn.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Pace {
     pub(crate) teller: Settings,
@@ -17,8 +17,8 @@ pub(crate) struct Pace {
 }
 
 impl Pace {
-    /// Of a schedule: so little memory and so short times that its few orders see accounts being loaded, records being
-    /// trimmed, heads being compared and generations being discarded.
+    /// For a schedule: memory so small and times so short that even with its few orders accounts are loaded, records
+    /// trimmed, heads compared and generations discarded.
     pub(crate) const OF_A_SCHEDULE: Self = Self {
         teller: Settings { accounts_cached_max: 8, lanes: 2 },
         log_window: Duration::from_secs(2),
@@ -27,7 +27,7 @@ impl Pace {
         keep_previous: Duration::from_secs(20),
     };
 
-    /// Of a bank that is started without a word.
+    /// The defaults of a bank.
     pub(crate) fn of_the_bank() -> Self {
         Self {
             teller: Settings::default(),

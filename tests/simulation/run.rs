@@ -1,8 +1,8 @@
 //! One schedule, from its seed to its verdict.
 //!
-//! Faults strike while the clients are at work. Then everything heals, every process is started again, and the bank
-//! has to come to rest in bounded virtual time. At last it is judged as a whole; its laws were checked at every step
-//! before.
+//! Faults strike while the clients are at work. Then everything heals, every process is started again, and the bank has
+//! to come to rest in bounded virtual time. Finally it is judged as a whole, beside the checks of its laws at every
+//! step.
 
 use std::cell::RefCell;
 use std::collections::BTreeMap;
@@ -25,19 +25,19 @@ use crate::world::random::Random;
 /// How long all clients may take together.
 const CLIENTS_TIME_MAX: Duration = Duration::from_hours(1);
 
-/// How long faults go on when the last client is done.
+/// How long faults go on after the last client is done.
 const AFTERMATH_MS_MAX: u64 = 4_000;
 
 /// How long the healed bank may take to come to rest.
 const REST_TIME_MAX: Duration = Duration::from_mins(5);
 
-/// Between two looks at whether it has.
+/// The interval between two checks whether it has.
 const LOOK_EVERY: Duration = Duration::from_millis(250);
 
-/// How much of its trace a failed run shows.
+/// How many lines of its trace a failed run shows.
 const TAIL_LINES: usize = 120;
 
-/// What became of one schedule.
+/// The outcome of one schedule.
 #[derive(Debug)]
 pub(crate) struct Report {
     pub(crate) seed: u64,
@@ -47,7 +47,7 @@ pub(crate) struct Report {
     pub(crate) counts: BTreeMap<&'static str, u64>,
     /// How much virtual time passed.
     pub(crate) lasted: Duration,
-    /// The law that was broken, the options, and the end of the trace.
+    /// The broken law, the options, and the end of the trace.
     pub(crate) failure: Option<String>,
 }
 
@@ -142,7 +142,7 @@ async fn serve_clients(
 /// Waits until the view is the fold of the store and no rebuild runs.
 ///
 /// # Errors
-/// It did not come to that in time.
+/// That did not happen in time.
 pub(crate) async fn come_to_rest(world: &World) -> Result<(), String> {
     let deadline = Instant::now() + REST_TIME_MAX;
     while let Some(missing) = world.with(|state| verdict::missing(state)) {
@@ -160,11 +160,11 @@ fn spawn(work: impl Future<Output = ()> + Send + 'static) -> JoinHandle<()> {
 }
 
 thread_local! {
-    /// What panicked in the run of this thread; nothing while no run is under way.
+    /// The panics in the run of this thread; `None` between runs.
     static PANICS: RefCell<Option<Vec<String>>> = const { RefCell::new(None) };
 }
 
-/// A supervisor starts a task that panicked again, so a run would go on as if nothing had been.
+/// Without this a panic would pass unnoticed, since a supervisor restarts the task.
 fn listen_for_panics() {
     static ONCE: Once = Once::new();
     ONCE.call_once(|| {

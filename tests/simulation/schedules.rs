@@ -1,4 +1,4 @@
-//! Many schedules, side by side on all cores, and what they have reached together.
+//! Many schedules, in parallel on all cores, and what they reached together.
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
@@ -14,11 +14,11 @@ use crate::world::fault::Fault;
 /// From this many schedules on, every fault and every branch must have been reached.
 const SEEDS_TO_REACH_ALL: u64 = 2_000;
 
-/// How often each of them must have been reached then.
+/// How often each must have been reached then.
 const REACHED_MIN: u64 = 25;
 
 /// What the bank does to recover, as the world sees it: each must be reached, or the schedules prove less than they
-/// say.
+/// claim.
 const BRANCHES: &[&str] = &[
     "account parked",
     "acquire: held",
@@ -52,7 +52,7 @@ fn regressions() -> impl Iterator<Item = u64> {
     seeds.filter(|word| !word.starts_with('#')).map(|word| word.parse().expect("a line begins with a seed"))
 }
 
-/// What many schedules came to.
+/// The sum of many schedules.
 #[derive(Debug, Default)]
 struct Tally {
     schedules: u64,
@@ -105,7 +105,7 @@ fn explore(seeds: &[u64]) -> Tally {
     tally.into_inner().expect("a thread that adds up does not panic")
 }
 
-/// Tests hide what they print while they pass; this is for whoever waits for them.
+/// Writes past the test harness, which hides the output of passing tests, so that progress is visible.
 fn say(text: &str) {
     std::io::stderr().lock().write_all(text.as_bytes()).expect("standard error takes text");
 }

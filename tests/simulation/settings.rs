@@ -1,4 +1,4 @@
-//! What the caller of the tests may set: the one place that reads the environment.
+//! The settings of the tests: the only place that reads the environment.
 
 /// How many schedules a plain `cargo test` runs; `scripts/test` asks for more.
 const SEEDS_DEFAULT: u64 = 300;

@@ -1,4 +1,4 @@
-//! What must be true when the last fault is healed: the view is the store's, and nobody was lied to.
+//! What must hold once the last fault is healed: the view matches the store, and every answer was true.
 
 use shared::coordinate::Version;
 use shared::id::AccountId;
@@ -9,7 +9,7 @@ use crate::world::fault::Faults;
 use crate::world::generation::Contents;
 use crate::world::{State, World};
 
-/// What still keeps the view from being the fold of the store; nothing when it is.
+/// Why the view is not yet the fold of the store; `None` when it is.
 pub(crate) fn missing(state: &State) -> Option<String> {
     if state.registers.get(JOB).is_some_and(|job| is_running(&job.value)) {
         return Some("a rebuild is still running".to_owned());
@@ -21,7 +21,7 @@ pub(crate) fn missing(state: &State) -> Option<String> {
     state.store.streams().find_map(|account| missing_account(state, view, account))
 }
 
-/// The register in which the running or last rebuild stands.
+/// The register of the running or last rebuild.
 const JOB: &str = "rebuild/balance";
 
 fn state_of(job: &[u8]) -> String {
@@ -40,7 +40,7 @@ fn is_floor_of_nobody(state: &State, register: &str) -> bool {
 
 fn missing_account(state: &State, view: &Contents, account: AccountId) -> Option<String> {
     let (document, poison) = state.audit.last(account);
-    // Nothing is folded into a parked account, so what was deleted of it comes back when it is retried or rebuilt.
+    // A parked account is not folded, so its deleted document comes back only when it is retried or rebuilt.
     let waits = view.was_refused(account) && view.parked().contains_key(&account);
     let excused = waits || (poison.is_some() && view.was_deleted(account));
     if view.documents().get(&account) != document && !excused {
@@ -53,10 +53,10 @@ fn missing_account(state: &State, view: &Contents, account: AccountId) -> Option
         .then(|| format!("AU9 {account} is parked at {parked:?} and cannot be folded from {poison:?}"))
 }
 
-/// Judges a run that has come to rest, and in which things went wrong or not.
+/// Judges a run that has come to rest, with or without faults.
 ///
 /// # Errors
-/// The law that was broken, and by what.
+/// The broken law, and what broke it.
 pub(crate) fn judge(world: &World, journal: &Journal, faults: &Faults) -> Result<(), String> {
     journal.check(world)?;
     world.with(|state| {

@@ -1,4 +1,4 @@
-//! TI6 for documents: one title each, and every link inside the project leads somewhere.
+//! TI6 for documents: one title each, and no broken link inside the project.
 
 use crate::Fault;
 use crate::source::Source;
@@ -8,7 +8,7 @@ fn links(line: &str) -> impl Iterator<Item = &str> {
     line.split("](").skip(1).filter_map(|rest| rest.split_once(')').map(|(target, _)| target))
 }
 
-/// The file a link leads to, relative to the root; nothing for what lies outside or on the same page.
+/// The file a link leads to, relative to the root; `None` for a link out of the project or within the page.
 fn target_of(document: &str, link: &str) -> Option<String> {
     let file = link.split('#').next().unwrap_or_default();
     if file.is_empty() || link.contains("://") {

@@ -1,7 +1,7 @@
-//! TI7: what docs/FAILURES.md names is there.
+//! TI7: everything that docs/FAILURES.md names exists.
 //!
 //! A test is named by a link whose text is its name and whose target is its file; a source file by its path in code
-//! font, as far as it takes to find it.
+//! font, or by as much of its end as is needed to find it.
 
 use std::path::Path;
 
@@ -11,7 +11,7 @@ use crate::source::{Source, identifiers, split};
 /// The document.
 pub(crate) const PATH: &str = "docs/FAILURES.md";
 
-/// The numbered failures there are.
+/// The number of failures it lists.
 const FAILURES: usize = 84;
 
 /// The links of a line to Rust files: text and target, relative to the root.
@@ -23,7 +23,7 @@ fn tests(line: &str) -> impl Iterator<Item = (&str, &str)> {
     })
 }
 
-/// The paths of Rust files that stand in code font.
+/// The paths of Rust files in code font.
 fn paths(line: &str) -> impl Iterator<Item = &str> {
     line.split('`').skip(1).step_by(2).filter(|code| is_rust(code))
 }

@@ -1,6 +1,6 @@
-//! TI8: a numbered law has a name of its own, and a row in the table of `docs/ARCHITECTURE.md`.
+//! TI8: a numbered law has a unique name, and a row in the table of `docs/ARCHITECTURE.md`.
 //!
-//! A law is defined by a line of documentation that begins with its name and two spaces, as those of this folder do in
+//! A law is defined by a line of documentation that begins with its name and two spaces, like those of this folder in
 //! `main.rs`. A name is capital letters and a number.
 
 use std::collections::BTreeMap;
@@ -19,7 +19,7 @@ fn parse(name: &str) -> Option<(&str, u32)> {
     is_name.then_some((letters, number))
 }
 
-/// The name of the law that a line defines, if it does.
+/// The name of the law that a line defines, if any.
 fn defined(line: &str) -> Option<&str> {
     let documentation = line.trim_start().strip_prefix("//")?.strip_prefix(['!', '/'])?;
     let (name, _) = documentation.trim_start().split_once("  ")?;

@@ -1,13 +1,13 @@
-//! The habits of this code that a compiler cannot check.
+//! The conventions of this code that a compiler cannot check.
 //!
-//! TI1  A file has at most 400 lines of at most 120 characters: the second noun in it wants a file of its own.
-//! TI2  A word that the glossary replaces stands in no identifier and no comment.
+//! TI1  A file has at most 400 lines of at most 120 characters: a second noun in it needs a file of its own.
+//! TI2  A word that the glossary replaces appears in no identifier and no comment.
 //! TI3  A service depends on `shared` alone; every member takes the workspace's lints.
 //! TI4  `lib.rs` is a table of contents. Every source file is part of the build.
 //! TI5  Pure code has no clock, no runtime and nothing asynchronous.
-//! TI6  No path of somebody's machine, no unfinished business, no link into nothing.
-//! TI7  Every test and every source that docs/FAILURES.md names is there, and none of its rows is missing.
-//! TI8  A numbered law has a name of its own, and a row in the table of docs/ARCHITECTURE.md.
+//! TI6  No path of a single machine, no unfinished business, no broken link.
+//! TI7  Every test and every source that docs/FAILURES.md names exists, and none of its rows is missing.
+//! TI8  A numbered law has a unique name, and a row in the table of docs/ARCHITECTURE.md.
 //!
 //! Every rule is a function from texts to faults, so that its test can plant the fault it must find.
 

@@ -1,4 +1,4 @@
-//! TI3: who may know whom.
+//! TI3: which member may depend on which.
 
 use std::process::Command;
 
@@ -35,7 +35,7 @@ pub(crate) fn members() -> Vec<Member> {
     assert!(cargo.status.success(), "{}", String::from_utf8_lossy(&cargo.stderr));
     let metadata: Value = serde_json::from_slice(&cargo.stdout).expect("cargo metadata is JSON");
     let texts = |list: &Value| -> Vec<String> {
-        // What tests start beside their own crate has no direction.
+        // Dev-dependencies, such as what tests start beside their own crate, have no direction.
         let built = list.as_array().into_iter().flatten().filter(|item| item["kind"] != "dev");
         let names = built.map(|item| item["name"].as_str().unwrap_or_default());
         names.map(str::to_owned).collect()

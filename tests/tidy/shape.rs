@@ -28,7 +28,7 @@ pub(crate) const PURE: [&str; 9] = [
 /// What pure code does not contain.
 const IMPURE: [&str; 6] = ["async", "await", "tokio", "Clock", "Instant", "SystemTime"];
 
-/// Code that is not finished; the first part of each is split from the rest lest this file be a fault.
+/// Marks of unfinished code, each in two parts so that this file is not a fault itself.
 const UNFINISHED: [&str; 6] = [
     concat!("todo", "!("),
     concat!("unimpl", "emented!("),
@@ -38,7 +38,7 @@ const UNFINISHED: [&str; 6] = [
     concat!("FIX", "ME"),
 ];
 
-/// Beginnings of paths that exist on one machine only.
+/// Prefixes of paths that exist on one machine only.
 const MACHINE_PATHS: [&str; 3] = [concat!("/ho", "me/"), concat!("/wo", "rk/"), concat!("/Use", "rs/")];
 
 pub(crate) fn faults(sources: &[Source]) -> Vec<Fault> {
@@ -134,7 +134,7 @@ fn is_mounted(source: &Source, sources: &[Source]) -> bool {
     let mount = format!("mod {module};");
     let mounts = |candidate: &Source| candidate.is_rust() && candidate.text.contains(&mount);
     let is_beside = |candidate: &Source| candidate.path.rsplit_once('/').is_some_and(|(beside, _)| beside == parent);
-    // Of two crates at once: such a module is mounted by its path.
+    // A module of two crates at once is mounted by its path.
     let by_path = format!("#[path = \"../{}/{name}\"]", folder.rsplit('/').next().unwrap_or_default());
     let mounts_by_path = |candidate: &Source| candidate.is_rust() && candidate.text.contains(&by_path);
     sources.iter().any(|candidate| (is_beside(candidate) && mounts(candidate)) || mounts_by_path(candidate))

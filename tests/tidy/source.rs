@@ -2,10 +2,10 @@
 
 use std::path::Path;
 
-/// Folders that hold nothing of ours.
+/// Folders without files of ours.
 const FOREIGN: [&str; 3] = ["target", "data", ".git"];
 
-/// Ends of the names of files that are text of ours.
+/// Suffixes of the names of our texts.
 const TEXTS: [&str; 7] = [".rs", ".toml", ".md", ".yml", ".yaml", ".json", ".sql"];
 
 /// One text; its path is relative to the root of the workspace and has forward slashes.
@@ -62,7 +62,7 @@ fn collect(root: &Path, folder: &str, found: &mut Vec<Source>) {
                 collect(root, &path, found);
             }
         } else if TEXTS.iter().any(|end| name.ends_with(end)) || path.starts_with("scripts/") {
-            // What is not UTF-8 is no text.
+            // A file that is not UTF-8 is not a text.
             if let Ok(text) = std::fs::read_to_string(entry.path()) {
                 found.push(Source { path, text });
             }
@@ -85,7 +85,7 @@ enum Place {
     RawText(usize),
 }
 
-/// Splits Rust. Knows as much of the language as it takes to tell code, comments and literals apart.
+/// Splits Rust. Knows just enough of the language to tell code, comments and literals apart.
 pub(crate) fn split(text: &str) -> Split {
     let chars: Vec<char> = text.chars().collect();
     let mut split = Split { code: String::new(), comments: String::new() };
@@ -109,7 +109,7 @@ fn comment(place: Place) -> bool {
     matches!(place, Place::LineComment | Place::BlockComment(_))
 }
 
-/// Where the text goes on after the characters at `at`, and how many of them belong to the step.
+/// Where the text is after the characters at `at`, and how many of them belong to the step.
 fn step(place: Place, chars: &[char], at: usize) -> (Place, usize) {
     let here = chars[at];
     let next = chars.get(at + 1).copied().unwrap_or(' ');

@@ -3,7 +3,7 @@
 use crate::Fault;
 use crate::source::{Source, identifiers, split};
 
-/// A word that is not said, what is said instead, and the folder where it is said after all.
+/// A banned word, its replacement, and the folder where it is allowed.
 pub(crate) struct Banned {
     parts: Vec<String>,
     instead: String,
@@ -48,7 +48,7 @@ fn parts(identifier: &str) -> Vec<String> {
     parts
 }
 
-/// Code without the names behind a dot: they are chosen where they are declared, perhaps by somebody else.
+/// Code without the names after a dot: they are chosen where they are declared, perhaps in another project.
 fn without_members(code: &str) -> String {
     let mut pieces = code.split('.');
     let first = pieces.next().unwrap_or_default().to_owned();

@@ -2,20 +2,20 @@ use shared::id::AccountId;
 use shared::money::{Amount, Currency};
 use shared::owner::Owner;
 
-/// What a customer asks for. It concerns one account, or two in a transfer.
+/// A customer's command. It concerns one account, or two for a transfer.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Command {
     /// Open an account.
     Open {
-        /// Its id, made by whoever takes the request.
+        /// Its id, generated where the request is received.
         account: AccountId,
-        /// Whose account it is.
+        /// Who owns it.
         owner: Owner,
-        /// Its one currency.
+        /// Its only currency.
         currency: Currency,
-        /// What is on it at first; none for an empty account.
+        /// The opening balance; none for an empty account.
         opening: Option<Amount>,
-        /// How far below zero the balance may go; none for not at all.
+        /// How far below zero the balance may go; none if it may not.
         overdraft_limit: Option<Amount>,
     },
     /// Bring money in from outside the bank.
@@ -25,7 +25,7 @@ pub enum Command {
         /// How much.
         amount: Amount,
     },
-    /// Take money outside the bank.
+    /// Pay money out of the bank.
     Withdraw {
         /// Where from.
         account: AccountId,
@@ -41,7 +41,7 @@ pub enum Command {
         /// How much.
         amount: Amount,
     },
-    /// Give the account another owner's name.
+    /// Change the name of the account's owner.
     Rename {
         /// Which account.
         account: AccountId,
@@ -56,7 +56,7 @@ pub enum Command {
 }
 
 impl Command {
-    /// The account whose version the customer may name with the command: for a transfer the one that pays.
+    /// The account whose version the customer may specify with the command: for a transfer, the paying one.
     #[must_use]
     pub const fn account(&self) -> AccountId {
         match self {
@@ -82,7 +82,7 @@ impl Command {
         }
     }
 
-    /// Every account the command concerns; a transfer to itself names its account twice.
+    /// Every account the command concerns; a transfer from an account to itself yields it twice.
     pub fn accounts(&self) -> impl Iterator<Item = AccountId> + use<> {
         std::iter::once(self.account()).chain(self.other_account())
     }

@@ -4,13 +4,13 @@ use shared::money::{Amount, Money};
 
 use super::{Account, Command, Rejection, Status};
 
-/// What carries out a command: one event for each account it concerns, the paying account first.
+/// The events that carry out a command: one for each account it concerns, the paying account first.
 pub type Decided = Vec<(AccountId, AccountEvent)>;
 
-/// Decides a command on the accounts as they are; `transaction` is the name under which the customer finds it again.
+/// Decides a command on the current state of its accounts; the customer can look it up later by `transaction`.
 ///
 /// # Errors
-/// The [`Rejection`] that says why the bank will not do it.
+/// The [`Rejection`] that says why the bank refuses.
 pub fn decide<'a>(
     command: &Command,
     transaction: CommitId,

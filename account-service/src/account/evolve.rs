@@ -19,8 +19,8 @@ pub struct Misfit {
 }
 
 impl Account {
-    /// The account after one more event, which was decided at `time`. What the rules of `decide` forbid today may well
-    /// have happened under older rules, so only what makes no sense under any rules is refused.
+    /// The account after one more event, which was decided at `time`. Older rules may have allowed what `decide`
+    /// forbids today, so only an event that makes no sense under any rules is refused.
     ///
     /// # Errors
     /// [`Misfit`] when the event cannot follow: a first event that opens nothing, a second opening, a balance out of

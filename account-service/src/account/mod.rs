@@ -1,14 +1,14 @@
 //! The rules of the bank, without I/O: what an account is, and which commands it takes.
 //!
-//! AC1  An open account's balance is its opening plus everything that came in less everything that went out, and never
-//!      lies below minus its overdraft limit.
-//! AC2  [`decide()`] answers a command with the events that carry it out, or with the one [`Rejection`] that says why
-//!      not. It never panics and never changes anything.
-//! AC3  The events of an accepted command fit the accounts it was decided on: [`Account::evolve`] takes them all.
+//! AC1  An open account's balance is its opening balance plus all money that came in minus all money that went out, and
+//!      is never below minus its overdraft limit.
+//! AC2  [`decide()`] answers a command with the events that carry it out, or with one [`Rejection`] that says why not.
+//!      It never panics and never changes anything.
+//! AC3  The events of an accepted command fit the accounts it was decided on: [`Account::evolve`] accepts them all.
 //! AC4  A transfer moves the same amount on both sides, or nothing at all.
 //!
-//! Why a whole command is decided at once and not account by account: some rules need both sides of a transfer, such as
-//! the one that they share a currency.
+//! A command is decided as a whole and not account by account, because some rules involve both sides of a transfer: for
+//! example, both must have the same currency.
 
 mod command;
 mod decide;

@@ -16,13 +16,13 @@ pub enum Rejection {
         /// The account.
         account: AccountId,
     },
-    /// The id belongs to an account already.
+    /// The id already belongs to an account.
     #[error("account {account} is already open")]
     AlreadyOpen {
         /// The account.
         account: AccountId,
     },
-    /// The balance would fall below what the account may be overdrawn.
+    /// The amount exceeds the balance plus the overdraft limit.
     #[error("the balance and overdraft limit of account {account} do not cover the amount")]
     InsufficientFunds {
         /// The account.
@@ -34,7 +34,7 @@ pub enum Rejection {
         /// The account.
         account: AccountId,
     },
-    /// The balance would leave the range of numbers that every JSON reader holds exactly.
+    /// The balance would leave the range of numbers that every JSON reader represents exactly.
     #[error("the balance of account {account} would leave the range of ±{MONEY_MAX} minor units")]
     BalanceOutOfRange {
         /// The account.

@@ -9,7 +9,7 @@ use shared::owner::Owner;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "SCREAMING_SNAKE_CASE")]
 pub enum Status {
-    /// It does.
+    /// It takes commands.
     Open,
     /// It is closed for good.
     Closed,
@@ -17,18 +17,18 @@ pub enum Status {
 
 /// An account at a version: the fold of that many events of its stream.
 ///
-/// Its JSON is what snapshots hold; [`Account::SCHEMA`] names the shape.
+/// Snapshots hold it as JSON; [`Account::SCHEMA`] identifies the shape.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Account {
-    /// Its id, and its stream's.
+    /// Its id, which is also its stream's.
     pub id: AccountId,
     /// How many events were folded.
     pub version: Version,
-    /// Whose account it is.
+    /// Who owns it.
     pub owner: Owner,
-    /// Its one currency.
+    /// Its only currency.
     pub currency: Currency,
-    /// What is on it.
+    /// The money in it.
     pub balance: Money,
     /// How far below zero the balance may go; never negative.
     pub overdraft_limit: Money,
@@ -41,7 +41,7 @@ pub struct Account {
 }
 
 impl Account {
-    /// The number of this shape in snapshots; a change of the fields, or of what an event does to them, takes the next.
+    /// The number of this shape in snapshots; increment it when the fields change, or how an event changes them.
     pub const SCHEMA: u16 = 1;
 
     /// The version of an account that may not exist.

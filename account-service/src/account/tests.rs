@@ -1,4 +1,4 @@
-//! The rules as stories: given what happened, when a command comes, then these events or this rejection.
+//! The rules as stories: given earlier commands, when a command comes, then these events or this rejection.
 
 use std::collections::BTreeMap;
 
@@ -197,7 +197,7 @@ fn any_command() -> impl Strategy<Value = Command> {
     ]
 }
 
-/// What an event brings in (positive) or takes out of the bank.
+/// How much an event brings into the bank (positive) or takes out of it (negative).
 fn from_outside(event: &AccountEvent) -> i128 {
     match event {
         AccountEvent::AccountOpened { opening, .. } => i128::from(opening.get()),

@@ -1,8 +1,8 @@
-//! An append is repeated until each of its commits has a fate, or the time is up.
+//! Repeats an append until each of its commits has a fate, or the time is up.
 //!
-//! Only commits without a fate are appended again, all with their ids, so by law S4 no repeat has a second effect. A
-//! conflict is a fate also after an unknown attempt: if that attempt had taken effect, or still could, the repeat would
-//! have met the commit itself and not a conflict, or the version it wants is taken for good.
+//! Only commits without a fate are appended again, under the same ids, so by law S4 no repeat has a second effect. A
+//! conflict is a final fate even after an attempt with an unknown outcome: had that attempt taken effect, the repeat
+//! would have found the commit itself; and it no longer can, since the version it needs is taken for good.
 
 use std::collections::BTreeSet;
 
@@ -20,19 +20,19 @@ use super::patience::{Patience, STORE_CALL_TIME_MAX};
 pub(super) enum Fate {
     /// It was taken as it was decided.
     Taken,
-    /// Its id or its key belongs to this commit; nothing was written.
+    /// Its id or its key already belongs to this commit; nothing was written.
     Before(Box<StoredCommit>),
     /// It was decided on an old version; nothing was written.
     Conflict,
     /// The store could not take it; nothing was written.
     NotTaken,
-    /// Nobody knows.
+    /// It may or may not have been taken.
     Unknown,
 }
 
-/// Appends the commits; the fates stand in their order.
+/// Appends the commits and returns their fates in the same order.
 pub(super) async fn until_known<S: EventStore>(store: &S, commits: &[Commit], patience: &mut Patience) -> Vec<Fate> {
-    // What is true of a commit if nobody ever tells more; replaced when somebody does.
+    // The fate of a commit until an answer says otherwise.
     let mut fates: Vec<Fate> = commits.iter().map(|_| Fate::NotTaken).collect();
     let mut open: Vec<usize> = (0..commits.len()).collect();
     while !open.is_empty() {
@@ -43,7 +43,7 @@ pub(super) async fn until_known<S: EventStore>(store: &S, commits: &[Commit], pa
         for (&index, answer) in open.iter().zip(answers) {
             match answer {
                 Ok(Appended::New) => fates[index] = Fate::Taken,
-                // The answer to an earlier try was lost.
+                // The answer to an earlier attempt was lost.
                 Ok(Appended::Before(first)) if is_same(&first, &commits[index]) => fates[index] = Fate::Taken,
                 Ok(Appended::Before(first)) => fates[index] = Fate::Before(first),
                 Err(AppendError::Conflict { .. }) => fates[index] = Fate::Conflict,
@@ -61,7 +61,7 @@ pub(super) async fn until_known<S: EventStore>(store: &S, commits: &[Commit], pa
             }
         }
         if let Some(failure) = first_failure {
-            // Once for all of them: a store that is away fails whole batches.
+            // Logged once for all of them: an unreachable store fails whole batches.
             warn!(commits = failed, %failure, "append failed");
         }
         open = still_open;
@@ -74,13 +74,13 @@ pub(super) async fn until_known<S: EventStore>(store: &S, commits: &[Commit], pa
     fates
 }
 
-/// Whether this commit was stored as it was decided now, and not in an earlier round.
+/// Whether the stored commit is this one as decided now, and not as decided in an earlier round.
 fn is_same(stored: &StoredCommit, commit: &Commit) -> bool {
     stored.id == commit.id && stored.receipt == commit.receipt
 }
 
-/// What stands behind a commit that wrote nothing, and writes to one of its streams, was refused with it (law S5). Its
-/// answer may be lost; asking again without the commit in front would let it pass if its version happens to fit.
+/// Settles commits that write to a stream of an earlier commit which wrote nothing: they were refused with it (law S5).
+/// That answer may be lost; appended again without the earlier commit, they would pass if their version happens to fit.
 fn settle_dependants(commits: &[Commit], open: &mut Vec<usize>, fates: &mut [Fate]) {
     if open.is_empty() {
         return;

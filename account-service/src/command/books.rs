@@ -1,7 +1,7 @@
 //! What a batch knows of its accounts.
 //!
-//! Each page is a prefix of a stream. It is *certain* when it was read, or proved by an append, since the batch began;
-//! only a certain page may be the ground of a refusal.
+//! Each page is a prefix of a stream. It is *certain* if it was read, or proved by an append, since the batch began; a
+//! refusal may be based on certain pages only.
 
 use std::collections::HashMap;
 
@@ -17,7 +17,7 @@ use crate::account::{Account, Command};
 
 #[derive(Debug, Default)]
 pub(super) struct Books {
-    /// Walked through in the order of their hash, which is the same in every run.
+    /// Iterated over in the order of their hash, which is the same in every run.
     pages: HashMap<AccountId, Page, IdHash>,
 }
 
@@ -33,12 +33,12 @@ struct Page {
 }
 
 impl Books {
-    /// Opens the pages of a command's accounts as far as memory has them.
+    /// Opens the pages of a command's accounts, filled from the cache where it has them.
     pub(super) fn open(&mut self, command: &Command, cache: &AccountCache) {
         for account in command.accounts() {
             self.pages.entry(account).or_insert_with(|| {
                 let known = cache.get(account);
-                // The id of an account to be opened was made for it: the append proves that nobody else has it.
+                // The id of an account to be opened is newly generated: the append proves that no other account has it.
                 let opens = matches!(command, Command::Open { .. });
                 let from = Account::version_of(known.as_ref());
                 Page { behind: known.is_none() && !opens, known, from, certain: false, readable: true }
@@ -46,12 +46,12 @@ impl Books {
         }
     }
 
-    /// The accounts to read on, with what is known of them.
+    /// The accounts to load, with what is known of them.
     pub(super) fn to_load(&self) -> Vec<(AccountId, Option<Account>)> {
         self.pages.iter().filter(|(_, page)| page.behind).map(|(id, page)| (*id, page.known.clone())).collect()
     }
 
-    /// Takes in what was read.
+    /// Brings the pages up to date with what was loaded.
     pub(super) fn update(&mut self, loaded: Vec<Loaded>) {
         for Loaded { id, account, from } in loaded {
             let Some(page) = self.pages.get_mut(&id) else { continue };
@@ -77,7 +77,7 @@ impl Books {
         self.pages.get(&id).is_some_and(|page| page.certain)
     }
 
-    /// An append proved that these accounts are as they are written here.
+    /// Takes over accounts whose state an append has proved.
     pub(super) fn confirm(&mut self, accounts: Vec<Account>) {
         for account in accounts {
             if let Some(page) = self.pages.get_mut(&account.id) {
@@ -88,7 +88,7 @@ impl Books {
         }
     }
 
-    /// More may have happened to the account than is known: the next round reads on.
+    /// The account may have events that are not known: the next round reads on.
     pub(super) fn doubt(&mut self, id: AccountId) {
         if let Some(page) = self.pages.get_mut(&id) {
             page.certain = false;
@@ -96,7 +96,7 @@ impl Books {
         }
     }
 
-    /// Keeps what is known for later batches, and asks for the snapshots that are due.
+    /// Keeps the known accounts for later batches, and requests the snapshots that are due.
     pub(super) fn keep(self, cache: &AccountCache, due: &tokio::sync::mpsc::Sender<Account>) {
         for page in self.pages.into_values().filter(|page| page.readable) {
             let Some(account) = page.known else { continue };

@@ -9,14 +9,14 @@ use shared::owner::Owner;
 use super::hash::IdHash;
 use crate::account::{Account, Status};
 
-/// In how many parts the cache is divided; fixed, so that what it evicts does not depend on the machine.
+/// How many parts the cache is divided into; fixed, so that evictions do not depend on the machine.
 const CACHE_PARTS: usize = 8;
 
-/// Accounts in memory, each a prefix of its stream. As long as runs are the same, so is what is evicted.
+/// Accounts in memory, each a prefix of its stream. Identical runs evict the same accounts.
 #[derive(Debug)]
 pub(super) struct AccountCache(Cache<AccountId, Kept, UnitWeighter, IdHash>);
 
-/// An account without its id, under which it is kept.
+/// An account without its id, which is its key in the cache.
 #[derive(Clone, Debug)]
 struct Kept {
     version: Version,
@@ -33,7 +33,7 @@ impl AccountCache {
     pub(super) fn new(accounts_max: usize) -> Self {
         let options = OptionsBuilder::new()
             .shards(CACHE_PARTS)
-            // Otherwise the keys of half as many that were evicted are kept, and each takes as much room as an account.
+            // By default the keys of half as many evicted accounts are kept, each taking as much room as an account.
             .ghost_allocation(0.0)
             .estimated_items_capacity(accounts_max)
             .weight_capacity(accounts_max as u64)
@@ -50,8 +50,8 @@ impl AccountCache {
         self.0.insert(account.id, account.into());
     }
 
-    /// Keeps an account unless a state as new is kept already. If somebody keeps a newer one at the same moment, either
-    /// may stay: both are true, and the older one costs a read.
+    /// Keeps an account unless one at least as new is kept already. If a newer one is inserted concurrently, either may
+    /// stay: both are correct, and the older one costs a read.
     pub(super) fn insert_newer(&self, account: &Account) {
         if self.0.peek(&account.id).is_none_or(|kept| kept.version < account.version) {
             self.insert(account.clone());
@@ -78,7 +78,7 @@ impl From<Account> for Kept {
 mod tests {
     use super::*;
 
-    /// With what the cache needs for each: 8 bytes of links, 8 of state, the id, and 5 to 10 bytes of a table.
+    /// The cache itself needs for each in addition: 8 bytes of links, 8 of state, the id, and 5 to 10 bytes of a table.
     #[test]
     fn a_kept_account_takes_72_bytes() {
         assert_eq!(size_of::<Kept>(), 72);

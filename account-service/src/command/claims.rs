@@ -2,12 +2,12 @@
 //!
 //! CL1  Two unfinished batches never share an account.
 //! CL2  The commands of one account leave in the order they came.
-//! CL3  A command is ready as soon as all of its accounts are free and nothing is in front of it. When what is ready
-//!      leaves is the dispatch's choice.
+//! CL3  A command is ready as soon as all of its accounts are free and no other command is ahead of it. The dispatch
+//!      chooses when ready commands leave.
 //!
-//! A command of an account that is in an unfinished batch queues up for that account, and a transfer for both of its
-//! accounts. It becomes ready when it is at the front for each of them. Nobody waits for ever: the command that came in
-//! first among the waiting is at the front everywhere, and waits only for batches that end.
+//! A command for an account that is in an unfinished batch queues for that account, a transfer for both of its
+//! accounts. It becomes ready when it is at the front of each of its queues. No command waits for ever: the oldest
+//! waiting one is at the front of all its queues and waits only for batches, which end.
 
 use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::mem;
@@ -33,13 +33,13 @@ impl Parties {
     }
 }
 
-/// What waits, and for which accounts.
+/// The waiting commands, and the accounts they wait for.
 #[derive(Debug)]
 pub(super) struct Claims<T> {
     next_ticket: u64,
     ready: Vec<(Parties, T)>,
     waiting: BTreeMap<u64, (Parties, T)>,
-    /// Only accounts that are in a batch or waited for; looked up, never walked through.
+    /// Only accounts that are in a batch or waited for; looked up, never iterated over.
     accounts: HashMap<AccountId, Claim, IdHash>,
 }
 
@@ -49,7 +49,7 @@ struct Claim {
     tickets: VecDeque<u64>,
 }
 
-/// Commands that are decided together, and the accounts nobody else may decide on meanwhile.
+/// Commands that are decided together, and their accounts, which no other batch may share meanwhile.
 #[derive(Debug)]
 pub(super) struct Batch<T> {
     pub(super) items: Vec<T>,
@@ -85,7 +85,7 @@ impl<T> Claims<T> {
         self.waiting.insert(ticket, (parties, item));
     }
 
-    /// Everything that is ready, and marks its accounts as taken until [`Claims::finished`].
+    /// Takes all ready commands, and marks their accounts as in a batch until [`Claims::finished`].
     pub(super) fn take_batch(&mut self) -> Option<Batch<T>> {
         if self.ready.is_empty() {
             return None;
@@ -95,7 +95,7 @@ impl<T> Claims<T> {
         for (parties, item) in self.ready.drain(..) {
             for account in parties.all() {
                 let claim = self.accounts.entry(account).or_default();
-                // What is ready has no account in another batch, so one that is taken is taken by this one.
+                // A ready command has no account in another batch, so an account in a batch is in this one.
                 if !mem::replace(&mut claim.in_batch, true) {
                     batch.accounts.push(account);
                 }
@@ -105,7 +105,7 @@ impl<T> Claims<T> {
         Some(batch)
     }
 
-    /// The batch with these accounts is done: what waited for them may be ready now.
+    /// The batch with these accounts has ended: commands that waited for them may be ready now.
     pub(super) fn finished(&mut self, accounts: Vec<AccountId>) {
         for account in &accounts {
             if let Some(claim) = self.accounts.get_mut(account) {
@@ -114,14 +114,14 @@ impl<T> Claims<T> {
         }
         let mut freed = VecDeque::from(accounts);
         while let Some(account) = freed.pop_front() {
-            // A transfer that leaves may have been in front of others at its second account.
+            // A transfer that becomes ready may have been ahead of others at its second account.
             while let Some(second) = self.release_front(account) {
                 freed.extend(second.all().filter(|other| *other != account));
             }
         }
     }
 
-    /// Makes the front of an account's queue ready, if it is at the front everywhere, and says whose fronts moved.
+    /// Makes the first command in an account's queue ready if it is first in all its queues, and returns its accounts.
     fn release_front(&mut self, account: AccountId) -> Option<Parties> {
         let claim = self.accounts.get(&account).filter(|claim| !claim.in_batch)?;
         let Some(&ticket) = claim.tickets.front() else {
@@ -144,7 +144,7 @@ impl<T> Claims<T> {
         Some(parties)
     }
 
-    /// Everything that has not left, in no particular order, for an answer at the end.
+    /// All commands that have not left, in no particular order, to be answered at the end.
     pub(super) fn into_rest(self) -> impl Iterator<Item = T> {
         self.ready.into_iter().chain(self.waiting.into_values()).map(|(_, item)| item)
     }

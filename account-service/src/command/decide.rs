@@ -1,4 +1,4 @@
-//! Decides a batch in memory, each command on what the ones before it left.
+//! Decides a batch in memory, each command on the accounts as the ones before it left them.
 
 use std::collections::{BTreeSet, HashMap, HashSet};
 
@@ -15,27 +15,27 @@ use super::receipt::AccountAfter;
 use super::{CommandError, Receipt, Request};
 use crate::account::{self, Account, Command, Decided};
 
-/// What the batch says to a command.
+/// The decision on one command of a batch.
 #[derive(Debug)]
 pub(super) enum Verdict {
-    /// Its commit stands at the same place among the commits as this verdict among the accepted ones.
+    /// The nth accepted verdict belongs to the nth commit.
     Accepted(Accepted),
-    /// The reason, as far as the accounts are known.
+    /// The reason for refusing it, as far as the accounts are known.
     Refused(CommandError),
-    /// An accepted command in front of it has the same key: what becomes of that one is the answer to both.
+    /// An accepted command before it has the same key: the outcome of that one answers both.
     Postponed,
-    /// A command in front of it, at one of its accounts, has to be decided again, and so has this one (law T4).
+    /// An earlier command at one of its accounts has to be decided again, and so has this one (law T4).
     Behind,
 }
 
-/// What an accepted command does if its commit is taken.
+/// The effect of an accepted command if its commit is taken.
 #[derive(Debug)]
 pub(super) struct Accepted {
     pub(super) receipt: Receipt,
     pub(super) after: Vec<Account>,
 }
 
-/// The verdicts stand in the order of the commands.
+/// The verdicts in the order of the commands, and the commits of the accepted ones.
 #[derive(Debug)]
 pub(super) struct Decisions {
     pub(super) verdicts: Vec<Verdict>,
@@ -82,7 +82,7 @@ struct Draft<'a> {
     time: Timestamp,
     ids: &'a Ids,
     written: HashMap<AccountId, Account, IdHash>,
-    /// The accounts of commands that have to be decided again: what comes behind at one of them must not overtake them.
+    /// The accounts of commands that have to be decided again, which later commands at them must not overtake.
     doubted: HashSet<AccountId, IdHash>,
 }
 
@@ -95,8 +95,8 @@ impl Draft<'_> {
         self.doubted.extend(command.accounts());
     }
 
-    /// Whether a refusal will stand if the commands in front are taken. If one of them is not, the store takes nothing
-    /// that comes behind it at the same account either (law S5).
+    /// Whether a refusal stands if the commands before it are taken. If one of them is not, the store takes nothing
+    /// that follows it at the same account either (law S5).
     fn has_ground_to_refuse(&self, command: &Command) -> bool {
         command.accounts().all(|account| self.books.is_certain(account) || self.written.contains_key(&account))
     }
@@ -124,7 +124,7 @@ impl Draft<'_> {
         let Some(expected) = if_match else { return Ok(()) };
         let account = command.account();
         let actual = Account::version_of(self.account(account));
-        // A customer who names a version of an account that does not exist learns more from the rules.
+        // If the account does not exist, a rejection tells the customer more than a version mismatch.
         let rules_tell_more = actual == Version::EMPTY && !matches!(command, Command::Open { .. });
         if actual == expected || rules_tell_more {
             return Ok(());

@@ -8,16 +8,16 @@ use crate::account::Account;
 /// How many accounts are kept by default: with a million accounts in the store, the service stays below 300 MB.
 const ACCOUNTS_CACHED_MAX: usize = 840_000;
 
-/// How many batches are under way by default: with one, nothing is done while the store answers; with three, each is
-/// smaller and costs the store more (`docs/PERFORMANCE.md`, "What was tried").
+/// How many batches are under way by default: with one, the service idles while the store answers; with three, batches
+/// are smaller and cost the store more (`docs/PERFORMANCE.md`, "What was tried").
 const LANES: usize = 2;
 
-/// How a teller is to work.
+/// The settings of a teller.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Settings {
     /// How many accounts are kept in memory; about 115 bytes each, unless their owners have long names.
     pub accounts_cached_max: usize,
-    /// How many batches are under way at once. More hide the time the store takes to answer; each costs memory for a
+    /// How many batches are under way at once. More of them hide the latency of the store; each costs the memory of a
     /// batch.
     pub lanes: usize,
 }
@@ -28,13 +28,13 @@ impl Default for Settings {
     }
 }
 
-/// What all batches of a teller work with.
+/// What all batches of a teller share.
 #[derive(Debug)]
 pub(super) struct Desk<S> {
     pub(super) store: S,
     pub(super) clock: Clock,
     pub(super) ids: Ids,
     pub(super) cache: AccountCache,
-    /// Accounts of which a snapshot is due.
+    /// Accounts that are due for a snapshot.
     pub(super) snapshots: mpsc::Sender<Account>,
 }

@@ -18,24 +18,24 @@ use super::claims::{Batch, Claims, Parties};
 use super::desk::Desk;
 use super::job::{Pending, carry_out};
 
-/// How many commands are taken out of the queue at most, and so how many a batch can hold. A batch of this size is
-/// encoded in a few milliseconds and far below what a store takes in one call.
+/// How many commands are taken out of the queue at most, and so the largest batch. A batch of this size is encoded in a
+/// few milliseconds and is far below what a store takes in one call.
 const HELD_MAX: usize = 1_024;
 
-/// How long commands that are ready wait at most for others to make a further batch worth while, so that a few do not
-/// wait for a large batch that hangs. Longer than most batches take that do not.
+/// How long ready commands wait at most until there are enough of them for a further batch. The limit keeps a few from
+/// waiting for a large batch that hangs; it is longer than most batches take that do not hang.
 const COMPANY_TIME_MAX: Duration = Duration::from_millis(50);
 
-/// How long the commands that were taken in may take to be answered once shutdown is asked for: what is under way, and
-/// one more batch of what waited for it.
+/// How long answering the commands that were taken in may take after shutdown is requested: enough for the batches
+/// under way, and one more batch of the commands that waited for them.
 const DRAIN_TIME_MAX: Duration = Duration::from_secs(10);
 
 const _: () = assert!(DRAIN_TIME_MAX.as_millis() >= 2 * super::patience::BATCH_TIME_MAX.as_millis());
 
-/// Where commands come in. It outlives a dispatch that failed and is started again.
+/// The receiving end of the command queue. It outlives a dispatch that fails and is restarted.
 pub(super) type Arrivals = Arc<Mutex<mpsc::Receiver<Pending>>>;
 
-/// Hands waiting commands to batches until shutdown, and then answers what was taken in.
+/// Carries out waiting commands in batches until shutdown, and then answers those that were taken in.
 pub(super) async fn dispatch<S: Store>(
     desk: Arc<Desk<S>>,
     lanes: usize,
@@ -50,7 +50,7 @@ pub(super) async fn dispatch<S: Store>(
     let mut held = 0;
     let mut open = true;
     let mut drained_by: Option<Instant> = None;
-    // When what is ready leaves, however little it is, once a lane is free.
+    // When the ready commands leave, however few they are, once a lane is free.
     let mut leaves_by: Option<Instant> = None;
     while open || claims.len() > 0 || !under_way.is_empty() {
         let has_waited = leaves_by.is_some_and(|time| time <= Instant::now());
@@ -90,7 +90,7 @@ pub(super) async fn dispatch<S: Store>(
             }
         }
     }
-    // What never began has no effect; what is under way ends without an answer, and its customers learn just that.
+    // Commands that never began have no effect; customers of those under way learn that the outcome is unknown.
     claims.into_rest().for_each(|pending| pending.answer(Err(CommandError::Unavailable)));
     Ok(())
 }
@@ -102,14 +102,14 @@ async fn until(deadline: Option<Instant>) {
     }
 }
 
-/// Whether a further batch begins at once beside those under way, which hold so many commands. A batch of a few costs
-/// the store nearly what one of many does, so a further one is to be as large as all others together. With nothing
-/// under way, the first command begins one.
+/// Whether a further batch begins at once beside those under way, which hold `held` commands. A small batch costs the
+/// store nearly as much as a large one, so a further one has to be as large as all others together. With none under
+/// way, the first command begins one.
 const fn is_worth_a_batch(ready: usize, held: usize) -> bool {
     ready > 0 && ready >= held
 }
 
-/// A batch that panics costs its own commands their answers and nobody else anything.
+/// Carries out a batch. If it panics, its own commands get no answer, and no others are affected.
 async fn run_batch<S: Store>(desk: &Desk<S>, batch: Batch<Pending>) -> (Vec<AccountId>, usize) {
     let commands = batch.items.len();
     if AssertUnwindSafe(carry_out(desk, batch.items)).catch_unwind().await.is_err() {

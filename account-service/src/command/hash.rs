@@ -1,15 +1,15 @@
 use std::hash::{BuildHasherDefault, Hasher};
 
-/// For maps whose keys are ids of accounts.
+/// The hasher of maps whose keys are ids of accounts.
 pub(super) type IdHash = BuildHasherDefault<IdHasher>;
 
-/// An odd number whose bits are spread evenly: the fraction of the golden ratio.
+/// An odd number whose bits are spread evenly: the fractional part of the golden ratio.
 const SPREAD: u64 = 0x9e37_79b9_7f4a_7c15;
 
-/// A quick hash of ids. It has no random seed, so a run can be repeated exactly.
+/// A fast hash of ids. It has no random seed, so a run can be repeated exactly.
 ///
-/// Half of an id is random already. Who invents ids that collide gains little: only accounts that exist are kept, under
-/// ids that the bank made, and what is asked for at one time is bounded.
+/// Half of an id is random already. Made-up ids that collide do little harm: only existing accounts are kept, under ids
+/// that the bank generated, and the number of ids requested at one time is bounded.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct IdHasher(u64);
 
@@ -22,11 +22,11 @@ impl Hasher for IdHasher {
         }
     }
 
-    /// The length, which is the same for all.
+    /// Ignores the length, which is the same for all ids.
     fn write_usize(&mut self, _: usize) {}
 
     fn finish(&self) -> u64 {
-        // A product's high bits depend on all bits of its factors, its low ones on few.
+        // The high bits of a product depend on all bits of its factors, the low bits on few.
         self.0 ^ (self.0 >> 32)
     }
 }

@@ -1,7 +1,8 @@
-//! One batch of commands, from the accounts they concern to their answers.
+//! One batch of commands, from loading their accounts to answering them.
 //!
-//! A round loads what is not known, decides, appends and settles. What could not be settled for good goes into the next
-//! round: another process was faster, a refusal stood on an old state, or a command in front is decided again.
+//! A round loads the accounts that are not known, decides, appends and settles. A command that could not be settled
+//! goes into the next round: another process was faster, its refusal was based on an old state, or an earlier command
+//! is decided again.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
@@ -22,10 +23,10 @@ use super::load::{in_time, load};
 use super::patience::Patience;
 use super::{CommandError, Outcome, Request};
 
-/// How often a command is decided before it gives way to faster processes.
+/// How often a command is decided before it is answered with a conflict: other processes were faster every time.
 const ATTEMPTS_MAX: u32 = 16;
 
-/// Rounds without a pause; later ones leave the others room, each a little longer.
+/// Rounds that begin without a pause. Before later ones a pause, a little longer each time, lets the others through.
 const ATTEMPTS_AT_ONCE: u32 = 2;
 
 /// A command that was taken in and is not answered yet.
@@ -45,7 +46,7 @@ impl Pending {
         }
     }
 
-    /// The answer when the key or the id of the request turns out to be taken by this commit.
+    /// Answers a request whose key or id turned out to be taken by this commit.
     fn answer_stored(self, stored: &StoredCommit) {
         let same_request = stored.id == self.commit || stored.key == self.request.key;
         let answer =
@@ -72,7 +73,7 @@ pub(super) async fn carry_out<S: Store>(desk: &Desk<S>, batch: Vec<Pending>) {
     job.books.keep(&desk.cache, &desk.snapshots);
 }
 
-/// The commands whose customers have not gone. Nothing was begun for the others, so they have no effect.
+/// The commands whose customers still wait. The others were not begun, so they have no effect.
 fn still_wanted(batch: Vec<Pending>) -> Vec<Pending> {
     let commands = batch.len();
     let wanted: Vec<Pending> = batch.into_iter().filter(|pending| !pending.answer.is_closed()).collect();
@@ -88,15 +89,15 @@ struct Job<'a, S> {
     patience: Patience,
     /// The commits that hold the keys of this batch's commands.
     taken: BTreeMap<IdempotencyKey, StoredCommit>,
-    /// The keys of commits that may have been taken.
+    /// The keys of commits whose outcome is unknown.
     unknown: BTreeSet<IdempotencyKey>,
 }
 
-/// A command that was refused on certain ground, and why.
+/// A command that was refused on certain pages, and why.
 type Refusal = (Pending, CommandError);
 
 impl<S: Store> Job<'_, S> {
-    /// One round; what it returns is to be decided again.
+    /// Runs one round; returns the commands that have to be decided again.
     async fn round(&mut self, pending: Vec<Pending>) -> Vec<Pending> {
         for pending in &pending {
             self.books.open(&pending.request.command, &self.desk.cache);
@@ -147,7 +148,7 @@ impl<S: Store> Job<'_, S> {
         }
     }
 
-    /// Answers a command whose commit was appended, or returns it when it must be decided again.
+    /// Answers a command by the fate of its commit, or returns it if it has to be decided again.
     fn settle(&mut self, pending: Pending, accepted: Accepted, commit: Commit, fate: Fate) -> Option<Pending> {
         if !matches!(fate, Fate::Taken) {
             self.doubt(&pending);
@@ -183,7 +184,7 @@ impl<S: Store> Job<'_, S> {
         }
     }
 
-    /// Answers a command with what became of the one with the same key, or returns it when that one has no commit.
+    /// Answers a command with the commit of the one with the same key, or returns it if there is no such commit.
     fn answer_alike(&self, pending: Pending) -> Option<Pending> {
         match pending.request.key.as_ref().and_then(|keyed| self.taken.get(&keyed.key)) {
             Some(stored) => {
@@ -194,7 +195,7 @@ impl<S: Store> Job<'_, S> {
         }
     }
 
-    /// Answers what cannot be decided for now. Nothing was written for it, unless for another command with its key.
+    /// Answers commands that cannot be decided for now. Nothing was written, unless for another with the same key.
     fn give_up(&self, pending: impl IntoIterator<Item = Pending>) {
         for pending in pending {
             let error = self.unless_unknown(&pending, CommandError::Unavailable);
@@ -202,7 +203,7 @@ impl<S: Store> Job<'_, S> {
         }
     }
 
-    /// This error, or that nobody knows if another command with the key may have been taken.
+    /// This error, or an unknown outcome if another command with the key may have been taken.
     fn unless_unknown(&self, pending: &Pending, error: CommandError) -> CommandError {
         let may_be_taken = pending.request.key.as_ref().is_some_and(|keyed| self.unknown.contains(&keyed.key));
         if may_be_taken { CommandError::OutcomeUnknown } else { error }
@@ -218,8 +219,8 @@ impl<S: Store> Job<'_, S> {
         }
     }
 
-    /// Answers refused commands. One with a key may be the repeat of a request that was taken, and be refused only
-    /// because it was: then the first receipt is the answer.
+    /// Answers refused commands. One with a key may repeat a request that was taken, and be refused for that very
+    /// reason; it is answered with the first receipt.
     async fn refuse(&mut self, refused: Vec<Refusal>) {
         let (keyed, plain): (Vec<Refusal>, Vec<Refusal>) =
             refused.into_iter().partition(|(pending, _)| pending.request.key.is_some());
@@ -264,7 +265,7 @@ impl<S: Store> Job<'_, S> {
     }
 }
 
-/// Counts the attempt, answers those that had their last, and lets the others' competitors pass.
+/// Counts the attempt, answers the commands that had their last, and pauses to let competitors of the others through.
 async fn give_way(again: Vec<Pending>) -> Vec<Pending> {
     let mut next = Vec::with_capacity(again.len());
     for mut pending in again {
@@ -276,7 +277,7 @@ async fn give_way(again: Vec<Pending>) -> Vec<Pending> {
         }
     }
     if let Some(first) = next.first().filter(|first| first.attempts > ATTEMPTS_AT_ONCE) {
-        // The last byte of a commit's id is random, which is all the luck two equal competitors need.
+        // The last byte of a commit's id is random: enough jitter to separate two equal competitors.
         let luck = u32::from(first.commit.as_bytes()[15] % 8);
         tokio::time::sleep(Duration::from_millis(u64::from(first.attempts + luck))).await;
     }
@@ -303,14 +304,14 @@ mod tests {
             let impatient = pin!(bank.execute(deposit(account, 5)));
             assert!(poll!(impatient).is_pending(), "it waits for its turn");
         }
-        // It shares their batch.
+        // This one shares their batch.
         bank.execute(deposit(account, 1)).await.unwrap();
         {
             let impatient = pin!(bank.execute(deposit(account, 5)));
             assert!(poll!(impatient).is_pending(), "it waits for its turn");
         }
         tokio::time::sleep(Duration::from_millis(10)).await;
-        // A batch of nobody's commands gives its account back too.
+        // A batch whose customers have all gone releases its account too.
         bank.execute(deposit(account, 1)).await.unwrap();
         assert_eq!((bank.balance(account).await, bank.store.appends() - before), (2, 2));
     }

@@ -1,4 +1,4 @@
-//! Accounts are brought up to date from what is known of them: all of a batch in one call a step.
+//! Brings accounts up to date from what is known of them: all accounts of a batch in one call per step.
 
 use shared::coordinate::Version;
 use shared::error::BackendError;
@@ -10,23 +10,23 @@ use tracing::{error, warn};
 use super::patience::STORE_CALL_TIME_MAX;
 use crate::account::Account;
 
-/// How many events of one stream the first call asks for, beside the question for its snapshot: most streams are short
-/// and need nothing more, and of a long one no more than so many are read in vain.
+/// How many events of one stream the first call reads, while its snapshot is loaded: most streams are short and need
+/// nothing more, and of a long one at most this many events are read in vain.
 const EVENTS_AT_FIRST: usize = 32;
 
-/// How many events of one stream each further call asks for at most. Longer streams take several calls, so that no
-/// answer is huge.
+/// How many events of one stream each further call reads at most. Longer streams take several calls, so that no answer
+/// is huge.
 const EVENTS_PER_READ: usize = 1_000;
 
-/// How many events of all streams a further call asks for, as long as that leaves each more than [`EVENTS_AT_FIRST`]:
-/// some megabytes. An answer that takes longer than a call may take would be too late in every attempt.
+/// How many events of all streams a further call reads at most, unless [`EVENTS_AT_FIRST`] of each are more: some
+/// megabytes. An answer that takes longer than a call may last would be too late in every attempt.
 const EVENTS_PER_CALL: usize = 32_000;
 
 /// An account as the store has it.
 #[derive(Debug)]
 pub(super) struct Loaded {
     pub(super) id: AccountId,
-    /// The account, none if it was never opened; or it cannot be read, which the log explains.
+    /// The account, none if it was never opened; or that it cannot be read, in which case the reason was logged.
     pub(super) account: Result<Option<Account>, Unreadable>,
     /// The version that was known before, in memory or as a snapshot.
     pub(super) from: Version,
@@ -36,8 +36,8 @@ pub(super) struct Loaded {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Unreadable;
 
-/// Reads on in the streams of these accounts, each after what is known of it. For what is unknown, its stream and its
-/// snapshot are asked for at the same time, so that an account with a short stream costs one wait.
+/// Reads on in the streams of these accounts, each after what is known of it. Of an unknown account, the stream and the
+/// snapshot are read concurrently, so that an account with a short stream costs one round trip.
 pub(super) async fn load<S: Store>(
     store: &S,
     known: Vec<(AccountId, Option<Account>)>,
@@ -53,7 +53,7 @@ pub(super) async fn load<S: Store>(
     let mut open = fold_all(&mut loaded, &everything, &pages, EVENTS_AT_FIRST);
     for (index, snapshot) in unknown.into_iter().zip(snapshots) {
         let goes_on = open.contains(&index);
-        // A stream that was read to its end needs no snapshot; one whose beginning cannot be read may do with it.
+        // A stream that was read to its end needs no snapshot; it can replace a beginning that cannot be read.
         let is_wanted = goes_on || loaded[index].account.is_err();
         if is_wanted && loaded[index].jump(snapshot.as_ref().and_then(from_snapshot)) && !goes_on {
             open.push(index);
@@ -67,7 +67,7 @@ pub(super) async fn load<S: Store>(
     Ok(loaded)
 }
 
-/// How many events a call asks for of each of so many streams.
+/// How many events of each stream a call reads, given the number of streams.
 fn events_of_each(streams: usize) -> usize {
     (EVENTS_PER_CALL / streams.max(1)).clamp(EVENTS_AT_FIRST, EVENTS_PER_READ)
 }
@@ -82,7 +82,7 @@ async fn read_on<S: Store>(
     in_time("read_streams", store.read_streams(&after, limit_each)).await
 }
 
-/// Folds what was read of the open streams, and says which of them may go on.
+/// Folds the pages of the open streams, and returns the streams that may have more events.
 fn fold_all(loaded: &mut [Loaded], open: &[usize], pages: &[Vec<Recorded>], limit_each: usize) -> Vec<usize> {
     let mut still_open = Vec::new();
     for (&index, page) in open.iter().zip(pages) {
@@ -107,7 +107,7 @@ async fn snapshots_of<S: Store>(
     in_time("load_snapshots", store.load_snapshots(&streams)).await
 }
 
-/// A snapshot that cannot be used costs reading the stream from its beginning, nothing else.
+/// The account of a snapshot. One that cannot be used only costs reading the stream from its beginning.
 fn from_snapshot(snapshot: &Snapshot) -> Option<Account> {
     if snapshot.schema != Account::SCHEMA {
         return None;
@@ -126,7 +126,7 @@ impl Loaded {
         matches!(self.account, Ok(None))
     }
 
-    /// Goes on from a snapshot, if it is ahead of what was folded, and says whether.
+    /// Continues from a snapshot if it is ahead of what was folded, and returns whether it was.
     fn jump(&mut self, snapshot: Option<Account>) -> bool {
         let version = Account::version_of(snapshot.as_ref());
         let is_ahead = version > self.head().after;
@@ -166,7 +166,7 @@ fn fold_one(before: Option<Account>, recorded: &Recorded) -> Result<Option<Accou
     })
 }
 
-/// A read that hangs is given up; it changed nothing.
+/// Gives up a call that hangs: a read, which changed nothing, or the save of a snapshot, which no command depends on.
 pub(super) async fn in_time<T>(
     operation: &'static str,
     call: impl Future<Output = Result<T, BackendError>>,

@@ -1,34 +1,35 @@
-//! Commands: decided in batches in memory, appended at once, answered when the store has answered.
+//! Commands: decided in memory in batches, appended together, answered when the store has answered.
 //!
-//! T1  A command takes effect once or not at all. An answer says which; where nobody can know, it says that.
-//! T2  A decision is bound to the versions it was made on: what is appended was true when it was appended.
+//! T1  A command takes effect once or not at all. The answer says which, or that the outcome is unknown.
+//! T2  A decision is bound to the versions it was made on: a commit is appended only if its decision still holds then.
 //! T3  A command is refused only on a state that was read, or proved by an append, after the command had come in.
 //! T4  The commands of one account are decided in the order they came in, whoever sent them.
-//! T5  The same key with the same request is answered with the first receipt; with another request it is refused.
-//! T6  A lone command is appended at once. Batches form of what waits meanwhile; for a batch to become as large as
-//!     those beside it, a command waits 50 ms at most.
-//! T7  Everything is bounded: what waits, what a batch holds, how long and how often anything is tried.
+//! T5  A repeated key with the same request gets the first receipt; with a different request it is refused.
+//! T6  A lone command is appended at once. Commands that arrive meanwhile form batches; a command waits at most 50 ms
+//!     for its batch to become as large as those under way.
+//! T7  Everything is bounded: the number of waiting commands, the size of a batch, the time and number of attempts.
 //!
-//! One *dispatch* task owns what waits. It hands every command whose accounts are in no unfinished batch to a *job*, a
-//! few of which run side by side. A job loads the accounts it does not know, decides its commands one after the other
-//! against the evolving accounts, appends all commits in one call and answers each by its own fate.
+//! One *dispatch* task owns the waiting commands. It hands those whose accounts are in no unfinished batch to *jobs*, a
+//! few of which run concurrently. A job loads the accounts it does not know, decides its commands in order, each on the
+//! accounts as the ones before it left them, appends all commits in one call and answers each command by the fate of
+//! its own commit.
 //!
-//! What its customer no longer waits for when its batch begins is dropped, and has no effect. A customer whose request
-//! took too long was told that nobody knows (T1), which stays true: he cannot know whether his batch had begun. Once it
-//! has, it is carried out whoever waits.
+//! A command whose customer has gone when its batch begins is dropped and has no effect. A customer whose request timed
+//! out was told that the outcome is unknown (T1), which stays true: the customer cannot know whether the batch had
+//! begun. Once begun, a batch is carried out even if nobody waits for it.
 //!
-//! Why it holds: an account is in one job at a time (`claims.rs`), so within a process decisions on an account stand in
-//! a line, a transfer claims both of its accounts and never collides, and a busy account costs one append for all that
-//! waited for it. Within a batch, a command that has to be decided again keeps what stands behind it at its accounts
-//! for the next round as well. Between processes the store's law S2 decides: the slower job is told of the conflict,
-//! reads on and decides again. What a process keeps in memory of an account is a prefix of its stream; it may be old
-//! and is never wrong, so an accepted command needs no read at all, and a refusal only the one that T3 asks for. A
-//! commit keeps its id over all attempts, so by law S4 a repeat after an unknown outcome has no second effect.
+//! Why this holds: an account is in one job at a time (`claims.rs`). So within a process, decisions on an account are
+//! sequential, a transfer claims both of its accounts and never conflicts, and a busy account costs one append for all
+//! of its waiting commands. Within a batch, a command that has to be decided again takes the later commands at its
+//! accounts into the next round with it. Between processes the store's law S2 decides: the slower job gets a conflict,
+//! reads on and decides again. What a process keeps of an account in memory is a prefix of its stream, which may be old
+//! but is never wrong: an accepted command needs no read at all, and a refusal only the one that T3 requires. A commit
+//! keeps its id in all attempts, so by law S4 a repeat after an unknown outcome has no second effect.
 //!
-//! What is not promised: a refusal is not remembered under its key. A request that one process refuses while its first
-//! attempt is still under way in another may therefore take effect after all, and repeating it then says so. And where
-//! another process was faster at one account of a refused transfer, that transfer is decided again, perhaps behind a
-//! later command at its other account.
+//! Not promised: a refusal is not remembered under its key. A request that one process refuses while its first attempt
+//! is still under way in another may therefore take effect after all, and repeating it then says so. And if another
+//! process was faster at one account of a refused transfer, that transfer is decided again, perhaps after a later
+//! command at its other account.
 
 mod append;
 mod books;

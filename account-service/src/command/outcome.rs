@@ -6,18 +6,18 @@ use shared::store::KeyedRequest;
 use super::Receipt;
 use crate::account::{Command, Rejection};
 
-/// A command and the conditions under which it is wanted.
+/// A command and the conditions under which it is to be carried out.
 #[derive(Clone, Debug)]
 pub struct Request {
-    /// What is asked for.
+    /// The command itself.
     pub command: Command,
     /// The customer's key, under which the request takes effect once.
     pub key: Option<KeyedRequest>,
-    /// The version [`Command::account`] must have for the command to be wanted still.
+    /// The version [`Command::account`] must have for the command to be carried out.
     pub if_match: Option<Version>,
 }
 
-/// What a command that took effect did.
+/// The effect of a command.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Outcome {
     /// The commit, which the customer knows as the transaction.
@@ -26,7 +26,7 @@ pub struct Outcome {
     pub time: Timestamp,
     /// What it did.
     pub receipt: Receipt,
-    /// Whether an earlier request with the same key did it.
+    /// Whether an earlier request with the same key had this effect.
     pub replayed: bool,
 }
 
@@ -41,24 +41,24 @@ pub enum CommandError {
     VersionMismatch {
         /// The account.
         account: AccountId,
-        /// What the customer believes.
+        /// The version the customer expects.
         expected: Version,
-        /// What is true.
+        /// The actual version.
         actual: Version,
     },
-    /// The key stands for another request.
+    /// The key belongs to another request.
     #[error("the idempotency key was used for another request; use a new key")]
     KeyReused,
     /// Other processes were faster every time. Nothing happened.
     #[error("other commands were faster every time; read the account again and retry")]
     Conflict,
-    /// More commands wait than are taken in. Nothing happened.
+    /// Too many commands are waiting. Nothing happened.
     #[error("too many commands are waiting; nothing happened, send it again")]
     Overloaded,
     /// The bank cannot do it now. This request had no effect.
     #[error("the bank cannot answer now; this request had no effect, send it again")]
     Unavailable,
-    /// The store did not answer in time: it may have happened. The same key tells, later.
+    /// The store did not answer in time: the command may have taken effect. A repeat with the same key tells later.
     #[error("whether the command took effect is not known yet; send it again under the same key to learn the outcome")]
     OutcomeUnknown,
     /// The store holds something this release cannot read. Nothing happened.

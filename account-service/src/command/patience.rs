@@ -4,14 +4,14 @@ use shared::error::Retry;
 use shared::store::SERVER_FOUND_WITHIN;
 use tokio::time::Instant;
 
-/// How long a batch keeps trying before its commands are answered; well below the time limit of a request, so that the
-/// answer still finds its customer.
+/// How long a batch keeps trying before its commands are answered; well below the timeout of a request, so that the
+/// answer still reaches the customer.
 pub(super) const BATCH_TIME_MAX: Duration = Duration::from_secs(5);
 
-/// How long one call of the store may take. A call that hangs is given up early enough for another attempt.
+/// How long one call to the store may take. A call that hangs is given up early enough for another attempt.
 pub(super) const STORE_CALL_TIME_MAX: Duration = Duration::from_secs(2);
 
-// A store that finds no server says that nothing happened. A call that is given up before that may have happened.
+// A store that finds no server reports that nothing happened. A call given up before that may have taken effect.
 const _: () = assert!(STORE_CALL_TIME_MAX.as_millis() > SERVER_FOUND_WITHIN.as_millis());
 
 /// The first pause after a failed call; it doubles up to [`PAUSE_MAX`].
@@ -20,7 +20,7 @@ const PAUSE_MIN: Duration = Duration::from_millis(5);
 /// The longest pause between two attempts.
 const PAUSE_MAX: Duration = Duration::from_millis(500);
 
-/// What is left of the time in which something is tried again.
+/// The time that is left for further attempts, and the pause before the next one.
 #[derive(Debug)]
 pub(super) struct Patience {
     deadline: Instant,
@@ -32,7 +32,7 @@ impl Patience {
         Self { deadline: Instant::now() + BATCH_TIME_MAX, pause: PAUSE_MIN }
     }
 
-    /// Waits before the next attempt, and says whether there is to be one.
+    /// Waits before the next attempt, and returns whether there is to be one.
     pub(super) async fn pause(&mut self, retry: Retry) -> bool {
         let pause = match retry {
             Retry::Never => return false,
@@ -52,7 +52,7 @@ impl Patience {
         Instant::now() >= self.deadline
     }
 
-    /// A call succeeded: the next failure is a first one again.
+    /// Notes that a call succeeded: the next pause is short again.
     pub(super) const fn reset(&mut self) {
         self.pause = PAUSE_MIN;
     }

@@ -9,12 +9,12 @@ use shared::store::StoredCommit;
 use super::{CommandError, Outcome};
 use crate::account::{Account, Command, Status};
 
-/// As long as a receipt is as JSON: the one of a transfer has less than 300 bytes.
+/// Room for a receipt as JSON: that of a transfer takes less than 300 bytes.
 const RECEIPT_BYTES: usize = 320;
 
-/// What a command did, kept beside its commit, so that a repeated request gets the same answer for ever.
+/// What a command did, kept with its commit, so that a repeated request always gets the same answer.
 ///
-/// It holds no personal data, which therefore need not be sought here when it is erased.
+/// It holds no personal data, so erasing such data does not concern it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "kind", rename_all = "snake_case")]
 pub enum Receipt {
@@ -46,7 +46,7 @@ pub enum Receipt {
         /// How much.
         amount: Amount,
     },
-    /// An account has another owner's name.
+    /// The name of an account's owner was changed.
     Renamed {
         /// The account.
         account: AccountAfter,
@@ -63,7 +63,7 @@ pub enum Receipt {
 pub struct AccountAfter {
     /// The account.
     pub id: AccountId,
-    /// What is on it.
+    /// The money in it.
     pub balance: Money,
     /// How many events it has.
     pub version: Version,
@@ -77,10 +77,10 @@ impl From<&Account> for AccountAfter {
     }
 }
 
-/// A movement of money as the customer sees it; a side that is missing is the world outside the bank.
+/// A movement of money as the customer sees it; a missing side is the world outside the bank.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Transaction {
-    /// Its name.
+    /// Its id.
     pub id: CommitId,
     /// Who paid.
     pub from: Option<AccountId>,
@@ -93,7 +93,7 @@ pub struct Transaction {
 }
 
 impl Receipt {
-    /// The receipt of a command that left its account, and the other one of a transfer, like this.
+    /// The receipt of a command that left its account, and the other account of a transfer, in this state.
     pub(super) fn new(command: &Command, account: AccountAfter, other: Option<AccountAfter>) -> Self {
         match command {
             Command::Open { .. } => Self::Opened { account },
@@ -107,7 +107,7 @@ impl Receipt {
         }
     }
 
-    /// As it is kept beside the commit.
+    /// The form in which it is kept with the commit.
     pub(super) fn to_bytes(&self) -> Bytes {
         let mut json = Vec::with_capacity(RECEIPT_BYTES);
         serde_json::to_writer(&mut json, self).expect("a receipt has no maps and so becomes JSON");
@@ -129,13 +129,13 @@ impl Receipt {
 }
 
 impl Outcome {
-    /// What a commit that the store holds did.
+    /// The outcome of a commit that the store holds.
     pub(super) fn stored(stored: &StoredCommit, replayed: bool) -> Result<Self, CommandError> {
         let receipt = serde_json::from_slice(&stored.receipt).map_err(|_| CommandError::Unreadable)?;
         Ok(Self { transaction: stored.id, time: stored.time, receipt, replayed })
     }
 
-    /// The movement of money, unless the command moved none between two places that the customer can name.
+    /// The movement of money, if the command was a deposit, a withdrawal or a transfer.
     #[must_use]
     pub fn movement(&self) -> Option<Transaction> {
         let (from, to, amount) = match &self.receipt {

@@ -1,4 +1,4 @@
-//! Snapshots of long streams, taken beside the work: losing one costs time, so nothing ever waits for one.
+//! Snapshots of long streams, saved in the background: losing one costs time only, so nothing ever waits for one.
 
 use bytes::Bytes;
 use shared::coordinate::Version;
@@ -9,18 +9,18 @@ use tracing::warn;
 
 use crate::account::Account;
 
-/// After how many events of an account its state is kept, so that loading it reads at most about so many.
+/// How many events of an account lie between two snapshots, and so about how many loading it reads at most.
 const SNAPSHOT_EVERY: u64 = 500;
 
-/// How many accounts may wait for their snapshot; what does not fit is kept the next time.
+/// How many accounts may wait for their snapshot; one that does not fit gets a snapshot the next time it is due.
 pub(super) const SNAPSHOTS_WAITING_MAX: usize = 256;
 
-/// Whether an account that grew from one version to the other is due.
+/// Whether an account that grew from one version to the other is due for a snapshot.
 pub(super) const fn is_due(from: Version, to: Version) -> bool {
     from.get() / SNAPSHOT_EVERY < to.get() / SNAPSHOT_EVERY
 }
 
-/// Saves the snapshots of the accounts that come in, until shutdown.
+/// Saves snapshots of incoming accounts until shutdown.
 pub(super) async fn keep<S: Snapshots>(
     store: S,
     due: &mut mpsc::Receiver<Account>,

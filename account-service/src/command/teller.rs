@@ -20,7 +20,7 @@ use super::snapshots::{self, SNAPSHOTS_WAITING_MAX};
 use super::{CommandError, Outcome, Request, Transaction};
 use crate::account::Account;
 
-/// How many commands may wait for the dispatch. More would wait longer than customers do; they are told to come back.
+/// How many commands may wait for the dispatch. More would wait longer than customers do, so they are refused.
 pub(super) const QUEUE_MAX: usize = 4_096;
 
 /// Takes commands and answers questions about accounts. Cheap to clone; the clones share one queue and one cache.
@@ -37,8 +37,8 @@ impl<S> Clone for Teller<S> {
 }
 
 impl<S: Store> Teller<S> {
-    /// A teller whose tasks run under the supervisor until `shutdown`; then what was taken in is answered and nothing
-    /// more is taken.
+    /// A teller whose tasks run under the supervisor until `shutdown`. It then takes in no more commands, and answers
+    /// those it has taken in.
     #[must_use]
     pub fn start(
         settings: Settings,
@@ -68,17 +68,17 @@ impl<S: Store> Teller<S> {
         Self { desk, queue }
     }
 
-    /// The ids with which new accounts are named.
+    /// The generator of ids for new accounts.
     #[must_use]
     pub fn ids(&self) -> &Ids {
         &self.desk.ids
     }
 
-    /// Carries out a command. A call that is dropped takes the command back only if its batch has not begun; nobody
-    /// learns whether it had.
+    /// Carries out a command. Dropping the call withdraws the command only if its batch has not begun, which the caller
+    /// cannot find out.
     ///
     /// # Errors
-    /// [`CommandError`] says why there is no outcome, and whether there may be one after all.
+    /// [`CommandError`] says why there is no outcome, and whether the command may have taken effect nevertheless.
     pub async fn execute(&self, request: Request) -> Result<Outcome, CommandError> {
         let (answer, answered) = oneshot::channel();
         let pending = Pending { request, commit: self.desk.ids.commit(), attempts: 0, answer };
@@ -129,7 +129,7 @@ impl<S: Store> Teller<S> {
     }
 }
 
-/// Waits before a question is asked again.
+/// Waits before the store is asked again.
 async fn be_patient(patience: &mut Patience, failure: &BackendError) -> Result<(), CommandError> {
     warn!(%failure, "the store did not answer a question");
     if patience.pause(failure.retry).await { Ok(()) } else { Err(CommandError::Unavailable) }

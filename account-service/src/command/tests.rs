@@ -49,7 +49,7 @@ async fn commands_of_one_account_are_carried_out_in_the_order_they_came() {
     assert!(versions.is_sorted_by(|earlier, later| earlier < later));
 }
 
-/// The first refusal has to be proved by a read, since the accounts are known from memory alone; what came behind it
+/// The first refusal has to be proved by a read, since the accounts are known from memory only; the commands after it
 /// must not take effect before it is decided again.
 #[tokio::test]
 async fn a_command_that_is_decided_again_is_not_overtaken_at_its_accounts() {
@@ -116,7 +116,7 @@ async fn an_append_whose_answer_is_lost_has_one_effect_and_is_answered() {
     assert_eq!((bank.balance(account).await, bank.version(account).await), (55, Version::new(52)));
 }
 
-/// As above: what was taken although its answer was lost is in front of what comes behind it.
+/// As above: a commit that was taken although its answer was lost still precedes the commands after it.
 #[tokio::test]
 async fn a_refusal_among_appends_whose_answer_is_lost_is_not_overtaken() {
     let bank = Bank::new();
@@ -183,7 +183,7 @@ async fn a_command_that_finds_too_many_waiting_is_told_so_and_has_no_effect() {
     const TOO_MANY: usize = 100;
     let bank = Bank::new();
     let account = bank.open(0).await;
-    // All of them come before the dispatch has its turn.
+    // All of them arrive before the dispatch runs.
     let outcomes = join_all((0..QUEUE_MAX + TOO_MANY).map(|_| bank.execute(deposit(account, 1)))).await;
     let (taken, refused): (Vec<_>, Vec<_>) = outcomes.into_iter().partition(Result::is_ok);
     assert_eq!((taken.len(), refused.len()), (QUEUE_MAX, TOO_MANY));
@@ -254,7 +254,7 @@ async fn a_repeat_that_the_rules_would_refuse_now_gets_the_first_receipt() {
     assert_eq!(again.receipt, first.receipt);
     let other = bank.execute_keyed("new", withdraw(account, 50)).await;
     assert_eq!(other, Err(Rejection::InsufficientFunds { account }.into()));
-    // A refusal does not use its key up.
+    // A refusal does not use up its key.
     bank.execute(deposit(account, 50)).await.unwrap();
     bank.execute_keyed("new", withdraw(account, 50)).await.unwrap();
     assert_eq!(bank.balance(account).await, 0);

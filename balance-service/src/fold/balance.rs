@@ -7,7 +7,7 @@ use shared::money::Money;
 /// Why an event cannot follow the events before it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum FoldError {
-    /// Something happened before the account was opened.
+    /// The first event is not the opening of the account.
     #[error("the first event does not open the account")]
     NotOpened,
     /// It was opened already.
@@ -21,7 +21,7 @@ pub enum FoldError {
 /// Folds one event into a balance; `None` is the balance before the first event.
 ///
 /// # Errors
-/// [`FoldError`] when the event cannot follow; nothing is changed then.
+/// [`FoldError`] if the event cannot follow; nothing is changed then.
 pub fn fold(before: Option<&Balance>, account: AccountId, new: &NewEvent) -> Result<Balance, FoldError> {
     let Some(before) = before else { return open(account, new) };
     let mut balance = before.clone();

@@ -5,18 +5,18 @@ use shared::index::{Balance, Parked};
 
 use super::fold;
 
-/// What became of a write that was given to a fold.
+/// The result of giving a write to a fold.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Taken {
-    /// All of it is in the balance now, or was before.
+    /// All of it is now in the balance, or already was.
     Folded,
-    /// It does not follow the balance: what lies between must come from the store first.
+    /// It does not follow the balance: the events in between must come from the store first.
     Gap,
-    /// It cannot be folded, or the account is parked: nothing more is.
+    /// It cannot be folded, or the account is parked: no more events are folded.
     Stuck,
 }
 
-/// One account being folded: where it stood in the index, where it stands now, and whether it is stuck.
+/// One account being folded: its version in the index, its balance now, and whether it is stuck.
 #[derive(Clone, Debug)]
 pub struct Folding {
     account: AccountId,
@@ -27,20 +27,20 @@ pub struct Folding {
 }
 
 impl Folding {
-    /// An account of which the index has this document.
+    /// An account with this document in the index.
     #[must_use]
     pub fn new(account: AccountId, balance: Option<Balance>) -> Self {
         let written = Balance::version_of(balance.as_ref());
         Self { account, balance, written, limit: Version::MAX, poison: None }
     }
 
-    /// An account that is parked in the index at this version: only what lies before it is folded until it is retried.
+    /// An account that is parked in the index at this version: until it is retried, only earlier events are folded.
     #[must_use]
     pub fn parked(account: AccountId, balance: Option<Balance>, at: Version) -> Self {
         Self { limit: at.before(), ..Self::new(account, balance) }
     }
 
-    /// An account of which only the first `until` events are folded, from the first one on.
+    /// An account that is folded from its first event, but only up to version `until`.
     #[must_use]
     pub fn up_to(account: AccountId, until: Version) -> Self {
         Self { limit: until, ..Self::new(account, None) }
@@ -64,7 +64,7 @@ impl Folding {
         self.version() >= self.limit || self.poison.is_some()
     }
 
-    /// The first version that could not be folded, and why, if that was found now.
+    /// The first version that could not be folded, and why, if this fold found it.
     #[must_use]
     pub const fn poison(&self) -> Option<&(Version, String)> {
         self.poison.as_ref()
@@ -107,14 +107,14 @@ impl Folding {
         Ok(())
     }
 
-    /// The document to write, if the fold moved.
+    /// The document to write, if the fold advanced.
     #[must_use]
     pub fn into_changed(self) -> Option<Balance> {
         let written = self.written;
         self.balance.filter(|balance| balance.version > written)
     }
 
-    /// The entry to park the account with, if it became stuck now.
+    /// The entry to park the account with, if this fold found a poison event.
     #[must_use]
     pub fn to_parked(&self, since: shared::clock::Timestamp) -> Option<Parked> {
         let (at, reason) = self.poison.clone()?;
@@ -192,8 +192,8 @@ mod tests {
     }
 
     proptest! {
-        /// Whatever is repeated, cut differently or delivered again from an earlier place, the balance at version k is
-        /// the fold of the first k events.
+        /// However writes are repeated, split or delivered again from an earlier place, the balance at version k is the
+        /// fold of the first k events.
         #[test]
         fn repeats_and_overlaps_change_nothing(
             amounts in prop::collection::vec(1_i64..1_000, 1..20),

@@ -112,7 +112,7 @@ impl ListParams {
         }
     }
 
-    /// The same question, behind another place.
+    /// The same query, continued after `cursor`.
     fn next_query(&self, cursor: &Cursor) -> String {
         let mut query = String::new();
         let mut add = |name: &str, value: Option<String>| {
@@ -147,7 +147,7 @@ fn encode(text: &str, into: &mut String) {
     }
 }
 
-/// `Link: <…>; rel="next"` for the page behind this one.
+/// `Link: <…>; rel="next"` for the page after this one.
 pub(super) fn next_link(path: &str, query: &str) -> Result<HeaderMap, Problem> {
     let mut headers = HeaderMap::new();
     let link = format!("<{path}{query}>; rel=\"next\"");

@@ -1,11 +1,11 @@
-//! What people and operators ask of the projection.
+//! The HTTP API of the projection, for clients and operators.
 //!
 //! V1  An answer comes from the active generation, or says that there is none (503).
 //! V2  A document is the fold of a prefix of its account's events. With `min_version` it is never an older one: the
-//!     answer waits as long as it was asked to, and then says how far the view is (504); a service that stops ends the
-//!     wait (503).
-//! V3  A list shows what the index shows: a change may take until the next refresh of the index to be in it.
-//! V4  What a request may take is bounded: documents of a page, time of a wait, length of a query.
+//!     answer waits as long as requested, and then says how far the view is (504); a service that stops ends the wait
+//!     (503).
+//! V3  A list shows what the index shows: a change may appear in it only after the next refresh of the index.
+//! V4  The cost of a request is bounded: the documents of a page, the time of a wait, the length of a query.
 
 mod list;
 mod one;
@@ -39,20 +39,20 @@ use crate::verify::Verifier;
 ))]
 struct Description;
 
-/// What the routes ask. Cheap to clone.
+/// What the routes use. Cheap to clone.
 #[derive(Clone, Debug)]
 pub struct BalanceApi<B> {
     /// Where the balances are.
     pub backends: B,
-    /// The requests about rebuilds.
+    /// Handles requests for rebuilds.
     pub rebuilds: Rebuilds<B>,
-    /// The requests to compare the view with the store.
+    /// Handles requests to compare the view with the store.
     pub verifier: Verifier<B>,
-    /// Wakes those who wait for a version.
+    /// Wakes queries that wait for a version.
     pub visibility: Visibility,
     /// The time of day.
     pub clock: Clock,
-    /// Ends the streams and the waits, which would hold up a shutdown.
+    /// Ends the streams and waits that would hold up a shutdown.
     pub shutdown: CancellationToken,
 }
 
@@ -87,7 +87,7 @@ impl<B: Backends> BalanceApi<B> {
     }
 }
 
-/// Why a query has no answer, for the client.
+/// Tells the client why a query has no answer.
 fn refused(failure: QueryError) -> Problem {
     match failure {
         QueryError::NoGeneration => Problem::new(Reason::Unavailable)

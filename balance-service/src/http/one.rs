@@ -1,4 +1,4 @@
-//! One balance, at once or as soon as it has the version its reader knows of.
+//! One balance, at once or as soon as it has the version the client knows of.
 
 use std::time::Duration;
 
@@ -21,9 +21,8 @@ const WAIT_MAX: Duration = Duration::from_secs(30);
 /// The first pause between two looks when another process writes the document. Most are written within milliseconds.
 const LOOK_AGAIN_MIN: Duration = Duration::from_millis(2);
 
-/// The longest pause between two looks: what a wait may take longer than it had to. When this process writes the
-/// document, it is the first as well: the wait is woken, and looks without that only in case the document has just
-/// been written by another process.
+/// The longest pause between two looks: a wait may overrun by that much. When this process writes the document, it is
+/// also the first pause: the wait is woken, and polls only in case another process has just written the document.
 const LOOK_AGAIN_MAX: Duration = Duration::from_millis(50);
 
 /// The version the client knows of, and how long to wait for it.
@@ -82,8 +81,8 @@ pub(super) async fn one<B: Backends>(
 }
 
 impl<B: Backends> BalanceApi<B> {
-    /// The document at this version or a later one. Nothing only if every version was good enough and there is none. A
-    /// bank whose first view is being built shows no version yet, so that is waited for as well.
+    /// The document at this version or a later one; `None` only if any version is good enough and there is no document.
+    /// A bank whose first view is being built shows no version yet, so the view is waited for as well.
     async fn at_least(&self, account: AccountId, min: Version, wait: Duration) -> Result<Option<Balance>, Problem> {
         let deadline = Instant::now() + wait;
         let watch = self.visibility.watch(account);

@@ -1,4 +1,4 @@
-//! Accounts that do not move on, and how an operator lets one try again.
+//! Parked accounts: list them, and retry one.
 
 use axum::Json;
 use axum::extract::State;

@@ -7,8 +7,8 @@ use shared::log::PartitionLog;
 use shared::partition::Partition;
 use shared::store::EventStore;
 
-/// Asks every backend for something small. A projection that is being built is no reason to send nobody here: the
-/// routes about rebuilds work.
+/// Sends a small request to every backend. A service whose projection is being built is ready all the same: the routes
+/// for rebuilds work.
 pub(super) async fn dependencies<B: Backends>(backends: B) -> Vec<Dependency> {
     let (store, log, leases, index) = join!(
         backends.store().head(),

@@ -1,4 +1,4 @@
-//! Rebuilds: start one, watch it, cancel it, go back.
+//! Rebuilds: start one, watch it, cancel it, roll back.
 
 use std::convert::Infallible;
 use std::time::Duration;
@@ -17,7 +17,7 @@ use shared::http::{NoBody, NoParams, Problem, ProblemBody, QueryParams, Reason};
 use super::{BalanceApi, RebuildView};
 use crate::rebuild::RebuildRefusal;
 
-/// How often a watched job is looked at.
+/// How often a watched job is polled.
 const LOOK_EVERY: Duration = Duration::from_millis(200);
 
 /// Where a job is watched.
@@ -134,8 +134,8 @@ pub(super) async fn rollback<B: Backends>(
     api.rebuilds.rollback().await.map(started).map_err(refused)
 }
 
-/// Refuses HEAD where a GET starts something: HEAD comes along with GET, and whoever sends it wants nothing to happen.
-/// `allowed` are the methods of the path, among which axum would count it.
+/// Refuses HEAD where a GET starts something: axum routes HEAD to GET by default, and a client that sends HEAD wants
+/// nothing to happen. `allowed` are the methods of the path, without HEAD, which axum would include.
 pub(super) fn without_head<S>(allowed: &'static str) -> impl FnOnce(MethodRouter<S>) -> MethodRouter<S>
 where
     S: Clone + Send + Sync + 'static,
@@ -168,15 +168,15 @@ fn wants_events(headers: &HeaderMap) -> bool {
     kinds.any(|kind| kind.split(';').next().is_some_and(|kind| kind.trim() == "text/event-stream"))
 }
 
-/// What a stream has told last.
+/// The last event of a stream.
 #[derive(Default)]
 struct Told {
     text: String,
     over: bool,
 }
 
-/// The job whenever it has changed, until it is over, a backend fails, or the service stops. A client that wants to go
-/// on asks again.
+/// The job whenever it has changed, until it is over, a backend fails, or the service stops. To continue, a client
+/// connects again.
 fn events<B: Backends>(api: BalanceApi<B>) -> impl Stream<Item = Result<Event, Infallible>> {
     stream::unfold((api, Told::default()), |(api, told)| async move {
         let told = api.next_change(told).await?;
@@ -190,7 +190,7 @@ impl<B: Backends> BalanceApi<B> {
         if told.over {
             return None;
         }
-        // The first state goes out at once; after that a busy job changes with every batch, which nobody wants to read.
+        // The first state is sent at once; later ones after a pause, since a busy job changes with every batch.
         let mut first = told.text.is_empty();
         loop {
             if !std::mem::take(&mut first) {

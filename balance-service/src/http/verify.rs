@@ -1,4 +1,4 @@
-//! Comparing the view with the store while both go on, and repairing it.
+//! Comparing the view with the store while both keep changing, and repairing it.
 
 use std::convert::Infallible;
 use std::time::Duration;
@@ -19,7 +19,7 @@ use utoipa::IntoParams;
 use super::BalanceApi;
 use crate::verify::{Check, CheckError, PATIENCE_DEFAULT, PATIENCE_MAX, PATIENCE_MIN, PartitionReport, Running};
 
-/// How often a client is told how far the check is.
+/// How often the progress of a check is sent.
 const PROGRESS_EVERY: Duration = Duration::from_secs(1);
 
 /// What to compare, and how.
@@ -91,7 +91,7 @@ pub(super) async fn verify<B: Backends>(
     Ok(Sse::new(events(running, api.shutdown)))
 }
 
-/// What a check tells until it is over, or the service stops.
+/// The events of a check until it is over, or the service stops.
 fn events(running: Running, shutdown: CancellationToken) -> impl Stream<Item = Result<Event, Infallible>> {
     stream::unfold((Some(running), shutdown), |(running, shutdown)| async move {
         let mut running = running?;
@@ -115,7 +115,7 @@ fn told(report: Option<Result<PartitionReport, CheckError>>) -> (Event, bool) {
             warn!(%failure, "verification not finished");
             let detail = match failure {
                 CheckError::NoGeneration | CheckError::Turned(_) | CheckError::Apply(_) => failure.to_string(),
-                // What a driver says is for the log.
+                // The driver's message is for the service's log only.
                 CheckError::Backend(_) => {
                     "a backend does not answer; the log of the balance service says why".to_owned()
                 }

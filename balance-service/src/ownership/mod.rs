@@ -1,8 +1,8 @@
-//! Which partitions this process owns: its fair share of all, by lease.
+//! The partitions this process owns: its fair share of all of them, by lease.
 //!
-//! Every process announces itself with a lease of its own name and looks at all others. [`mod@share`] decides,
-//! [`owner`] works on a partition while its lease lasts. A process that dies loses its leases by time, and the others
-//! take over.
+//! Every process announces itself with a lease named after it and lists those of the others. [`mod@share`] decides
+//! which partitions to acquire and release; [`owner`] works on a partition while its lease lasts. The leases of a
+//! process that dies expire, and the others take over.
 
 mod owner;
 mod share;
@@ -33,7 +33,7 @@ use share::{Moves, share};
 const MEMBERS: &str = "balance/member/";
 const PARTITIONS: &str = "balance/partition/";
 
-/// Everything that owning partitions needs.
+/// Everything needed to own partitions.
 #[derive(Clone)]
 pub(crate) struct Ownership<B> {
     pub(crate) backends: B,
@@ -51,12 +51,12 @@ struct Owned {
     tasks: JoinSet<(Partition, Ended<Result<(), OwnerError>>)>,
 }
 
-/// Announces this process and works on its share until `shutdown`; then gives everything back.
+/// Announces this process and works on its share until `shutdown`; then releases everything.
 pub(crate) async fn own_share<B: Backends>(
     ownership: Ownership<B>,
     shutdown: CancellationToken,
 ) -> Result<(), BackendError> {
-    // An earlier run of this process under the same name may hold it: that one expires.
+    // An earlier run of this process under the same name may still hold it, until it expires.
     let candidate = Candidate {
         leases: ownership.backends.leases(),
         name: LeaseName(format!("{MEMBERS}{}", ownership.config.holder).into()),
@@ -79,7 +79,7 @@ impl<B: Backends> Ownership<B> {
         let mut owned = Owned::default();
         let pause = self.config.lease_ttl / RENEWALS_PER_TTL;
         while !shutdown.is_cancelled() {
-            // What fails here is tried again in a moment; partitions that are owned already go on meanwhile.
+            // A failure is retried shortly; work on the partitions already owned continues meanwhile.
             if let Err(failure) = self.rebalance(&mut owned, shutdown).await {
                 debug!(%failure, "shares not looked at, trying again");
             }
@@ -146,8 +146,8 @@ impl<B: Backends> Ownership<B> {
         Ok(())
     }
 
-    /// The highest epoch that any checkpoint of the partition has seen, so that a lease store that forgot everything
-    /// does not hand out epochs that are refused.
+    /// The highest epoch in any checkpoint of the partition, so that a lease store that lost its data does not grant
+    /// epochs that would be refused.
     async fn highest_epoch(&self, partition: Partition) -> Result<Epoch, BackendError> {
         let index = self.backends.index();
         let mut highest = Epoch::NONE;
@@ -170,7 +170,7 @@ fn note_end(owned: &mut Owned, ended: Result<(Partition, Ended<Result<(), OwnerE
             }
         }
         Err(panic) => {
-            // Which partition it was is not known any more: all begin again, each from its checkpoint.
+            // It is not known which partition this was, so all begin again, each from its checkpoint.
             error!(%panic, "a partition's task died, starting all partitions again");
             owned.tasks.abort_all();
             owned.tokens.clear();

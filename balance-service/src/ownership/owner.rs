@@ -1,4 +1,4 @@
-//! The owner of one partition: a worker for each generation that is to be fed, and the comparison of heads.
+//! The owner of one partition: runs a worker for each generation to feed, and the comparison of heads.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -21,13 +21,13 @@ use super::Ownership;
 use crate::reconcile::keep_reconciling;
 use crate::worker::{Lag, Worker, WorkerError};
 
-/// Counters of a partition that alarms watch: shown from the start, so that the first step is seen as one.
+/// Counters of a partition that alerts watch: exported from the start, so that the first increment shows as one.
 const WATCHED: &[Metric] = &[AHEAD_OF_STORE, ACCOUNTS_HEALED, ACCOUNTS_PARKED, DOCUMENTS_REPAIRED];
 
 /// Why a partition is given up before its lease ends.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum OwnerError {
-    /// Somebody owns it under a higher epoch.
+    /// Another process owns it under a higher epoch.
     #[error("the partition belongs to {0}")]
     Fenced(Epoch),
 }
@@ -57,7 +57,7 @@ impl<B: Backends> Owner<B> {
         Self { ownership: ownership.clone(), partition, epoch, shutdown }
     }
 
-    /// Works until asked to stop, or until somebody else turns out to own the partition.
+    /// Works until asked to stop, or until another process turns out to own the partition.
     pub(super) async fn run(self) -> Result<(), OwnerError> {
         for metric in WATCHED {
             counter!(metric.name, "partition" => self.partition.to_string()).increment(0);
@@ -80,8 +80,8 @@ impl<B: Backends> Owner<B> {
         for (_, token) in workers.running.values() {
             token.cancel();
         }
-        // A worker may wait for a backend, or for a seal that nobody is left to lift. What it has under way can be
-        // dropped at any place, and is done again from its checkpoint.
+        // A worker may be waiting for a backend, or for a seal that no process is left to lift. Its work can be dropped
+        // at any point, and is repeated from its checkpoint.
         let drained = async { while workers.tasks.join_next().await.is_some() {} };
         if timeout(self.ownership.config.lease_ttl, drained).await.is_err() {
             warn!(partition = %self.partition, "workers have not come to an end in time, dropping them");
@@ -113,8 +113,8 @@ impl<B: Backends> Owner<B> {
 }
 
 impl Workers {
-    /// Ends the workers of generations that are fed no longer. They need no orderly end: what they still have under way
-    /// is refused, or skipped by version.
+    /// Aborts the workers of generations that are no longer fed. They need no orderly end: their writes in flight are
+    /// refused, or skipped by version.
     fn keep(&mut self, fed: &[Generation]) {
         self.running.retain(|generation, (task, _)| {
             let kept = fed.contains(generation);
@@ -148,8 +148,8 @@ impl Workers {
     }
 }
 
-/// Runs a worker, again after every failure but being fenced: then it answers the epoch of the owner. How far it lags
-/// is measured meanwhile, also while it fails or waits.
+/// Runs a worker and restarts it after every failure, except when it is fenced: then returns the epoch of the owner.
+/// Its lag is measured throughout, even while it fails or waits.
 async fn keep_working<B: Backends>(
     worker: Worker<B>,
     reconcile_every: Option<Duration>,
@@ -184,7 +184,7 @@ async fn keep_restarting<B: Backends>(
             Ok(()) => return Ok(()),
             Err(WorkerError::Fenced { current }) => return Err(current),
             Err(WorkerError::Gone(generation)) => {
-                // The roster will say so in a moment, and then this task is dropped.
+                // The roster will soon say so, and then this task is aborted.
                 debug!(%generation, partition = %worker.partition, "generation is gone, worker waits for its end");
                 shutdown.cancelled().await;
                 return Ok(());

@@ -1,7 +1,7 @@
-//! Who owns which partition, decided by everyone alike from what everyone can see. Pure.
+//! Which process owns which partition, decided in each process by the same rule from what all can see. Pure.
 //!
-//! O1  When nobody comes or goes, everybody ends up with a fair share: the sizes differ by at most one.
-//! O2  Sticky: nobody gives a partition away unless he has more than his share.
+//! O1  While no process joins or leaves, all end up with a fair share: the sizes differ by at most one.
+//! O2  Sticky: a process gives a partition away only if it has more than its share.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -11,13 +11,13 @@ use shared::partition::Partition;
 /// What a process should do now.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Moves {
-    /// Partitions to ask for; nobody owns them.
+    /// Partitions to acquire; no process owns them.
     pub(crate) acquire: Vec<Partition>,
-    /// Partitions to give back.
+    /// Partitions to release.
     pub(crate) release: Vec<Partition>,
 }
 
-/// Decides what `me` should do, given who is there and who owns what.
+/// Decides what `me` should do, given the members and who owns what.
 pub(crate) fn share(
     me: &Holder,
     members: &BTreeSet<Holder>,
@@ -32,15 +32,15 @@ pub(crate) fn share(
         return Moves { acquire: Vec::new(), release: mine[quota..].to_vec() };
     }
     let free: Vec<Partition> = partitions.into_iter().filter(|partition| !owners.contains_key(partition)).collect();
-    // Members begin to ask at different places, so that they seldom ask for the same partition.
+    // Members start at different places, so that they seldom ask for the same partition.
     let rank = members.iter().position(|member| member == me).unwrap_or(0);
     let start = if free.is_empty() { 0 } else { rank * free.len() / members.len().max(1) };
     let wanted = free.iter().cycle().skip(start).take(free.len().min(quota - mine.len()));
     Moves { acquire: wanted.copied().collect(), release: Vec::new() }
 }
 
-/// How many partitions `me` may own. Where the division leaves a rest, those who already own most take it, so that
-/// nothing moves for its sake.
+/// How many partitions `me` may own. A remainder of the division goes to the members that already own most, so that
+/// nothing moves because of it.
 fn quota(me: &Holder, members: &BTreeSet<Holder>, owners: &BTreeMap<Partition, Holder>, partitions: usize) -> usize {
     let mut owned: BTreeMap<&Holder, usize> = members.iter().map(|member| (member, 0)).collect();
     owned.entry(me).or_default();
@@ -69,7 +69,7 @@ mod tests {
         (1..=partitions).map(Partition::new)
     }
 
-    /// Lets every member act in turn until nobody moves; answers how many partitions were given away.
+    /// Lets every member act in turn until nothing moves; returns how many partitions were given away.
     fn settle(members: &BTreeSet<Holder>, owners: &mut BTreeMap<Partition, Holder>, partitions: u16) -> usize {
         let mut released = 0;
         for _ in 0..20 {

@@ -1,4 +1,4 @@
-//! Leads the job through its states. One conductor works at a time, by lease; every step is decided by compare-and-set
+//! Takes the job through its states. One conductor works at a time, by lease; every step is decided by compare-and-set
 //! on the job, so two at once only make each other's steps fail.
 //!
 //! | state | what the conductor does | and then |
@@ -37,16 +37,16 @@ use crate::verify::{proof_patience, verify};
 /// The name of the lease that the conductor holds.
 pub(crate) const CONDUCTOR_LEASE: &str = "balance/conductor";
 
-/// How often the progress of the workers is looked at.
+/// How often the progress of the workers is checked.
 const PROGRESS_EVERY: Duration = Duration::from_millis(25);
 
-/// How often floors of generations that are gone are looked for (law M2 of [`shared::log::floor`]).
+/// How often the floors of generations that are gone are removed (law M2 of [`shared::log::floor`]).
 const SWEEP_EVERY: Duration = Duration::from_secs(10);
 
 /// Why a step was not taken. The job is read again and the step decided again.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum StepError {
-    /// Somebody else wrote the job: a request, or another conductor.
+    /// The job was written meanwhile, by a request or another conductor.
     #[error(transparent)]
     Moved(#[from] WriteError),
     /// A backend failed.
@@ -115,7 +115,7 @@ impl<B: Backends> Conductor<B> {
         }
     }
 
-    /// Takes the next step of a running job and says when to look again.
+    /// Takes the next step of a running job and returns when to look again.
     async fn step(&self, file: JobFile, job: Job, generations: &Generations) -> Result<Duration, StepError> {
         let Some(generation) = job.generation else {
             return self.make_generation(file, job, generations).await;
@@ -143,7 +143,7 @@ impl<B: Backends> Conductor<B> {
     }
 
     async fn make_generation(&self, file: JobFile, job: Job, generations: &Generations) -> Result<Duration, StepError> {
-        // Only two generations at a time: what was kept for a rollback makes room for the new one.
+        // Only two generations at a time: the one kept for a rollback makes room for the new one.
         self.discard_all_but(generations, &[generations.active]).await?;
         let generation = self.backends.index().create().await?;
         info!(job = %job.job, %generation, purpose = ?job.purpose, "rebuild started");
@@ -181,8 +181,8 @@ impl<B: Backends> Conductor<B> {
             let checkpoint = self.backends.index().checkpoint(generation, target.partition).await?;
             let Some(checkpoint) = checkpoint else { return Ok(PROGRESS_EVERY) };
             if checkpoint.incarnation != target.incarnation {
-                // The partition was renewed: its old end will never be reached.
-                // The worker finds its way into the log's new life meanwhile.
+                // The partition has a new incarnation: its old end will never be reached. The worker finds its way into
+                // the new one meanwhile.
                 self.note_targets(file, job).await?;
                 return Ok(PROGRESS_EVERY);
             }
@@ -220,12 +220,12 @@ impl<B: Backends> Conductor<B> {
         Ok(Duration::ZERO)
     }
 
-    /// Waits until the job was cancelled or led on by somebody else. In a generation that is discarded everything looks
-    /// missing, and to find that out takes longer the larger the bank is.
+    /// Waits until the job was cancelled or advanced by another conductor. In a discarded generation everything looks
+    /// missing, and finding that out takes longer the larger the bank is.
     async fn job_is_another_than(&self, job: &Job) {
         loop {
             tokio::time::sleep(LOOK_EVERY).await;
-            // If the job cannot be read, the proof cannot be noted either, and the step is taken again.
+            // If the job cannot be read, the verification cannot be noted either, and the step is taken again.
             let file = JobFile::load(self.backends.store()).await;
             if file.is_ok_and(|file| file.job.as_ref() != Some(job)) {
                 return;
@@ -275,8 +275,9 @@ impl<B: Backends> Conductor<B> {
         }
         let keep = [generations.active, file.job.as_ref().and_then(|job| job.kept(self.clock.now()))];
         if generations.all.iter().any(|generation| !keep.contains(&Some(*generation))) {
-            // The job is read again, behind the generations: one that began since may have made one of them, and one
-            // that ended since may keep another. What is in an older list and in no newer job is nobody's.
+            // The job is read again, after the generations: a job that began since may have created one of them, and
+            // one that ended since may keep another. A generation in the older list but in no newer job belongs to no
+            // job.
             if JobFile::load(self.backends.store()).await?.job != file.job {
                 return Ok(Duration::ZERO);
             }
@@ -286,13 +287,13 @@ impl<B: Backends> Conductor<B> {
     }
 
     /// Lifts every seal but that of the running job. A job that is over has lifted its own, but its call to seal may
-    /// have arrived after that, and would block the next job for ever. Whoever still believes in such a job can turn
-    /// nothing any more, because a promotion asks for the seal.
+    /// have arrived after that, and would block the next job for ever. A conductor that still believes in such a job
+    /// can no longer switch, because a promotion requires the seal.
     async fn lift_seals(&self, generations: &Generations) -> Result<(), BackendError> {
         if generations.sealed.is_empty() {
             return Ok(());
         }
-        // Read behind the seals: the job of another one is over by now, and never begins again.
+        // Read after the seals: the job of any other seal is over by now, and never begins again.
         let job = JobFile::load(self.backends.store()).await?.job;
         let running = job.filter(|job| job.state.is_running()).map(|job| job.seal());
         for (generation, seal) in generations.sealed.iter().filter(|(_, seal)| Some(*seal) != running) {

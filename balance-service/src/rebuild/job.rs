@@ -13,7 +13,7 @@ use uuid::Uuid;
 
 use crate::verify::Verification;
 
-/// The register the running or last job stands in.
+/// The register that holds the running or last job.
 const REGISTER: &str = "rebuild/balance";
 
 /// The name of a job.
@@ -31,15 +31,15 @@ impl fmt::Display for JobId {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Purpose {
-    /// Somebody asked for a rebuild.
+    /// A rebuild was requested.
     Rebuild,
     /// There was no active generation: a first start, or an index that vanished.
     Restore,
-    /// Somebody asked for the generation before.
+    /// A return to the previous generation was requested.
     Rollback,
 }
 
-/// Where a job stands.
+/// The state of a job.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum JobState {
@@ -49,9 +49,9 @@ pub enum JobState {
     CatchingUp,
     /// The new generation is being compared with the store.
     Verifying,
-    /// The queries are being turned; it is too late to cancel.
+    /// Queries are being switched; it is too late to cancel.
     Switching,
-    /// The new generation answers the queries.
+    /// The new generation answers queries.
     Done,
     /// Nothing has changed for the queries.
     Failed,
@@ -67,12 +67,12 @@ impl JobState {
     }
 }
 
-/// Where a partition ended when the replay was done: the new generation has caught up when it is there.
+/// Where a partition ended when the replay was done: the new generation has caught up when it has reached that end.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Target {
     /// The partition.
     pub partition: Partition,
-    /// The life the offset belongs to.
+    /// The incarnation the offset belongs to.
     pub incarnation: Incarnation,
     /// The end.
     pub offset: Offset,
@@ -85,13 +85,13 @@ pub struct Job {
     pub job: JobId,
     /// What it is for.
     pub purpose: Purpose,
-    /// Where it stands.
+    /// Its state.
     pub state: JobState,
-    /// The generation that is to answer the queries; nothing before it was made.
+    /// The generation to switch to; `None` until it is created.
     pub generation: Option<Generation>,
-    /// The generation that answered them when the job began.
+    /// The generation that was active when the job began.
     pub previous: Option<Generation>,
-    /// When it was asked for.
+    /// When it was requested.
     pub started_at: Timestamp,
     /// When it was done, failed or cancelled.
     pub finished_at: Option<Timestamp>,
@@ -130,8 +130,8 @@ impl Job {
         Seal(self.job.0)
     }
 
-    /// The generation that a rollback would turn to, while it is kept: the one before, or the one that a rollback
-    /// which came to nothing would have turned to.
+    /// The generation that a rollback would switch to, while it is kept: the previous one, or the target of a rollback
+    /// that failed or was cancelled.
     #[must_use]
     pub fn kept(&self, now: Timestamp) -> Option<Generation> {
         let kept = match (self.state, self.purpose) {
@@ -143,7 +143,7 @@ impl Job {
         kept.filter(|_| self.keep_previous_until.is_some_and(|until| now < until))
     }
 
-    /// The job in its last state.
+    /// The job in a final state.
     #[must_use]
     pub fn finished(mut self, state: JobState, at: Timestamp) -> Self {
         self.state = state;
@@ -153,11 +153,11 @@ impl Job {
     }
 }
 
-/// The job as it was read, and the right to write it if nobody else did since.
+/// The job as it was read, and the right to write it if nobody else has written it since.
 #[derive(Clone, Debug)]
 pub struct JobFile {
     revision: Revision,
-    /// The running or last job; nothing before the first.
+    /// The running or last job; `None` before the first.
     pub job: Option<Job>,
 }
 
@@ -177,7 +177,7 @@ impl JobFile {
     /// Writes the job over the one that was read.
     ///
     /// # Errors
-    /// Somebody else wrote it meanwhile, or the store failed.
+    /// The job was written by someone else meanwhile, or the store failed.
     pub async fn save<R: Registers>(self, registers: &R, job: Job) -> Result<Self, WriteError> {
         let value = serde_json::to_vec(&job).map_err(|error| BackendError::broken("write the job", error))?;
         let revision = registers.write_register(REGISTER, self.revision, Bytes::from(value)).await?;

@@ -1,23 +1,23 @@
-//! Rebuilding the projection while the bank is open, proving the result, and rolling it back.
+//! Rebuilding the projection while the bank is running, verifying the result, and rolling it back.
 //!
-//! A rebuild is a second projection with checkpoints of its own. While a job runs, the owner of each partition works on
-//! two generations: the active one as ever, and the new one, which it fills from the store and then feeds from the log.
-//! The [`conductor`] leads the job through its states; every step is noted in the store before the next one begins and
-//! can be repeated, so that any process may die at any step and another one goes on.
+//! A rebuild is a second projection with its own checkpoints. While a job runs, the owner of each partition works on
+//! two generations: the active one as usual, and the new one, which it fills from the store and then feeds from the
+//! log. The [`conductor`] takes the job through its states; every step is noted in the store before the next one begins
+//! and can be repeated, so any process may die at any step and another one continues.
 //!
 //! B1  Nothing is lost. The worker of the new generation notes the end of its partition *before* it scans the store. A
-//!     commit that the scan does not see was made after the scan passed its stream, so it is published behind the noted
-//!     end, where the worker goes on reading.
+//!     commit that the scan does not see was made after the scan passed its stream, so it is published after the noted
+//!     end, where the worker continues to read.
 //! B2  Nothing is counted twice. What both the scan and the log deliver is skipped by version.
 //! B3  Readers never see a missing or partial view. They read the active generation, which is fed until the switch.
 //! B4  Readers never see an older view. Before the switch the active generation is sealed, and every document of the
-//!     new one is brought to at least the version of the sealed one. The view stands still for that moment; it does not
-//!     go back.
-//! B5  Nothing is switched that was not proved: every document was compared with the fold of its stream.
+//!     new one is brought to at least the version of the sealed one. The view stands still meanwhile, but never goes
+//!     back.
+//! B5  Queries never switch to an unverified generation: every document was compared with the fold of its stream.
 //! B6  There is one job at a time, decided by compare-and-set on one register.
 //!
-//! After the switch the previous generation is fed further until it is kept no longer, so a rollback is nothing but
-//! another switch, with the same argument.
+//! After the switch the previous generation is still fed for as long as it is kept, so a rollback is just another
+//! switch, and the same argument holds.
 
 mod conductor;
 mod job;
@@ -45,7 +45,7 @@ use crate::roster::Nudge;
 /// How often a request is decided again when another process wrote the job at the same time.
 const RACES_MAX: usize = 8;
 
-/// The requests about rebuilds. Cheap to clone.
+/// Handles requests for rebuilds. Cheap to clone.
 #[derive(Clone, Debug)]
 pub struct Rebuilds<B> {
     backends: B,
@@ -56,7 +56,7 @@ pub struct Rebuilds<B> {
 }
 
 impl<B: Backends> Rebuilds<B> {
-    /// The requests of one process; `nudge` wakes its workers at once, others notice by themselves.
+    /// Handles the requests of one process; `nudge` wakes its workers at once, others notice by themselves.
     #[must_use]
     pub const fn new(backends: B, partitions: PartitionMap, clock: Clock, ids: Ids, nudge: Nudge) -> Self {
         Self { backends, partitions, clock, ids, nudge }
@@ -71,7 +71,7 @@ impl<B: Backends> Rebuilds<B> {
             .await
     }
 
-    /// Turns the queries back to the generation before, while it is kept.
+    /// Switches queries back to the previous generation, while it is kept.
     ///
     /// # Errors
     /// [`RebuildRefusal::NoPrevious`] if there is none, [`RebuildRefusal::Running`] while a job runs.
@@ -88,7 +88,7 @@ impl<B: Backends> Rebuilds<B> {
         .await
     }
 
-    /// Cancels the running job, unless it is switching already. Its generation is discarded; a rollback's is kept.
+    /// Cancels the running job, unless it is already switching. Its generation is discarded; a rollback's is kept.
     ///
     /// # Errors
     /// [`RebuildRefusal::NothingToCancel`], or [`RebuildRefusal::TooLate`].
@@ -117,7 +117,7 @@ impl<B: Backends> Rebuilds<B> {
         Err(raced("cancel").into())
     }
 
-    /// The running or last job and its progress; nothing before the first.
+    /// The running or last job and its progress; `None` before the first.
     ///
     /// # Errors
     /// A backend failed.
@@ -137,8 +137,8 @@ impl<B: Backends> Rebuilds<B> {
             if let Some(running) = file.job.clone().filter(|job| job.state.is_running()) {
                 return Err(RebuildRefusal::Running(Box::new(self.describe(running).await?)));
             }
-            // Read behind the job: the queries are turned by a running job alone, so until this one is written they are
-            // answered by the generation that is active now.
+            // Read after the job: only a running job switches queries, so until this one is written the generation
+            // active now keeps answering them.
             let generations = self.backends.index().generations().await?;
             let job = new_job(file.job.as_ref(), &generations)?;
             match file.save(self.backends.store(), job.clone()).await {
@@ -190,8 +190,8 @@ fn progress(partition: Partition, slots: SlotRange, checkpoint: Option<Checkpoin
     PartitionProgress { partition, state, done, total }
 }
 
-/// How many events a partition seems to hold, if so many lie before a place: accounts are spread evenly over slots, and
-/// a replay passes them in order. Counting them would take a walk through the store as long as the replay.
+/// Estimates how many events a partition holds, given that `done` of them lie before a place: accounts are spread
+/// evenly over slots, and a replay passes them in order. Counting them would take as long as the replay.
 fn whole(slots: SlotRange, place: StreamAfter, done: u64) -> u64 {
     let width = u64::from(slots.end - slots.start);
     let passed = u64::from(Slot::of(&place.stream).get().saturating_sub(slots.start)) + 1;

@@ -13,7 +13,7 @@ pub struct PartitionProgress {
     pub state: &'static str,
     /// Events replayed.
     pub done: u64,
-    /// Events to replay: an estimate while it goes on, nothing before the first of them.
+    /// Events to replay: an estimate until the replay is done, `None` before its first event.
     pub total: Option<u64>,
 }
 
@@ -25,9 +25,9 @@ pub struct RebuildStatus {
     pub job: Job,
     /// One entry for each partition, in order; empty for a job that has no generation.
     pub partitions: Vec<PartitionProgress>,
-    /// Events replayed per second since the job began; nothing while none was.
+    /// Events replayed per second since the job began; `None` before the first.
     pub events_per_second: Option<u64>,
-    /// Seconds until the replay is done at this rate; nothing when unknown or done.
+    /// Seconds until the replay is done at this rate; `None` when unknown or done.
     pub eta_seconds: Option<u64>,
 }
 
@@ -43,7 +43,7 @@ pub enum RebuildRefusal {
     /// The queries are being switched.
     #[error("it is too late to cancel: the queries are being switched; roll back when that is done")]
     TooLate,
-    /// There is no previous generation, or it is kept no longer.
+    /// There is no previous generation, or it is no longer kept.
     #[error("no previous generation is kept")]
     NoPrevious,
     /// A backend failed; ask for the status.

@@ -1,9 +1,10 @@
-//! Turning the queries from one generation to another without a step back.
+//! Switching queries from one generation to another without showing an older view.
 //!
-//! Seal the old generation: its documents stand still. Bring every document of the new one to at least the version of
-//! the old one's; the store has all of it. Promote. Lift the seal, so that the old one is fed further for a rollback.
+//! Seal the old generation, so that its documents no longer change. Bring every document of the new one to at least the
+//! version of the old one; the store has all the events. Promote. Lift the seal, so that the old one is fed again for a
+//! rollback.
 //!
-//! Every step can be repeated, so a switch that died half-way is simply done again.
+//! Every step can be repeated, so a switch that died half-way is simply repeated.
 
 use futures::StreamExt;
 use futures::stream;
@@ -26,10 +27,10 @@ const PARTITIONS_AT_ONCE: usize = 4;
 /// How many accounts are brought forward in one write.
 const ACCOUNTS_AT_ONCE: usize = 500;
 
-/// Why the queries were not turned.
+/// Why queries were not switched.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum SwitchError {
-    /// They cannot be, and the job is over.
+    /// They cannot be switched, and the job is over.
     #[error("{0}")]
     Refused(String),
     /// The index refused a write.
@@ -40,7 +41,7 @@ pub(super) enum SwitchError {
     Backend(#[from] BackendError),
 }
 
-/// Turns the queries to `generation`.
+/// Switches queries to `generation`.
 pub(super) async fn switch<B: Backends>(
     backends: &B,
     partitions: PartitionMap,

@@ -1,4 +1,4 @@
-//! Checking the generation that answers the queries, partition by partition, and repairing it when that is asked for.
+//! Checking the active generation, partition by partition, and repairing it on request.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -20,7 +20,7 @@ use super::report::PartitionReport;
 use super::walk::{Comparison, Walk};
 use crate::right_of_way::RightOfWay;
 
-/// How often a partition is compared again because the queries were turned to another generation meanwhile.
+/// How often a partition is compared when queries are switched to another generation each time.
 const SWITCHES_MAX: usize = 3;
 
 /// What to check, and how.
@@ -28,18 +28,18 @@ const SWITCHES_MAX: usize = 3;
 pub struct Check {
     /// The partitions.
     pub partitions: Vec<Partition>,
-    /// How long a difference may be what is on its way (law P2).
+    /// How long a difference may be due to events in flight (law P2).
     pub patience: Duration,
-    /// Whether what is wrong is written anew (law P4).
+    /// Whether to repair what is wrong (law P4).
     pub repair: bool,
 }
 
-/// How many accounts a running check has looked at. Clones count together.
+/// How many accounts a running check has looked at. Clones share the count.
 #[derive(Clone, Debug, Default)]
 pub struct Progress(Arc<AtomicU64>);
 
 impl Progress {
-    /// How many accounts have passed; those of a partition that is compared again count again.
+    /// How many accounts were looked at; those of a partition that is compared again count again.
     #[must_use]
     pub fn accounts(&self) -> u64 {
         self.0.load(Ordering::Relaxed)
@@ -53,10 +53,10 @@ impl Progress {
 /// Why nothing can be said about a partition.
 #[derive(Debug, thiserror::Error)]
 pub enum CheckError {
-    /// Nothing answers the queries, so there is nothing to compare.
+    /// No generation is active, so there is nothing to compare.
     #[error("there is no projection yet; a balance service builds it when it runs")]
     NoGeneration,
-    /// The queries were turned again and again.
+    /// Queries were switched again and again.
     #[error("the queries were turned to another generation {SWITCHES_MAX} times while partition {} was compared", .0.get())]
     Turned(Partition),
     /// The index refused a repair.
@@ -67,8 +67,8 @@ pub enum CheckError {
     Backend(#[from] BackendError),
 }
 
-/// Checks partitions of the active generation; yields their reports in the order in which they were asked for. Dropping
-/// the stream ends the check. Repeating it is harmless.
+/// Checks partitions of the active generation and yields their reports in the requested order. Dropping the stream ends
+/// the check. Repeating it is harmless.
 pub fn check<B: Backends>(
     backends: B,
     map: PartitionMap,
@@ -95,8 +95,8 @@ struct One<B> {
 }
 
 impl<B: Backends> One<B> {
-    /// Checks the partition in the generation that is active from beginning to end: one that was turned away from may
-    /// be discarded meanwhile, and then everything in it looks missing.
+    /// Checks the partition in a generation that is active throughout the check: a generation that is no longer active
+    /// may be discarded meanwhile, and then everything in it looks missing.
     async fn check(self) -> Result<PartitionReport, CheckError> {
         for _ in 0..SWITCHES_MAX {
             let generation = self.active().await?;
@@ -113,7 +113,7 @@ impl<B: Backends> One<B> {
     }
 
     async fn check_in(&self, generation: Generation) -> Result<PartitionReport, CheckError> {
-        // Whoever asks for a check waits for it.
+        // The client waits for this check, so it does not give way.
         let right_of_way = RightOfWay::default();
         let comparison = Comparison {
             backends: &self.backends,

@@ -9,7 +9,7 @@ pub(super) fn compare(fold: &Balance, document: &Balance) -> Option<Finding> {
 }
 
 fn first_difference(fold: &Balance, document: &Balance) -> Option<String> {
-    // Taken apart in full, so that a new field cannot be forgotten here.
+    // Destructured in full, so that a new field cannot be forgotten here.
     let Balance { id, event_id, owner, status, currency, balance, version, opened_at, updated_at } = document;
     let pairs = [
         ("id", fold.id.to_string(), id.to_string()),

@@ -1,21 +1,20 @@
-//! Proof that a generation equals the store, while both go on; and the repair of what does not.
+//! Verifying that a generation equals the store while both keep changing, and repairing what differs.
 //!
-//! P1  A document is right if it is the fold of its account's first events, as many as its version says. So any version
-//!     can be checked at any time, and traffic causes no false alarm.
-//! P2  A difference counts only if it is there at every look until the patience is over, and the patience begins anew
-//!     while documents come nearer to the store: a view that is late is waited for, within a bound. A document is
-//!     missing or behind only if it stays below the head the store had when it was first looked at; later events ask
-//!     nothing more of it.
-//! P3  Memory does not grow with the number of accounts: streams pass in pages, and at most [`SUSPECTS_MAX`] accounts
-//!     and a page wait to be looked at again. Store and index are asked in batches, never account by account.
-//! P4  A repair writes what the store's events fold to, at the version that stands there or above it. What the store
-//!     has no events for is left alone: nothing is deleted, and nothing is set back.
+//! P1  A document is right if it is the fold of its account's events up to its version. So any version can be checked
+//!     at any time, and traffic causes no false alarm.
+//! P2  A difference counts only if every look finds it until the patience is over, and the patience starts again when
+//!     documents have come closer to the store: a late view is waited for, within a bound. A document is missing or
+//!     behind only if it stays below the head the store had at the first look; later events do not matter.
+//! P3  Memory does not grow with the number of accounts: streams are read in pages, and at most [`SUSPECTS_MAX`]
+//!     accounts and a page wait to be looked at again. Store and index are read in batches, never account by account.
+//! P4  A repair writes the fold of the store's events, at the document's version or above it. A document for which the
+//!     store lacks the events is left alone: nothing is deleted, and nothing is set back.
 //!
-//! [`scan`] folds every stream of a partition once, in the sorted order of the store, and compares each document in
-//! passing; [`orphans`] looks for documents that the store does not list. What looks wrong is a suspect, since
-//! something may have moved between the two readings, and [`suspects`] looks at it again, by itself, for as long as
-//! [`waiting`] says. [`repair`] mends what stays wrong, and the partition is compared once more. [`check()`] does that
-//! for the active generation, [`verify`] proves one that is not active yet.
+//! [`scan`] folds every stream of a partition once, in the sorted order of the store, and compares each document with
+//! the fold; [`orphans`] looks for documents of accounts that the store does not list. A difference is only a suspect,
+//! since something may have changed between the two reads; [`suspects`] looks at it again, on its own, for as long as
+//! [`waiting`] says. [`repair`] rewrites what stays wrong, and the partition is compared once more. [`check()`] does
+//! this for the active generation, [`verify`] verifies one that is not active yet.
 
 mod check;
 mod compare;
@@ -48,15 +47,15 @@ use walk::Comparison;
 /// How many partitions are compared at once.
 const PARTITIONS_AT_ONCE: usize = 4;
 
-/// How long a difference may be due to events in flight when a generation is proved before a switch, while nothing that
-/// is late comes nearer: longer than a worker takes for a batch.
+/// How long a difference may be due to events in flight when a generation is verified before a switch, while no late
+/// document comes closer: longer than a worker takes for a batch.
 const PROOF_PATIENCE_MIN: Duration = Duration::from_secs(12);
 
-/// The same in leases: when a process dies, its partitions are without a worker until their leases have ended and
-/// another process has noticed.
+/// The same in leases: when a process dies, its partitions have no worker until their leases have expired and another
+/// process has noticed.
 const PROOF_PATIENCE_LEASES: u32 = 3;
 
-/// How patient a proof is where leases last so long (law P2).
+/// The patience of a verification before a switch, where leases last this long (law P2).
 #[must_use]
 pub fn proof_patience(lease_ttl: Duration) -> Duration {
     PROOF_PATIENCE_MIN.max(lease_ttl * PROOF_PATIENCE_LEASES)

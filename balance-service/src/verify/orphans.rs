@@ -19,7 +19,7 @@ impl<'a, B: Backends> Orphans<'a, B> {
         Self { pairs: Pairs::new(heads, IndexVersions::new(backends.index(), generation, slots)), done: false }
     }
 
-    /// Takes documents whose account the store did not list, until there are suspects enough or no documents left. An
+    /// Takes documents whose account the store did not list, until there are enough suspects or no documents left. An
     /// account that was opened meanwhile is among them.
     pub(super) async fn collect(&mut self, suspects: &mut Suspects) -> Result<(), BackendError> {
         while !self.done && suspects.len() < SUSPECTS_MAX {

@@ -1,4 +1,4 @@
-//! Writing what the store says over what is wrong (law P4).
+//! Rewriting wrong documents from the store (law P4).
 
 use std::time::Duration;
 
@@ -15,13 +15,13 @@ use crate::worker::{load_stopping, refill};
 /// How many accounts are repaired in one write.
 const ACCOUNTS_AT_ONCE: usize = 250;
 
-/// How often a repair asks whether the generation is still sealed.
+/// How often a repair checks whether the generation is still sealed.
 const SEALED_PAUSE: Duration = Duration::from_millis(50);
 
 /// How long a repair waits for a seal: a switch takes less, and one whose process died is taken over within a lease.
 const SEALED_WAIT: Duration = Duration::from_secs(30);
 
-/// Repairs what can be repaired. Whether that was enough, the next comparison tells.
+/// Repairs what can be repaired. The next comparison tells whether that was enough.
 pub(super) async fn repair<B: Backends>(
     backends: &B,
     generation: Generation,
@@ -37,7 +37,7 @@ pub(super) async fn repair<B: Backends>(
     Ok(())
 }
 
-/// An orphan has no events, and the store of a document that is ahead was set back: an operator has to decide.
+/// An orphan has no events, and a document that is ahead means that the store was set back: an operator has to decide.
 const fn can_be_repaired(finding: &Finding) -> bool {
     match finding.fault {
         Fault::Missing | Fault::Behind | Fault::Diverged => true,
@@ -45,7 +45,7 @@ const fn can_be_repaired(finding: &Finding) -> bool {
     }
 }
 
-/// Writes documents but those the index refuses, and waits while a switch has sealed the generation.
+/// Writes all documents but those the index refuses, and waits while a switch has sealed the generation.
 async fn write<B: Backends>(
     backends: &B,
     generation: Generation,

@@ -5,7 +5,7 @@ use shared::index::Generation;
 use shared::partition::Partition;
 use utoipa::ToSchema;
 
-/// How many findings a report names; the counts go on.
+/// How many findings a report lists; the counts include all.
 pub const FINDINGS_MAX: usize = 20;
 
 /// What is wrong with one document.
@@ -89,7 +89,7 @@ impl Verification {
         self.missing + self.behind + self.diverged + self.orphans + self.ahead
     }
 
-    /// Counts a finding, and names it while there is room.
+    /// Counts a finding, and lists it while there is room.
     pub fn add(&mut self, finding: Finding) {
         match finding.fault {
             Fault::Missing => self.missing += 1,
@@ -118,7 +118,7 @@ impl Verification {
     }
 }
 
-/// What became of one partition.
+/// The result of checking one partition.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct PartitionReport {
     /// The partition.
@@ -127,14 +127,14 @@ pub struct PartitionReport {
     pub generation: Generation,
     /// What the comparison found.
     pub found: Verification,
-    /// Documents that were wrong, and are right now that they were written anew.
+    /// Documents that were wrong, and are right since they were rewritten.
     pub repaired: u64,
-    /// What a second comparison found after the repair; nothing if nothing was to be repaired.
+    /// What a second comparison found after the repair; `None` if there was nothing to repair.
     pub left: Option<Verification>,
 }
 
 impl PartitionReport {
-    /// Whether every document is right, now that what was to be repaired is repaired.
+    /// Whether every document is right, after the repair if there was one.
     #[must_use]
     pub fn is_clean(&self) -> bool {
         self.left.as_ref().unwrap_or(&self.found).is_clean()

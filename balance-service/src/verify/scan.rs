@@ -34,7 +34,7 @@ impl<'a, B: Backends> Scan<'a, B> {
         Self { comparison, open: None, after: None, stint: Stint::new(), done: false }
     }
 
-    /// Folds streams and compares their documents until there are suspects enough, or no streams left.
+    /// Folds streams and compares their documents until there are enough suspects, or no streams left.
     pub(super) async fn collect(
         &mut self,
         suspects: &mut Suspects,
@@ -73,7 +73,7 @@ impl<'a, B: Backends> Scan<'a, B> {
         Ok(streams.into_iter().zip(loaded).collect())
     }
 
-    /// Counts the stream that has passed, or keeps it to be looked at again.
+    /// Counts the stream that has ended, or keeps it to be looked at again.
     fn finish(&mut self, suspects: &mut Suspects, verification: &mut Verification) {
         let Some(checked) = self.open.take() else { return };
         self.comparison.progress.one_more();
@@ -87,13 +87,13 @@ impl<'a, B: Backends> Scan<'a, B> {
     }
 }
 
-/// A stream on its way through the scan, beside its document.
+/// A stream being scanned, beside its document.
 struct Checked {
     stream: AccountId,
     document: Loaded,
     folding: Folding,
     head: Version,
-    /// Whether the document is the fold, once the fold has its version.
+    /// Whether the document equals the fold, once the fold has reached its version.
     equal: Option<bool>,
 }
 
@@ -102,7 +102,7 @@ impl Checked {
         Self { stream, document, folding: Folding::new(stream, None), head: Version::EMPTY, equal: None }
     }
 
-    /// Folds a write, event by event as far as the document goes, and compares where the versions meet.
+    /// Folds the events of a write up to the document's version, and compares once the fold has reached it.
     fn take(&mut self, recorded: &Recorded, verification: &mut Verification) {
         self.head = recorded.last_version();
         verification.events += u64::from(recorded.events.count);
@@ -113,14 +113,14 @@ impl Checked {
         }
     }
 
-    /// Whether the document is where it can be, and is what the events fold to.
+    /// Whether the document is as far as it can be, and equals the fold of its events.
     fn is_right(&self) -> bool {
         let reached = self.document.version();
         reached == self.document.reachable(self.head) && self.equal.unwrap_or(reached == Version::EMPTY)
     }
 }
 
-/// The next page, also if the store is away for some seconds: beginning again would read everything again.
+/// The next page, even if the store is unavailable for some seconds: beginning again would read everything again.
 async fn scan_patiently<S: EventStore>(
     store: &S,
     slots: SlotRange,

@@ -13,24 +13,24 @@ use super::walk::Comparison;
 use crate::fold::Folding;
 use crate::worker::refill;
 
-/// How many accounts of a partition wait to be looked at again before the walk through its streams goes on: a few
-/// megabytes. A partition where nobody works keeps a check waiting for its patience once for so many accounts.
+/// How many accounts of a partition wait to be looked at again before the walk through its streams continues: a few
+/// megabytes. In a partition without a worker, a check waits for its whole patience once per this many accounts.
 pub const SUSPECTS_MAX: usize = 20_000;
 
 /// How many accounts are looked at in one call.
 const ACCOUNTS_AT_ONCE: usize = 250;
 
-/// Accounts that look wrong, with the version that a right document has reached.
+/// Accounts that look wrong, with the version that a right document must have reached.
 pub(super) type Suspects = BTreeMap<AccountId, Version>;
 
-/// A suspect that looks wrong, and the head it was first seen beside.
+/// A suspect that looks wrong, and the head that its stream had at the first look.
 struct Wrong {
     head: Version,
     finding: Finding,
 }
 
 impl<B: Backends> Comparison<'_, B> {
-    /// Looks at suspects again and again (law P2) and answers what stays wrong.
+    /// Looks at suspects repeatedly (law P2) and returns what stays wrong.
     pub(super) async fn judge(
         &self,
         mut suspects: Suspects,
@@ -49,7 +49,7 @@ impl<B: Backends> Comparison<'_, B> {
         }
     }
 
-    /// Looks at each suspect once, counts what is right, and answers what is not.
+    /// Looks at each suspect once, counts what is right, and returns what is not.
     async fn look_at(&self, suspects: Suspects, verification: &mut Verification) -> Result<Vec<Wrong>, BackendError> {
         let suspects: Vec<(AccountId, Version)> = suspects.into_iter().collect();
         let mut wrong = Vec::new();
@@ -72,14 +72,14 @@ impl<B: Backends> Comparison<'_, B> {
     }
 }
 
-/// What has to be folded to judge a document: its stream, as far as its version goes. One that is behind is known to be
-/// wrong without that, and a view that is late is full of them.
+/// What has to be folded to judge a document: its stream, up to its version. A document that is behind is known to be
+/// wrong without that, and a late view is full of them.
 fn to_fold(((account, head), loaded): (&(AccountId, Version), &Loaded)) -> Option<(AccountId, Folding)> {
     let document = loaded.balance.as_ref().filter(|document| document.version >= loaded.reachable(*head))?;
     Some((*account, Folding::up_to(*account, document.version)))
 }
 
-/// What is wrong with a document, if its store was at `head` once and its first events fold to this.
+/// What is wrong with a document, given that its stream was at `head` once and its events fold to `folding`.
 fn judged(account: AccountId, head: Version, loaded: &Loaded, folding: Option<&Folding>) -> Option<Finding> {
     let head = loaded.reachable(head);
     let reached = loaded.version();

@@ -10,17 +10,17 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use super::check::{Check, CheckError, Progress, check};
 use super::report::PartitionReport;
 
-/// How long a difference may be what is on its way unless somebody says otherwise: a partition whose worker died is
-/// worked on again sooner.
+/// How long a difference may be due to events in flight, by default: a partition whose worker died has a new one
+/// sooner.
 pub const PATIENCE_DEFAULT: Duration = Duration::from_secs(30);
 
-/// The shortest patience: what is on its way takes some milliseconds, but now and then a pause of a machine.
+/// The shortest patience: events in flight take some milliseconds, but now and then as long as a machine pauses.
 pub const PATIENCE_MIN: Duration = Duration::from_secs(1);
 
 /// The longest patience.
 pub const PATIENCE_MAX: Duration = Duration::from_hours(1);
 
-/// The checks that the clients of a process ask for: one at a time, since each reads the whole store. Cheap to clone.
+/// Runs the checks that clients of a process request: one at a time, since each reads the whole store. Cheap to clone.
 #[derive(Clone, Debug)]
 pub struct Verifier<B> {
     backends: B,
@@ -28,11 +28,11 @@ pub struct Verifier<B> {
     turn: Arc<Semaphore>,
 }
 
-/// A check on its way; dropping it ends it.
+/// A running check; dropping it ends it.
 pub struct Running {
     /// The reports as they come.
     pub reports: BoxStream<'static, Result<PartitionReport, CheckError>>,
-    /// How far it is.
+    /// Its progress.
     pub progress: Progress,
     _turn: OwnedSemaphorePermit,
 }
@@ -44,12 +44,12 @@ impl<B: Backends> Verifier<B> {
         Self { backends, partitions, turn: Arc::new(Semaphore::new(1)) }
     }
 
-    /// All partitions there are.
+    /// All partitions.
     pub fn partitions(&self) -> impl Iterator<Item = Partition> {
         self.partitions.all()
     }
 
-    /// Begins a check; nothing while one is running.
+    /// Begins a check; `None` while one is running.
     #[must_use]
     pub fn begin(&self, what: Check) -> Option<Running> {
         let turn = Arc::clone(&self.turn).try_acquire_owned().ok()?;

@@ -1,4 +1,4 @@
-//! How long differences are waited for (law P2).
+//! How long to wait for differences to disappear (law P2).
 
 use std::time::Duration;
 
@@ -6,21 +6,20 @@ use tokio::time::{Instant, sleep_until};
 
 use super::report::{Fault, Finding};
 
-/// How long a view that comes nearer to the store is waited for in all. Far more than any backlog that a proof begins
-/// with, since a generation is proved when it has caught up.
+/// How long to wait in all for a view that comes closer to the store. Far more than any backlog that a verification
+/// before a switch begins with, since the generation has caught up by then.
 const LATE_MAX: Duration = Duration::from_mins(10);
 
-/// The pause before the second look: most events are on their way no longer than that.
+/// The pause before the second look: most events are in flight no longer than that.
 const PAUSE_MIN: Duration = Duration::from_millis(50);
 
-/// How much longer each pause is than the one before.
+/// The factor from each pause to the next.
 const PAUSE_GROWTH: u32 = 3;
 
-/// How many pauses the patience has at least, so that what comes right is seen soon, and a view that comes nearer is
-/// seen to.
+/// The fewest pauses in a patience, so that it is soon noticed when a document becomes right or a view comes closer.
 const PAUSES_MIN: u32 = 4;
 
-/// However long a look takes, and however short the patience is, nothing is judged by one look.
+/// The fewest looks: however long a look takes, and however short the patience is, nothing is judged by one look.
 const LOOKS_MIN: usize = 2;
 
 /// The looks at a set of differences, from the first to the one that decides.
@@ -33,8 +32,8 @@ pub(super) struct Waiting {
     late: Late,
 }
 
-/// How far documents that are late have come. Whatever changes it is a step towards the store, since versions of
-/// documents never fall and heads that were noted stay.
+/// How far late documents have come. Any change of it is a step towards the store, since versions of documents never
+/// fall and noted heads stay.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 struct Late {
     documents: usize,
@@ -48,7 +47,8 @@ impl Waiting {
         Self { patience, until, at_most_until, pause: PAUSE_MIN, looks: 0, late: Late::default() }
     }
 
-    /// What a look has found wrong. The patience begins anew if what is late has come nearer since the look before.
+    /// Notes what a look has found wrong. The patience starts again if late documents have come closer since the last
+    /// look.
     pub(super) fn found<'a>(&mut self, wrong: impl Iterator<Item = &'a Finding>) {
         let late = Late::of(wrong);
         if self.looks > 0 && late != self.late {
@@ -58,7 +58,7 @@ impl Waiting {
         self.looks += 1;
     }
 
-    /// Whether what is wrong now counts.
+    /// Whether what the last look found wrong counts.
     pub(super) fn is_over(&self) -> bool {
         self.looks >= LOOKS_MIN && Instant::now() >= self.until
     }
@@ -79,7 +79,7 @@ impl Late {
                     late.documents += 1;
                     late.versions = late.versions.saturating_add(finding.version.get());
                 }
-                // These may change with every event of their account, and come no nearer to being right.
+                // These may change with every event of their account without coming closer to being right.
                 Fault::Diverged | Fault::Orphan | Fault::Ahead => {}
             }
         }
@@ -105,7 +105,7 @@ mod tests {
         (0..).zip(versions).map(finding).collect()
     }
 
-    /// How long is waited, and in how many looks, if each finds what is answered for that time.
+    /// How long the wait takes, and how many looks, if each look finds what `found` returns for that time.
     async fn waited(patience: Duration, found: impl Fn(Duration) -> Vec<Finding>) -> (Duration, usize) {
         let began = Instant::now();
         let mut waiting = Waiting::new(patience);
@@ -128,7 +128,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn what_comes_nearer_is_waited_for_until_it_stands_still() {
-        // The one comes nearer for a minute, or is right after a minute; the other never moves.
+        // The one comes nearer for a minute, or becomes right halfway through the patience; the other never moves.
         let minute = Duration::from_mins(1);
         let versions = |time: Duration| wrong(Fault::Behind, &[1, 1 + time.min(minute).as_secs()]);
         let documents = |time| wrong(Fault::Missing, if time < PATIENCE / 2 { &[0, 0] } else { &[0] });

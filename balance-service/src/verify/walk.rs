@@ -31,7 +31,7 @@ impl<B: Backends> Comparison<'_, B> {
     }
 }
 
-/// A comparison on its way, which stops where so many suspects wait that they have to be judged first.
+/// A comparison in progress, which stops whenever so many suspects wait that they have to be judged first.
 pub(super) struct Walk<'a, B: Backends> {
     comparison: &'a Comparison<'a, B>,
     scan: Scan<'a, B>,
@@ -45,7 +45,7 @@ impl<'a, B: Backends> Walk<'a, B> {
         Self { comparison, scan, orphans, verification: Verification::default() }
     }
 
-    /// What is wrong in the next part of the partition; nothing when all of it has passed.
+    /// What is wrong in the next stretch of the partition; `None` when all of it has been compared.
     pub(super) async fn next_wrong(&mut self) -> Result<Option<Vec<Finding>>, BackendError> {
         if self.orphans.is_done() {
             return Ok(None);

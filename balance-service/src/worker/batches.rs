@@ -1,8 +1,8 @@
-//! How the records of a partition become batches, each of which is one write to the index.
+//! How the records of a partition are grouped into batches, each of which is one write to the index.
 //!
-//! Small batches follow each other at a [`Pace`]. A worker that is behind gathers larger ones: an account that many
-//! records of a batch concern is written once, so the further behind, the faster it catches up. A generation that is on
-//! standby for a rollback is written to seldom, since nobody waits for it, and between the beats of the others.
+//! Small batches follow each other at a [`Pace`]. A worker that is behind gathers larger ones: an account with many
+//! records in a batch is written once, so the further behind a worker is, the faster it catches up. A generation on
+//! standby for a rollback is written to seldom, since no query waits for it, and between the beats of the others.
 
 use std::collections::HashSet;
 use std::time::Duration;
@@ -20,49 +20,51 @@ use crate::roster::Roster;
 /// The most records read at once: two such batches are in memory, one being read, one being projected.
 const READ_BATCH_MAX: usize = 8_192;
 
-/// A batch of so many records is large enough to be written at once.
+/// A batch of this many records is large enough to be written at once.
 const BATCH_ENOUGH: usize = 1_024;
 
-/// How much later an event is shown at most, so that others come with it. Only a worker that gets hundreds of events a
-/// second waits so long.
+/// The longest an event is delayed so that others share its write. Only a worker that gets hundreds of events a second
+/// waits that long.
 const BEAT: Duration = Duration::from_millis(200);
 
-/// The same when several events of an account come together ([`LONG_BEAT_FROM`]): then most accounts are written once
-/// for several, the more the longer is waited. A multiple of [`BEAT`], so that all workers write at common moments.
+/// The same when several events of an account come together ([`LONG_BEAT_FROM`]): then one write covers several events
+/// of most accounts, and a longer wait covers more. A multiple of [`BEAT`], so that all workers write at common
+/// moments.
 const LONG_BEAT: Duration = Duration::from_millis(400);
 
-/// A batch with at least so many records for so many accounts is followed by a long beat.
+/// A batch with at least this ratio of records to accounts is followed by a long beat.
 const LONG_BEAT_FROM: (usize, usize) = (3, 2);
 
-/// How small batches follow each other.
+/// The pace of small batches.
 const PACE: Pace = Pace::new(Duration::from_millis(2), BEAT, BATCH_ENOUGH);
 
-/// How often a generation on standby is written to: so seldom that it costs the active one little, and so often that
+/// How often a generation on standby is written to: seldom enough to cost the active one little, and often enough that
 /// little is missing when a rollback begins.
 const STANDBY_BEAT: Duration = Duration::from_secs(2);
 
-/// How long after a partition the next one writes to a generation on standby, so that none of these writes is large.
+/// The time between the writes of successive partitions to a generation on standby, so that none of these writes is
+/// large.
 const STANDBY_STEP: Duration = BEAT;
 
-/// How long after a beat of those for whom somebody waits each of them does.
+/// How long after a beat of the other generations each of these writes follows.
 const STANDBY_BEHIND_BEAT: Duration = Duration::from_millis(100);
 
-/// How batches follow each other on standby: after each, however small, comes a pause.
+/// The pace of batches on standby: each, however small, is followed by a pause.
 const STANDBY_PACE: Pace = Pace::new(STANDBY_BEAT, STANDBY_BEAT, READ_BATCH_MAX);
 
-/// A batch of so many records shows a backlog if they are old: a log may deliver few at a time, however many there are.
+/// The fewest old records in a batch that show a backlog: a log may deliver few at a time, however many there are.
 const BACKLOG_FROM: usize = 8;
 
 /// A worker whose newest record is older than this is behind.
 const BEHIND_AFTER: Duration = Duration::from_secs(1);
 
-/// For which part of what its events are late by already a worker that is behind gathers a batch.
+/// A worker that is behind gathers a batch for the delay of its events divided by this.
 const GATHER_PART: u32 = 4;
 
-/// How long it gathers at most.
+/// The longest it gathers.
 const GATHER_MAX: Duration = Duration::from_secs(2);
 
-/// How long it waits for more when nothing comes: the backlog has come to its end.
+/// How long it waits for more records: if none come by then, the backlog is over.
 const GATHER_QUIET: Duration = Duration::from_millis(200);
 
 /// The batches of one worker.
@@ -75,12 +77,12 @@ pub(super) struct Batches {
 }
 
 impl Batches {
-    /// Batches of which the first is taken at once.
+    /// Batches, the first of which is taken at once.
     pub(super) const fn new(roster: Roster, generation: Generation, partition: Partition) -> Self {
         Self { pace: PACE, roster, generation, partition, on_standby: false }
     }
 
-    /// The next batch, when it is due; nothing once shutdown is asked for.
+    /// The next batch, when it is due; `None` once shutdown is requested.
     pub(super) async fn next<R: PartitionReader>(
         &mut self,
         reader: &mut R,
@@ -104,7 +106,7 @@ impl Batches {
         Some(batch)
     }
 
-    /// Waits until the next batch is due; no longer on standby when a rollback begins.
+    /// Waits until the next batch is due, or, on standby, until a rollback begins.
     async fn pause(&self) {
         tokio::select! {
             biased;
@@ -113,7 +115,7 @@ impl Batches {
         }
     }
 
-    /// Decides how long is waited after this batch.
+    /// Decides how long to wait after this batch.
     fn taken(&mut self, batch: &[Record], now: Timestamp) {
         self.on_standby = self.roster.is_on_standby(self.generation);
         if self.on_standby {
@@ -128,22 +130,22 @@ impl Batches {
     }
 }
 
-/// How long may be waited after a batch.
+/// The longest wait after a batch.
 fn beat_after(batch: &[Record]) -> Duration {
     let accounts = batch.iter().map(|record| record.recorded.stream).collect::<HashSet<_>>().len();
     let (records, for_accounts) = LONG_BEAT_FROM;
     if accounts > 0 && batch.len() * for_accounts >= accounts * records { LONG_BEAT } else { BEAT }
 }
 
-/// How late records are that show a backlog; nothing if they show none. Their number counts as well as their age: where
-/// the clocks of two machines differ, a lone record does not wait for others.
+/// How late the records are if they show a backlog; otherwise `None`. Both their number and their age count: where the
+/// clocks of two machines differ, a lone record does not wait for others.
 fn backlog(batch: &[Record], now: Timestamp) -> Option<Duration> {
     let newest = batch.last().filter(|_| batch.len() >= BACKLOG_FROM)?;
     Some(newest.recorded.time.until(now)).filter(|late| *late > BEHIND_AFTER)
 }
 
-/// Reads on until the batch is full, nothing more comes, or the time is over. What was taken when reading fails is
-/// read again behind the checkpoint.
+/// Reads on until the batch is full, nothing more comes, or the time is up. If reading fails, the records taken so far
+/// are read again after the checkpoint.
 async fn gather<R: PartitionReader>(
     reader: &mut R,
     batch: &mut Vec<Record>,
@@ -181,7 +183,7 @@ mod tests {
         (1..=count).map(|offset| Record { offset: Offset::new(offset as u64), recorded: recorded.clone() }).collect()
     }
 
-    /// Yields so many records, ten in each call after a pause, and then waits for ever.
+    /// Yields this many records, at most ten per call, each call after a pause, and then waits for ever.
     struct Rest(usize, Duration);
 
     impl PartitionReader for Rest {

@@ -10,16 +10,16 @@ pub(super) enum Begin {
     Replay(Plan),
     /// Compare with the store and fill what is missing.
     Synchronise { replayed: u64 },
-    /// Read the log behind the checkpoint.
+    /// Read the log after the checkpoint.
     Follow(Checkpoint),
 }
 
-/// A replay that begins or goes on.
+/// A replay that begins or continues.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Plan {
-    /// The life of the partition in which live reading will begin.
+    /// The incarnation of the partition in which live reading will begin.
     pub(super) incarnation: Incarnation,
-    /// Behind which offset live reading will begin: the end of the partition before anything was scanned.
+    /// The offset after which live reading will begin: the end of the partition before anything was scanned.
     pub(super) offset: Offset,
     /// The last stream that is complete.
     pub(super) after: Option<StreamAfter>,
@@ -27,7 +27,7 @@ pub(super) struct Plan {
     pub(super) done: u64,
 }
 
-/// Decides from what was noted and what the log holds. Pure.
+/// Decides where to start from the noted checkpoint and the extent of the log. Pure.
 pub(super) fn begin(noted: Option<Checkpoint>, extent: &Extent) -> Begin {
     let from_the_start =
         Begin::Replay(Plan { incarnation: extent.incarnation.clone(), offset: extent.last, after: None, done: 0 });
@@ -37,11 +37,11 @@ pub(super) fn begin(noted: Option<Checkpoint>, extent: &Extent) -> Begin {
     match checkpoint.phase {
         Phase::Live { .. } if continues => Begin::Follow(checkpoint),
         Phase::Live { replayed } => Begin::Synchronise { replayed },
-        // The end noted when it began stays: streams it has passed may have grown by what lies behind that end.
+        // The end noted when the replay began stays: streams it has passed may have grown by records after that end.
         Phase::Replaying { after, done } if continues => {
             Begin::Replay(Plan { incarnation: checkpoint.incarnation, offset: checkpoint.offset, after, done })
         }
-        // Streams that were replayed already may have grown by events that the log no longer holds.
+        // Streams already replayed may have grown by events that the log no longer holds.
         Phase::Replaying { .. } => from_the_start,
     }
 }

@@ -1,5 +1,5 @@
-//! How far a worker lags behind the log, measured beside it: a worker that fails again and again, or waits for a
-//! backend, must not look as if it had nothing to do.
+//! How far a worker lags behind the log, measured outside the worker: one that fails again and again, or waits for a
+//! backend, must not look idle.
 
 use std::convert::Infallible;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -17,7 +17,7 @@ use tokio::time::sleep;
 /// How often the lag is measured.
 const MEASURE_EVERY: Duration = Duration::from_secs(5);
 
-/// What is known of how far a worker has come. Clones see the same.
+/// What is known of how far a worker has come. Clones share it.
 #[derive(Clone)]
 pub(crate) struct Lag {
     generation: Generation,
@@ -30,17 +30,17 @@ pub(crate) struct Lag {
 struct Reached {
     incarnation: Incarnation,
     offset: Offset,
-    /// When the record at that place was made; nothing if the worker has not written any yet.
+    /// When the record at that place was made; `None` if the worker has not written any yet.
     newest: Option<Timestamp>,
 }
 
 impl Lag {
-    /// Of a worker that has not written anything yet.
+    /// The lag of a worker that has not written anything yet.
     pub(crate) fn new(generation: Generation, partition: Partition) -> Self {
         Self { generation, partition, reached: Arc::default() }
     }
 
-    /// Everything up to this place is written; the record there was made at `newest`.
+    /// Notes that everything up to this place is written; the record there was made at `newest`.
     pub(super) fn reached(&self, incarnation: &Incarnation, offset: Offset, newest: Option<Timestamp>) {
         let mut reached = self.reached.lock().unwrap_or_else(PoisonError::into_inner);
         match reached.as_mut().filter(|reached| reached.incarnation == *incarnation) {
@@ -52,7 +52,7 @@ impl Lag {
         }
     }
 
-    /// Measures again and again. Whoever drops this ends the worker, and what has ended does not lag.
+    /// Measures repeatedly until dropped. That happens when the worker ends, and an ended worker has no lag.
     pub(crate) async fn keep_measuring<L: PartitionLog>(&self, log: &L, clock: &Clock) -> Infallible {
         let labels = [("partition", self.partition.to_string()), ("generation", self.generation.to_string())];
         let gauges = Gauges { records: gauge!(LAG_EVENTS.name, &labels), seconds: gauge!(LAG_SECONDS.name, &labels) };
@@ -71,14 +71,14 @@ impl Lag {
 }
 
 impl Reached {
-    /// How many records are not written yet. Of another life of the log it is all that there is.
+    /// How many records are not written yet; in another incarnation of the log, all there are.
     fn behind(&self, extent: &Extent) -> u64 {
         let done = if self.incarnation == extent.incarnation { self.offset } else { extent.trimmed };
         extent.last.get().saturating_sub(done.get())
     }
 }
 
-/// The gauges of one worker; they go back to zero with it.
+/// The gauges of one worker; they return to zero when it ends.
 struct Gauges {
     records: Gauge,
     seconds: Gauge,

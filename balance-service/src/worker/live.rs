@@ -1,9 +1,8 @@
-//! Following the log: while one batch is being projected, the next one is read ([`super::batches`] says how large it
-//! becomes).
+//! Following the log: while one batch is being projected, the next one is read ([`super::batches`] decides its size).
 //!
-//! A checkpoint is a write of its own, so it is noted once for several batches, and by all workers at the same
-//! moments, so that one write carries theirs; what it stands for is written before (law W2). A crash repeats what came
-//! since, and whoever waits for a document does not wait for it.
+//! A checkpoint is a separate write, so it is noted once for several batches, after everything it covers (law W2), and
+//! by all workers at the same moments, so that one write carries all of theirs. A crash repeats the batches since the
+//! last checkpoint. Queries that wait for a document do not wait for the checkpoint.
 
 use std::time::Duration;
 
@@ -24,23 +23,23 @@ use super::batches::Batches;
 use super::project::Cache;
 use super::{Stopped, Worker, WorkerError, stopped_reading};
 
-/// How often a checkpoint is noted while records come: the first at once, the others between two beats, when documents
-/// are not written. A crash repeats at most that much.
+/// How often a checkpoint is noted while records come: the first at once, the others between two beats, when no
+/// documents are written. A crash repeats at most that much.
 const CHECKPOINT_EVERY: Duration = Duration::from_millis(100);
 
 /// How long after a beat checkpoints are noted.
 const CHECKPOINT_BEHIND_BEAT: Duration = Duration::from_millis(50);
 
-/// How often the forwarder is told what this worker needs no more.
+/// How often this worker tells the forwarder what it no longer needs.
 const FLOOR_EVERY: Duration = Duration::from_secs(5);
 
-/// How often the worker looks whether its checkpoint still stands in the index (law W5).
+/// How often the worker checks that its checkpoint is still in the index (law W5).
 const CHECKPOINT_LOOK_EVERY: Duration = Duration::from_secs(5);
 
 impl<B: Backends> Worker<B> {
-    /// Projects what the log yields behind the checkpoint.
+    /// Projects what the log yields after the checkpoint.
     pub(super) async fn follow(&self, mut checkpoint: Checkpoint, shutdown: &CancellationToken) -> Result<(), Stopped> {
-        // The first thing written under a new epoch: from here on a worker of a lower epoch is refused.
+        // The first write under a new epoch: from here on, a worker of a lower epoch is refused.
         if checkpoint.epoch != self.epoch {
             checkpoint.epoch = self.epoch;
             self.note(checkpoint.clone()).await?;
@@ -76,7 +75,7 @@ impl<B: Backends> Worker<B> {
         }
     }
 
-    /// Projects a batch, and notes the checkpoint when that is due, unless the next batch is there first.
+    /// Projects a batch, and notes the checkpoint when that is due, unless the next batch is read first.
     async fn project_batch(
         &self,
         cache: &mut Cache,
@@ -101,7 +100,7 @@ impl<B: Backends> Worker<B> {
         }
     }
 
-    /// Tells the metrics, and those who give way, how long events have waited that are visible now.
+    /// Reports to the metrics and to the right of way how long the events that are now visible have waited.
     fn report_shown(&self, committed: &[Timestamp]) {
         let (now, visible) = (self.clock.now(), histogram!(VISIBLE_SECONDS.name));
         let mut longest = Duration::ZERO;
@@ -113,7 +112,7 @@ impl<B: Backends> Worker<B> {
         self.right_of_way.shown_after(longest);
     }
 
-    /// Notes the checkpoint of everything that is written.
+    /// Notes the checkpoint that covers everything written.
     async fn note_progress(&self, progress: &mut Progress) -> Result<(), WorkerError> {
         if progress.due().is_some() {
             self.note(progress.reached.clone()).await?;
@@ -122,7 +121,7 @@ impl<B: Backends> Worker<B> {
         Ok(())
     }
 
-    /// Whether the checkpoint stands in the index (law W5), as far as that can be told now.
+    /// Whether the checkpoint is still in the index (law W5); assumed unless a look is due and finds another one.
     async fn still_stands(&self, report: &mut Report, checkpoint: &Checkpoint) -> bool {
         if report.looked_at.elapsed() < CHECKPOINT_LOOK_EVERY {
             return true;
@@ -132,9 +131,9 @@ impl<B: Backends> Worker<B> {
         stored.map_or(true, |stored| stored.as_ref() == Some(checkpoint))
     }
 
-    /// Tells the forwarder how far the worker has come. What fails here is told next time.
+    /// Tells the forwarder how far the worker has come. A failure is made up for next time.
     async fn note_floor(&self, report: &mut Report, checkpoint: &Checkpoint) {
-        // What is behind the checkpoint would be read again.
+        // Not further than the checkpoint: everything after it would be read again.
         if report.floor == Some(checkpoint.offset) || report.floor_at.elapsed() < FLOOR_EVERY {
             return;
         }
@@ -150,9 +149,9 @@ impl<B: Backends> Worker<B> {
 
 /// How far a worker has come.
 struct Progress {
-    /// The checkpoint that was noted last.
+    /// The last noted checkpoint.
     noted: Checkpoint,
-    /// The checkpoint of everything that is written.
+    /// The checkpoint that covers everything written.
     reached: Checkpoint,
     /// When the next one may be noted.
     next: Instant,
@@ -168,12 +167,12 @@ impl Progress {
         self.reached.offset = offset;
     }
 
-    /// When the checkpoint of what is written is to be noted; nothing if it is.
+    /// When the checkpoint of everything written is to be noted; `None` if it has been.
     fn due(&self) -> Option<Instant> {
         (self.reached != self.noted).then_some(self.next)
     }
 
-    /// The checkpoint of what is written was noted just now.
+    /// The checkpoint of everything written was noted just now.
     fn noted_at(&mut self, now: Timestamp) {
         self.noted = self.reached.clone();
         let shifted = now.minus(CHECKPOINT_BEHIND_BEAT);
@@ -181,7 +180,7 @@ impl Progress {
     }
 }
 
-/// When the forwarder was last told, and the checkpoint last looked at.
+/// When the forwarder was last told, and the checkpoint last checked.
 struct Report {
     floor_at: Instant,
     looked_at: Instant,

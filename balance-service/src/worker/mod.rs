@@ -1,15 +1,15 @@
-//! A worker: one partition of one generation, from whatever state it is found in to following the log.
+//! A worker: brings one partition of one generation from any state to following the log.
 //!
 //! W1  A document is written only as the fold of a prefix of its stream (laws D1 and D2 of [`crate::fold`]); a gap is
 //!     filled from the store, never folded over.
-//! W2  A checkpoint is written with, or after, everything it stands for.
-//! W3  Before a worker reads the store it notes where the partition's log ends. So whatever the store does not show it
-//!     comes through the log behind that place.
-//! W4  A poison event parks its account. Later events of that account wait behind it, everyone else flows on.
-//! W5  A worker that follows the log looks now and then whether its checkpoint still stands in the index. A write that
-//!     an earlier worker, or this one, had given up may arrive late and put an older checkpoint back. That one is true
-//!     as well, but no record may come for long that would move it, and a rebuild waits for it: the worker begins
-//!     again.
+//! W2  A checkpoint is written with, or after, everything it covers.
+//! W3  A worker notes the end of the partition's log before it reads the store. So every event that the store does not
+//!     show yet comes through the log after that end.
+//! W4  A poison event parks its account. Later events of that account wait; all other accounts continue.
+//! W5  A worker that follows the log checks from time to time that its checkpoint is still the one in the index. A
+//!     write that an earlier worker, or this one, had given up on may arrive late and put an older checkpoint back.
+//!     That one is valid too, but it may be long until a record moves it, and a rebuild waits for it: so the worker
+//!     begins again.
 //!
 //! [`mod@begin`] decides from checkpoint and log where to start: [`mod@replay`] fills an empty generation from the
 //! store, [`synchronise`] brings an existing one up to date when the log no longer continues from the checkpoint, and
@@ -58,7 +58,7 @@ pub(crate) enum WorkerError {
     /// The generation was discarded.
     #[error("generation {0} is gone")]
     Gone(Generation),
-    /// The log holds events that the store does not: the store was set back, and an operator has to decide.
+    /// The log holds events that the store does not have: the store was set back, and an operator has to decide.
     #[error("the log holds {account} up to {log}, the store only up to {store}")]
     StoreBehind {
         /// The account.
@@ -68,7 +68,7 @@ pub(crate) enum WorkerError {
         /// What the store holds.
         store: Version,
     },
-    /// A backend failed for longer than is worth waiting for.
+    /// A backend failed for too long to wait any longer.
     #[error(transparent)]
     Backend(#[from] BackendError),
 }
@@ -124,19 +124,19 @@ impl<B: Backends> Worker<B> {
         Checkpoint { partition: self.partition, epoch: self.epoch, incarnation, offset, phase }
     }
 
-    /// Writes a checkpoint alone: that a partition has a new owner, or a new phase.
+    /// Writes a checkpoint alone: the partition has a new owner, or a new phase.
     async fn note(&self, checkpoint: Checkpoint) -> Result<(), WorkerError> {
         self.write(&mut Projected { checkpoint: Some(checkpoint), ..Projected::default() }).await?;
         Ok(())
     }
 }
 
-/// Why a step ended before its end.
+/// Why a step ended early.
 #[derive(Debug)]
 enum Stopped {
     /// The log has moved: begin again.
     Moved(Extent),
-    /// Another checkpoint stands in the index than the one that was written last: begin again.
+    /// The index holds another checkpoint than the one written last: begin again.
     Overwritten,
     /// The worker cannot go on.
     Failed(WorkerError),
@@ -155,7 +155,7 @@ fn stopped_reading(error: ReadError) -> Stopped {
     }
 }
 
-/// What an index's refusal means to a worker; a sealed generation and a refused document are dealt with before.
+/// What a refusal by the index means to a worker; a sealed generation and a refused document are handled earlier.
 fn refused(error: ApplyError) -> WorkerError {
     match error {
         ApplyError::Fenced { current } => WorkerError::Fenced { current },

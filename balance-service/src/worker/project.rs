@@ -6,6 +6,7 @@ use std::num::NonZeroUsize;
 use lru::LruCache;
 use metrics::counter;
 use shared::backends::Backends;
+use shared::coordinate::Version;
 use shared::event::Recorded;
 use shared::id::AccountId;
 use shared::index::{Balance, Projected};
@@ -21,7 +22,7 @@ use crate::stint::Stint;
 /// about 300 bytes.
 const BALANCES_CACHED: NonZeroUsize = NonZeroUsize::new(16_384).unwrap();
 
-/// The last balances a worker wrote. They need no invalidation: whoever else writes the account writes folds of the
+/// The last balances a worker wrote. They need no invalidation: any other writer of the account writes folds of the
 /// same stream, and the index keeps the highest version.
 pub(super) struct Cache(LruCache<AccountId, Balance>);
 
@@ -32,10 +33,10 @@ impl Cache {
 }
 
 impl<B: Backends> Worker<B> {
-    /// Projects a batch. The checkpoint that stands behind it is noted later, with that of others (law W2).
+    /// Projects a batch. Its checkpoint is noted later, together with that of other batches (law W2).
     pub(super) async fn project(&self, cache: &mut Cache, records: Vec<Record>) -> Result<(), WorkerError> {
         let groups = by_account(records);
-        let mut foldings = self.load(cache, groups.keys().copied()).await?;
+        let mut foldings = self.load(cache, &groups).await?;
         let before = events_folded(&foldings);
         let gaps = take_all(&mut foldings, &groups).await;
         if !gaps.is_empty() {
@@ -53,24 +54,29 @@ impl<B: Backends> Worker<B> {
         for balance in projected.balances {
             cache.0.put(balance.id, balance);
         }
-        // What a parked account is must be read each time: it may be let go by a retry in any process.
+        // A parked account must be read each time: a retry in any process may release it.
         for account in stuck.into_iter().chain(refused) {
             cache.0.pop(&account);
         }
         Ok(())
     }
 
+    /// The state that the records of these accounts are folded onto. An account whose first event is in this batch is
+    /// not looked up: if the index has it already, its records are delivered again, and their fold is skipped by
+    /// version.
     async fn load(
         &self,
         cache: &mut Cache,
-        accounts: impl Iterator<Item = AccountId>,
+        groups: &BTreeMap<AccountId, Vec<Recorded>>,
     ) -> Result<BTreeMap<AccountId, Folding>, WorkerError> {
         let mut foldings = BTreeMap::new();
         let mut missing = Vec::new();
-        for account in accounts {
-            match cache.0.get(&account) {
-                Some(balance) => _ = foldings.insert(account, Folding::new(account, Some(balance.clone()))),
-                None => missing.push(account),
+        for (account, records) in groups {
+            let begins_here = records.first().is_some_and(|first| first.first_version == Version::EMPTY.next());
+            match cache.0.get(account) {
+                Some(balance) => _ = foldings.insert(*account, Folding::new(*account, Some(balance.clone()))),
+                None if begins_here => {}
+                None => missing.push(*account),
             }
         }
         if !missing.is_empty() {
@@ -109,7 +115,7 @@ fn by_account(records: Vec<Record>) -> BTreeMap<AccountId, Vec<Recorded>> {
     groups
 }
 
-/// Folds every group as far as it goes and answers the accounts where something lies between.
+/// Folds every group as far as possible and returns the accounts with a gap.
 async fn take_all(
     foldings: &mut BTreeMap<AccountId, Folding>,
     groups: &BTreeMap<AccountId, Vec<Recorded>>,

@@ -10,16 +10,16 @@ use shared::store::EventStore;
 use crate::fold::Folding;
 use crate::stint::Stint;
 
-/// How many streams are read on in one call.
+/// How many streams are read in one call.
 const STREAMS_AT_ONCE: usize = 500;
 
-/// How many events are read in one call, more or less, all streams together: some 20 megabytes.
+/// Roughly how many events of all streams together are read in one call: about 20 megabytes.
 const EVENTS_AT_ONCE: usize = 65_536;
 
 /// How many events of one stream are read in one call.
 const EVENTS_OF_STREAM: usize = 1_000;
 
-/// What the index knows of these accounts, ready to be folded on.
+/// What the index knows of these accounts, ready to be folded further.
 pub(crate) async fn load_foldings<I: BalanceIndex>(
     index: &I,
     generation: Generation,
@@ -32,7 +32,7 @@ pub(crate) async fn load_foldings<I: BalanceIndex>(
     load_as(index, generation, accounts, to_folding).await
 }
 
-/// These accounts, to be folded anew from their first event on, but no further than where they are parked.
+/// These accounts, to be folded again from their first event, but only up to where they are parked.
 pub(crate) async fn load_stopping<I: BalanceIndex>(
     index: &I,
     generation: Generation,
@@ -52,7 +52,7 @@ async fn load_as<I: BalanceIndex>(
     Ok(accounts.iter().zip(loaded).map(|(account, loaded)| (*account, to_folding(*account, loaded))).collect())
 }
 
-/// Folds everything the store holds behind where the accounts stand, however many they are, in bounded calls.
+/// Folds everything the store holds after the versions of the accounts, in bounded calls however many they are.
 pub(crate) async fn refill<S: EventStore>(
     store: &S,
     foldings: &mut BTreeMap<AccountId, Folding>,

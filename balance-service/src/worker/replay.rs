@@ -1,5 +1,5 @@
 //! Filling a generation from the store: a sorted scan of the partition's streams, each folded to its end before it is
-//! written, so that a replay costs one document for an account and not one for an event.
+//! written, so that a replay costs one document per account rather than one per event.
 //!
 //! The checkpoint names the last stream that is completely written. A crash repeats at most what was read since.
 
@@ -23,11 +23,11 @@ use crate::stint::Stint;
 const SCAN_EVENTS: usize = 8_192;
 
 impl<B: Backends> Worker<B> {
-    /// Replays the partition, and is live behind the end of the log that was noted before.
+    /// Replays the partition, then goes live after the end of the log that was noted before.
     pub(super) async fn replay(&self, plan: Plan, shutdown: &CancellationToken) -> Result<(), Stopped> {
         let Plan { incarnation, offset, after, done } = plan;
         let checkpoint = |phase| self.checkpoint(incarnation.clone(), offset, phase);
-        // The first thing written under a new epoch: from here on a worker of a lower epoch is refused.
+        // The first write under a new epoch: from here on, a worker of a lower epoch is refused.
         self.note(checkpoint(Phase::Replaying { after, done })).await?;
         debug!(generation = %self.generation, partition = %self.partition, done, "worker replays the store");
         let store = self.backends.store();
@@ -75,12 +75,12 @@ impl<B: Backends> Worker<B> {
     }
 }
 
-/// The place behind everything of a stream, also behind what it grew by since.
+/// The place after all events of a stream, including those added since.
 fn rest_of(complete: StreamAfter) -> StreamAfter {
     StreamAfter { after: Version::MAX, ..complete }
 }
 
-/// The streams of a scan as they pass by: one is open, those before it are complete.
+/// The streams of a scan as it passes them: one is open, those before it are complete.
 struct Streams {
     open: Option<(Folding, StreamAfter)>,
     complete: Option<StreamAfter>,
@@ -93,7 +93,7 @@ impl Streams {
         Self { open: None, complete, done, stint: Stint::new() }
     }
 
-    /// Takes the next writes of the scan and answers the streams that they close.
+    /// Takes the next writes of the scan and returns the streams that they close.
     async fn take_all(&mut self, records: &[Recorded]) -> Result<Vec<Folding>, BackendError> {
         let mut closed = Vec::new();
         for recorded in records {
@@ -103,7 +103,7 @@ impl Streams {
         Ok(closed)
     }
 
-    /// Takes the next write of the scan and answers the stream that it closes.
+    /// Takes the next write of the scan and returns the stream that it closes.
     fn take(&mut self, recorded: &Recorded) -> Result<Option<Folding>, BackendError> {
         let closed = match &self.open {
             Some((_, place)) if place.stream == recorded.stream => None,

@@ -1,4 +1,4 @@
-//! Bringing an existing generation up to date with the store: compare heads, fill what is behind.
+//! Bringing an existing generation up to date with the store: compare heads, refill what is behind.
 
 use metrics::counter;
 use shared::backends::Backends;
@@ -16,17 +16,17 @@ use crate::pages::{IndexVersions, Pairs, StoreHeads};
 /// How many accounts are filled in one write.
 const ACCOUNTS_AT_ONCE: usize = 500;
 
-/// What a comparison of heads has found and mended.
+/// What a comparison of heads has found and refilled.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 struct Healed {
-    /// Accounts that were behind and are not any more.
+    /// Accounts that were behind and no longer are.
     accounts: u64,
-    /// Accounts whose document has a version the store has not.
+    /// Accounts whose document is at a version that the store does not have.
     ahead: u64,
 }
 
 impl<B: Backends> Worker<B> {
-    /// Fills everything that is behind, then is live at the noted end of the log.
+    /// Refills everything that is behind, then goes live at the noted end of the log.
     pub(super) async fn synchronise(&self, noted: &Extent, replayed: u64) -> Result<(), Stopped> {
         let healed = heal(self).await?;
         self.note(self.checkpoint(noted.incarnation.clone(), noted.last, Phase::Live { replayed })).await?;
@@ -38,7 +38,7 @@ impl<B: Backends> Worker<B> {
     }
 }
 
-/// Compares the heads of all streams of the partition with the documents and fills those that are behind.
+/// Compares the heads of all streams of the partition with the documents and refills those that are behind.
 async fn heal<B: Backends>(worker: &Worker<B>) -> Result<Healed, WorkerError> {
     let mut pairs = compare(worker, None);
     let mut healed = Healed::default();
@@ -64,7 +64,7 @@ async fn heal<B: Backends>(worker: &Worker<B>) -> Result<Healed, WorkerError> {
     }
 }
 
-/// The heads of the partition's streams beside the versions of its documents, from behind an account.
+/// The heads of the partition's streams beside the versions of its documents, starting after an account.
 pub(crate) fn compare<B: Backends>(
     worker: &Worker<B>,
     after: Option<AccountId>,
@@ -76,7 +76,7 @@ pub(crate) fn compare<B: Backends>(
     )
 }
 
-/// Folds everything the store holds of these accounts and writes what is new; answers how many documents that were.
+/// Folds everything the store holds of these accounts and writes what is new; returns how many documents that was.
 pub(crate) async fn fill<B: Backends>(worker: &Worker<B>, accounts: &[AccountId]) -> Result<u64, WorkerError> {
     let mut foldings = load_foldings(worker.backends.index(), worker.generation, accounts).await?;
     refill(worker.backends.store(), &mut foldings).await?;

@@ -16,8 +16,9 @@ use super::{Worker, WorkerError, refused};
 const SEALED_PAUSE: Duration = Duration::from_millis(10);
 
 impl<B: Backends> Worker<B> {
-    /// Writes a batch, waiting out what passes. Writing the same again is harmless, so an unknown outcome is repeated.
-    /// Answers the accounts whose documents the index refused, and has taken these documents out of the batch.
+    /// Writes a batch, waiting out transient failures. Writing the same again is harmless, so a write with an unknown
+    /// outcome is repeated. Returns the accounts whose documents the index refused; these documents are removed from
+    /// the batch.
     pub(super) async fn write(&self, projected: &mut Projected) -> Result<Vec<AccountId>, WorkerError> {
         let mut backoff = Backoff::default();
         let mut refused_accounts = Vec::new();
@@ -53,8 +54,8 @@ impl<B: Backends> Worker<B> {
         }
     }
 
-    /// A document that the index will never take is as poisonous as an event that cannot be folded. It may stand for
-    /// many events: its account is parked at the first of them that the index does not show.
+    /// A document that the index will never accept is as poisonous as an event that cannot be folded. It may cover many
+    /// events: its account is parked at the first of them that the index does not show.
     async fn park_refused(
         &self,
         projected: &mut Projected,
@@ -66,9 +67,9 @@ impl<B: Backends> Worker<B> {
         warn!(generation = %self.generation, partition = %self.partition, %account, %at, reason, "account parked");
         let since = self.clock.now();
         for balance in projected.balances.extract_if(.., |balance| balance.id == account) {
-            // Somebody else may have written as much meanwhile.
+            // Another writer may have written this version meanwhile.
             if at <= balance.version {
-                // An event behind it may be poison; this one comes first.
+                // A later event may be poison too; this one comes first.
                 projected.parked.retain(|parked| parked.account != account);
                 projected.parked.push(Parked { account, at, reason: reason.to_owned(), since });
             }

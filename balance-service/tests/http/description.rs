@@ -77,6 +77,6 @@ async fn no_route_ignores_a_body_it_does_not_take() {
 async fn no_route_ignores_a_parameter_it_does_not_know() {
     let (bank, _) = Bank::with(Vec::new()).await;
     every_route_refuses_a_parameter_it_does_not_know(&bank.router).await;
-    // What was refused has begun nothing.
+    // The refused request has begun nothing.
     assert_eq!(bank.get("/balance/rebuild/status").await.json()["code"], "no_rebuild");
 }

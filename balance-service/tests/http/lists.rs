@@ -121,7 +121,7 @@ async fn without_a_view_every_query_says_so() {
     assert_eq!(bank.get("/readyz").await.status, StatusCode::OK);
 }
 
-/// A query nearly as the contract has it: known and unknown names, values on both sides of every limit, and noise.
+/// A query close to the contract: known and unknown names, values on both sides of every limit, and noise.
 fn nearly_a_query() -> impl Strategy<Value = String> {
     let name = prop_oneof![
         8 => prop::sample::select(vec![
@@ -164,7 +164,7 @@ fn nearly_a_query() -> impl Strategy<Value = String> {
         .prop_map(|pairs| pairs.iter().map(|(name, value)| format!("{name}={value}")).collect::<Vec<_>>().join("&"))
 }
 
-/// Whatever a query holds, it is answered or refused; nothing in it breaks the service.
+/// Whatever a query contains, it is answered or refused; nothing in it breaks the service.
 #[test]
 fn no_query_breaks_the_service() {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
@@ -173,7 +173,7 @@ fn no_query_breaks_the_service() {
         prop::sample::select(vec!["/", "/balance", "/balance/parked", "/balance/06060606-0606-0606-0606-060606060606"]);
     let config = ProptestConfig { cases: 4_000, failure_persistence: None, ..ProptestConfig::default() };
     proptest!(config, |(path in paths, query in nearly_a_query())| {
-        // A wait would only make the test long.
+        // A wait would only make the test slow.
         prop_assume!(!query.contains("wait_ms"));
         let answer = runtime.block_on(bank.get(&format!("{path}?{query}")));
         prop_assert!(answer.status == 200 || answer.status == 400 || answer.status == 404 || answer.status == 504,

@@ -78,7 +78,7 @@ async fn without_a_view_the_check_fails_and_says_why() {
 #[tokio::test]
 async fn a_service_compares_once_at_a_time_and_ends_with_its_client() {
     let (bank, _) = Bank::with(vec![balance(1, "Paulo", 500, 3)]).await;
-    // The orphan keeps the first one waiting for its patience.
+    // The orphan makes the first request wait out its patience.
     let first = bank.ask(Method::POST, "/balance/verify?patience_ms=60000", &[]);
     let second = async {
         loop {

@@ -26,7 +26,7 @@ use tempfile::TempDir;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
-/// How long anything here may take before it counts as never.
+/// How long anything here may take before the test gives up.
 const PATIENCE: Duration = Duration::from_mins(2);
 
 const LEASE_TTL: Duration = Duration::from_millis(600);
@@ -44,7 +44,7 @@ pub(crate) struct Bank {
     ids: Ids,
     nudge: Nudge,
     tasks: JoinSet<()>,
-    /// Events in every stream.
+    /// How many events every stream has.
     events: AtomicU64,
     _folder: TempDir,
 }
@@ -111,7 +111,7 @@ impl Bank {
         self.start();
     }
 
-    /// One more event for every account.
+    /// Appends one more event to every account.
     pub(crate) async fn append(&self) {
         let known = self.events.fetch_add(1, Ordering::SeqCst);
         let transaction: CommitId = self.ids.commit();
@@ -156,7 +156,7 @@ impl Bank {
             .await;
         }
         let active = self.ports.index.generations().await.unwrap().active.unwrap();
-        // An index that was made just now cannot be asked at once.
+        // A new index cannot be queried at once.
         let mut proof = None;
         until("the index can be compared", async || {
             let patience = proof_patience(LEASE_TTL);
@@ -176,8 +176,8 @@ impl Bank {
         .await;
     }
 
-    /// Looks at every account until `work` is done: a version that was seen is never followed by a lower one. That
-    /// there is no view for a while is no step back.
+    /// Reads every account until `work` is done: a version once seen is never followed by a lower one. A view that is
+    /// missing for a while is no step back.
     pub(crate) async fn while_watched<T>(&self, work: impl Future<Output = T>) -> T {
         let watching = async {
             let mut seen: BTreeMap<AccountId, Version> = BTreeMap::new();
@@ -233,7 +233,7 @@ pub(crate) async fn ask(method: Method, path: &str, body: Option<Value>) -> (u16
     (answer.status().as_u16(), answer.json().await.unwrap())
 }
 
-/// Waits for a condition, for a generous while.
+/// Waits for a condition, with a generous time limit.
 pub(crate) async fn until(what: &str, mut holds: impl AsyncFnMut() -> bool) {
     let waiting = async {
         while !holds().await {

@@ -18,7 +18,7 @@ async fn deleted(index: &str) {
     assert_eq!(ask(Method::DELETE, index, None).await.0, 200);
 }
 
-/// Events go on meanwhile.
+/// Waits until another generation answers, while events are appended.
 async fn restored(bank: &Bank, gone: Generation) {
     bank.while_watched(async {
         until("another generation answers", async || {
@@ -40,7 +40,7 @@ async fn active(bank: &Bank) -> Generation {
 async fn an_index_deleted_by_hand_is_restored_without_being_asked_and_leaves_nothing_behind() {
     let bank = Bank::open().await;
     let first = active(&bank).await;
-    // The documents alone: what stands beside them is hidden.
+    // The documents alone: the index beside them is hidden.
     deleted(&format!("{}-{first}", bank.alias)).await;
     restored(&bank, first).await;
     let second = active(&bank).await;
@@ -52,7 +52,7 @@ async fn an_index_deleted_by_hand_is_restored_without_being_asked_and_leaves_not
     })
     .await;
 
-    // Everything at once, the counter too, and a plain index in its place before anybody looks.
+    // Everything at once, even the counter, and a plain index in its place before the bank looks.
     for index in bank.indices().await {
         deleted(&index).await;
     }
@@ -87,7 +87,7 @@ async fn a_plain_index_made_before_the_first_start_becomes_the_projection() {
     bank.append().await;
     bank.start();
     bank.wait_until_settled().await;
-    // As a user asks, under the same name.
+    // As a user searches, under the same name.
     until("the search shows all", async || {
         let (status, found) = ask(Method::GET, &format!("{alias}/_search?size=0"), None).await;
         status == 200 && found["hits"]["total"]["value"] == bank.accounts.len()
@@ -142,14 +142,14 @@ async fn a_document_that_was_made_unreadable_holds_up_nobody() {
     let mut bank = Bank::open().await;
     let generation = active(&bank).await;
     let (index, damaged) = (format!("{}-{generation}", bank.alias), bank.accounts[0]);
-    // The mapping takes it, and no release has such a status.
+    // The mapping accepts it, but no release has such a status.
     let change = json!({ "doc": { "status": "closed" } });
     assert_eq!(ask(Method::POST, &format!("{index}/_update/{damaged}?refresh=true"), Some(change)).await.0, 200);
     let loaded = bank.ports.index.load(generation, &bank.accounts[..2]).await.unwrap();
     assert_eq!((loaded[0].balance.is_none(), loaded[1].balance.is_none()), (true, false));
     let listed = bank.ports.index.search(&BalanceQuery::default()).await.unwrap();
     assert_eq!(listed.balances.len(), bank.accounts.len() - 1);
-    // The change has raised the version of the document, so that of the next event is taken for an old one.
+    // The change has raised the version of the document, so the next event's version would be taken for an old one.
     bank.restart().await;
     bank.append().await;
     bank.append().await;

@@ -1,6 +1,6 @@
-//! Workers and rebuilds on a real Elasticsearch, with everything else embedded.
+//! Workers and rebuilds on a real Elasticsearch, with all other backends embedded.
 //!
-//! `./scripts/servers up elastic` starts it, `eval "$(./scripts/servers env)"` names it to these tests.
+//! `./scripts/servers up elastic` starts it, `eval "$(./scripts/servers env)"` gives its URL to these tests.
 #![expect(clippy::unwrap_used, reason = "a test may")]
 #![expect(clippy::disallowed_methods, reason = "a test's tasks need no supervisor")]
 

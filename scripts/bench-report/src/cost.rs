@@ -6,7 +6,7 @@ use crate::number::short;
 use crate::result::{Results, Round};
 use crate::spread::Spread;
 
-/// The processes of a bank on servers, by the names the kernel has for them, and what they are to a reader.
+/// The processes of a bank on servers: their names in the kernel and in the report.
 const PROCESSES: [(&str, &str); 7] = [
     ("bank", "load"),
     ("account-service", "account-service"),
@@ -17,7 +17,7 @@ const PROCESSES: [(&str, &str); 7] = [
     ("java", "Elasticsearch"),
 ];
 
-/// The cases that are taken apart, and what is one unit of their work.
+/// The cases that are broken down, and the unit of their work.
 const CASES: [(&str, &str); 8] = [
     ("servers-commands", "a command, the projection held back"),
     ("servers-hot", "a deposit to the one account, the projection held back"),
@@ -29,7 +29,7 @@ const CASES: [(&str, &str); 8] = [
     ("servers-rebuild", "an event that is rebuilt, until the switch"),
 ];
 
-/// A table with a line for each case that was measured; nothing if none was.
+/// A table with a row for each measured case; `None` if there is none.
 pub(crate) fn text(results: &Results) -> Option<String> {
     let lines: Vec<String> = CASES.iter().filter_map(|(case, what)| line(what, results.cases.get(*case)?)).collect();
     let names: Vec<&str> = PROCESSES.iter().map(|(_, name)| *name).collect();
@@ -56,7 +56,7 @@ fn line(what: &str, rounds: &[Round]) -> Option<String> {
     Some(line)
 }
 
-/// What the processes of this name spent on one unit; nothing where neither was measured.
+/// What the processes of this name spent on one unit; `None` without a measurement.
 fn micros(round: &Round, process: &str) -> Option<f64> {
     let busy = round.cpu.iter().filter(|busy| busy.name == process);
     // The sum of no numbers would be -0.

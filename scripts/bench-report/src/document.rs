@@ -1,4 +1,4 @@
-//! The document, of which only what stands between two markers is ours.
+//! The document, of which only the part between two markers is generated.
 
 use std::fs;
 use std::path::Path;

@@ -1,4 +1,4 @@
-//! What is to be reached, and which limits stand on the way: the data is in `goals.json`.
+//! The goals, and the limits that apply to them: the data is in `goals.json`.
 
 use std::collections::BTreeMap;
 
@@ -8,7 +8,7 @@ use serde::Deserialize;
 use crate::result::{Results, Value};
 use crate::spread::Spread;
 
-/// Everything that is told, in its order.
+/// Everything in the report, in its order.
 #[derive(Debug, Deserialize)]
 pub(crate) struct Goals {
     pub(crate) tables: Vec<Table>,
@@ -22,7 +22,7 @@ pub(crate) struct Table {
     pub(crate) rows: Vec<Row>,
 }
 
-/// A value, and what it should be.
+/// A value and its goal.
 #[derive(Debug, Deserialize)]
 pub(crate) struct Row {
     pub(crate) what: String,
@@ -30,12 +30,12 @@ pub(crate) struct Row {
     pub(crate) value: Value,
     pub(crate) unit: String,
     pub(crate) goal: Option<Goal>,
-    /// The limits on the way, by their figures: the lowest of them is the one that counts.
+    /// The limits that apply, by their figures: the lowest of them counts.
     #[serde(default)]
     pub(crate) limits: Vec<String>,
 }
 
-/// What a median is held against.
+/// What a median is compared with.
 #[derive(Clone, Copy, Debug, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub(crate) enum Goal {
@@ -43,7 +43,7 @@ pub(crate) enum Goal {
     AtMost(f64),
 }
 
-/// What there is to be had without the bank.
+/// What can be reached without the bank.
 #[derive(Debug, Deserialize)]
 pub(crate) struct Limit {
     pub(crate) figure: String,
@@ -73,7 +73,7 @@ impl Goal {
 }
 
 impl Row {
-    /// The lowest of the limits on the way, and which part of it the median is.
+    /// The lowest of the limits that apply, and the median as a part of it.
     pub(crate) fn part_of_limit<'a>(&self, median: f64, limits: &BTreeMap<&'a str, Spread>) -> Option<(&'a str, f64)> {
         let on_the_way = limits.iter().filter(|(figure, _)| self.limits.iter().any(|limit| limit == *figure));
         let (figure, lowest) = on_the_way.min_by(|(_, one), (_, other)| one.median.total_cmp(&other.median))?;

@@ -1,8 +1,8 @@
-//! Makes the measured part of `docs/PERFORMANCE.md`, and its plots, of the files that `scripts/bench` leaves.
+//! Writes the measured part of `docs/PERFORMANCE.md`, and its plots, from the files that `scripts/bench` leaves.
 //!
 //! - A figure is the median of its rounds, with the lowest and the highest.
-//! - A goal that is not reached is called so, and what was not measured is called that, never left out.
-//! - What stands outside of the markers in the document is not touched.
+//! - A missed goal is called so, and a missing measurement is named, never left out.
+//! - The document outside of the markers is not touched.
 
 mod cost;
 mod document;

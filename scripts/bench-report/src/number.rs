@@ -1,4 +1,4 @@
-//! Numbers for people: three digits that count, commas between thousands.
+//! Numbers for readers: three significant digits, commas between thousands.
 
 /// A figure, short.
 pub(crate) fn short(value: f64) -> String {
@@ -11,7 +11,7 @@ pub(crate) fn short(value: f64) -> String {
     }
 }
 
-/// A whole number, of which three digits count, with commas between thousands.
+/// A whole number with three significant digits and commas between thousands.
 fn grouped(value: f64) -> String {
     let unit = 10_f64.powf(value.abs().log10().floor() - 2.0);
     let digits = format!("{:.0}", (value / unit).round() * unit);

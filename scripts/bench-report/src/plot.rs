@@ -20,7 +20,7 @@ const COLOURS: [RGBColor; 4] =
 #[derive(Debug)]
 pub(crate) struct Drawn {
     pub(crate) title: &'static str,
-    /// From the document beside the folder.
+    /// The path of the plot, as the document beside the folder links to it.
     pub(crate) link: String,
 }
 
@@ -31,9 +31,9 @@ struct Plot {
     over: &'static str,
     /// What was varied: a part of the names of the cases.
     varied: &'static str,
-    /// What the sizes grow by.
+    /// The factor by which the sizes grow.
     base: f64,
-    /// Each line's words and its value, for servers and embedded alike.
+    /// Each line's label and value, for servers and embedded alike.
     lines: &'static [(&'static str, Shown)],
 }
 
@@ -85,8 +85,8 @@ struct Line {
     points: Vec<(f64, f64)>,
 }
 
-/// Draws every plot that has points into the folder, and tells which. One without points is removed, lest an old one
-/// stay.
+/// Draws every plot that has points into the folder, and returns which. A plot without points is removed, so that no
+/// old one stays.
 pub(crate) fn draw_all(results: &Results, folder: &Path) -> anyhow::Result<Vec<Drawn>> {
     fs::create_dir_all(folder).with_context(|| format!("{} cannot be made", folder.display()))?;
     let mut drawn = Vec::new();
@@ -137,7 +137,7 @@ fn draw(plot: &Plot, lines: &[Line]) -> anyhow::Result<String> {
     let mut svg = String::new();
     let all = || lines.iter().flat_map(|line| &line.points);
     let (across, up) = (span(all().map(|point| point.0)), span(all().map(|point| point.1)));
-    // What spans more than two powers of ten is told apart only on a scale that grows with it.
+    // Values that span more than two powers of ten can be told apart only on a logarithmic scale.
     if up.end / up.start > 100.0 {
         let up = (up.start / 1.5..up.end * 1.5).log_scale();
         draw_into(&mut svg, plot, lines, across, up)?;
@@ -196,7 +196,7 @@ where
 mod tests {
     use super::*;
 
-    /// Whether every element that is opened is closed, in order.
+    /// Whether every opened element is closed, in order.
     fn is_well_formed(svg: &str) -> bool {
         let mut open = Vec::new();
         for tag in svg.split('<').skip(1) {

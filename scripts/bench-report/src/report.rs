@@ -9,10 +9,10 @@ use crate::plot::Drawn;
 use crate::result::{Results, Run, Value};
 use crate::spread::Spread;
 
-/// What others have measured; for those who have no Monstache at hand.
+/// Figures measured elsewhere, for readers without Monstache at hand.
 const PEERS: &str = include_str!("../peers.txt");
 
-/// Before the sizes in the names of cases: what was varied, its values, and what they are shown as.
+/// The prefixes of the sizes in the names of cases: what was varied, its value, and the value's label.
 const SIZES: [(&str, &str, &str, &str); 4] = [
     ("events", "events in the store", "replayed_events_per_second", "a rebuild, events/s"),
     ("accounts", "accounts", "done_per_second", "commands/s"),
@@ -82,7 +82,7 @@ fn verdict(goal: Goal, spread: Option<Spread>) -> &'static str {
     }
 }
 
-/// What a limit is of, in a word or two.
+/// What a limit measures, in a word or two.
 fn what<'a>(goals: &'a Goals, figure: &'a str) -> &'a str {
     goals.limits.iter().find(|limit| limit.figure == figure).map_or(figure, |limit| limit.what.as_str())
 }
@@ -97,7 +97,7 @@ fn limits(goals: &Goals, results: &Results) -> String {
     text.trim_end().to_owned()
 }
 
-/// What changes with the size: a table for each of the things that were varied.
+/// The effect of size: a table for each quantity that was varied.
 fn sizes(results: &Results) -> Vec<String> {
     let mut texts = Vec::new();
     for (varied, of, figure, shown) in SIZES {

@@ -1,4 +1,4 @@
-//! What `scripts/bench` has left: a file for each round of each case, what was run for it, and where.
+//! The results of `scripts/bench`: a file for each round of each case, the command of each case, and the place.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -46,11 +46,11 @@ pub(crate) struct Run {
     pub(crate) kernel: String,
     pub(crate) servers: String,
     pub(crate) rounds: u32,
-    /// Whether it was a short trial, of which no figure is worth anything.
+    /// Whether it was a short trial, whose figures are worth nothing.
     pub(crate) is_quick: bool,
 }
 
-/// Which of the values of a round is meant.
+/// One of the values of a round.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub(crate) enum Value {
@@ -58,20 +58,20 @@ pub(crate) enum Value {
     Figure(String),
     /// A percentile of latencies, in milliseconds.
     Latency { of: String, at: String },
-    /// How many answers said something else than "done".
+    /// How many answers said something other than "done".
     NotDone,
-    /// Of a case that was measured at several sizes: what one thing costs at the largest, over what it costs at the
+    /// Of a case measured at several sizes: the cost of one thing at the largest size, divided by its cost at the
     /// smallest. The name is that of the figure that says how many there were a second.
     Growth(String),
 }
 
-/// Everything that was left.
+/// All results.
 #[derive(Debug, Default)]
 pub(crate) struct Results {
     pub(crate) run: Run,
     /// The rounds of each case.
     pub(crate) cases: BTreeMap<String, Vec<Round>>,
-    /// What was run for each case.
+    /// The command of each case.
     pub(crate) commands: BTreeMap<String, String>,
     /// What went wrong in rounds that have no result.
     pub(crate) failures: BTreeMap<String, String>,
@@ -99,7 +99,7 @@ impl Results {
         Ok(results)
     }
 
-    /// The value over the rounds of a case; nothing where it was not measured.
+    /// The value over the rounds of a case; `None` where it was not measured.
     pub(crate) fn spread(&self, case: &str, value: &Value) -> Option<Spread> {
         if let Value::Growth(figure) = value {
             return self.growth(case, figure);
@@ -107,7 +107,7 @@ impl Results {
         Spread::of(self.cases.get(case)?.iter().filter_map(|round| round.value(value)))
     }
 
-    /// The sizes that a case was measured at, and what a value was there. The sizes end the names of the cases.
+    /// The sizes at which a case was measured, and the value at each. The names of the cases end with the sizes.
     pub(crate) fn sizes(&self, prefix: &str, value: &Value) -> BTreeMap<u64, Spread> {
         let sizes = self.cases.keys().filter_map(|case| Some((case, case.strip_prefix(prefix)?.parse().ok()?)));
         sizes.filter_map(|(case, size)| Some((size, self.spread(case, value)?))).collect()

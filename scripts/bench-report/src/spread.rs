@@ -1,8 +1,8 @@
-//! What several rounds come to.
+//! The result of several rounds.
 
 use crate::number::short;
 
-/// The middle of some values, and how far they lie apart.
+/// The median of some values, and their range.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(crate) struct Spread {
     pub(crate) median: f64,
@@ -12,7 +12,7 @@ pub(crate) struct Spread {
 }
 
 impl Spread {
-    /// Nothing of nothing.
+    /// `None` if there are no values.
     pub(crate) fn of(values: impl IntoIterator<Item = f64>) -> Option<Self> {
         let mut values: Vec<f64> = values.into_iter().collect();
         values.sort_by(f64::total_cmp);

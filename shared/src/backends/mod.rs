@@ -1,4 +1,4 @@
-//! The four backends of a bank, as one thing to hand around.
+//! The four backends of a bank as one value.
 
 mod open;
 mod partitions;

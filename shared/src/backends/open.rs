@@ -21,8 +21,8 @@ use crate::store::{AnyStore, EmbeddedStore};
 /// The backends that the settings name, each of any kind.
 pub type AnyBackends = Ports<AnyStore, AnyLog, AnyLeases, AnyIndex>;
 
-/// Why backends cannot be opened; nothing in them was changed. The text tells the cause, which therefore is no source:
-/// whoever prints the chain would tell it a second time.
+/// Why backends cannot be opened; nothing in them was changed. The text includes the cause, which is therefore no
+/// source: printing the chain would repeat it.
 #[derive(Debug, thiserror::Error)]
 pub enum OpenBackendsError {
     /// A file or the folder.
@@ -53,7 +53,7 @@ pub enum OpenBackendsError {
 }
 
 impl OpenBackendsError {
-    /// Whether another process works on the data folder.
+    /// Whether another process uses the data folder.
     #[must_use]
     pub const fn is_in_use(&self) -> bool {
         matches!(self, Self::File(OpenError::InUse { .. }))
@@ -61,7 +61,8 @@ impl OpenBackendsError {
 }
 
 impl AnyBackends {
-    /// Opens what the settings name. The data folder is made and locked only if one of them is embedded.
+    /// Opens the backends that the settings name. The data folder is created and locked only if one of them is
+    /// embedded.
     ///
     /// # Errors
     /// [`OpenBackendsError`] says what is wrong and what to do about it.
@@ -85,7 +86,7 @@ impl AnyBackends {
         Ok(opened)
     }
 
-    /// What the settings of the servers promise less than a bank should have.
+    /// The settings of the servers that promise less than a bank should have.
     pub async fn weaknesses(&self) -> Vec<Weakness> {
         let Self { store, log, leases, index: _ } = self;
         let (store, log, leases) = join!(store.weaknesses(), log.weaknesses(), leases.weaknesses());
@@ -155,7 +156,7 @@ async fn open_index(settings: &BackendSettings, folder: &Folder<'_>) -> Result<A
     })
 }
 
-/// The data folder, made and locked when the first backend asks for it.
+/// The data folder, created and locked when the first backend needs it.
 struct Folder<'a> {
     path: &'a Path,
     opened: OnceLock<DataFolder>,

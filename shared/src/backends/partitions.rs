@@ -3,9 +3,8 @@
 //! PA1  All processes on one store have the same partitions, whichever logs they name.
 //! PA2  A process that is refused has changed nothing.
 //!
-//! Places in the log, floors and checkpoints are kept by partition, and with another number of them an account lies
-//! elsewhere. A log remembers its number, but a log can be new while the rest of the bank is old; the store is what
-//! stays.
+//! Offsets, floors and checkpoints are kept by partition, and another number of partitions puts an account elsewhere. A
+//! log remembers its number, but a log can be new while the rest of the bank is old; the store is what lasts.
 
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
@@ -15,13 +14,13 @@ use crate::error::BackendError;
 use crate::partition::PartitionMap;
 use crate::store::{Registers, WriteError};
 
-/// The register the number stands in.
+/// The register that holds the number.
 const REGISTER: &str = "partitions";
 
 /// Why a process may not work with a number of partitions.
 #[derive(Debug, thiserror::Error)]
 pub enum PartitionsError {
-    /// The bank has another one.
+    /// The bank has another number.
     #[error(
         "this bank has {stored} partitions, not {asked}: start with {stored}; or, to change the number, stop all its \
          processes, delete its partition log and the register \"{REGISTER}\" of its store, and start with {asked}; \
@@ -43,7 +42,7 @@ struct Agreed {
     partitions: u16,
 }
 
-/// Refuses another number than the bank's. Nothing is noted, so this may come before a log is made.
+/// Refuses a number other than the bank's. Nothing is noted, so this may run before a log is created.
 ///
 /// # Errors
 /// The bank has another number, or the store failed.
@@ -58,7 +57,7 @@ pub(super) async fn check<R: Registers>(registers: &R, asked: PartitionMap) -> R
     }
 }
 
-/// Notes the number of a bank that has none, once its log has taken it.
+/// Notes the number of a bank that has none, once its log has accepted it.
 ///
 /// # Errors
 /// Another process noted another number meanwhile, or the store failed.

@@ -5,10 +5,10 @@ use std::sync::Arc;
 /// How every certificate in the file begins.
 const CERTIFICATE: &str = "-----BEGIN CERTIFICATE-----";
 
-/// Certificate authorities of one's own, which all servers are trusted by: a file of PEM certificates.
+/// Private certificate authorities that vouch for all servers: a file of PEM certificates.
 ///
-/// The drivers of MongoDB, NATS and Redis trust these in place of the public ones, that of Elasticsearch beside them: a
-/// file for servers of both kinds holds both. The file is read once, when the settings are, so that a
+/// The drivers of MongoDB, NATS and Redis trust these instead of the public ones, the driver of Elasticsearch in
+/// addition to them: a file for servers of both kinds holds both. The file is read once, with the settings, so that a
 /// wrong path stops the process before it begins. Some drivers take the certificates, some the path.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TlsAuthorities {

@@ -1,4 +1,5 @@
-//! Which backend a port has: a closed set of schemes for each port, so that a wrong URL is told from an absent driver.
+//! Which backend a port has: each port has a closed set of schemes, so that a wrong URL is told apart from a missing
+//! driver.
 
 use std::ffi::OsStr;
 use std::fmt;
@@ -13,7 +14,7 @@ use clap::{Arg, Command};
 pub struct ServerUrl(Box<str>);
 
 impl ServerUrl {
-    /// The URL, for the driver alone.
+    /// The URL, for the driver only.
     #[must_use]
     pub const fn as_str(&self) -> &str {
         &self.0
@@ -26,11 +27,11 @@ impl fmt::Debug for ServerUrl {
     }
 }
 
-/// The URL of one port: which of its backends is meant.
+/// The URL of one port, which selects its backend.
 pub(super) trait PortUrl: Clone + Send + Sync + Sized + 'static {
-    /// The schemes of the server that can be behind this port.
+    /// The URL schemes of this port's server.
     const SCHEMES: &'static [&'static str];
-    /// The backend in this process.
+    /// The embedded backend.
     const EMBEDDED: Self;
 
     /// The server at this URL, if this build has its driver.
@@ -83,10 +84,10 @@ port_url!(
     IndexUrl, Elastic = "elasticsearch" "http" "https"
 );
 
-/// Why a URL names no backend. Only the scheme is told, since the rest may hold a password.
+/// Why a URL names no backend. Only the scheme is quoted, since the rest may hold a password.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum BackendUrlError {
-    /// The driver exists, elsewhere.
+    /// The driver exists, but not in this build.
     #[error(
         "{scheme}:// needs a build with servers (cargo run --release --features servers); this one has embedded: only"
     )]
@@ -94,15 +95,15 @@ pub enum BackendUrlError {
         /// The scheme.
         scheme: &'static str,
     },
-    /// No driver for it.
+    /// No driver exists for it.
     #[error("must be embedded: or {}", .allowed.iter().map(|scheme| format!("{scheme}://…")).collect::<Vec<_>>().join(" or "))]
     Unknown {
-        /// Schemes of servers that can be behind this port.
+        /// The URL schemes of this port's server.
         allowed: &'static [&'static str],
     },
 }
 
-/// Reads the URL of one port. clap's own readers quote what they refuse, and with it the password.
+/// Reads the URL of one port. clap's own parsers quote what they refuse, including the password.
 #[derive(Debug)]
 pub(super) struct UrlOf<P>(PhantomData<P>);
 

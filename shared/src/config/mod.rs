@@ -1,7 +1,7 @@
-//! Settings: every one is a flag and an environment variable of the same name, the same in every binary.
+//! Settings: each is a flag and an environment variable of the same name, the same in every binary.
 //!
-//! A setting that is wrong stops the process before it begins, with a sentence that says what would be right. Nothing
-//! is read from the environment anywhere else.
+//! A wrong setting stops the process before it begins, with a sentence that says what would be right. Nothing else
+//! reads the environment.
 
 mod authority;
 mod backend;
@@ -134,10 +134,10 @@ pub struct PipelineSettings {
     pub keep_previous_secs: u32,
 }
 
-/// A lease that lives shorter is lost to every pause of the machine.
+/// A shorter lease would be lost to every pause of the machine.
 const LEASE_TTL_MS_MIN: u64 = 500;
 
-/// A partition whose worker died waits this long at most.
+/// The longest time that a partition waits after its worker has died.
 const LEASE_TTL_MS_MAX: u64 = 600_000;
 
 /// What is told.
@@ -169,7 +169,7 @@ impl PipelineSettings {
         Duration::from_millis(self.lease_ttl_ms)
     }
 
-    /// How often workers compare with the store; nothing when they do not.
+    /// How often workers reconcile; `None` if they do not.
     #[must_use]
     pub const fn reconcile_every(&self) -> Option<Duration> {
         match self.reconcile_secs {

@@ -1,12 +1,12 @@
 use std::fmt;
 use std::str::FromStr;
 
-/// The longest name; the servers' own limits on names leave room for what is put behind it.
+/// The longest name; within the servers' own limits on names it leaves room for suffixes.
 const NAMESPACE_CHARS_MAX: usize = 32;
 
-/// Sets several banks on the same servers apart: a lowercase letter, then lowercase letters, digits and hyphens.
+/// Separates several banks on the same servers: a lowercase letter, then lowercase letters, digits and hyphens.
 ///
-/// These are the characters that names of databases, streams, keys and indexes all may have.
+/// These characters are allowed in the names of databases, streams, keys and indexes alike.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Namespace(String);
 
@@ -19,7 +19,7 @@ pub struct Namespace(String);
 pub struct NamespaceError;
 
 impl Namespace {
-    /// The namespace when nothing is said.
+    /// The default namespace.
     pub const DEFAULT: &str = "bank";
 
     /// The name.
@@ -28,7 +28,7 @@ impl Namespace {
         &self.0
     }
 
-    /// What the projection is called: `balance`, or `<namespace>-balance` in another namespace than the default one.
+    /// The name of the projection: `balance`, or `<namespace>-balance` in a namespace other than the default.
     #[must_use]
     pub fn balance_alias(&self) -> String {
         if self.0 == Self::DEFAULT { "balance".to_owned() } else { format!("{}-balance", self.0) }

@@ -1,4 +1,4 @@
-//! Events as JSON, for ever: what was written in any schema ever released can be read by this module.
+//! Events as JSON, for ever: this module reads events of every schema ever released.
 //!
 //! C1  `decode(encode(events)) == events`.
 //! C2  Every file in `shared/golden/` decodes to the event written beside it, in every later release.
@@ -16,13 +16,13 @@ use crate::id::{AccountId, CommitId, EventId};
 use crate::money::{Amount, Currency, Money};
 use crate::owner::Owner;
 
-/// About how long an event is as JSON: what is longer grows once more.
+/// The approximate length of an event as JSON; longer events make the buffer grow.
 const EVENT_BYTES: usize = 256;
 
 /// Why stored events cannot be read.
 #[derive(Debug, thiserror::Error)]
 pub enum DecodeError {
-    /// A newer release wrote it, or somebody else did.
+    /// A newer release or another program wrote it.
     #[error("event type {type_name} in schema {schema} is unknown to this release: upgrade")]
     Unknown {
         /// The type's name as stored.
@@ -30,7 +30,7 @@ pub enum DecodeError {
         /// The schema number as stored.
         schema: u16,
     },
-    /// Not the JSON it should be.
+    /// Not the expected JSON.
     #[error("the stored events are malformed: {0}")]
     Malformed(#[from] serde_json::Error),
     /// The number of events differs from the one noted beside them.
@@ -67,7 +67,7 @@ struct ReadEnvelope<'a> {
 /// Writes events in today's shapes.
 ///
 /// # Panics
-/// When there is no event, or more than 2^32: a commit holds a handful.
+/// When there is no event, or 2^32 and more: a commit holds a handful.
 #[must_use]
 pub fn encode(events: &[NewEvent]) -> EncodedEvents {
     assert!(!events.is_empty(), "a stream write holds at least one event");
@@ -91,7 +91,7 @@ pub fn encode(events: &[NewEvent]) -> EncodedEvents {
 /// Reads events of any schema ever released.
 ///
 /// # Errors
-/// [`DecodeError`] when even one of them cannot be read: a fold takes all of a commit or nothing of it.
+/// [`DecodeError`] if any of them cannot be read: a fold takes a commit whole or not at all.
 pub fn decode(encoded: &EncodedEvents) -> Result<Vec<NewEvent>, DecodeError> {
     let envelopes: Vec<ReadEnvelope<'_>> = serde_json::from_slice(&encoded.json)?;
     if u32::try_from(envelopes.len()) != Ok(encoded.count) {
@@ -136,7 +136,7 @@ fn upcast(envelope: &ReadEnvelope<'_>) -> Result<AccountEvent, DecodeError> {
     Ok(event)
 }
 
-/// The shape of the first draft: one currency, no overdraft, the owner among the rest.
+/// The shape of the first draft: one currency, no overdraft, the owner among the other fields.
 #[derive(Deserialize)]
 struct OpenedV1 {
     owner: Owner,

@@ -1,6 +1,6 @@
 //! What can happen to an account, in the past tense.
 //!
-//! Personal data stands in a place of its own, [`Personal`], so that it can be erased without touching a sum.
+//! Personal data is kept apart, in [`Personal`], so that it can be erased without touching a sum.
 
 pub mod codec;
 mod recorded;
@@ -42,7 +42,7 @@ pub enum AccountEvent {
         /// How much.
         amount: Amount,
     },
-    /// Money went outside the bank.
+    /// Money left the bank.
     MoneyWithdrawn {
         /// The customer's transaction.
         transaction: CommitId,
@@ -67,12 +67,12 @@ pub enum AccountEvent {
         /// How much.
         amount: Amount,
     },
-    /// The account has another owner's name.
+    /// The owner's name has changed.
     OwnerRenamed {
         /// The new name.
         personal: Personal,
     },
-    /// Nothing happens to the account any more.
+    /// The account is closed; nothing happens to it after this.
     AccountClosed {},
 }
 
@@ -91,7 +91,7 @@ impl AccountEvent {
         }
     }
 
-    /// The number of the shape in which the event is written today.
+    /// The schema number in which the event is written today.
     #[must_use]
     pub const fn schema(&self) -> u16 {
         match self {

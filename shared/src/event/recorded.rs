@@ -17,7 +17,7 @@ pub struct NewEvent {
     pub event: AccountEvent,
 }
 
-/// Some events as one JSON array, and how many they are.
+/// Some events as one JSON array, and their number.
 ///
 /// Store, feed and log carry events in this form without looking inside; only folds decode them.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -30,7 +30,7 @@ pub struct EncodedEvents {
 
 /// What one append added to one stream: the unit the feed yields, the log keeps and folds consume.
 ///
-/// It is taken whole or not at all, so a reader always stands between two of them.
+/// It is taken whole or not at all, so a reader never stops inside one.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Recorded {
     /// Whose events.

@@ -1,4 +1,4 @@
-//! What the routes of every service keep to, as checks any service can run.
+//! Rules that the routes of every service keep, as checks that any service can run.
 
 use axum::Router;
 use axum::body::Body;
@@ -9,18 +9,18 @@ use http_body_util::BodyExt;
 use serde_json::{Map, Value};
 use tower::ServiceExt;
 
-/// An id to put where a path has a parameter.
+/// An id to use as a path parameter.
 const SOME_ID: &str = "0198c1a2-7f00-7000-8000-000000000001";
 
 const METHODS: [&str; 5] = ["get", "post", "put", "patch", "delete"];
 
-/// Routes that every service has, and that leave a query unread.
+/// Routes that every service has and that ignore the query.
 const OPERATIONAL: [&str; 4] = ["/healthz", "/readyz", "/metrics", "/problems/{code}"];
 
-/// The headers of an answer that tell a client something.
+/// The headers of an answer that inform a client.
 const TELLING: [&str; 5] = ["etag", "idempotent-replayed", "link", "location", "preference-applied"];
 
-/// Asks every described route but the operational ones with a parameter that no route knows: it must be refused by its
+/// Sends every described route, except the operational ones, a parameter that no route knows: it must be refused by
 /// name (law H2).
 ///
 /// # Panics
@@ -43,8 +43,7 @@ pub async fn every_route_refuses_a_parameter_it_does_not_know(router: &Router) {
     assert!(asked > 4, "only {asked} routes were asked");
 }
 
-/// Asks every described route that takes no body, and does more than tell something, with one: it must be refused (law
-/// H2).
+/// Sends a body to every described route that takes none and is no read: it must be refused (law H2).
 ///
 /// # Panics
 /// When a route ignores it.
@@ -65,8 +64,8 @@ pub async fn every_route_refuses_a_body_it_does_not_take(router: &Router) {
     assert!(asked > 0, "every route takes a body");
 }
 
-/// Asks every path of `/openapi.json` by every method: a described one must be there and answer as it is described, any
-/// other must be refused as 405.
+/// Tries every method on every path of `/openapi.json`: a described one must exist and answer as described, any other
+/// must be refused with 405.
 ///
 /// # Panics
 /// When description and routes differ.
@@ -92,7 +91,7 @@ pub async fn the_description_and_the_routes_are_the_same(router: &Router) {
 }
 
 /// Checks an answer of a described route, such as `post` and `/accounts`: its status must be described, with its media
-/// type and those of its headers that tell something.
+/// type and its headers that inform a client.
 ///
 /// # Panics
 /// When one of them is not.

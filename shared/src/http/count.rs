@@ -6,10 +6,10 @@ use metrics::{Counter, Histogram, counter, histogram};
 use crate::telemetry::Handles;
 use crate::telemetry::metric::{HTTP_REQUEST_SECONDS, HTTP_REQUESTS};
 
-/// What the requests of one service are counted by: method, pattern of the route, and status.
+/// The labels by which requests are counted: method, pattern of the route, and status.
 type Labels = (&'static str, Box<str>, StatusCode);
 
-/// Counts the requests of one service. As many handles are kept as the service has routes, methods and statuses.
+/// Counts the requests of one service, with one handle for each combination of method, route and status.
 pub(super) struct RequestCounts {
     service: &'static str,
     handles: Handles<Labels, (Counter, Histogram)>,
@@ -48,7 +48,7 @@ impl RequestCounts {
     }
 }
 
-/// A client may invent methods; a label must not follow it.
+/// A client may invent methods, which must not become labels.
 fn method_label(method: &Method) -> &'static str {
     match method.as_str() {
         "GET" => "GET",

@@ -1,4 +1,4 @@
-//! Routes and their description from one source, so that neither can be without the other.
+//! Routes and their description from one source, so that neither exists without the other.
 
 use axum::handler::Handler;
 use axum::routing::{MethodFilter, MethodRouter, on};
@@ -8,7 +8,7 @@ use utoipa::openapi::path::Paths;
 use utoipa_axum::PathItemExt;
 use utoipa_axum::router::UtoipaMethodRouter;
 
-/// A handler at the path and methods its `#[utoipa::path]` says, for `OpenApiRouter::routes`.
+/// A handler at the path and methods of its `#[utoipa::path]`, for `OpenApiRouter::routes`.
 ///
 /// The macro `routes!` of utoipa-axum does the same, except for generic handlers. The attribute on a handler `list`
 /// makes a type `__path_list`; a value of it is the first argument.
@@ -22,7 +22,7 @@ where
     described_at(&P::path(), description, handler)
 }
 
-/// The same at another path: a second spelling of a route that has one.
+/// The same at another path: a second spelling of an existing route.
 pub fn described_at<P, H, T, S>(path: &str, _: P, handler: H) -> UtoipaMethodRouter<S>
 where
     P: Path + SchemaReferences,
@@ -34,7 +34,7 @@ where
     P::schemas(&mut schemas);
     let mut operation = P::operation();
     if path != P::path() {
-        // Two operations must not have one id.
+        // Two operations must not share an id.
         operation.operation_id = None;
     }
     let mut paths = Paths::new();

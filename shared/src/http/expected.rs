@@ -1,4 +1,4 @@
-//! What a value must be, in words for whoever sent it: serde names types of the program.
+//! Says what a value must be in its sender's terms, where serde names types of the program.
 
 use std::borrow::Cow;
 use std::fmt;
@@ -7,10 +7,10 @@ use std::ops::RangeInclusive;
 use serde::Deserializer;
 use serde::de::{Error, Unexpected, Visitor};
 
-/// How serde begins to say that a value is not what it should be.
+/// How serde's messages about a wrong value begin.
 const BEGINNINGS: [&str; 4] = ["invalid type: ", "invalid value: ", "invalid length ", "unknown variant `"];
 
-/// What serde says about a value, as a sentence about what it must be. What it is, its sender knows.
+/// Turns serde's message about a value into a sentence about what it must be; its sender knows what it is.
 pub(super) fn must_be(message: &str) -> Cow<'_, str> {
     let is_about_a_value = BEGINNINGS.iter().any(|beginning| message.starts_with(beginning));
     match message.rsplit_once(", expected ") {
@@ -19,7 +19,7 @@ pub(super) fn must_be(message: &str) -> Cow<'_, str> {
     }
 }
 
-/// What serde expects, without the name of a type.
+/// What serde expects, without names of types.
 fn plain(expected: &str) -> Cow<'_, str> {
     let (min, max): (i128, i128) = match expected {
         "i8" => (i8::MIN.into(), i8::MAX.into()),
@@ -38,10 +38,10 @@ fn plain(expected: &str) -> Cow<'_, str> {
     format!("a whole number from {min} to {max}").into()
 }
 
-/// Reads a whole number of a range, and says the range when it gets anything else.
+/// Reads a whole number within a range; its errors state the range.
 ///
 /// # Errors
-/// It is no whole number, or not of the range.
+/// The value is not a whole number, or lies outside the range.
 pub fn whole_within<'de, D: Deserializer<'de>>(deserializer: D, range: RangeInclusive<u128>) -> Result<u64, D::Error> {
     deserializer.deserialize_u64(Whole(range))
 }

@@ -1,4 +1,4 @@
-//! Body, path and headers: taken as meant, or refused with the place that is wrong (law H2).
+//! Extractors for body, path and headers: taken as meant, or refused with the place that is wrong (law H2).
 
 use std::fmt::Display;
 use std::str::FromStr;
@@ -16,10 +16,10 @@ use super::expected::must_be;
 use super::guard::limits_of;
 use super::{Problem, Reason};
 
-/// The longest text of an error about a field, in characters: errors quote input.
+/// The longest error message about a field, in characters: messages quote input.
 const MESSAGE_CHARS_MAX: usize = 200;
 
-/// A body of JSON that is exactly a `T`, which is an object.
+/// A JSON body that is exactly a `T`, which must be an object.
 ///
 /// `T` must derive with `#[serde(deny_unknown_fields)]`; repeated fields are refused in any case.
 #[derive(Clone, Copy, Debug)]
@@ -35,7 +35,7 @@ impl<T: DeserializeOwned, S: Send + Sync> FromRequest<S> for JsonBody<T> {
     }
 }
 
-/// No body, or an empty object as many clients send it with every `POST`: for a route that takes none, so that nothing
+/// No body, or an empty object, which many clients send with every `POST`; for a route that takes none, so that nothing
 /// is ignored.
 #[derive(Clone, Copy, Debug)]
 pub struct NoBody;
@@ -89,11 +89,11 @@ pub(super) fn too_large(bytes_max: usize) -> Problem {
 fn parse<T: DeserializeOwned>(json: &[u8]) -> Result<T, Problem> {
     match json.iter().find(|byte| !byte.is_ascii_whitespace()) {
         Some(b'{') => {}
-        // A list too: serde would take its elements for the fields, in their order.
+        // This refuses lists too: serde would take their elements for the fields, in order.
         Some(_) => return Err(Problem::invalid("", "must be a JSON object")),
         None => return Err(Problem::invalid("", "a JSON body is required")),
     }
-    // Nearly every body is right, and to know where one is wrong costs more than all the rest.
+    // Nearly every body is valid, and finding where one is wrong costs more than all the rest.
     if let Ok(value) = serde_json::from_slice(json) {
         return Ok(value);
     }
@@ -113,12 +113,12 @@ fn parse<T: DeserializeOwned>(json: &[u8]) -> Result<T, Problem> {
     Ok(value)
 }
 
-/// Line and column say nothing beside the field's path.
+/// Line and column add nothing to the field's path.
 fn without_place(message: &str) -> String {
     message.rsplit_once(" at line ").map_or(message, |(text, _)| text).to_owned()
 }
 
-/// An error of serde as a refusal: bounded, and under the field's name where serde only says it in the text.
+/// A serde error as a refusal: bounded, and under the field's name where serde gives it only in the text.
 pub(super) fn invalid_field(path: &str, message: &str) -> Problem {
     let message: String = must_be(message).chars().take(MESSAGE_CHARS_MAX).collect();
     let named = ["unknown field `", "missing field `", "duplicate field `"]
@@ -156,7 +156,7 @@ where
     }
 }
 
-/// The one value of a header that may be absent.
+/// The single value of a header that may be absent.
 ///
 /// # Errors
 /// A header that is repeated or not visible ASCII is refused under its name.

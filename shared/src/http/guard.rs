@@ -1,4 +1,4 @@
-//! What stands round every handler: time, panics, size, numbers, and the two answers no handler gives.
+//! What surrounds every handler: time limit, panics, body size, metrics, and the two answers that no handler gives.
 
 use std::convert::Infallible;
 use std::panic::AssertUnwindSafe;
@@ -24,7 +24,7 @@ use super::extract::too_large;
 use super::{Limits, Problem, Reason};
 
 /// A router whose every answer keeps the laws H1 and H4 and begins within [`Limits::request`]. `service` labels its
-/// metrics. To be called once, when the last route has been added.
+/// metrics. Call it once, after the last route has been added.
 pub fn guarded(router: Router, service: &'static str, limits: Limits) -> Router {
     router
         .fallback(|| async { Problem::new(Reason::RouteNotFound).detail("no such path; /openapi.json lists them all") })
@@ -34,7 +34,7 @@ pub fn guarded(router: Router, service: &'static str, limits: Limits) -> Router 
         .layer(Guard(Arc::new(Post { limits, counts: RequestCounts::new(service) })))
 }
 
-/// What all guards of a router share.
+/// State that all guards of a router share.
 struct Post {
     limits: Limits,
     counts: RequestCounts,
@@ -51,7 +51,7 @@ impl<S> Layer<S> for Guard {
     }
 }
 
-/// A route and its guard. Not axum's `from_fn`, which copies the route and puts it in two more boxes for each request.
+/// A route and its guard. axum's `from_fn` would copy the route and put it into two more boxes for each request.
 #[derive(Clone)]
 struct Guarded<S> {
     inner: S,
@@ -78,7 +78,7 @@ where
         let refusal = declared_length(&request).is_some_and(|length| length > post.limits.body_bytes);
         let allowance = TimeAllowance::of(post.limits);
         request.extensions_mut().insert(allowance.clone());
-        // Nothing of a handler runs before its answer is polled, so its panics are caught there.
+        // A handler does not run before its answer is polled, so its panics are caught there.
         let answer = (!refusal).then(|| self.inner.call(request));
         Box::pin(async move {
             let response = match answer {
@@ -92,7 +92,7 @@ where
 }
 
 impl Post {
-    /// The answer of a handler, or the one to a handler that panicked or takes too long.
+    /// The answer of a handler, or the one that replaces it if the handler panics or takes too long.
     async fn watch(
         &self,
         answer: impl Future<Output = Result<Response, Infallible>>,
@@ -115,7 +115,7 @@ impl Post {
 
     fn record(&self, method: &Method, route: Option<&MatchedPath>, status: StatusCode, took: Duration) {
         let (service, micros) = (self.counts.service(), took.as_micros());
-        // Whatever is away is told once by who asks for it, and not again for each request that has to wait for it.
+        // An unavailable backend is logged once by its caller, not again for each request that has to wait for it.
         let is_away = matches!(status, StatusCode::SERVICE_UNAVAILABLE | StatusCode::GATEWAY_TIMEOUT);
         if status.is_server_error() && !is_away {
             warn!(service, %method, route = pattern(route), status = status.as_u16(), micros, "request failed");
@@ -126,7 +126,7 @@ impl Post {
     }
 }
 
-/// The pattern, never the path: a path has ids in it, and one label for each id would have no bound.
+/// The pattern, never the path: a path contains ids, and one label per id would be unbounded.
 fn pattern(route: Option<&MatchedPath>) -> &str {
     route.map_or("unmatched", MatchedPath::as_str)
 }
@@ -146,14 +146,14 @@ fn timed_out(method: &Method) -> Problem {
     }
 }
 
-/// Time a handler takes beyond [`Limits::request`] because its client asked it to wait. An extractor.
+/// An extractor for time that a handler takes beyond [`Limits::request`] because its client asked it to wait.
 #[derive(Clone, Debug, Default)]
 pub struct TimeAllowance(Arc<Allowed>);
 
 #[derive(Debug, Default)]
 struct Allowed {
     limits: Limits,
-    /// Milliseconds that were asked for and not added to the deadline yet.
+    /// Milliseconds that were requested and not yet added to the deadline.
     more_ms: AtomicU64,
 }
 
@@ -162,12 +162,12 @@ impl TimeAllowance {
         Self(Arc::new(Allowed { limits, more_ms: AtomicU64::new(0) }))
     }
 
-    /// Adds to the time this request may take. To be called before the time is up.
+    /// Extends the time that this request may take. Call it before the time is up.
     pub fn extend(&self, by: Duration) {
         self.0.more_ms.fetch_add(u64::try_from(by.as_millis()).unwrap_or(u64::MAX), Ordering::Relaxed);
     }
 
-    /// The result, or nothing when it is not there by the deadline, which the handler may move while it runs.
+    /// The result, or `None` if it is not there by the deadline, which the handler may extend while it runs.
     async fn limit<F: Future>(&self, mut deadline: Instant, work: F) -> Option<F::Output> {
         let mut work = std::pin::pin!(work);
         loop {

@@ -1,4 +1,4 @@
-//! The routes an operator and his machines ask: is it alive, is it ready, how is it doing, what can it do.
+//! The routes for operators and their tools: liveness, readiness, metrics, and explanations of problems and of the API.
 
 use std::fmt;
 use std::sync::Arc;
@@ -61,7 +61,7 @@ struct Explanation {
     code: &'static str,
 }
 
-/// What the operational routes ask.
+/// The sources of the operational routes.
 #[derive(Clone)]
 pub struct Operations {
     dependencies: Arc<dyn Fn() -> BoxFuture<'static, Vec<Dependency>> + Send + Sync>,
@@ -69,7 +69,7 @@ pub struct Operations {
 }
 
 impl Operations {
-    /// `dependencies` asks each dependency. Without `metrics`, as in most tests, `/metrics` is empty.
+    /// `dependencies` probes each dependency. Without `metrics`, as in most tests, `/metrics` is empty.
     pub fn new<F, A>(dependencies: F, metrics: Option<MetricsReader>) -> Self
     where
         F: Fn() -> A + Send + Sync + 'static,
@@ -85,11 +85,11 @@ impl fmt::Debug for Operations {
     }
 }
 
-/// Adds `/healthz`, `/readyz`, `/metrics`, `/problems/{code}` to the routes of a service, and `/openapi.json` that
+/// Adds `/healthz`, `/readyz`, `/metrics`, `/problems/{code}` to the routes of a service, and `/openapi.json`, which
 /// describes them all.
 ///
 /// # Panics
-/// If the description cannot be written as JSON, which holds nothing that could not.
+/// If the description cannot be serialized as JSON; it contains nothing that could not.
 pub fn with_operations(service: OpenApiRouter, operations: Operations) -> Router {
     let operational = OpenApiRouter::default()
         .routes(described(__path_alive, alive))

@@ -1,22 +1,22 @@
 use std::time::Duration;
 
-/// What one client may take of a server (law H3).
+/// How much of a server a client may use (law H3).
 #[derive(Clone, Copy, Debug)]
 pub struct Limits {
-    /// From the first wait for a request to the end of its header; so also how long an idle connection is kept.
+    /// From the start of the wait for a request to the end of its header; so also how long an idle connection is kept.
     pub header: Duration,
     /// From the end of the header to the end of the body.
     pub body: Duration,
     /// From the end of the header to the start of the answer. A handler that waits on purpose asks for more with
     /// [`TimeAllowance`](super::TimeAllowance).
     pub request: Duration,
-    /// How long a client may take nothing of its answer.
+    /// How long a client may read nothing of its answer.
     pub stall: Duration,
-    /// Bytes of a body.
+    /// Size of a body, in bytes.
     pub body_bytes: usize,
-    /// Connections at a time; further ones wait in the kernel's queue.
+    /// Concurrent connections; further ones wait in the kernel's queue.
     pub connections: usize,
-    /// How long requests that were begun may take to end once shutdown was asked for.
+    /// How long requests in progress may take to end after shutdown was requested.
     pub drain: Duration,
 }
 
@@ -24,7 +24,7 @@ impl Default for Limits {
     fn default() -> Self {
         Self {
             header: Duration::from_secs(10),
-            // Shorter than `request`, so that a slow client is told that it was slow, and not that we were.
+            // Shorter than `request`, so that a slow client learns that it was slow, and not the service.
             body: Duration::from_secs(5),
             request: Duration::from_secs(10),
             stall: Duration::from_secs(10),

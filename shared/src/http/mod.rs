@@ -1,16 +1,17 @@
-//! The HTTP edge both services share: what is refused, how a refusal looks, and how a server starts and stops.
+//! The HTTP edge that both services share: what is refused, what a refusal looks like, and how a server starts and
+//! stops.
 //!
 //! H1  Every refusal is a [`Problem`] whose code and status come from one table, [`Reason`].
 //! H2  Input is taken as meant or refused: an unknown or repeated field or parameter is refused, and so is a repeated
-//!     header that the route reads, unless it is a list, which HTTP lets be repeated. Two things are left unread: the
-//!     body of a request that only asks, and the query of one to an operational route ([`with_operations`]), since
-//!     whoever probes may add to it.
-//! H3  Nothing a client does or leaves undone holds a connection, a buffer or a task without a bound ([`Limits`]).
+//!     header that the route reads, unless it is a list, which HTTP allows to be repeated. Two things are ignored: the
+//!     body of a read, and the query of a request to an operational route ([`with_operations`]), since probes may add
+//!     to it.
+//! H3  Nothing that a client does or fails to do holds a connection, a buffer or a task without a bound ([`Limits`]).
 //! H4  A panic in a handler costs one request, never the server.
-//! H5  At shutdown a request that was begun is answered, within [`Limits::drain`].
+//! H5  At shutdown a request in progress is answered, within [`Limits::drain`].
 //!
-//! [`guarded`] gives a router H1 and H4 and the time limit, and belongs round every router, also in tests;
-//! [`serve()`] adds what needs a socket.
+//! [`guarded`] gives a router H1 and H4 and the time limit, and belongs around every router, also in tests; [`serve()`]
+//! adds what needs a socket.
 
 #[cfg(any(test, feature = "contract"))]
 pub mod contract;

@@ -14,10 +14,10 @@ use crate::error::{BackendError, Effect, Retry};
 /// The media type of every refusal.
 pub const PROBLEM_JSON: &str = "application/problem+json";
 
-/// How long a client is asked to wait when the backend did not say.
+/// How long a client is asked to wait if the backend did not say.
 const RETRY_AFTER_DEFAULT: Duration = Duration::from_secs(1);
 
-/// A refusal as it goes over the wire (RFC 9457). Its cause goes to the log, never into it.
+/// A refusal as sent over the wire (RFC 9457). Its cause goes to the log, never into the answer.
 ///
 /// ```
 /// use shared::http::{Problem, Reason};
@@ -67,7 +67,7 @@ pub struct ProblemBody {
 }
 
 impl Problem {
-    /// A refusal for this reason; what the client may retry says when.
+    /// A refusal for this reason; with status 503 it says when to retry.
     #[must_use]
     pub fn new(reason: Reason) -> Self {
         let retry_after =
@@ -81,14 +81,14 @@ impl Problem {
         Self::new(Reason::ValidationFailed).error(field, message)
     }
 
-    /// Tells this occurrence, for a human. No personal data.
+    /// Explains this occurrence to people. No personal data.
     #[must_use]
     pub fn detail(mut self, detail: impl Into<Cow<'static, str>>) -> Self {
         self.detail = detail.into();
         self
     }
 
-    /// Adds what is wrong with one field, parameter or header. The first one is also the detail, unless that was told.
+    /// Adds what is wrong with one field, parameter or header. The first one is also the detail, unless that was set.
     #[must_use]
     pub fn error(mut self, field: impl Into<String>, message: impl Into<String>) -> Self {
         let (field, message) = (field.into(), message.into());
@@ -106,7 +106,7 @@ impl Problem {
         self
     }
 
-    /// Adds a member of its own, such as the version the view has. The standard members cannot be replaced.
+    /// Adds an extension member, such as the version the view has. The standard members cannot be replaced.
     #[must_use]
     pub fn member(mut self, name: &'static str, value: impl Into<Value>) -> Self {
         debug_assert!(!["type", "title", "status", "detail", "code", "errors"].contains(&name), "{name} is standard");
@@ -114,7 +114,7 @@ impl Problem {
         self
     }
 
-    /// Why.
+    /// The reason.
     #[must_use]
     pub const fn reason(&self) -> Reason {
         self.reason
@@ -127,8 +127,8 @@ impl Problem {
     }
 }
 
-/// A backend that failed is 503: the client learns whether it may have happened and when to ask again, the log learns
-/// why.
+/// A backend failure becomes a 503: the client learns whether the call may have taken effect and when to retry, the log
+/// learns why.
 impl From<BackendError> for Problem {
     fn from(failure: BackendError) -> Self {
         tracing::warn!(operation = failure.operation, effect = ?failure.effect, cause = %failure.source, "backend failed");

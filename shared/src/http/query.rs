@@ -1,7 +1,7 @@
 //! The query of a URL, read as strictly as a body.
 //!
-//! Parameters are pairs of text; what a text means is up to the field's type. Percent-encoding that is broken or is not
-//! UTF-8 is refused, where the usual readers put a replacement character in its place.
+//! Parameters are pairs of text; the field's type decides what a text means. Percent-encoding that is broken or is not
+//! UTF-8 is refused, where the usual parsers substitute a replacement character.
 
 use std::fmt;
 
@@ -15,7 +15,7 @@ use serde::forward_to_deserialize_any;
 use super::Problem;
 use super::extract::invalid_field;
 
-/// The longest query, in bytes: owner names of 128 characters and a cursor, all percent-encoded, fit in.
+/// The longest query, in bytes: enough for owner names of 128 characters and a cursor, all percent-encoded.
 const QUERY_BYTES_MAX: usize = 8 * 1024;
 
 /// The query of a URL as a `T`, a struct whose fields are the parameters.
@@ -78,7 +78,7 @@ fn hex(digit: u8) -> Option<u8> {
     char::from(digit).to_digit(16).and_then(|value| u8::try_from(value).ok())
 }
 
-/// What a field's type has against a parameter.
+/// Why a field's type refuses a parameter.
 #[derive(Debug)]
 struct Invalid(String);
 
@@ -96,7 +96,7 @@ impl de::Error for Invalid {
     }
 }
 
-/// The text of one parameter: a number where a number is asked for, text everywhere else.
+/// The text of one parameter: read as a number where a number is expected, as text everywhere else.
 struct Text(String);
 
 impl IntoDeserializer<'_, Invalid> for Text {
@@ -112,14 +112,14 @@ macro_rules! numbers {
         fn $method<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Invalid> {
             match whole::<$number>(&self.0) {
                 Some(number) => visitor.$visit(number),
-                // The field's type knows what it takes.
+                // The field's type says what it accepts.
                 None => Err(de::Error::invalid_value(Unexpected::Str(&self.0), &visitor)),
             }
         }
     )*};
 }
 
-/// Digits alone, with a minus in front where the type has one: no plus sign, no blanks.
+/// Digits only, after a minus sign if the type has one: no plus sign, no blanks.
 fn whole<N: std::str::FromStr>(text: &str) -> Option<N> {
     let digits = text.strip_prefix('-').unwrap_or(text);
     let plain = !digits.is_empty() && digits.bytes().all(|byte| byte.is_ascii_digit());

@@ -26,13 +26,13 @@ macro_rules! reasons {
                 match self { $(Self::$name => $code,)* }
             }
 
-            /// Names the kind of problem, as a path that answers.
+            /// The URI of the kind of problem: a path that explains it.
             #[must_use]
             pub fn type_uri(self) -> String {
                 format!("/problems/{}", self.code())
             }
 
-            /// The same for a human, without the particulars.
+            /// The kind of problem in words, without details of an occurrence.
             #[must_use]
             pub const fn title(self) -> &'static str {
                 match self { $(Self::$name => $title,)* }
@@ -44,7 +44,7 @@ macro_rules! reasons {
 reasons! {
     /// Syntax, type, range, an unknown or repeated field.
     ValidationFailed = BAD_REQUEST, "validation_failed", "The request is invalid";
-    /// A body that is not JSON by its own account.
+    /// The `Content-Type` of the body is not JSON.
     UnsupportedMediaType = UNSUPPORTED_MEDIA_TYPE, "unsupported_media_type", "The body must be application/json";
     /// A body above [`Limits::body_bytes`](super::Limits::body_bytes).
     BodyTooLarge = PAYLOAD_TOO_LARGE, "body_too_large", "The body is too large";
@@ -52,7 +52,7 @@ reasons! {
     BodyTooSlow = REQUEST_TIMEOUT, "body_too_slow", "The body did not arrive in time";
     /// No such route.
     RouteNotFound = NOT_FOUND, "route_not_found", "No such path";
-    /// A route that has other methods.
+    /// The route has other methods.
     MethodNotAllowed = METHOD_NOT_ALLOWED, "method_not_allowed", "The path does not support this method";
 
     /// No such account.
@@ -63,19 +63,19 @@ reasons! {
     InsufficientFunds = UNPROCESSABLE_ENTITY, "insufficient_funds", "Insufficient funds";
     /// Nothing moves on a closed account.
     AccountClosed = UNPROCESSABLE_ENTITY, "account_closed", "The account is closed";
-    /// An account with money on it, or a debt, stays open.
+    /// An account with money on it, or with a debt, cannot be closed.
     BalanceNotZero = UNPROCESSABLE_ENTITY, "balance_not_zero", "The balance is not zero";
     /// Both sides of a transfer are the same account.
     SameAccount = UNPROCESSABLE_ENTITY, "same_account", "Both sides of the transfer are the same account";
-    /// The two sides keep different currencies.
+    /// The two accounts have different currencies.
     CurrencyMismatch = UNPROCESSABLE_ENTITY, "currency_mismatch", "The accounts have different currencies";
     /// The balance would leave the range of money.
     BalanceOutOfRange = UNPROCESSABLE_ENTITY, "balance_out_of_range", "The balance would be out of range";
-    /// The same key came with another request.
+    /// The key was used for another request.
     IdempotencyKeyReused = UNPROCESSABLE_ENTITY, "idempotency_key_reused", "The key was used for another request";
-    /// The id belongs to an account already.
+    /// An account with this id exists already.
     AccountAlreadyOpen = UNPROCESSABLE_ENTITY, "account_already_open", "The account is already open";
-    /// `If-Match` names another version than the account has.
+    /// `If-Match` names a version other than the account's.
     VersionMismatch = PRECONDITION_FAILED, "version_mismatch", "The account is not at the version in If-Match";
     /// Other commands on the account were faster every time; it did not happen.
     VersionConflict = CONFLICT, "version_conflict", "Conflict with concurrent commands";
@@ -84,9 +84,9 @@ reasons! {
     NotYetVisible = GATEWAY_TIMEOUT, "not_yet_visible", "The projection has not reached this version yet";
     /// The account is not parked.
     NotParked = NOT_FOUND, "not_parked", "The account is not parked";
-    /// Its next event can still not be folded.
+    /// The account's next event still cannot be folded.
     StillParked = CONFLICT, "still_parked", "The account is still parked";
-    /// There never was a rebuild.
+    /// There has never been a rebuild.
     NoRebuild = NOT_FOUND, "no_rebuild", "There is no rebuild";
     /// One rebuild at a time.
     RebuildRunning = CONFLICT, "rebuild_running", "A rebuild is already running";
@@ -97,11 +97,11 @@ reasons! {
     /// No previous generation is kept.
     NothingToRollBack = CONFLICT, "nothing_to_roll_back", "No previous generation is kept";
 
-    /// More work waits than is taken in; it did not happen.
+    /// More work is waiting than the service accepts; it did not happen.
     Overloaded = SERVICE_UNAVAILABLE, "overloaded", "The service is overloaded";
     /// A backend does not answer; it did not happen.
     Unavailable = SERVICE_UNAVAILABLE, "unavailable", "The service is temporarily unavailable";
-    /// It may have happened: the retry with the same idempotency key tells.
+    /// It may have happened: a retry with the same idempotency key gives the outcome.
     OutcomeUnknown = SERVICE_UNAVAILABLE, "outcome_unknown", "The outcome of the request is unknown";
     /// A fault in the program.
     Internal = INTERNAL_SERVER_ERROR, "internal", "Internal error";

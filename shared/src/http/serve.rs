@@ -1,7 +1,7 @@
-//! From a listening socket to answered requests, and back to nothing.
+//! Serves a router on a listening socket until shutdown.
 //!
-//! The accept loop is our own: hyper cuts off a header that never ends only when it is given a timer, and it can be
-//! told here how many connections there may be, for how long a client may not take its answer, and for how long a
+//! The accept loop is our own: hyper cuts off a header that never ends only if it is given a timer, and here we also
+//! limit the number of connections, the time that a client may read nothing of its answer, and the time that a
 //! connection may linger at shutdown.
 
 use std::collections::HashMap;
@@ -33,12 +33,12 @@ const HEADER_BYTES_MAX: usize = 16 * 1024;
 /// How long to wait when there is no file descriptor for a new connection: one has to be closed first.
 const ACCEPT_AGAIN_AFTER: Duration = Duration::from_millis(50);
 
-/// Answers requests until `shutdown` is cancelled, then until those that were begun are answered or
-/// [`Limits::drain`] has passed. The router is guarded here.
+/// Answers requests until `shutdown` is cancelled, then until those in progress are answered or [`Limits::drain`] has
+/// passed. It guards the router itself.
 ///
 /// # Errors
-/// None while it serves: a connection that cannot be accepted is waited out. When the listener's address cannot be
-/// told.
+/// If the listener's address cannot be determined. There are none while it serves: a failed accept is logged and
+/// retried.
 pub async fn serve(
     service: &'static str,
     router: Router,
@@ -87,11 +87,11 @@ pub async fn serve(
     Ok(())
 }
 
-/// What each connection waits for to be dropped, to begin no further request. Not the token of the shutdown: each look
-/// at it takes a lock that all connections share, and a connection looks with every step of every request.
+/// The senders whose drop tells each connection to begin no further request. The shutdown token does not serve: each
+/// check of it takes a lock that all connections share, and a connection checks at every step of every request.
 type OpenUntil = HashMap<task::Id, oneshot::Sender<Infallible>>;
 
-/// A connection, once there is a place for it: who finds none waits in the kernel's queue.
+/// Accepts a connection once there is a place for it; without one, clients wait in the kernel's queue.
 async fn accept(listener: &TcpListener, places: &Arc<Semaphore>) -> io::Result<(TcpStream, OwnedSemaphorePermit)> {
     let place = Arc::clone(places).acquire_owned().await.map_err(io::Error::other)?;
     let (stream, _) = listener.accept().await?;

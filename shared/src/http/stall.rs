@@ -8,11 +8,11 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 use tokio::time::{Instant, Sleep};
 
-/// A connection that breaks off when its peer takes nothing of an answer for too long. hyper would wait for ever.
+/// A connection that fails when its peer reads nothing of an answer for too long. hyper would wait for ever.
 pub(super) struct Unstalled {
     stream: TcpStream,
     limit: Duration,
-    /// Runs while a write waits.
+    /// Runs while a write is pending.
     stalled: Option<Pin<Box<Sleep>>>,
 }
 
@@ -21,7 +21,7 @@ impl Unstalled {
         Self { stream, limit, stalled: None }
     }
 
-    /// What became of a write, or an error when writes have waited for too long.
+    /// The result of a write, or an error if writes have been pending for too long.
     fn judge<T>(&mut self, context: &mut Context<'_>, write: Poll<io::Result<T>>) -> Poll<io::Result<T>> {
         if write.is_ready() {
             self.stalled = None;

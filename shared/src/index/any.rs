@@ -1,4 +1,4 @@
-//! The index that the settings name.
+//! The index selected by the settings.
 
 #[cfg(feature = "elasticsearch")]
 use super::elastic::ElasticIndex;

@@ -12,9 +12,9 @@ pub struct Checkpoint {
     pub partition: Partition,
     /// The grant under which the worker wrote it.
     pub epoch: Epoch,
-    /// The life of the partition that the offset belongs to.
+    /// The incarnation of the partition that the offset belongs to.
     pub incarnation: Incarnation,
-    /// Live reading goes on behind this offset, now or when the replay is done.
+    /// The worker follows the log after this offset, now or when the replay is done.
     pub offset: Offset,
     /// What the worker is doing.
     pub phase: Phase,
@@ -26,7 +26,7 @@ pub struct Checkpoint {
 pub enum Phase {
     /// Filling the generation from the store.
     Replaying {
-        /// The last stream that is completely in the index; nothing before the first.
+        /// The last stream that is completely in the index; `None` before the first is.
         after: Option<StreamAfter>,
         /// Events replayed so far.
         done: u64,

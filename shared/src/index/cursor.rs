@@ -5,7 +5,7 @@ use crate::index::{Balance, Cursor, QueryError, Sort};
 use crate::money::Money;
 use crate::owner::Owner;
 
-/// How many bytes the order and the account take; the sort value is the rest.
+/// Where the account and the sort value begin; the order is the first byte.
 const ACCOUNT_AT: usize = 1;
 const VALUE_AT: usize = ACCOUNT_AT + 16;
 
@@ -33,7 +33,7 @@ const fn mark(sort: Sort) -> u8 {
     }
 }
 
-/// The place directly behind a document.
+/// The place directly after a document.
 pub(super) fn behind(last: &Balance, sort: Sort) -> Cursor {
     let balance = last.balance.get().to_be_bytes();
     let value = match sort {

@@ -1,14 +1,14 @@
-//! The balance index: the projection people query, in generations of which one is active.
+//! The balance index: the projection that clients query, in generations of which one is active.
 //!
-//! X1  A checkpoint is never ahead of the balances and parked accounts it stands for.
-//! X2  A balance never goes back to a lower version, whoever writes: a write of an equal or lower version is skipped.
+//! X1  A checkpoint is never ahead of the balances and parked accounts that it covers.
+//! X2  A balance never goes back to a lower version, no matter who writes: an equal or lower version is skipped.
 //! X3  A checkpoint of a lower epoch than the stored one is refused.
-//! X4  Queries see exactly one generation, or say that there is none.
-//! X5  Once a seal is acknowledged, no balance of the generation changes until the same [`Seal`] is lifted, whoever
-//!     writes. Sealing is exclusive: a generation that is sealed by another seal is refused.
-//! X6  A generation that was discarded stays gone: a late write does not bring it back.
+//! X4  Queries see exactly one generation, or report that there is none.
+//! X5  Once a seal is acknowledged, no balance of the generation changes until the same [`Seal`] is lifted, no matter
+//!     who writes. Sealing is exclusive: sealing a generation that is under another seal is refused.
+//! X6  A discarded generation stays gone: a late write does not bring it back.
 //!
-//! Every balance written is a whole document at a version, and whoever writes version k has folded events 1 ..= k. So
+//! Every write of a balance is a whole document, and a document at version k is the fold of events 1 ..= k. So
 //! whichever writer wins, the document is the fold of a prefix of its stream.
 
 mod any;
@@ -61,12 +61,12 @@ pub struct Generations {
     pub sealed: Vec<(Generation, Seal)>,
 }
 
-/// Who sealed a generation: the job that switches. A late call of a job that is over cannot lift another job's seal.
+/// Who sealed a generation: the job that switches. A late call of a finished job cannot lift another job's seal.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct Seal(pub uuid::Uuid);
 
-/// An account whose next event cannot be folded. Its later events wait behind it; nobody else does.
+/// An account whose next event cannot be folded. Its later events wait; other accounts do not.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Parked {
     /// The account.
@@ -84,7 +84,7 @@ pub struct Parked {
 pub struct Loaded {
     /// Its document.
     pub balance: Option<Balance>,
-    /// Why it does not move on.
+    /// Why it does not advance.
     pub parked: Option<Parked>,
 }
 
@@ -102,12 +102,12 @@ impl Loaded {
     }
 }
 
-/// What a worker writes at once: documents, parked accounts, then the checkpoint that stands for them.
+/// What a worker writes at once: documents, parked accounts, then the checkpoint that covers them.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Projected {
     /// Whole documents, at most one for an account.
     pub balances: Vec<Balance>,
-    /// Accounts that do not move on from here. A parked account that is parked already keeps its first entry.
+    /// Accounts that do not advance from here. An account that is already parked keeps its first entry.
     pub parked: Vec<Parked>,
     /// How far the worker has come when all of that is written.
     pub checkpoint: Option<Checkpoint>,
@@ -134,10 +134,10 @@ pub enum ApplyError {
     /// The generation is sealed: wait until it is unsealed or no longer needed.
     #[error("generation {0} is sealed")]
     Sealed(Generation),
-    /// The generation does not exist, or no longer.
+    /// The generation does not exist, or no longer does.
     #[error("generation {0} does not exist")]
     Gone(Generation),
-    /// One document can never be written as it is (a schema that refuses it): park its account.
+    /// A document can never be written as it is, as when the schema refuses it: park its account.
     #[error("the index refuses the document of {account}: {reason}")]
     Refused {
         /// Whose document.
@@ -153,7 +153,7 @@ pub enum ApplyError {
 /// Why a generation was not promoted, or may not have been.
 #[derive(Debug, thiserror::Error)]
 pub enum PromoteError {
-    /// Another generation is active than the caller believes, or it is not under the caller's seal; nothing changed.
+    /// The active generation is not the one the caller expects, or not under the caller's seal; nothing changed.
     #[error("the active generation is {0:?}, or is not sealed by this job")]
     Moved(Option<Generation>),
     /// The generation to promote does not exist.
@@ -178,20 +178,20 @@ pub enum QueryError {
     Backend(#[from] BackendError),
 }
 
-/// The projection's store; see the laws X1 to X6 of this module.
+/// The port that holds the projection; see the laws X1 to X6 of this module.
 pub trait BalanceIndex: Clone + Send + Sync + 'static {
     /// What exists.
     fn generations(&self) -> impl Future<Output = Result<Generations, BackendError>> + Send;
 
-    /// Makes an empty generation with a number that was never used before.
+    /// Creates an empty generation with a number that was never used before.
     fn create(&self) -> impl Future<Output = Result<Generation, BackendError>> + Send;
 
     /// Makes a filled generation ready to answer queries fast, so that promoting it takes no time. Promoting one that
     /// was not prepared works too. Repeating it is harmless.
     fn prepare(&self, generation: Generation) -> impl Future<Output = Result<(), ApplyError>> + Send;
 
-    /// Turns the queries to a generation, in one step, if `expected` is the active one and is under this seal, so that
-    /// a late call of a job that is over changes nothing. `None` expects that no generation is active.
+    /// Switches the queries to a generation, in one step, if `expected` is active and under this seal, so that a late
+    /// call of a finished job changes nothing. `None` expects that no generation is active.
     fn promote(
         &self,
         generation: Generation,
@@ -201,7 +201,7 @@ pub trait BalanceIndex: Clone + Send + Sync + 'static {
     /// Refuses writes to a generation from now on (law X5). Repeating it with the same seal is harmless.
     fn seal(&self, generation: Generation, seal: Seal) -> impl Future<Output = Result<(), ApplyError>> + Send;
 
-    /// Takes writes again, if this is the seal the generation is under; does nothing otherwise.
+    /// Lifts the seal, so that the generation takes writes again; does nothing if it is not under this seal.
     fn unseal(&self, generation: Generation, seal: Seal) -> impl Future<Output = Result<(), BackendError>> + Send;
 
     /// Removes a generation that is not active. Repeating it is harmless; the active one is left alone.
@@ -214,14 +214,14 @@ pub trait BalanceIndex: Clone + Send + Sync + 'static {
         projected: &Projected,
     ) -> impl Future<Output = Result<Applied, ApplyError>> + Send;
 
-    /// Overwrites documents that hold a wrong value under the right version; for the verifier's repair alone.
+    /// Overwrites documents that hold a wrong value at the right version; only for the verifier's repair.
     fn repair(
         &self,
         generation: Generation,
         balances: Vec<Balance>,
     ) -> impl Future<Output = Result<(), ApplyError>> + Send;
 
-    /// Lets accounts move on again.
+    /// Lets parked accounts advance again.
     fn unpark(
         &self,
         generation: Generation,
@@ -235,7 +235,7 @@ pub trait BalanceIndex: Clone + Send + Sync + 'static {
         partition: Partition,
     ) -> impl Future<Output = Result<Option<Checkpoint>, BackendError>> + Send;
 
-    /// What a generation knows of these accounts, in the order of the questions, as of the last acknowledged write.
+    /// What a generation knows of these accounts, in the order given, as of the last acknowledged write.
     fn load(
         &self,
         generation: Generation,
@@ -243,7 +243,7 @@ pub trait BalanceIndex: Clone + Send + Sync + 'static {
     ) -> impl Future<Output = Result<Vec<Loaded>, BackendError>> + Send;
 
     /// A page of the documents of a slot range with their versions, ordered by (slot, account). A page with fewer than
-    /// `limit` is the last.
+    /// `limit` documents is the last.
     fn versions(
         &self,
         generation: Generation,

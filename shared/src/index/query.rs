@@ -2,13 +2,13 @@ use super::{AccountStatus, Balance};
 use crate::money::Money;
 use crate::owner::Owner;
 
-/// How many documents a page has when nothing is said.
+/// How many documents a page has by default.
 pub const PAGE_DEFAULT: usize = 100;
 
-/// How many documents a page has at most.
+/// The most documents in a page.
 pub const PAGE_MAX: usize = 1_000;
 
-/// The order of a list; the account's id breaks ties. A descending order is the ascending one turned around, ids
+/// The order of a list; the account's id breaks ties. A descending order is the reverse of the ascending one, ids
 /// included.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub enum Sort {
@@ -25,12 +25,12 @@ pub enum Sort {
 
 /// Where a page ended: opaque, made by the index for one order.
 ///
-/// It names the last document of the page by its sort value and id, so a list goes on without repeats or holes among
-/// documents that did not change meanwhile, also over a swap of generations.
+/// It names the last document of the page by its sort value and id, so documents that do not change meanwhile are
+/// listed without repeats or holes, even across a switch of generations.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Cursor(pub String);
 
-/// A question for documents of the active generation. Filters combine.
+/// A query for documents of the active generation. Filters combine.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct BalanceQuery {
     /// Exactly this owner.
@@ -45,7 +45,7 @@ pub struct BalanceQuery {
     pub sort: Sort,
     /// 1 ..= [`PAGE_MAX`].
     pub limit: usize,
-    /// Behind this place.
+    /// After this place.
     pub cursor: Option<Cursor>,
 }
 
@@ -68,6 +68,6 @@ impl Default for BalanceQuery {
 pub struct BalancePage {
     /// The documents.
     pub balances: Vec<Balance>,
-    /// Where the next page begins; nothing when this is the last.
+    /// Where the next page begins; `None` if this is the last.
     pub next: Option<Cursor>,
 }

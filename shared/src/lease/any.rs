@@ -1,4 +1,4 @@
-//! The leases that the settings name.
+//! The lease backend that the settings select.
 
 use std::time::Duration;
 
@@ -13,7 +13,7 @@ use crate::error::BackendError;
 #[derive(Clone, Debug)]
 #[cfg_attr(feature = "redis", expect(clippy::large_enum_variant, reason = "a process has one, and few clones"))]
 pub enum AnyLeases {
-    /// In the process, with epochs in a file of the data folder.
+    /// In the process, with epochs in a file in the data folder.
     Embedded(EmbeddedLeases),
     /// Keys of a Redis server.
     #[cfg(feature = "redis")]
@@ -31,7 +31,7 @@ macro_rules! each {
 }
 
 impl AnyLeases {
-    /// What the settings of a server promise less than a bank should have; a file's settings are our own.
+    /// Where a server's settings guarantee less than a bank should have; a file's settings are our own.
     pub async fn weaknesses(&self) -> Vec<Weakness> {
         match self {
             Self::Embedded(_) => Vec::new(),

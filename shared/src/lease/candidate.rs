@@ -10,7 +10,7 @@ use crate::error::BackendError;
 /// A process that competes with others for a lease, and takes it as soon as it is free.
 #[derive(Debug)]
 pub struct Candidate<'a, L> {
-    /// Where it is granted.
+    /// Where the lease is granted.
     pub leases: &'a L,
     /// Its name.
     pub name: LeaseName,
@@ -23,11 +23,11 @@ pub struct Candidate<'a, L> {
 }
 
 impl<L: LeaseStore> Candidate<'_, L> {
-    /// Does the work under the lease, again whenever the lease was lost or the work came to its end, until `shutdown`.
-    /// The work itself has to end at `shutdown`; it is given the epoch of its lease.
+    /// Does the work under the lease, and again whenever the lease was lost or the work ended, until `shutdown`. The
+    /// work itself has to end at `shutdown`; it is given the epoch of its lease.
     ///
     /// # Errors
-    /// The work failed, after its lease was given back; or the lease could not be asked for.
+    /// When the work failed, after its lease was released, or when the lease could not be requested.
     pub async fn act<F, E>(&self, shutdown: &CancellationToken, mut work: impl FnMut(Epoch) -> F) -> Result<(), E>
     where
         F: Future<Output = Result<(), E>>,

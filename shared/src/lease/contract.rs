@@ -1,7 +1,7 @@
-//! What every lease store keeps to: one function for each thing promised, each on a fresh store.
+//! What every lease store must keep: one function per promise, each on a fresh store.
 //!
-//! [`lease_contract!`](crate::lease_contract) turns them into the tests of a backend. Where a lease has to expire, they
-//! wait until it has, by tokio's clock, so paused time does as well as a server's own.
+//! [`lease_contract!`](crate::lease_contract) turns them into the tests of a backend. If a lease has to expire, they
+//! wait until it has, by tokio's clock, so paused time works as well as a server's own clock.
 #![expect(clippy::unwrap_used, clippy::missing_panics_doc, reason = "these functions are the bodies of tests")]
 
 use std::time::Duration;
@@ -58,10 +58,10 @@ const LONG: Duration = Duration::from_mins(10);
 /// For a lease that is meant to expire: short to wait for, long enough to do something first.
 const SHORT: Duration = Duration::from_millis(400);
 
-/// How long a law may take at most: what waits in vain fails instead of hanging.
+/// How long a law may take at most: a test that waits in vain fails instead of hanging.
 pub const PATIENCE: Duration = Duration::from_mins(2);
 
-/// Between two looks at whether it has happened.
+/// The pause between two checks.
 const LOOK_EVERY: Duration = Duration::from_millis(20);
 
 fn name(text: &str) -> LeaseName {
@@ -143,7 +143,7 @@ pub async fn each_grant_has_a_higher_epoch_than_the_last<S: LeaseStore>(leases: 
     let wanted = name("balance/p1");
     let mut last = Epoch::NONE;
     for round in 0..6 {
-        // In turns by release and by expiry.
+        // Alternately by release and by expiry.
         let ttl = if round % 2 == 0 { LONG } else { SHORT };
         let lease = ask(&leases, &wanted, "ann", ttl).await.unwrap();
         assert!(lease.epoch() > last, "{} follows {last}", lease.epoch());
@@ -168,7 +168,7 @@ pub async fn an_epoch_is_above_what_the_asker_knows<S: LeaseStore>(leases: S) {
     }
 }
 
-/// [`RenewError::Lost`], also when nobody else has taken it yet.
+/// [`RenewError::Lost`], even if nobody else has taken it yet.
 pub async fn an_expired_lease_cannot_be_renewed<S: LeaseStore>(leases: S) {
     let wanted = name("balance/p1");
     let lease = ask(&leases, &wanted, "ann", SHORT).await.unwrap();

@@ -1,13 +1,13 @@
-//! Leases inside one process, for a bank that runs without servers.
+//! Leases inside one process, for a bank without servers.
 //!
-//! Who holds what is kept in memory: the data folder belongs to one process (law Q6 of [`crate::sqlite`]), so when that
-//! ends, so do all holders. What outlives it is the counter of each lease in the file `leases.db`, fsynced before a
-//! grant is answered (law E2).
+//! Holders are kept in memory: the data folder belongs to one process (law Q6 of [`crate::sqlite`]), so when that ends,
+//! so do all holders. Only the counter of each lease outlives it, in the file `leases.db`, fsynced before a grant is
+//! answered (law E2).
 //!
-//! A grant takes a number from the file first and the lease in memory afterwards, without a lock held between the two.
-//! Two who ask at once may therefore both have a number; the first to take the lease with it has it. Nobody takes a
-//! lease with a number below the last one granted, so a slow asker is refused rather than granted a lower epoch. A
-//! number that was taken and not used is only a gap.
+//! A grant first takes a number from the file and then the lease in memory, without holding a lock in between. So two
+//! callers at once may both have a number; the first to take the lease has it. Nobody takes a lease with a number below
+//! the last one granted, so a slow caller is refused rather than granted a lower epoch. A number that is not used is
+//! only a gap.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -33,7 +33,7 @@ const LEASES: FileSpec = FileSpec {
 #[derive(Clone, Debug)]
 pub struct EmbeddedLeases {
     database: Database,
-    // As many entries as the bank has names for leases: a handful and one for each partition.
+    // One entry for each name of a lease in the bank: a handful, and one for each partition.
     grants: Arc<Mutex<BTreeMap<LeaseName, Grant>>>,
 }
 
@@ -41,7 +41,7 @@ pub struct EmbeddedLeases {
 #[derive(Debug)]
 struct Grant {
     epoch: Epoch,
-    /// Nothing after a release.
+    /// `None` after a release.
     held: Option<(Holder, Instant)>,
 }
 
@@ -55,7 +55,7 @@ impl EmbeddedLeases {
     /// Opens the leases of a data folder; none is held yet.
     ///
     /// # Errors
-    /// [`OpenError`] for a file that is damaged, foreign or from a newer release; it was left as it is.
+    /// [`OpenError`] for a file that is damaged, foreign or from a newer release; the file is left unchanged.
     pub fn open(folder: &DataFolder) -> Result<Self, OpenError> {
         Ok(Self { database: Database::open(folder, LEASES)?, grants: Arc::default() })
     }

@@ -1,15 +1,15 @@
 //! Leases: the right to act alone until it expires.
 //!
-//! Leases save work; correctness does not rest on them. A holder that was frozen past its lease wakes up as a zombie,
-//! and everything a zombie can still do is harmless by version or refused by epoch.
+//! Leases save work; correctness does not depend on them. A holder that was frozen past its lease wakes up as a zombie,
+//! and everything a zombie can still do is either harmless by version or refused by epoch.
 //!
 //! E1  While a lease has not expired by the backend's clock, nobody else is granted it.
-//! E2  Each grant of a lease has a higher epoch than every grant of it before, and a higher one than `above`, also
+//! E2  Each grant of a lease has a higher epoch than every earlier grant of it, and a higher one than `above`, even
 //!     after a restart of the backend.
-//! E3  Renewing or releasing a lease that was granted to somebody else since changes nothing.
+//! E3  Renewing or releasing a lease that has since been granted to somebody else changes nothing.
 //!
-//! A holder counts its own deadline from the moment *before* it asked, on its own monotonic clock, so it always
-//! believes to have the lease for a shorter time than the backend does.
+//! A holder counts its own deadline from the moment *before* it asked, on its own monotonic clock, so for the holder
+//! the lease always ends sooner than for the backend.
 
 mod any;
 mod candidate;
@@ -102,19 +102,19 @@ pub enum RenewError {
     Backend(#[from] BackendError),
 }
 
-/// A lease somebody holds.
+/// A lease that is held.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Held {
-    /// What for.
+    /// The lease.
     pub name: LeaseName,
-    /// By whom.
+    /// Its holder.
     pub holder: Holder,
 }
 
 /// Leases; see the laws E1 to E3 of this module.
 pub trait LeaseStore: Clone + Send + Sync + 'static {
-    /// Takes a free or expired lease for `ttl`, with an epoch above `above` (the highest one known to whoever keeps
-    /// checkpoints). Nothing if somebody holds it, also if that is the same holder.
+    /// Takes a free or expired lease for `ttl`, with an epoch above `above` (the highest one known where checkpoints
+    /// are kept). `None` if it is held, even by the same holder.
     fn acquire(
         &self,
         name: &LeaseName,
@@ -123,12 +123,12 @@ pub trait LeaseStore: Clone + Send + Sync + 'static {
         above: Epoch,
     ) -> impl Future<Output = Result<Option<Lease>, BackendError>> + Send;
 
-    /// Holds on to a lease for `ttl` from now.
+    /// Extends a lease to `ttl` from now.
     fn renew(&self, lease: &Lease, ttl: Duration) -> impl Future<Output = Result<(), RenewError>> + Send;
 
     /// Gives a lease back before it expires.
     fn release(&self, lease: Lease) -> impl Future<Output = Result<(), BackendError>> + Send;
 
-    /// The leases held now whose names begin so, ordered by name.
+    /// The leases held now whose names begin with `prefix`, ordered by name.
     fn list(&self, prefix: &str) -> impl Future<Output = Result<Vec<Held>, BackendError>> + Send;
 }

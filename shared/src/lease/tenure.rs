@@ -2,9 +2,9 @@
 //!
 //! A1  Work begins after the grant and is dropped before the lease expires at the backend: the holder's deadline counts
 //!     from the moment before it asked.
-//! A2  A lease is given back when the work has ended by itself, never while it may still be acting.
+//! A2  A lease is released only when the work has ended by itself, never while it may still be acting.
 //!
-//! Dropping the work cannot take back a call that is already on its way. That is why every write is guarded by version,
+//! Dropping the work cannot undo a call that is already in flight. That is why every write is guarded by version,
 //! revision or epoch, and this module only saves work.
 
 use std::time::Duration;
@@ -22,7 +22,7 @@ pub const RENEWALS_PER_TTL: u32 = 3;
 /// How a tenure ended.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Ended<T> {
-    /// The work came to its end, with this result, and the lease was given back.
+    /// The work ended with this result, and the lease was released.
     Done(T),
     /// The lease was lost; the work was dropped where it stood.
     Lost,
@@ -47,7 +47,7 @@ pub async fn act_while_held<L: LeaseStore, T>(
         return Ended::Lost;
     };
     let name = lease.name().clone();
-    // A lease that cannot be given back expires by itself: its loss costs the next holder some waiting.
+    // A lease that cannot be released expires by itself: that costs the next holder some waiting.
     match tokio::time::timeout(ttl, leases.release(lease)).await {
         Ok(Ok(())) => debug!(lease = %name, "lease given back"),
         Ok(Err(failure)) => debug!(lease = %name, %failure, "lease not given back, it will expire"),

@@ -1,4 +1,4 @@
-//! The log that the settings name.
+//! The log selected by the settings.
 
 use super::embedded::EmbeddedReader;
 #[cfg(feature = "nats")]
@@ -41,7 +41,7 @@ macro_rules! each {
 }
 
 impl AnyLog {
-    /// What the settings of a server promise less than a bank should have; a file's settings are our own.
+    /// Server settings that promise less than a bank needs; the settings of the embedded file are our own.
     pub async fn weaknesses(&self) -> Vec<Weakness> {
         match self {
             Self::Embedded(_) => Vec::new(),

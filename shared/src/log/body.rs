@@ -1,16 +1,16 @@
-//! Several writes as one JSON body: what a message of NATS and a row of `log.db` hold.
+//! Several writes as one JSON body: the content of a NATS message and of a row of `log.db`.
 //!
-//! What a log pays for is the message or the row, hardly the write in it, so the writes of a publish lie together, as
-//! many as a *part* takes. Both logs keep the same body, so that there is one shape to read.
+//! A log pays for each message or row, hardly for the writes in it, so the writes of a publish are stored together, as
+//! many as fit into a *part*. Both logs use the same body, so that there is one format to read.
 //!
-//! J1  What is read back is what was written: the same writes in the same order, their events byte for byte.
-//! J2  The parts of a batch are the batch, in its order. None is empty, none has more than [`RECORDS_MAX`] writes, and
-//!     one with several writes has a body of [`BODY_BYTES_MAX`] at most.
-//! J3  A body that does not hold as many writes as were noted beside it yields none of them.
+//! J1  A body reads back as it was written: the same writes in the same order, their events byte for byte.
+//! J2  The parts of a batch together are the batch, in its order. None is empty, none has more than [`RECORDS_MAX`]
+//!     writes, and one with several writes has a body of at most [`BODY_BYTES_MAX`] bytes.
+//! J3  A body whose number of writes differs from the number noted beside it yields none of them.
 //!
-//! Why they hold. Events are put into the body as they are and cut out of it where the JSON says that they stand (J1).
-//! A part is closed by what its writes take at most, before any is written (J2); a test compares that with the longest
-//! write there is. A body is read to its end before the first write is yielded (J3).
+//! Why they hold. Events are copied into the body unchanged and sliced out of it where the JSON parser finds them (J1).
+//! A part is closed by the maximum size of its writes, before any is written (J2); a test compares that with the
+//! longest possible write. A body is parsed to its end before the first write is yielded (J3).
 
 use std::fmt::Write as _;
 use std::iter;
@@ -25,19 +25,18 @@ use crate::event::{EncodedEvents, Recorded};
 use crate::id::AccountId;
 use crate::store::FeedEntry;
 
-/// How many records a part holds at most: a busy feed's batch for one of eight partitions, twice.
+/// The most records in a part: twice a busy feed's batch for one of eight partitions.
 pub(super) const RECORDS_MAX: usize = 1_000;
 
-/// How long a body with several writes is at most: well below the 256 KiB that a server of NATS has to take, and little
-/// to read for somebody who wants one record of it. A write alone may be longer: by its command it is hardly above
-/// 64 KiB.
+/// The most bytes in a body with several writes: well below the 256 KiB that a NATS server must accept, and not much to
+/// read for one record of it. A lone write may be longer: the size limit of its command keeps it barely above 64 KiB.
 const BODY_BYTES_MAX: usize = 160 * 1024;
 
-/// What a body holds at most for a write beside its events: the names, an id, three numbers as long as they can be, and
-/// a comma, or the brackets around all.
+/// The most bytes of a write besides its events: the field names, an id, three numbers of maximum length, and a comma,
+/// or the brackets around everything.
 const FRAME_BYTES_MAX: usize = 145;
 
-/// Why bytes are not the body that is asked for.
+/// Why bytes are not the expected body.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum BodyError {
     #[error(transparent)]
@@ -46,12 +45,12 @@ pub(super) enum BodyError {
     Count { noted: u64, found: usize },
 }
 
-/// A write in a body. The count stands there so that nobody has to read the events to number what follows them.
+/// A write in a body. The count is stored so that the events need not be parsed to number those that follow.
 #[derive(Deserialize)]
 struct Write<'a> {
     stream: AccountId,
     first_version: Version,
-    /// In microseconds since 1970, when it was committed.
+    /// When it was committed, in microseconds since 1970.
     time: i64,
     /// How many events there are.
     count: u32,
@@ -69,7 +68,7 @@ pub(super) fn parts(batch: &[FeedEntry]) -> impl Iterator<Item = &[FeedEntry]> {
     })
 }
 
-/// Splits off as many writes as fit into one part; one at least, if there is one.
+/// Splits off as many writes as fit into one part; at least one, if there is any.
 fn split(batch: &[FeedEntry]) -> (&[FeedEntry], &[FeedEntry]) {
     let mut bytes = 0;
     let fits = |entry: &&FeedEntry| {
@@ -80,7 +79,7 @@ fn split(batch: &[FeedEntry]) -> (&[FeedEntry], &[FeedEntry]) {
     batch.split_at(fitting.max(1).min(batch.len()))
 }
 
-/// `[{"stream","first_version","time","count","events"}, …]`; the events are taken as they are.
+/// `[{"stream","first_version","time","count","events"}, …]`; the events are copied unchanged.
 pub(super) fn write(part: &[FeedEntry]) -> Bytes {
     let events: usize = part.iter().map(|write| write.recorded.events.json.len()).sum();
     let mut body = BytesMut::with_capacity(part.len() * FRAME_BYTES_MAX + events);
@@ -101,7 +100,7 @@ pub(super) fn write(part: &[FeedEntry]) -> Bytes {
     body.freeze()
 }
 
-/// Reads the writes of a body back, as many as were noted beside it (law J3). The events share the bytes of the body.
+/// Reads back the writes of a body, which must number `noted` (law J3). The events share the bytes of the body.
 pub(super) fn read(body: &Bytes, noted: u64) -> Result<impl ExactSizeIterator<Item = Recorded>, BodyError> {
     let writes: Vec<Write<'_>> = serde_json::from_slice(body)?;
     if writes.len() as u64 != noted {

@@ -1,13 +1,13 @@
 //! Floors: what of the log a projection still needs.
 //!
-//! M1  A floor is never above the checkpoint it stands for, so what lies above the lowest floor may still be needed and
-//!     what lies below it is needed by nobody.
+//! M1  A floor is never above its worker's checkpoint, so records above the lowest floor may still be needed, and no
+//!     worker needs those at or below it.
 //!
-//! A worker notes its floor in the store from time to time; the forwarder trims below the lowest one. A floor of
-//! another incarnation holds nothing: its worker synchronises with the store anyway.
+//! A worker notes its floor in the store from time to time; the forwarder trims up to the lowest one. A floor of
+//! another incarnation holds back nothing: its worker synchronises with the store anyway.
 //!
-//! M2  The floor of a generation that does not exist goes with the next sweep, whoever removed the generation, and
-//!     whoever wrote the floor after that. Otherwise nothing would ever be trimmed again.
+//! M2  The next sweep removes the floor of a generation that does not exist, no matter who removed the generation or
+//!     wrote the floor after that. Otherwise nothing would ever be trimmed again.
 
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
@@ -19,17 +19,17 @@ use crate::index::Generation;
 use crate::partition::Partition;
 use crate::store::{Registers, WriteError};
 
-/// Where all floors of the balance projection stand.
+/// The prefix of the registers that hold the floors of the balance projection.
 pub const FLOORS: &str = "floor/balance/";
 
-/// How far a worker has come, as the forwarder may know it.
+/// How far a worker has come, for the forwarder to see.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Floor {
     /// The partition.
     pub partition: Partition,
-    /// The life of the partition that the offset belongs to.
+    /// The incarnation of the partition that the offset belongs to.
     pub incarnation: Incarnation,
-    /// Records at or below it are not needed by this worker any more.
+    /// This worker no longer needs records at or below it.
     pub offset: Offset,
 }
 
@@ -60,10 +60,10 @@ pub async fn read_floors<R: Registers>(registers: &R) -> Result<Vec<Floor>, Back
     floors.collect::<Result<_, _>>().map_err(|error| BackendError::broken("read_floors", error))
 }
 
-/// Forgets the floors of generations that do not exist, so that they hold the log no longer; answers how many.
+/// Removes the floors of generations that do not exist, so that they no longer hold back trimming; returns how many.
 ///
-/// One swept too early, because its generation was made a moment ago, costs no more than a synchronisation: its worker
-/// notes it again.
+/// Removing one too early, because its generation has just been created, costs no more than a synchronisation: its
+/// worker notes it again.
 ///
 /// # Errors
 /// The store failed.
@@ -76,7 +76,7 @@ pub async fn sweep_floors<R: Registers>(registers: &R, existing: &[Generation]) 
         }
         match registers.remove_register(&name, register.revision).await {
             Ok(()) => swept += 1,
-            // A worker that has not noticed yet has written it once more. The next sweep takes it.
+            // A worker that has not noticed yet has written it again. The next sweep removes it.
             Err(WriteError::Moved { .. }) => {}
             Err(WriteError::Backend(failure)) => return Err(failure),
         }
@@ -106,7 +106,7 @@ mod tests {
         assert_eq!(sweep_floors(&store, &[Generation(2), Generation(12)]).await.unwrap(), 2);
         let left = [floor(1, 70), floor(2, 70), floor(1, 80), floor(2, 80)];
         assert_eq!(read_floors(&store).await.unwrap(), left);
-        // A worker that had not noticed.
+        // A worker that has not noticed yet.
         write_floor(&store, Generation(1), &floor(1, 4)).await.unwrap();
         assert_eq!(sweep_floors(&store, &[Generation(2), Generation(12)]).await.unwrap(), 1);
         assert_eq!(read_floors(&store).await.unwrap(), left);

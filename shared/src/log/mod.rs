@@ -1,14 +1,14 @@
 //! The partition log: ordered partitions between the forwarder and the workers.
 //!
-//! It is a wake-up with memory, not a truth: it may lose its end, be emptied or be trimmed, and the store fills what is
-//! missing. An *incarnation* names one unbroken life of a partition, so that such a loss is noticed.
+//! It is a wake-up signal with memory, not the truth: it may lose its end, be emptied or be trimmed, and the store
+//! fills the gaps. An *incarnation* names one unbroken life of a partition, so that such a loss is noticed.
 //!
-//! L1  Within one incarnation offsets are 1, 2, 3, …; an offset names one record for as long as it is held.
-//! L2  Within a partition the writes of a stream appear in version order when repeats are ignored, because every
-//!     publisher publishes in version order without leaving one out.
-//! L3  A publish whose `after` is not the end of the partition, or whose incarnation is not the partition's, writes
-//!     nothing.
-//! L4  A reader yields every record after its place exactly in offset order, or says that it cannot; it never skips.
+//! L1  Within an incarnation offsets are 1, 2, 3, …, and an offset names the same record for as long as that is held.
+//! L2  Ignoring repeats, the writes of a stream appear in their partition in version order, because every publisher
+//!     publishes in version order without omissions.
+//! L3  A publish writes nothing if its `after` is not the end of the partition, or its incarnation is not the
+//!     partition's.
+//! L4  A reader yields every record after its offset, in offset order, or reports that it cannot; it never skips one.
 //! L5  A renewed partition is empty and has an incarnation it never had before.
 
 mod any;
@@ -53,13 +53,13 @@ impl fmt::Display for Incarnation {
 pub struct Extent {
     /// Which life of the partition this is.
     pub incarnation: Incarnation,
-    /// The last offset that was trimmed away; a reader can start here.
+    /// The last offset trimmed away; a reader may start after it.
     pub trimmed: Offset,
-    /// The newest offset, also when its record was trimmed.
+    /// The newest offset, even if its record was trimmed.
     pub last: Offset,
 }
 
-/// A write as it lies in a partition.
+/// A write as stored in a partition.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Record {
     /// Its place.
@@ -68,10 +68,10 @@ pub struct Record {
     pub recorded: Recorded,
 }
 
-/// Why nothing was published, or perhaps something.
+/// Why a publish failed; some or all of the batch may have been written nevertheless.
 #[derive(Debug, thiserror::Error)]
 pub enum PublishError {
-    /// The partition does not end where the publisher believes: adopt what is true, or notice a loss.
+    /// The partition does not end where the publisher believes: adopt the actual end, or detect a loss.
     #[error("the partition has another end: {0:?}")]
     Conflict(Extent),
     /// The partition is at its size limit: wait, trim, publish again.
@@ -80,7 +80,7 @@ pub enum PublishError {
         /// How long to wait at least.
         after: Duration,
     },
-    /// The log failed. With an unknown effect, ask for the extent; publishing again is harmless.
+    /// The log failed. If the effect is unknown, ask for the extent; publishing again is harmless.
     #[error(transparent)]
     Backend(#[from] BackendError),
 }
@@ -88,8 +88,8 @@ pub enum PublishError {
 /// Why a reader yields nothing.
 #[derive(Debug, thiserror::Error)]
 pub enum ReadError {
-    /// The partition no longer continues from the reader's place: it was trimmed beyond it, lost its end, or lives
-    /// another life. What lies between is in the store.
+    /// The partition no longer continues from the reader's offset: it was trimmed beyond it, lost its end, or has
+    /// another incarnation. The records in between are in the store.
     #[error("the partition does not continue from the reader's offset: {0:?}")]
     Moved(Extent),
     /// The log failed.
@@ -105,7 +105,7 @@ pub trait PartitionLog: Clone + Send + Sync + 'static {
     /// What the partition holds.
     fn extent(&self, partition: Partition) -> impl Future<Output = Result<Extent, BackendError>> + Send;
 
-    /// Appends a batch behind `after` and answers the new end. All of it is durable then, as durable as the log is.
+    /// Appends a batch at the end, which must be `after`; returns the new end. All of it is then as durable as the log.
     fn publish(
         &self,
         partition: Partition,
@@ -122,9 +122,9 @@ pub trait PartitionLog: Clone + Send + Sync + 'static {
         after: Offset,
     ) -> impl Future<Output = Result<Self::Reader, ReadError>> + Send;
 
-    /// Forgets records at or below `through` that were published before `before`; answers how many. A log that keeps
-    /// records in parts, as messages or rows, forgets whole parts: a record stays as long as one that was published
-    /// with it, and those of the last part stay if they tell where the partition ends. The extent says what is held.
+    /// Removes the records at or below `through` that were published before `before`; returns how many. A log that
+    /// stores records in parts, as messages or rows, removes whole parts: a record stays while any record of its part
+    /// must stay, and the last part stays if it alone tells where the partition ends. The extent says what is held.
     fn trim(
         &self,
         partition: Partition,
@@ -132,8 +132,8 @@ pub trait PartitionLog: Clone + Send + Sync + 'static {
         before: Timestamp,
     ) -> impl Future<Output = Result<u64, BackendError>> + Send;
 
-    /// Empties the partition and begins another incarnation, so that everyone who reads it notices a loss and
-    /// synchronises with the store. Does nothing if the partition no longer has `incarnation`: somebody else did it.
+    /// Empties the partition and begins a new incarnation, so that all its readers notice a loss and synchronise with
+    /// the store. Does nothing if the partition no longer has `incarnation`: another caller has renewed it.
     fn renew(
         &self,
         partition: Partition,
@@ -141,9 +141,9 @@ pub trait PartitionLog: Clone + Send + Sync + 'static {
     ) -> impl Future<Output = Result<Extent, BackendError>> + Send;
 }
 
-/// What yields a partition's records after an offset.
+/// Yields a partition's records after an offset.
 pub trait PartitionReader: Send + 'static {
-    /// The next records, at most `limit`. Waits until there is one, but not for ever: an empty batch says that the
+    /// The next records, at most `limit`. Waits until there is one, but not for ever: an empty batch shows that the
     /// reader is alive. Cancel safe.
     fn next_batch(&mut self, limit: usize) -> impl Future<Output = Result<Vec<Record>, ReadError>> + Send;
 }

@@ -1,4 +1,4 @@
-//! A process of the bank: what every binary does before its service and while it runs.
+//! What every process of the bank does before its service and while that runs.
 
 mod signals;
 
@@ -18,35 +18,35 @@ use crate::lease::Holder;
 use crate::partition::{PartitionCountError, PartitionMap};
 use crate::telemetry::{LogError, MetricsError, MetricsReader, init_logs, install_metrics};
 
-/// What every binary allocates with. A request, and an event on its way, is many short-lived pieces that are often
-/// freed on another thread than they were made on, which this allocator is made for.
+/// The allocator of every binary. A request, or an event on its way, consists of many short-lived pieces that are often
+/// freed on a thread other than the one that allocated them, which this allocator is made for.
 pub type Allocator = mimalloc::MiMalloc;
 
-/// The allocator, to be named as the global one.
+/// The allocator, for `#[global_allocator]`.
 pub const ALLOCATOR: Allocator = mimalloc::MiMalloc;
 
-/// The exit code of a process that broke; what it said last tells why.
+/// The exit code of a process that failed; its last output says why.
 pub const EXIT_FAILURE: u8 = 1;
 
-/// The exit code of a process whose data folder another process works on.
+/// The exit code of a process whose data folder another process uses.
 pub const EXIT_DATA_IN_USE: u8 = 3;
 
 /// Why a process cannot begin.
 #[derive(Debug, thiserror::Error)]
 pub enum BeginError {
-    /// There is nowhere to write logs to.
+    /// Logs cannot be initialized.
     #[error(transparent)]
     Logs(#[from] LogError),
-    /// There is nothing to count with.
+    /// Metrics cannot be initialized.
     #[error(transparent)]
     Metrics(#[from] MetricsError),
-    /// A number of partitions that cannot be.
+    /// The number of partitions is invalid.
     #[error(transparent)]
     Partitions(#[from] PartitionCountError),
-    /// The data is not to be had.
+    /// The backends cannot be opened.
     #[error(transparent)]
     Backends(#[from] OpenBackendsError),
-    /// An address is taken, or not this machine's.
+    /// An address is in use, or is not this machine's.
     #[error("cannot listen on {address}: {reason}; choose another address with {flag}")]
     Listen {
         /// The address.
@@ -59,7 +59,7 @@ pub enum BeginError {
 }
 
 impl BeginError {
-    /// The exit code that tells this failure apart.
+    /// The exit code that identifies this failure.
     #[must_use]
     pub fn exit_code(&self) -> u8 {
         match self {
@@ -82,18 +82,18 @@ pub struct Process {
     pub clock: Clock,
     /// The ids of this process.
     pub ids: Ids,
-    /// The name of this process among all that hold leases; new at every start.
+    /// The name of this process as a holder of leases; new at every start.
     pub holder: Holder,
     /// What `/metrics` shows.
     pub metrics: MetricsReader,
-    /// The data.
+    /// The four backends.
     pub backends: AnyBackends,
     /// Cancelled when the process is asked to stop.
     pub shutdown: CancellationToken,
 }
 
 impl Process {
-    /// Begins to log and to count, and opens the backends.
+    /// Starts logging and metrics, and opens the backends.
     ///
     /// # Errors
     /// [`BeginError`]; nothing was changed.
@@ -118,10 +118,10 @@ impl Process {
     }
 }
 
-/// Does the work of a process until it ends or is told to end twice: the first signal cancels `shutdown`.
+/// Runs the work of a process until it ends or a second signal arrives: the first signal cancels `shutdown`.
 ///
 /// # Errors
-/// Those of the work, or that signals cannot be received.
+/// Those of the work, or signals cannot be received.
 pub async fn until_told_to_stop<E: From<std::io::Error>>(
     shutdown: CancellationToken,
     work: impl Future<Output = Result<(), E>>,
@@ -133,7 +133,7 @@ pub async fn until_told_to_stop<E: From<std::io::Error>>(
     }
 }
 
-/// Runs a service as a process of its own and answers its exit code; what broke is told on stderr.
+/// Runs a service as a process of its own and returns its exit code; failures are printed to stderr.
 pub async fn run<E: Display>(
     name: &str,
     settings: Settings,

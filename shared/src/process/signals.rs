@@ -15,7 +15,7 @@ pub(super) async fn obey(shutdown: CancellationToken) -> std::io::Result<()> {
     std::process::exit(EXIT_FAILURE.into());
 }
 
-/// What asks a process to stop: SIGINT and SIGTERM.
+/// The signals that ask a process to stop: SIGINT and SIGTERM.
 #[cfg(unix)]
 struct Signals {
     interrupt: tokio::signal::unix::Signal,

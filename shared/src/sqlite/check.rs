@@ -1,10 +1,10 @@
-//! Looks at a file before anything may change it (law Q4).
+//! Checks a file before anything may change it (law Q4).
 //!
-//! The header is read without SQLite, since SQLite would move a foreign file's write-ahead log into it on closing. What
-//! is ours is then looked at through a connection that cannot write.
+//! The header is read without SQLite, since SQLite would move a foreign file's write-ahead log into it on closing. A
+//! file of ours is then checked through a connection that cannot write.
 //!
-//! How deep the look goes: header, schema and length always; every page of a file up to [`CHECKED_BYTES_MAX`]. A larger
-//! one is not read through at every start; damage deep inside it is found by the read that meets it, which then fails.
+//! How deep the check goes: always header, schema and length; every page of a file up to [`CHECKED_BYTES_MAX`]. A
+//! larger one is not read through at every start: a read that meets damage deep inside it fails.
 
 use std::fs::File;
 use std::io::{self, ErrorKind, Read};
@@ -22,12 +22,12 @@ const HEADER_BYTES: usize = 100;
 const MAGIC: &[u8] = b"SQLite format 3\0";
 const APPLICATION_ID_AT: usize = 68;
 
-/// Whether the file is there, and all right if it is.
+/// Whether the file exists; an error if it exists and must be refused.
 pub(super) fn check(file: &Path, spec: &FileSpec) -> Result<bool, OpenError> {
     let damaged = |finding: &str| OpenError::Damaged { path: file.to_path_buf(), finding: finding.to_owned() };
     let failed = |reason| OpenError::Folder { path: file.to_path_buf(), reason };
     let Some(header) = header(file).map_err(failed)? else {
-        // A log without its file would be taken for that of the new file.
+        // A WAL without its file would be taken for that of the new file.
         if header(&beside(file, "-wal")).map_err(failed)?.is_some_and(|log| !log.is_empty()) {
             return Err(damaged("the file is missing, but its write-ahead log is there"));
         }

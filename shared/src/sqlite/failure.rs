@@ -1,4 +1,4 @@
-//! What SQLite's errors mean to a caller.
+//! What SQLite's errors mean for a caller.
 
 use std::path::PathBuf;
 
@@ -30,7 +30,7 @@ fn retry(error: &Error) -> Retry {
     if passing { Retry::Later } else { Retry::Never }
 }
 
-/// What SQLite says while a file is opened.
+/// An error of SQLite while a file is opened.
 pub(super) fn of_opening(path: PathBuf, error: Error) -> OpenError {
     if is_damage(&error) {
         OpenError::Damaged { path, finding: error.to_string() }

@@ -6,8 +6,8 @@ use std::sync::Arc;
 
 const LOCK_FILE: &str = "LOCK";
 
-/// The folder that holds all files of an embedded bank, locked for this process. Clones share the lock; it is given
-/// back with the last of them, and by the operating system when the process dies.
+/// The folder that holds all files of an embedded bank, locked for this process. Clones share the lock; it is released
+/// with the last of them, and by the operating system when the process dies.
 #[derive(Clone)]
 pub struct DataFolder(Arc<Locked>);
 
@@ -17,11 +17,11 @@ struct Locked {
 }
 
 impl DataFolder {
-    /// Makes the folder if there is none, and locks it.
+    /// Creates the folder if there is none, and locks it.
     ///
     /// # Errors
-    /// [`OpenError::InUse`] while another process (or this one) has it; [`OpenError::Folder`] when it cannot be made or
-    /// written.
+    /// [`OpenError::InUse`] while another process (or this one) has it; [`OpenError::Folder`] when it cannot be created
+    /// or written.
     pub fn open(path: impl AsRef<Path>) -> Result<Self, OpenError> {
         let path = path.as_ref().to_path_buf();
         let failed = |reason| OpenError::Folder { path: path.clone(), reason };
@@ -42,7 +42,7 @@ impl DataFolder {
         Ok(Self(Arc::new(Locked { path, _lock: lock })))
     }
 
-    /// Where it is.
+    /// The path of the folder.
     #[must_use]
     pub fn path(&self) -> &Path {
         &self.0.path
@@ -55,7 +55,7 @@ impl fmt::Debug for DataFolder {
     }
 }
 
-/// The number in the file only serves the message; the lock itself is the operating system's.
+/// The process id in the file is only for the message; the lock itself is the operating system's.
 fn note_holder(lock: &mut File) -> io::Result<()> {
     lock.set_len(0)?;
     lock.rewind()?;
@@ -70,10 +70,11 @@ fn holder(lock: &mut File) -> String {
     }
 }
 
-/// The files that hold nothing of their own: what stands in them comes from the store.
+/// The files that can be deleted without a loss: everything in them comes from the store, or, like the epochs of
+/// leases, continues above what checkpoints remember.
 const BUILT_AGAIN: [&str; 3] = ["index.db", "leases.db", "log.db"];
 
-/// What to do about a damaged file. To delete it is the advice only where that loses nothing.
+/// What to do about a damaged file. Deleting it is the advice only where that loses nothing.
 fn way_out(file: &Path) -> String {
     if BUILT_AGAIN.iter().any(|name| file.ends_with(name)) {
         format!("stop the bank and delete {}* (also -wal, -shm); it is built again from the store", file.display())
@@ -90,7 +91,7 @@ pub enum OpenError {
     Folder {
         /// The folder or file.
         path: PathBuf,
-        /// What it said.
+        /// What the operating system said.
         reason: io::Error,
     },
     /// Two processes would write over each other.
@@ -105,7 +106,7 @@ pub enum OpenError {
         /// Who has it, in words.
         holder: String,
     },
-    /// Some other program's file stands where ours belongs.
+    /// Another program's file is where ours belongs.
     #[error("{} was not made by this program: move it away, or choose another folder with --data", path.display())]
     Foreign {
         /// The file.
@@ -116,7 +117,7 @@ pub enum OpenError {
     Damaged {
         /// The file.
         path: PathBuf,
-        /// What gave it away.
+        /// What is wrong with it.
         finding: String,
     },
     /// A later release wrote the file.

@@ -1,23 +1,23 @@
 //! One SQLite file as an embedded backend uses it: one writer thread with group commit, readers on their own
 //! connections.
 //!
-//! Q1  A write is answered after the transaction it rode in was committed, and so fsynced where [`Durability::Full`].
-//! Q2  Writes that wait while a transaction is under way share the next one; nobody waits for a timer.
-//! Q3  A write that fails in itself changes nothing and spoils no other write of its transaction; nor does upkeep.
+//! Q1  A write is answered only after its transaction is committed, and with [`Durability::Full`] fsynced.
+//! Q2  Writes that wait while a transaction is under way share the next one; none waits for a timer.
+//! Q3  A write that fails changes nothing and affects no other write of its transaction; the same holds for upkeep.
 //! Q4  A file that is damaged, foreign or from a newer release is refused with a message that says so; nothing in it
 //!     is changed.
-//! Q5  A read sees one committed state, and in it every write that was answered before the read began.
-//! Q6  A data folder belongs to one process at a time, until that closes its files or dies; another one is refused.
-//! Q7  While nobody stays in an old state, the write-ahead log of a file is bounded, and hardly any of the work for
-//!     that is done while writes wait.
+//! Q5  A read sees a single committed state, which includes every write answered before the read began.
+//! Q6  A data folder belongs to one process at a time, until that closes its files or dies; others are refused.
+//! Q7  Unless a reader stays in an old state, the write-ahead log (WAL) of a file is bounded, and writes hardly ever
+//!     wait for the work this takes.
 //!
-//! How Q3 costs nothing on the good path: a transaction first runs its writes one behind the other, and the upkeep of
-//! the file behind them. Only when one of them fails is it rolled back as a whole and run a second time, each write in
-//! a savepoint of its own, without the upkeep. That is why a write is an `FnMut`: it may be called twice, and starts
-//! each time from a state without its own traces.
+//! Why Q3 costs nothing on the happy path: a transaction first runs its writes one after another, then the upkeep of
+//! the file. Only if one of them fails is it rolled back as a whole and run a second time, each write in its own
+//! savepoint, without the upkeep. That is why a write is an `FnMut`: it may be called twice, each time on a state
+//! without its own effects.
 //!
-//! A file appears whole: it is made beside its place and renamed into it, so a crash leaves no half-made file, and what
-//! stands in the place without our mark was put there by somebody else.
+//! A file appears whole: it is created under another name and then renamed, so a crash leaves no half-made file, and a
+//! file in its place without our mark was put there by somebody else.
 
 mod check;
 mod failure;
@@ -47,13 +47,13 @@ use upkeep::NoUpkeep;
 pub use upkeep::Upkeep;
 use writer::Writer;
 
-/// What a commit is good for when the machine loses power.
+/// What a commit guarantees when the machine loses power.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Durability {
     /// Every transaction is fsynced before its writes are answered.
     Full,
-    /// The death of the process loses nothing; that of the machine may lose the last transactions, never their order.
-    /// For what can be built again from the store.
+    /// The death of the process loses nothing; that of the machine may lose the last transactions, but never their
+    /// order. For data that can be rebuilt from the store.
     Normal,
 }
 
@@ -62,21 +62,21 @@ pub enum Durability {
 pub struct FileSpec {
     /// Its name in the data folder.
     pub file_name: &'static str,
-    /// The mark in the file's header (`application_id`) by which a file of ours is told from a foreign one; not zero.
+    /// The mark in the file's header (`application_id`) that tells our files from foreign ones; not zero.
     pub application_id: i32,
-    /// The steps that made the schema, at least one: the nth leads from schema version n − 1 to n. Never changed once
-    /// released, only added to; a file of an older release takes the steps it lacks when it is opened.
+    /// The steps that build the schema, at least one: the nth leads from schema version n − 1 to n. Once released they
+    /// are never changed, only added to; a file of an older release gets the missing steps when it is opened.
     pub schema: &'static [&'static str],
-    /// What a commit is good for.
+    /// What a commit guarantees.
     pub durability: Durability,
 }
 
-/// An open file. Clones share it; when the last is dropped, what was written is moved from the write-ahead log into the
-/// file, its threads end and the folder can be opened by another process. That drop blocks for as long.
+/// An open file. Clones share it; dropping the last one moves the rest of the WAL into the file, ends the threads and
+/// lets another process open the folder. That drop blocks until all of this is done.
 #[derive(Clone)]
 pub struct Database {
-    // Dropped in this order: readers first, so that the writer's last checkpoint finds the file for itself (it ends the
-    // mover before), the handle that is not SQLite's behind all that are, and the lock on the folder last.
+    // Dropped in this order: readers first, so that the writer's last checkpoint has the file to itself (it ends the
+    // mover before), then the handle that is not SQLite's, after all that are, and the folder's lock last.
     readers: Readers,
     writer: Arc<Writer>,
     _synced: Arc<File>,
@@ -84,18 +84,18 @@ pub struct Database {
 }
 
 impl Database {
-    /// Opens a file, or makes it.
+    /// Opens a file, or creates it.
     ///
     /// # Errors
-    /// [`OpenError`] by law Q4; its text names the file and the way out.
+    /// [`OpenError`] by law Q4; its text names the file and what to do.
     pub fn open(folder: &DataFolder, spec: FileSpec) -> Result<Self, OpenError> {
         Self::open_kept_up(folder, spec, |_| Ok(NoUpkeep))
     }
 
-    /// The same for a file with [`Upkeep`], which is made from what the file holds before anybody writes to it.
+    /// The same for a file with [`Upkeep`], which is created from the file's content before anybody writes to it.
     ///
     /// # Errors
-    /// [`OpenError`] as for [`Database::open`], also when the upkeep cannot be made.
+    /// [`OpenError`] as for [`Database::open`], or when the upkeep cannot be created.
     pub fn open_kept_up<U: Upkeep>(
         folder: &DataFolder,
         spec: FileSpec,
@@ -122,12 +122,12 @@ impl Database {
         Ok(Self { readers: Readers::of(file), writer, _synced: synced, _folder: folder.clone() })
     }
 
-    /// Runs a write in the next transaction and answers when that is committed (laws Q1 to Q3).
+    /// Runs a write in the next transaction and returns once that is committed (laws Q1 to Q3).
     ///
-    /// The closure may be called twice, and blocks every other write meanwhile. An `Err` undoes all it did. A refusal
-    /// that is no failure belongs into `T`: what such a closure wrote before is kept.
+    /// The closure may be called twice, and blocks every other write while it runs. An `Err` undoes all it did. A
+    /// refusal that is not a failure belongs in `T`: what the closure wrote before it is kept.
     ///
-    /// Dropping the future before it is done does not take the write back.
+    /// Dropping the future before it is done does not undo the write.
     ///
     /// # Errors
     /// With an unknown effect when the transaction's commit failed; with no effect for any other failure.
@@ -139,8 +139,8 @@ impl Database {
         self.writer.write(operation, run, |_| {}).await
     }
 
-    /// The same, and when the transaction is committed, `committed` is called with the outcome: one write after the
-    /// other in the order in which they were run, also if nobody waits for the answer any more. It must be short.
+    /// The same, and once the transaction is committed, `committed` is called with the outcome: for one write after
+    /// another in the order in which they ran, even if nobody waits for the answer any more. It must be short.
     ///
     /// # Errors
     /// As for [`Database::write`].
@@ -165,8 +165,8 @@ impl Database {
         self.readers.read(operation, run).await
     }
 
-    /// Begins a read on a connection of its own (law Q5), to be waited for later. When the [`Reading`] is dropped, a
-    /// read that has not begun never begins, and one that has is told by its [`Wanted`]. Needs a tokio runtime.
+    /// Begins a read on a connection of its own (law Q5), to be awaited later. If the [`Reading`] is dropped, a read
+    /// that has not begun never begins, and one that has learns it from its [`Wanted`]. Needs a tokio runtime.
     pub fn begin_read<T: Send + 'static>(
         &self,
         operation: &'static str,
@@ -175,16 +175,16 @@ impl Database {
         Reading::begin(&self.readers, operation, run)
     }
 
-    /// Whether the file still takes writes, so that it is noticed without one when it does not.
+    /// Whether the file still takes writes, checked without writing.
     ///
     /// # Errors
-    /// When the writer thread has ended, which only a mistake in it brings about; then only a new process helps.
+    /// When the writer thread has ended, which only a bug in it can cause; then only a new process helps.
     pub fn check_writer(&self, operation: &'static str) -> Result<(), BackendError> {
         if self.writer.is_alive() { Ok(()) } else { Err(writer::ended(operation)) }
     }
 
-    /// How many transactions were committed since the file was opened; changes after each of them, so that a feed can
-    /// wait for news. Closed when the writer thread has ended.
+    /// How many transactions were committed since the file was opened; changes with each of them, so that a feed can
+    /// wait for new writes. Closed once the writer thread has ended.
     #[must_use]
     pub fn commits(&self) -> watch::Receiver<u64> {
         self.writer.commits()

@@ -1,21 +1,21 @@
-//! Moves pages out of the write-ahead log into the file while the writer goes on.
+//! Moves pages out of the write-ahead log (WAL) into the file while the writer continues.
 //!
-//! By itself SQLite does that within the commit that finds the log too long, and whoever appends waits for all of it to
-//! be moved and synced. Here a thread with a connection of its own moves a part at a time, beside the writer, and
-//! SQLite's own way stays for what is left.
+//! By default SQLite does that within the commit that finds the WAL too long, and the append waits until all of it is
+//! moved and synced. Here a thread with its own connection moves a part at a time, in parallel with the writer, and
+//! SQLite's default remains for the rest.
 //!
-//! - *The log is bounded* (law Q7). It begins anew when a write finds all of it moved and nobody reading from it.
-//!   Beside a busy writer the mover never comes to that: it moves what was there when it began. So from
+//! - *The WAL is bounded* (law Q7). It restarts when a write finds all of it moved and nobody reading from it. With a
+//!   busy writer the mover never gets that far: it moves what was there when it began. So from
 //!   [`Bounds::restart_pages`] on, the writer moves the rest after each commit until nothing is left, as it would
-//!   without a mover, and the rest is small. While the mover is at it, the writer leaves it alone and tries again after
-//!   the next commit, so the log is longer than that by what is written during one move. And as always in SQLite, what
-//!   somebody needs who reads an old state is not written over, so the log grows for as long as he reads.
-//! - *A commit is good for what it was* (law Q1). Only committed pages are moved. SQLite syncs the log before it moves
-//!   them, and lets the log begin anew only when it has synced the file after the last of them. The mover writes
-//!   nothing to the log.
-//! - *The writer does not wait for the mover* before the file is closed: it leaves word in a channel with room for one,
-//!   and goes on if word lies there already. Who finds it moves all there is by then.
-//! - *A mover that fails*, or ends, is told to the log of the process, and costs only that the writer moves more.
+//!   without a mover, and the rest is small. While the mover is moving, the writer does not, but tries again after the
+//!   next commit, so the WAL exceeds the bound by what is written during one move. And as always in SQLite, pages that
+//!   a reader of an old state needs are not overwritten, so the WAL grows for as long as it reads.
+//! - *Commits stay as durable as before* (law Q1). Only committed pages are moved. SQLite syncs the WAL before it moves
+//!   them, and lets the WAL restart only when it has synced the file after the last of them. The mover writes nothing
+//!   to the WAL.
+//! - *The writer does not wait for the mover* before the file is closed: it puts a signal into a channel of capacity
+//!   one, and goes on if there is one already. On a signal, the mover moves all there is by then.
+//! - *A mover that fails*, or ends, is reported in the log of the process, and costs only that the writer moves more.
 
 use std::fs::{File, OpenOptions};
 use std::io;
@@ -27,29 +27,29 @@ use std::thread::{Builder, JoinHandle};
 use rusqlite::Connection;
 use tracing::{error, warn};
 
-/// How many pages the log gathers.
+/// How many pages the WAL gathers.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Bounds {
-    /// By how many it grows before the mover is told.
+    /// By how many it grows before the mover gets a signal.
     pub(super) move_pages: u32,
-    /// At how many the writer moves what is left, so that the log begins anew.
+    /// At how many the writer moves the rest, so that the WAL restarts.
     pub(super) restart_pages: u32,
 }
 
-/// A move of 16 MiB is short against the time in which a busy writer writes as much, and takes a page that was written
-/// again and again only once. A log of 256 MiB has the writer move the rest once for sixteen moves of the mover; a
-/// larger one takes more of the disk, and longer to read after a crash.
+/// A move of 16 MiB is short compared with the time in which a busy writer writes as much, and moves a page that was
+/// written repeatedly only once. With a WAL of 256 MiB, the writer moves the rest once for every sixteen moves of the
+/// mover; a larger one takes more disk space, and longer to read after a crash.
 pub(super) const BOUNDS: Bounds = Bounds { move_pages: 4_096, restart_pages: 65_536 };
 
 impl Bounds {
-    /// What the log may keep of the disk when it begins anew: as many pages as it has when all goes well, which are
-    /// then written over. Only what it got because moving was held up is given back.
+    /// How much disk space the WAL keeps when it restarts: as many pages as it has when all goes well, which are then
+    /// overwritten. Only space that it took because moving was held up is released.
     pub(super) const fn pages_kept(self) -> u32 {
         self.restart_pages + self.move_pages
     }
 }
 
-/// The thread that moves, and the way to it. Ends when this is dropped, after a move that is under way.
+/// The thread that moves pages, and the channel to it. Ends when this is dropped, after a move that is under way.
 pub(super) struct Mover {
     word: Option<SyncSender<()>>,
     growth: Growth,
@@ -70,7 +70,7 @@ impl Mover {
         Ok(Self { word: Some(word), growth: Growth::new(bounds), thread: Some(thread) })
     }
 
-    /// Has pages moved if there are enough; called after each turn of the writer.
+    /// Has pages moved if enough have gathered; called after each turn of the writer.
     pub(super) fn after_turn(&mut self, writer: &Connection) {
         let Some(word) = &self.word else { return };
         match self.growth.is_due(writer) {
@@ -96,8 +96,8 @@ impl Drop for Mover {
     }
 }
 
-/// The file as the mover syncs it. SQLite's locks on it are the process's, and closing any handle of the file gives
-/// them back, so this one is closed behind all connections.
+/// The handle through which the mover syncs the file. SQLite's locks on the file belong to the process, and closing any
+/// handle of the file releases them, so this one is closed after all connections.
 pub(super) fn synced(file: &Path) -> io::Result<Arc<File>> {
     OpenOptions::new().read(true).write(true).open(file).map(Arc::new)
 }
@@ -107,25 +107,25 @@ fn move_all(connection: &Connection, synced: &File, told: &Receiver<()>, file_na
         if let Err(error) = move_pages(connection) {
             warn!(file = file_name, %error, "cannot move the write-ahead log, trying again when it has grown");
         }
-        // SQLite syncs the file only when all of the log is moved: the writer would wait for what is not synced here.
+        // SQLite syncs the file only when all of the WAL is moved: the writer would wait for what is not synced here.
         if let Err(error) = synced.sync_data() {
             warn!(file = file_name, %error, "cannot sync the file in the background, the writer will");
         }
     }
 }
 
-/// Moves what nobody needs in the log, without waiting for anybody.
+/// Moves the pages that no reader needs in the WAL, without waiting for anybody.
 fn move_pages(connection: &Connection) -> rusqlite::Result<()> {
     connection.prepare_cached("PRAGMA wal_checkpoint(PASSIVE)")?.query_row([], |_| Ok(()))
 }
 
-/// How many pages the log has since it began anew. Asked on the connection that writes, between its transactions, it
-/// takes no lock and reads no file.
+/// How many pages the WAL has since it restarted. On the connection that writes, between its transactions, this takes
+/// no lock and reads no file.
 fn pages_in_log(writer: &Connection) -> rusqlite::Result<u32> {
     writer.prepare_cached("PRAGMA wal_checkpoint(NOOP)")?.query_row([], |row| row.get(1))
 }
 
-/// How far the log has grown since the mover was told.
+/// How far the WAL has grown since the mover got a signal.
 struct Growth {
     told_at: u32,
     bounds: Bounds,
@@ -139,7 +139,7 @@ impl Growth {
     fn is_due(&mut self, writer: &Connection) -> rusqlite::Result<bool> {
         let pages = pages_in_log(writer)?;
         if pages < self.told_at {
-            // It began anew.
+            // It has restarted.
             self.told_at = 0;
         }
         let is_due = pages - self.told_at >= self.bounds.move_pages;
@@ -166,7 +166,7 @@ mod tests {
         durability: Durability::Full,
     };
     const TIGHT: Bounds = Bounds { move_pages: 8, restart_pages: 32 };
-    /// What one transaction of this test adds: one page or two, seldom one above them.
+    /// How many pages one transaction of this test adds: one or two, and seldom a parent of theirs.
     const PAGES_OF_A_TRANSACTION: RangeInclusive<u32> = 1..=4;
 
     struct Moved {
@@ -185,7 +185,7 @@ mod tests {
             Self { writer, mover, growth: Growth::new(TIGHT), dir }
         }
 
-        /// One turn of the writer; the pages of the log behind it.
+        /// One turn of the writer; returns the pages of the WAL after it.
         fn write(&self) -> u32 {
             self.writer.execute("INSERT INTO note (text) VALUES (?1)", ["x".repeat(3_000)]).unwrap();
             pages_in_log(&self.writer).unwrap()
@@ -197,7 +197,7 @@ mod tests {
             }
         }
 
-        /// How many pages of the log are not in the file yet.
+        /// How many pages of the WAL are not in the file yet.
         fn left(&self) -> u32 {
             let left = |row: &rusqlite::Row<'_>| Ok(row.get::<_, u32>(1)? - row.get::<_, u32>(2)?);
             self.writer.query_row("PRAGMA wal_checkpoint(NOOP)", [], left).unwrap()
@@ -215,7 +215,7 @@ mod tests {
         let mut moved = Moved::new();
         let (mut pages, mut written, mut restarts) = (0, 0, 0);
         while written < 20 * TIGHT.restart_pages {
-            // So that a restart is not what the mover alone brings about: it is always some pages behind.
+            // Before the write, so that the mover alone never causes a restart: it is always some pages behind.
             moved.move_if_due();
             let before = pages;
             pages = moved.write();

@@ -1,4 +1,4 @@
-//! Makes and opens files, and sets up connections.
+//! Creates and opens files, and sets up connections.
 
 use std::fs::File;
 use std::io::{self, ErrorKind};
@@ -13,13 +13,13 @@ use super::check::{beside, check};
 use super::mover::Bounds;
 use super::{Durability, FileSpec, OpenError};
 
-/// Small pages, because a commit of a single event touches a page here and there and the log takes each page whole.
+/// Small pages, because a commit of a single event touches a few scattered pages and the WAL takes each page whole.
 const PAGE_BYTES: u32 = 4_096;
-/// How much of a file is read through the page cache of the operating system without being copied.
+/// How much of a file is memory-mapped: read from the operating system's page cache without a copy.
 const MAPPED_BYTES: i64 = 4 << 30;
-/// Page cache of the writer, in KiB: the inner pages of large trees and the leaves that are written now. A larger one
-/// costs more than it saves: a commit that split a page has SQLite look at every page of the cache, and what is not in
-/// the cache is read from mapped memory.
+/// Page cache of the writer, in KiB: the inner pages of large trees and the leaves being written. A larger one costs
+/// more than it saves: a commit that splits a page makes SQLite look at every page of the cache, and pages that are not
+/// in the cache are read from mapped memory.
 const WRITER_CACHE_KIB: i32 = 16_384;
 /// Page cache of a reader, in KiB: little, since it reads mapped pages.
 const READER_CACHE_KIB: i32 = 4_096;
@@ -30,7 +30,7 @@ const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
 /// More than the statements any backend has.
 const STATEMENTS_CACHED: usize = 64;
 
-/// The connection that writes; the file is made first if there is none.
+/// Opens the connection that writes; creates the file first if there is none.
 pub(super) fn open(file: &Path, spec: &FileSpec, bounds: Bounds) -> Result<Connection, OpenError> {
     let told = |reason| OpenError::Sqlite { path: file.to_path_buf(), reason };
     if !check(file, spec)? {
@@ -49,16 +49,16 @@ pub(super) fn open(file: &Path, spec: &FileSpec, bounds: Bounds) -> Result<Conne
     Ok(connection)
 }
 
-/// Moves what a process left in the log into the file. Otherwise this one would go on behind it under the same salts,
-/// in front of the frames of a transaction that was cut off; and if it is cut off too, these would look as if they had
-/// been acknowledged after it (see [`wal_check`](super::wal_check)). An empty log costs nothing. Answers
+/// Moves what an earlier process left in the WAL into the file. Otherwise this one would append to it under the same
+/// salts, in front of the frames of a transaction that was cut off; and if it is cut off too, these frames would look
+/// as if they had been acknowledged after it (see [`wal_check`](super::wal_check)). An empty WAL costs nothing. Returns
 /// whether nobody else was in the way.
 fn begin_log_anew(connection: &Connection) -> rusqlite::Result<bool> {
     let is_busy: bool = connection.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |row| row.get(0))?;
     Ok(!is_busy)
 }
 
-/// A connection that moves what another one has written: it syncs as that one does.
+/// A connection that moves what another one has written; it syncs as that one does.
 pub(super) fn open_mover(file: &Path, spec: &FileSpec) -> rusqlite::Result<Connection> {
     open_to_write(file, spec.durability, MOVER_CACHE_KIB)
 }
@@ -88,16 +88,16 @@ fn flags(access: OpenFlags) -> OpenFlags {
 fn set_up(connection: &Connection, cache_kib: i32) -> rusqlite::Result<()> {
     connection.busy_timeout(BUSY_TIMEOUT)?;
     connection.set_prepared_statement_cache_capacity(STATEMENTS_CACHED);
-    // Otherwise statements are planned again for each value they are given, since a better plan might be found for it.
+    // Otherwise SQLite plans a statement again for each value bound to it, in search of a better plan.
     connection.set_db_config(DbConfig::SQLITE_DBCONFIG_ENABLE_QPSG, true)?;
     connection.pragma_update(None, "mmap_size", MAPPED_BYTES)?;
-    // SQLite takes a positive number for pages and a negative one for KiB.
+    // SQLite reads a positive number as pages and a negative one as KiB.
     connection.pragma_update(None, "cache_size", -cache_kib)?;
     connection.pragma_update(None, "temp_store", "MEMORY")?;
     connection.pragma_update(None, "trusted_schema", false)
 }
 
-/// Makes the file beside its place, whole and on disk, and moves it there.
+/// Creates the file under another name, whole and on disk, and renames it.
 fn make(file: &Path, spec: &FileSpec) -> Result<(), OpenError> {
     let unfinished = beside(file, ".new");
     let told = |reason| OpenError::Sqlite { path: unfinished.clone(), reason };
@@ -125,7 +125,7 @@ fn remove_if_there(file: &Path) -> io::Result<()> {
     }
 }
 
-/// Takes the steps of the schema that the file lacks, all or none.
+/// Runs the steps of the schema that the file lacks, all or none.
 fn take_steps(connection: &Connection, spec: &FileSpec) -> rusqlite::Result<()> {
     let taken: usize = connection.pragma_query_value(None, "user_version", |row| row.get(0))?;
     if taken == spec.schema.len() {

@@ -12,7 +12,7 @@ use crate::error::BackendError;
 /// How many reads run at once. More would only wait for the same disk, and each costs a connection and a thread.
 const READERS_MAX: usize = 8;
 
-/// Connections that read, made when they are needed and kept for the next read.
+/// Connections that read, opened on demand and kept for the next read.
 #[derive(Clone)]
 pub(super) struct Readers(Arc<Pool>);
 
@@ -38,7 +38,7 @@ impl Readers {
     ) -> Result<T, BackendError> {
         let turn = Arc::clone(&self.0.turns).acquire_owned().await.expect("the semaphore is never closed");
         let pool = Arc::clone(&self.0);
-        // The turn goes along: a read whose caller has gone still runs, and still counts.
+        // The turn goes with the read: a read whose caller is gone still runs, and still counts.
         let read = move || {
             let _turn = turn;
             pool.read(run)
@@ -50,7 +50,7 @@ impl Readers {
     }
 }
 
-/// A read that was begun, and is waited for when its answer is needed.
+/// A read that was begun, to be awaited when its answer is needed.
 #[derive(Debug)]
 pub struct Reading<T> {
     operation: &'static str,
@@ -59,7 +59,7 @@ pub struct Reading<T> {
 }
 
 impl<T: Send + 'static> Reading<T> {
-    /// Begins it. It has no part in keeping the file open.
+    /// Begins the read, which does not keep the file open.
     pub(super) fn begin(
         readers: &Readers,
         operation: &'static str,
@@ -74,7 +74,7 @@ impl<T: Send + 'static> Reading<T> {
         Self { operation, task, _wanted: is_there }
     }
 
-    /// Waits for the answer, which is given once. Cancel safe: a dropped wait leaves the answer for the next one.
+    /// Waits for the answer, which is given once. Cancel-safe: a dropped wait leaves the answer for the next one.
     ///
     /// # Errors
     /// Always with no effect.
@@ -86,15 +86,15 @@ impl<T: Send + 'static> Reading<T> {
     }
 }
 
-/// Whether somebody still waits for a [`Reading`], or may do so.
+/// Whether somebody still waits for a [`Reading`], or may yet do so.
 #[derive(Debug)]
 pub struct Wanted(Weak<()>);
 
 impl Wanted {
-    /// For a long read to ask now and then: the file is not closed before the read is over.
+    /// For a long read to call now and then: the file is not closed before the read is over.
     ///
     /// # Errors
-    /// When nobody is there any more.
+    /// When nobody can wait for the read any more.
     pub fn check(&self) -> rusqlite::Result<()> {
         if self.0.strong_count() > 0 {
             return Ok(());

@@ -1,10 +1,10 @@
-//! The newest items of a numbered sequence, in memory beside the file that keeps all of them.
+//! The newest items of a numbered sequence, in memory, besides the file that keeps all of them.
 //!
-//! Who follows a sequence wants nearly always what was written a moment ago. Out of the file that costs a transaction
-//! and, since every commit of the writer makes a reader's pages stale, a walk through pages that are read anew. A
-//! [`Tail`] answers it from memory, and says when it cannot.
+//! A reader that follows a sequence nearly always wants what was just written. Reading it from the file costs a
+//! transaction and, since every commit of the writer invalidates a reader's pages, a walk through pages that are read
+//! anew. A [`Tail`] answers from memory, and says when it cannot.
 //!
-//! Its owner pushes only what is committed, in the order of its numbers; then it never differs from the file.
+//! Its owner pushes only committed items, in the order of their numbers, so it never differs from the file.
 
 use std::collections::VecDeque;
 
@@ -12,19 +12,19 @@ use std::collections::VecDeque;
 #[derive(Debug)]
 pub struct Tail<T> {
     items: VecDeque<T>,
-    /// The number behind the last item; none until one was pushed.
+    /// The number after the last item; `None` until one was pushed.
     next: Option<u64>,
     items_max: usize,
 }
 
 impl<T: Clone> Tail<T> {
-    /// An empty tail that will keep so many items.
+    /// An empty tail that keeps at most `items_max` items.
     #[must_use]
     pub const fn new(items_max: usize) -> Self {
         Self { items: VecDeque::new(), next: None, items_max }
     }
 
-    /// Adds items, the first of which has this number. If that is not the next one, what was there before is let go.
+    /// Adds items, the first of which has number `first`. If that is not the next number, the items before are dropped.
     pub fn push(&mut self, first: u64, items: impl IntoIterator<Item = T>) {
         if self.next != Some(first) {
             self.items.clear();
@@ -40,7 +40,7 @@ impl<T: Clone> Tail<T> {
         self.next = Some(next);
     }
 
-    /// At most so many items behind a number, or nothing if not all that lies behind it is here.
+    /// At most `limit` items after a number, or `None` if not all items after it are here.
     #[must_use]
     pub fn after(&self, number: u64, limit: usize) -> Option<Vec<T>> {
         let next = self.next?;
@@ -52,7 +52,7 @@ impl<T: Clone> Tail<T> {
         Some(self.items.iter().skip(skipped).take(limit).cloned().collect())
     }
 
-    /// Lets go what has this number or a lower one.
+    /// Drops the items through this number.
     pub fn forget_through(&mut self, number: u64) {
         let Some(next) = self.next else { return };
         let first = next - self.items.len() as u64;
@@ -60,7 +60,7 @@ impl<T: Clone> Tail<T> {
         self.items.drain(..gone.min(self.items.len()));
     }
 
-    /// Knows nothing any more.
+    /// Forgets everything.
     pub fn clear(&mut self) {
         self.items.clear();
         self.next = None;

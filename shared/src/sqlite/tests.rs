@@ -34,7 +34,7 @@ pub(super) async fn notes(database: &Database) -> Vec<String> {
         .unwrap()
 }
 
-/// What the folder holds, without the lock and without what SQLite makes anew at will: empty logs and their index.
+/// The files of the folder, without the lock and without what SQLite recreates at will: empty WALs and their index.
 fn contents(dir: &Path) -> Vec<(String, Vec<u8>)> {
     let mut files: Vec<_> = fs::read_dir(dir)
         .unwrap()
@@ -46,7 +46,7 @@ fn contents(dir: &Path) -> Vec<(String, Vec<u8>)> {
     files
 }
 
-/// Opens what must be refused, and checks that it was left alone.
+/// Opens a file that must be refused, and checks that it was left unchanged.
 fn refused(dir: &TempDir) -> OpenError {
     let before = contents(dir.path());
     let refusal = Database::open(&DataFolder::open(dir.path()).unwrap(), NOTES).unwrap_err();
@@ -135,7 +135,7 @@ async fn a_closed_file_is_one_plain_file_that_holds_everything() {
     assert_eq!(notes(&opened(&dir)).await, ["kept"]);
 }
 
-/// Leaves a note in each turn, and fails behind it in every second one.
+/// Leaves a note in each turn, and then fails in every second one.
 #[derive(Default)]
 struct Scribbler {
     turns: usize,
@@ -159,7 +159,7 @@ impl Upkeep for Scribbler {
     }
 }
 
-/// Law Q3, and what upkeep is told: what fails is undone and spoils nothing, nor does a write that fails.
+/// Law Q3, and what upkeep is told: upkeep that fails is undone and affects nothing, nor does a write that fails.
 #[tokio::test]
 async fn upkeep_rides_in_the_turns_of_others_and_spoils_none() {
     let dir = TempDir::new().unwrap();
@@ -182,7 +182,7 @@ fn opened_bounded(dir: &TempDir, bounds: Bounds) -> Database {
     Database::open_bounded(&DataFolder::open(dir.path()).unwrap(), NOTES, bounds, |_| Ok(NoUpkeep)).unwrap()
 }
 
-/// Writes some notes of a page each, numbered from here on.
+/// Writes notes of a page each, numbered from `from` on.
 async fn burst(database: &Database, from: usize, count: usize) {
     let texts: Vec<String> = (from..from + count).map(|n| format!("{n:05} {}", "x".repeat(3_000))).collect();
     for written in join_all(texts.iter().map(|text| note(database, text))).await {
@@ -200,7 +200,7 @@ async fn pages_reach_the_file_while_the_writer_idles() {
     let others = Connection::open(dir.path().join("notes.db")).unwrap();
     let left = |row: &rusqlite::Row<'_>| Ok(row.get::<_, u32>(1)? - row.get::<_, u32>(2)?);
     let moved = async {
-        // The last turns had perhaps too few pages for a move.
+        // The last turns may have had too few pages for a move.
         while others.query_row("PRAGMA wal_checkpoint(NOOP)", [], left).unwrap() >= ALWAYS_MOVING.move_pages {
             tokio::task::yield_now().await;
         }
@@ -211,8 +211,8 @@ async fn pages_reach_the_file_while_the_writer_idles() {
     assert_eq!(notes(&opened(&dir)).await.len(), 100);
 }
 
-/// Images of the files, taken while pages are moved, as a crash would leave them. A reader keeps the log from beginning
-/// anew between the copy of the file and that of the log, between which a crash knows no difference.
+/// Copies of the files, taken while pages are moved, as a crash would leave them. A reader keeps the WAL from
+/// restarting between the copy of the file and that of the WAL: a crash leaves both as of one moment.
 #[tokio::test]
 async fn a_crash_while_pages_are_moved_loses_nothing() {
     let dir = TempDir::new().unwrap();
@@ -308,7 +308,7 @@ fn what_is_not_a_file_of_ours_is_refused() {
     fs::remove_file(&file).unwrap();
     let other = Connection::open(&file).unwrap();
     other.execute_batch("PRAGMA journal_mode = WAL; CREATE TABLE theirs (x); INSERT INTO theirs VALUES (1)").unwrap();
-    // Their log is not even moved into their file.
+    // Not even their WAL is moved into their file.
     assert!(matches!(refused(&dir), OpenError::Foreign { .. }));
     drop(other);
     assert!(matches!(refused(&dir), OpenError::Foreign { .. }));

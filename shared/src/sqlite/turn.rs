@@ -1,4 +1,4 @@
-//! One transaction of the writer thread, the writes that ride in it, and the upkeep behind them.
+//! One transaction of the writer thread: its writes, and the upkeep after them.
 
 use std::any::Any;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -11,17 +11,17 @@ use super::failure::not_done;
 use super::upkeep::Upkeep;
 use crate::error::BackendError;
 
-/// A write that waits for its turn, whatever it answers.
+/// A write that waits for its turn, whatever its type of answer.
 pub(super) trait Waiting: Send {
-    /// Runs it, remembers what came out, and says whether it went well.
+    /// Runs it, keeps the outcome, and returns whether it succeeded.
     fn run(&mut self, connection: &Connection) -> bool;
-    /// Answers the caller, who may be gone.
+    /// Answers the caller, which may be gone.
     fn answer(self: Box<Self>, ending: &Ending);
 }
 
 /// How a transaction ended for all of its writes.
 pub(super) enum Ending {
-    /// It is durable; a write that failed in itself is not in it.
+    /// It is as durable as its file is meant to be; a write that failed is not in it.
     Committed,
     /// Nothing of it is left.
     NotDone(String),
@@ -38,11 +38,11 @@ impl Ending {
 /// What became of a transaction.
 pub(super) struct Turn {
     pub(super) ending: Ending,
-    /// Whether the upkeep rode in it, and is committed.
+    /// Whether the upkeep ran in it and is committed.
     pub(super) is_kept_up: bool,
 }
 
-/// Runs the writes in one transaction, and the upkeep behind them.
+/// Runs the writes in one transaction, and the upkeep after them.
 pub(super) fn take_turn(connection: &Connection, writes: &mut [Box<dyn Waiting>], upkeep: &mut impl Upkeep) -> Turn {
     run(connection, writes, upkeep).map_or_else(
         |error| {
@@ -57,7 +57,7 @@ pub(super) fn take_turn(connection: &Connection, writes: &mut [Box<dyn Waiting>]
     )
 }
 
-/// Answers whether the upkeep was run too. An error means that the transaction is not to be committed.
+/// Returns whether the upkeep ran too. An error means that the transaction must not be committed.
 fn run(connection: &Connection, writes: &mut [Box<dyn Waiting>], upkeep: &mut impl Upkeep) -> rusqlite::Result<bool> {
     execute(connection, "BEGIN IMMEDIATE")?;
     let is_whole = writes.iter_mut().all(|write| write.run(connection)) && keep_up(connection, upkeep);
@@ -124,7 +124,7 @@ fn roll_back(connection: &Connection) {
     }
 }
 
-/// A write of a certain kind with the way back to its caller.
+/// A write with a certain type of answer, and the channel back to its caller.
 pub(super) struct Pending<T, F, C> {
     operation: &'static str,
     run: F,
@@ -151,7 +151,7 @@ where
     C: FnOnce(&T) + Send,
 {
     fn run(&mut self, connection: &Connection) -> bool {
-        // A panic is a failure of this write alone: its traces in the file are undone like those of an error.
+        // A panic is a failure of this write alone: its changes to the file are undone like those of an error.
         self.outcome = match catch_unwind(AssertUnwindSafe(|| (self.run)(connection))) {
             Ok(ran) => ran.map_err(|error| not_done(self.operation, error)),
             Err(panic) => {

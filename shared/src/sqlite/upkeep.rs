@@ -1,20 +1,19 @@
 use rusqlite::Connection;
 
-/// Work on a file that its owner has done on the writer thread, in the transactions of others.
+/// Work on a file that its owner has done on the writer thread, in the transactions of its writes.
 ///
-/// It rides behind the writes of a turn, so it costs no commit of its own and no sync; only behind a turn in which
-/// something failed it has one for itself. What fails is told to the log and to nobody else, so it must be fit to be
-/// done again.
+/// It runs after the writes of a turn, so it costs no commit and no sync of its own; only after a turn in which
+/// something failed does it get a transaction to itself. Its failures are only logged, so it must be repeatable.
 pub trait Upkeep: Send + 'static {
-    /// Called behind the writes of each turn, in their transaction. The writes are not committed yet, those of earlier
-    /// turns are, and had their `committed` called.
+    /// Called after the writes of each turn, in their transaction. These writes are not committed yet; those of earlier
+    /// turns are, and their `committed` was called.
     ///
     /// # Errors
-    /// What SQLite says; then the turn is run again without it, and it is called again in the next one. The
-    /// same happens after a panic.
+    /// What SQLite reports; the turn is then run again without it, and it is called again in the next one. The same
+    /// happens after a panic.
     fn within_turn(&mut self, connection: &Connection) -> rusqlite::Result<()>;
 
-    /// Called after each turn, whose writes are answered by then.
+    /// Called after each turn, once its writes are answered.
     ///
     /// `is_kept` says whether what it did within the turn is committed; if not, nothing of it is left.
     fn after_turn(&mut self, is_kept: bool);
@@ -22,7 +21,7 @@ pub trait Upkeep: Send + 'static {
     /// Called once, before the file is closed. It makes its own transactions.
     ///
     /// # Errors
-    /// What SQLite says; the file is closed all the same.
+    /// What SQLite reports; the file is closed anyway.
     fn before_close(&mut self, connection: &Connection) -> rusqlite::Result<()>;
 }
 

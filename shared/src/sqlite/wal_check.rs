@@ -1,16 +1,16 @@
-//! Tells a damaged write-ahead log from one whose last transaction was cut off by a crash.
+//! Tells a damaged write-ahead log (WAL) from one whose last transaction was cut off by a crash.
 //!
-//! SQLite takes what stands before the first bad frame of its log and forgets the rest. That is right for a transaction
-//! that was being written when the machine stopped: nobody was told that it is durable. It is wrong for an older one.
+//! SQLite uses what precedes the first bad frame of its WAL and drops the rest. That is right for a transaction that
+//! was being written when the machine stopped: it was not acknowledged. It is wrong for an older one.
 //!
-//! Where every transaction is fsynced before the next one begins, only the last can be cut off. So if frames follow the
-//! end of the transaction that holds the first bad frame, that transaction was acknowledged, and the log is damaged.
-//! Frames left from before the log was last begun anew carry other salts and say nothing. That it begins anew needs all
-//! of them to be in the file, synced, whoever moved them there: the [`mover`](super::mover), which writes no frames, or
-//! the writer, which alone begins the log anew, with a header of new salts, in the first transaction that then follows.
-//! Each process begins it anew, so that what was cut off before it started is not behind what it writes.
+//! If every transaction is fsynced before the next one begins, only the last can be cut off. So if frames follow the
+//! end of the transaction that holds the first bad frame, that transaction was acknowledged, and the WAL is damaged.
+//! Frames left from before the last restart of the WAL carry other salts and prove nothing. The WAL restarts only when
+//! all of them are in the file, synced, whether they were moved by the [`mover`](super::mover), which writes no frames,
+//! or by the writer, which alone restarts the WAL, with a header of new salts, in the first transaction that follows.
+//! Each process restarts it when it begins, so that frames cut off earlier do not follow those it writes.
 //!
-//! What stays hidden is damage to the very last transaction: it looks like a crash.
+//! Damage to the very last transaction stays hidden: it looks like a crash.
 
 use std::fs::File;
 use std::io::{self, BufReader, ErrorKind, Read};
@@ -18,11 +18,11 @@ use std::path::Path;
 
 const HEADER_BYTES: usize = 32;
 const FRAME_HEADER_BYTES: usize = 24;
-/// The last bit says in which order the checksum reads the bytes of a word.
+/// The last bit is the byte order in which the checksum reads a word.
 const MAGIC: u32 = 0x377f_0682;
 const READ_BYTES: usize = 1 << 20;
 
-/// Whether the log of a [`Full`](super::Durability::Full) file has lost something that was acknowledged.
+/// Whether the WAL of a [`Full`](super::Durability::Full) file has lost an acknowledged transaction.
 pub(super) fn is_damaged(log: &Path) -> io::Result<bool> {
     let opened = match File::open(log) {
         Ok(opened) => opened,
@@ -31,7 +31,7 @@ pub(super) fn is_damaged(log: &Path) -> io::Result<bool> {
     };
     let mut log = BufReader::with_capacity(READ_BYTES, opened);
     let mut header = [0; HEADER_BYTES];
-    // Zeros are what a crash leaves of a header that was never written out.
+    // A crash leaves zeros in place of a header that was never written out.
     if !fill(&mut log, &mut header)? || header == [0; HEADER_BYTES] {
         return Ok(false);
     }
@@ -57,7 +57,7 @@ pub(super) fn is_damaged(log: &Path) -> io::Result<bool> {
     Ok(false)
 }
 
-/// The checksum behind the header and the size of a page; nothing if the header is bad.
+/// The checksum after the header and the size of a page; `None` if the header is bad.
 fn begin(header: &[u8; HEADER_BYTES]) -> Option<(Sum, usize)> {
     let magic = word(&header[..4], u32::from_be_bytes);
     if magic & !1 != MAGIC {
@@ -69,7 +69,7 @@ fn begin(header: &[u8; HEADER_BYTES]) -> Option<(Sum, usize)> {
     (header[24..] == sum.bytes() && (512..=65_536).contains(&page_bytes)).then_some((sum, page_bytes))
 }
 
-/// The running checksum of the log's format.
+/// The running checksum of the WAL format.
 struct Sum {
     read: fn([u8; 4]) -> u32,
     pair: [u32; 2],
@@ -93,7 +93,7 @@ fn word(bytes: &[u8], read: fn([u8; 4]) -> u32) -> u32 {
     read(bytes.try_into().expect("a word has four bytes"))
 }
 
-/// Reads a whole piece; says no when the file ends before it does.
+/// Reads a whole piece; `false` if the file ends before it.
 fn fill(log: &mut impl Read, piece: &mut [u8]) -> io::Result<bool> {
     match log.read_exact(piece) {
         Ok(()) => Ok(true),
@@ -110,7 +110,7 @@ mod tests {
 
     use super::super::tests::{NOTES, note, notes, opened};
 
-    /// What a power cut leaves of a folder, if it tears the first frame at or behind this place of the log.
+    /// What a power cut leaves of a folder if it tears the first frame at or after this place in the WAL.
     fn cut_off(dir: &TempDir, torn: u64) -> TempDir {
         let left = TempDir::new().unwrap();
         fs::copy(dir.path().join(NOTES.file_name), left.path().join(NOTES.file_name)).unwrap();
@@ -120,8 +120,8 @@ mod tests {
         left
     }
 
-    /// The second transaction that is cut off takes less of the log than the first one, whose frames are whole but for
-    /// the first.
+    /// The second transaction cut off takes less of the WAL than the first one, whose frames are intact except the
+    /// first.
     #[tokio::test]
     async fn two_power_cuts_one_behind_the_other_leave_a_file_that_is_opened() {
         let dir = TempDir::new().unwrap();
@@ -135,7 +135,7 @@ mod tests {
         let database = opened(&once);
         assert_eq!(notes(&database).await, ["kept"]);
         note(&database, "cut off").await.unwrap();
-        // Where it would stand behind what was kept; or else at the beginning of a log of its own.
+        // Its place after what was kept, or else at the beginning of a WAL of its own.
         let torn = if log_bytes(&once) > torn { torn } else { 32 };
         let twice = cut_off(&once, torn);
         assert_eq!(notes(&opened(&twice)).await, ["kept"]);

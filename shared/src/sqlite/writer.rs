@@ -13,10 +13,10 @@ use crate::error::BackendError;
 /// How many writes share a transaction at most: enough to make the fsync a small part of its cost, few enough to keep
 /// the first of them from waiting long for the last.
 const WRITES_PER_TRANSACTION_MAX: usize = 512;
-/// How many writes wait for their turn before callers have to wait: two more turns.
+/// How many writes are queued before callers have to wait: two more turns.
 const WRITES_WAITING_MAX: usize = 1_024;
 
-/// The thread that writes to a file, and the way to it. Ends, after all that waits, when this is dropped.
+/// The thread that writes to a file, and the queue to it. When this is dropped, it ends after all queued writes.
 pub(super) struct Writer {
     queue: Option<mpsc::Sender<Box<dyn Waiting>>>,
     commits: watch::Receiver<u64>,
@@ -57,13 +57,13 @@ impl Writer {
         self.commits.clone()
     }
 
-    /// Whether writes are still taken: until the writer is dropped, unless a mistake in it has ended its thread.
+    /// Whether writes are still taken: until the writer is dropped, unless a bug has ended its thread.
     pub(super) fn is_alive(&self) -> bool {
         self.queue.as_ref().is_some_and(|queue| !queue.is_closed())
     }
 }
 
-/// The failure of what needs a writer when there is none any more: only a new process helps.
+/// The failure of a call that needs the writer when its thread has ended: only a new process helps.
 pub(super) fn ended(operation: &'static str) -> BackendError {
     BackendError::broken(operation, "the writer thread has ended")
 }
@@ -108,7 +108,7 @@ fn close(connection: Connection, mover: Mover, file_name: &str, upkeep: &mut imp
     if let Err(error) = upkeep.before_close(&connection) {
         warn!(file = file_name, %error, "upkeep not finished, the next start will");
     }
-    // Two cannot move at once.
+    // Two connections cannot move pages at once.
     drop(mover);
     let emptied = connection.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(()));
     let closed = connection.close().map_err(|(_, error)| error);
@@ -125,8 +125,7 @@ mod tests {
     use super::super::{DataFolder, Database};
     use super::*;
 
-    /// Leaves a note in each turn. It panics in the first, while that is under way, and behind the third, which is
-    /// committed.
+    /// Leaves a note in each turn. It panics during the first, and after the third, which is committed.
     struct Careless {
         turns: u32,
     }
@@ -158,7 +157,7 @@ mod tests {
         note(&database, "a").await.unwrap();
         database.check_writer("test").unwrap();
         note(&database, "b").await.unwrap();
-        // The turn of the second note was answered before its upkeep was told.
+        // The turn of the second note was answered before its upkeep was called.
         while commits.changed().await.is_ok() {}
         assert!(database.check_writer("test").unwrap_err().to_string().contains("has ended"));
         note(&database, "c").await.unwrap_err();

@@ -1,4 +1,4 @@
-//! The store that the settings name.
+//! The store backend that the settings select.
 
 use bytes::Bytes;
 
@@ -19,7 +19,7 @@ use crate::partition::SlotRange;
 /// One of the backends of this port.
 #[derive(Clone, Debug)]
 pub enum AnyStore {
-    /// A file of the data folder.
+    /// A file in the data folder.
     Embedded(EmbeddedStore),
     /// Collections of a MongoDB replica set.
     #[cfg(feature = "mongodb")]
@@ -28,9 +28,9 @@ pub enum AnyStore {
 
 /// A feed of one of the backends.
 pub enum AnyFeed {
-    /// Of a file of the data folder.
+    /// From a file in the data folder.
     Embedded(EmbeddedFeed),
-    /// Of a MongoDB replica set.
+    /// From a MongoDB replica set.
     #[cfg(feature = "mongodb")]
     Mongo(MongoFeed),
 }
@@ -52,7 +52,7 @@ impl ChangeFeed for AnyFeed {
 }
 
 impl AnyStore {
-    /// What the settings of a server promise less than a bank should have; a file's settings are our own.
+    /// Where a server's settings guarantee less than a bank should have; a file's settings are our own.
     pub async fn weaknesses(&self) -> Vec<Weakness> {
         match self {
             Self::Embedded(_) => Vec::new(),

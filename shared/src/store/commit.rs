@@ -13,19 +13,19 @@ use crate::id::{AccountId, CommitId};
 /// The unit of append: writes to one or more streams, taken whole.
 #[derive(Clone, Debug)]
 pub struct Commit {
-    /// Its identity; an append that is repeated with the same id has one effect.
+    /// Its identity; an append repeated with the same id takes effect once.
     pub id: CommitId,
     /// When it was decided.
     pub time: Timestamp,
-    /// The customer's idempotency key and what was asked with it.
+    /// The customer's idempotency key and the request it was sent with.
     pub key: Option<KeyedRequest>,
-    /// What the customer is answered, now and when the request is repeated; opaque to the store.
+    /// The answer to the customer, now and to every repeat of the request; opaque to the store.
     pub receipt: Bytes,
-    /// At least one; each to another stream.
+    /// At least one; each to a different stream.
     pub writes: Vec<StreamWrite>,
 }
 
-/// Events for one stream, and what the writer believes about it.
+/// Events for one stream, and the version the writer expects it to be at.
 #[derive(Clone, Debug)]
 pub struct StreamWrite {
     /// The stream.
@@ -44,7 +44,7 @@ pub const KEY_CHARS_MAX: usize = 255;
 #[serde(transparent)]
 pub struct IdempotencyKey(Arc<str>);
 
-/// Not an idempotency key.
+/// The text is not an idempotency key.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("must have 1 to {KEY_CHARS_MAX} visible ASCII characters")]
 pub struct KeyError;
@@ -72,7 +72,7 @@ impl fmt::Display for IdempotencyKey {
     }
 }
 
-/// A key together with a digest of what was asked, so that the same key for something else is noticed.
+/// A key with a digest of its request, so that reusing the key for another request is noticed.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct KeyedRequest {
     /// The customer's key.
@@ -81,7 +81,7 @@ pub struct KeyedRequest {
     pub request: [u8; 32],
 }
 
-/// What the store remembers of a commit beside its events.
+/// What the store keeps of a commit besides its events.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct StoredCommit {
     /// Its identity.
@@ -90,31 +90,31 @@ pub struct StoredCommit {
     pub time: Timestamp,
     /// The customer's key, if one was given.
     pub key: Option<KeyedRequest>,
-    /// What the customer was answered.
+    /// The answer the customer got.
     pub receipt: Bytes,
 }
 
-/// The fate of a commit that the store knows about.
+/// What became of a commit that was not refused.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Appended {
     /// It was taken now.
     New,
-    /// Its id or its key had been taken before, by this commit; nothing was written now.
+    /// Its id or its key was already taken, by this commit; nothing was written now.
     Before(Box<StoredCommit>),
 }
 
 /// Why a commit was not taken, or may not have been.
 #[derive(Debug, thiserror::Error)]
 pub enum AppendError {
-    /// A stream is not at the version the writer believes: load it again and decide again.
+    /// A stream is not at the version the writer expected: load it and decide again.
     #[error("stream {stream} is not at {expected}")]
     Conflict {
-        /// The first stream for which the belief is wrong.
+        /// The first stream that is at another version.
         stream: AccountId,
-        /// What the writer believes.
+        /// The version the writer expected.
         expected: Version,
     },
-    /// The store failed. With an unknown effect, appending the same commit again is harmless (law S4).
+    /// The store failed. If the effect is unknown, appending the same commit again is harmless (law S4).
     #[error(transparent)]
     Backend(#[from] BackendError),
 }

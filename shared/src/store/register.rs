@@ -17,14 +17,14 @@ pub struct Register {
 /// Why a register was not written, or may not have been.
 #[derive(Debug, thiserror::Error)]
 pub enum WriteError {
-    /// Somebody else wrote it since it was read: read again and decide again.
+    /// Another writer changed it since it was read: read it and decide again.
     #[error("register {name} is at {actual}, not at {expected}")]
     Moved {
         /// The register.
         name: String,
-        /// What the writer believes.
+        /// The revision the writer expected.
         expected: Revision,
-        /// What is true.
+        /// The register's actual revision.
         actual: Revision,
     },
     /// The store failed.
@@ -32,13 +32,13 @@ pub enum WriteError {
     Backend(#[from] BackendError),
 }
 
-/// Small durable values with compare-and-set, kept by the store beside the events.
+/// Small durable values with compare-and-set, kept by the store alongside the events.
 ///
 /// R1  A write or removal whose expected revision is not the register's revision changes nothing.
-/// R2  Revisions of a register grow, also over a removal.
-/// R3  What was acknowledged survives like an event.
+/// R2  The revisions of a register grow, even across a removal.
+/// R3  An acknowledged write or removal is as durable as an event.
 pub trait Registers: Clone + Send + Sync + 'static {
-    /// The register of this name.
+    /// The register with this name.
     fn read_register(&self, name: &str) -> impl Future<Output = Result<Option<Register>, BackendError>> + Send;
 
     /// Writes a register that is at `expected` ([`Revision::ABSENT`] for one that does not exist).
@@ -52,7 +52,7 @@ pub trait Registers: Clone + Send + Sync + 'static {
     /// Removes a register that is at `expected`.
     fn remove_register(&self, name: &str, expected: Revision) -> impl Future<Output = Result<(), WriteError>> + Send;
 
-    /// All registers whose names begin so, ordered by name. Meant for names that are few.
+    /// All registers whose names begin with `prefix`, ordered by name. Meant for few names.
     fn list_registers(
         &self,
         prefix: &str,

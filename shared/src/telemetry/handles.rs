@@ -1,20 +1,21 @@
 use std::sync::{PoisonError, RwLock};
 
-/// Handles of one metric, each kept under its labels once it was asked for.
+/// Handles of one metric, each kept under its labels after its first use.
 ///
-/// The macros of `metrics` copy the labels and look them up in the recorder each time; what every request moves is too
-/// dear for that. Labels take few values that are known beforehand, so there are few handles and a walk finds one.
+/// The macros of `metrics` copy the labels and look them up in the recorder each time, which is too expensive for what
+/// every request moves. Labels take few values that are known beforehand, so there are few handles and a linear search
+/// finds one.
 #[derive(Debug)]
 pub struct Handles<Labels, Handle>(RwLock<Vec<(Labels, Handle)>>);
 
 impl<Labels, Handle> Handles<Labels, Handle> {
-    /// None yet.
+    /// No handles yet.
     #[must_use]
     pub const fn new() -> Self {
         Self(RwLock::new(Vec::new()))
     }
 
-    /// Moves the handle whose labels are `these`, which is registered if it is the first time.
+    /// Calls `work` with the handle whose labels match `these`, and registers it the first time.
     pub fn with(
         &self,
         these: impl Fn(&Labels) -> bool,
@@ -28,7 +29,7 @@ impl<Labels, Handle> Handles<Labels, Handle> {
         }
         drop(known);
         let mut known = self.0.write().unwrap_or_else(PoisonError::into_inner);
-        // Somebody else may have been faster.
+        // Another thread may have been faster.
         let place = place(&known).unwrap_or_else(|| {
             known.push(register());
             known.len() - 1

@@ -1,4 +1,4 @@
-//! Where the words go: one line for a decision, to standard error.
+//! Logs: one line for each decision, to standard error.
 
 use std::io::{self, IsTerminal};
 use std::panic;
@@ -32,33 +32,33 @@ impl FromStr for LogFilter {
         if !directives.iter().all(|directive| names_level(directive) || names_component(directive)) {
             return Err(LogFilterError);
         }
-        // A variable that is set to nothing asks for nothing in particular.
+        // A variable that is set to nothing means the default.
         let text = if directives.is_empty() { Self::DEFAULT.to_owned() } else { directives.join(",") };
         EnvFilter::try_new(&text).map(|_| Self(text)).map_err(|_| LogFilterError)
     }
 }
 
-/// Whether a directive is a level, or ends in one. For `EnvFilter` any other word is the name of a component that logs
-/// everything while all others are silent, so a mistyped level would switch the logs off.
+/// Whether a directive is a level, or ends in one. `EnvFilter` takes any other word for the name of a component that
+/// logs everything while all others are silent, so a mistyped level would switch the logs off.
 fn names_level(directive: &str) -> bool {
     let level = directive.rsplit_once('=').map_or(directive, |(_, level)| level);
     !level.is_empty() && level.parse::<LevelFilter>().is_ok()
 }
 
-/// Whether a directive without a level is a module or a span beyond doubt; `EnvFilter` takes everything of that one.
+/// Whether a directive without a level is certainly a module or a span, of which `EnvFilter` logs everything.
 fn names_component(directive: &str) -> bool {
     !directive.contains('=') && (directive.contains("::") || directive.starts_with('['))
 }
 
-/// Why logs cannot begin.
+/// Why logs cannot be initialized.
 #[derive(Debug, thiserror::Error)]
 #[error("cannot initialize logging: {0}")]
 pub struct LogError(Box<dyn std::error::Error + Send + Sync>);
 
-/// Begins to write logs, once for the process. A panic becomes a line like any other.
+/// Starts logging, once per process. A panic becomes a log line like any other.
 ///
 /// # Errors
-/// When logs have begun already.
+/// If logging was started already.
 pub fn init_logs(settings: &LogSettings) -> Result<(), LogError> {
     let filter = EnvFilter::try_new(&settings.log.0).map_err(|failure| LogError(failure.into()))?;
     let terminal = io::stderr().is_terminal();

@@ -1,4 +1,4 @@
-//! What the bank tells about itself: words in logs, numbers by [`metric`] at `/metrics`. Neither holds personal data.
+//! What the bank reports about itself: logs, and [`metric`]s at `/metrics`. Neither holds personal data.
 
 mod handles;
 mod logs;

@@ -1,4 +1,4 @@
-//! Where the numbers go: one recorder for the process, read by `/metrics` of every service in it.
+//! Metrics are recorded once per process and read by `/metrics` of every service in it.
 
 use std::sync::{Mutex, PoisonError};
 use std::thread;
@@ -11,18 +11,20 @@ use super::metric::{
     APPEND_CONFLICTS, DOCUMENTS_UNREADABLE, FORWARDER_POSITIONS_LOST, Kind, LEASES_LOST, METRICS, Metric,
 };
 
-/// Bounds of the distributions of time, in seconds: from a command in memory to the longest wait a request is given.
+/// Bounds of the distributions of time, in seconds: from a command in memory to the longest wait that a request is
+/// allowed.
 const SECONDS: &[f64] =
     &[0.000_25, 0.000_5, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0];
 
 /// Bounds of the distributions of sizes.
 const SIZES: &[f64] = &[1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0, 128.0, 256.0, 512.0, 1_024.0];
 
-/// Counters without labels that alarms watch. They are shown from the start: whoever asks how much a counter grew sees
-/// no step from nothing to one. Those with labels begin where their labels are known.
+/// Counters without labels that alarms watch. They are shown from the start: a query for how much a counter grew sees
+/// no step from absent to one. Those with labels begin where their labels are known.
 const WATCHED: &[Metric] = &[APPEND_CONFLICTS, FORWARDER_POSITIONS_LOST, DOCUMENTS_UNREADABLE, LEASES_LOST];
 
-/// How often samples of distributions are put into their buckets. They take memory until then, also when nobody asks.
+/// How often samples of distributions are put into their buckets. Until then they take memory, even if nobody reads
+/// them.
 const UPKEEP_EVERY: Duration = Duration::from_secs(5);
 
 /// Reads the metrics of the process.
@@ -43,17 +45,17 @@ impl std::fmt::Debug for MetricsReader {
     }
 }
 
-/// Why numbers cannot be recorded.
+/// Why metrics cannot be recorded.
 #[derive(Debug, thiserror::Error)]
 #[error("cannot initialize metrics: {0}")]
 pub struct MetricsError(Box<dyn std::error::Error + Send + Sync>);
 
 static INSTALLED: Mutex<Option<MetricsReader>> = Mutex::new(None);
 
-/// Starts recording, once for the process: every further call gives the same reader.
+/// Starts recording, once per process: every further call returns the same reader.
 ///
 /// # Errors
-/// When another recorder was installed, or there is no thread to be had.
+/// If another recorder is installed, or no thread can be started.
 pub fn install_metrics() -> Result<MetricsReader, MetricsError> {
     let mut installed = INSTALLED.lock().unwrap_or_else(PoisonError::into_inner);
     if let Some(reader) = &*installed {

@@ -1,4 +1,4 @@
-//! Bodies, paths and queries are taken as meant, or refused at the place that is wrong.
+//! Bodies, paths and queries are accepted as meant, or refused with the place of the mistake.
 
 use tokio::io::AsyncWriteExt;
 use tokio::net::TcpStream;

@@ -11,7 +11,7 @@ use tokio::time::timeout;
 use crate::client::{ask, exchange, read_answer};
 use crate::server::{PATIENT, SHORT, with_server};
 
-/// How long it takes to see that there is no answer: far more than one takes.
+/// How long to wait before there is certainly no answer: far longer than an answer takes.
 const UNANSWERED: Duration = Duration::from_millis(300);
 
 #[tokio::test]

@@ -1,4 +1,4 @@
-//! The routes an operator asks.
+//! The routes for operators.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};

@@ -13,10 +13,10 @@ use tokio::net::TcpListener;
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
-/// How long a test waits for what must come; far above every limit in [`SHORT`].
+/// How long a test waits for something that must come; far above every limit in [`SHORT`].
 pub(crate) const GENEROUS: Duration = Duration::from_secs(30);
 
-/// Limits short enough to be met in a test.
+/// Limits short enough to be reached in a test.
 pub(crate) const SHORT: Limits = Limits {
     header: Duration::from_millis(300),
     body: Duration::from_millis(300),
@@ -27,7 +27,7 @@ pub(crate) const SHORT: Limits = Limits {
     drain: Duration::from_secs(20),
 };
 
-/// Limits no test meets.
+/// Limits that no test reaches.
 pub(crate) const PATIENT: Limits =
     Limits { header: GENEROUS, body: GENEROUS, request: GENEROUS, stall: GENEROUS, drain: GENEROUS, ..SHORT };
 
@@ -49,13 +49,13 @@ struct Filter {
 pub(crate) struct Fixture {
     pub(crate) address: SocketAddr,
     pub(crate) shutdown: CancellationToken,
-    /// Told when `/held` was called.
+    /// Notified when `/held` is called.
     pub(crate) begun: Arc<Notify>,
     /// Lets `/held` answer.
     pub(crate) release: Arc<Notify>,
 }
 
-/// Runs `test` beside a server, which must end well after it.
+/// Runs `test` beside a server, which must end without a failure after it.
 pub(crate) async fn with_server<F: Future<Output = ()>>(limits: Limits, test: impl FnOnce(Fixture) -> F) {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let fixture = Fixture {

@@ -1,4 +1,4 @@
-//! An authority of one test, and a server's certificate for loopback that it vouches for; made by `openssl`.
+//! A certificate authority of one test, and a server certificate for loopback that it signed; made by `openssl`.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;

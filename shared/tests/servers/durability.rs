@@ -1,4 +1,4 @@
-//! What a server's settings promise too little of is told when a bank starts, each with what to set.
+//! Settings of a server that promise too little are reported when a bank starts, each with the value to set.
 
 use std::path::Path;
 use std::time::Duration;
@@ -13,7 +13,7 @@ use shared::store::{MongoOpenError, MongoStore};
 
 use crate::own::{Own, Program, mongod, until, words};
 
-/// The settings that were found weak, and what each of them is.
+/// The settings that were found weak, and their values.
 macro_rules! weak {
     ($backend:expr) => {
         $backend.weaknesses().await.into_iter().map(|weakness| (weakness.setting, weakness.found)).collect::<Vec<_>>()
@@ -41,7 +41,7 @@ async fn a_redis_that_forgets_is_told_with_the_setting_and_a_sound_one_is_not() 
     assert_eq!(weak!(sound), []);
 }
 
-/// As managed ones are.
+/// As with managed servers.
 #[tokio::test]
 async fn a_redis_that_does_not_tell_its_settings_is_used_all_the_same() {
     let (_own, silent) = redis("--appendonly yes --appendfsync no --rename-command CONFIG \"\"").await;
@@ -79,7 +79,7 @@ async fn a_mongodb_whose_majority_may_forget_and_whose_history_is_short_is_told_
     let names: Vec<&str> = store.weaknesses(&fast).await.iter().map(|weakness| weakness.setting).collect();
     assert_eq!(names, ["version", "writeConcernMajorityJournalDefault", "localTime"]);
 
-    // Until the oplog is full, so that it tells how long it lasts.
+    // Until the oplog is full, so that it shows how much time it covers.
     let client = mongodb::Client::with_uri_str(&url).await.unwrap();
     let filler = client.database("filler").collection::<Document>("filler");
     for _ in 0..40 {

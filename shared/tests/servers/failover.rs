@@ -22,11 +22,11 @@ use crate::own::{Own, Program, free_port, mongod, until, words};
 /// How many streams are written to at the same time.
 const WRITERS: usize = 8;
 
-/// The states of members that hold what the set holds.
+/// The states of members that hold the data of the set.
 const PRIMARY: i32 = 1;
 const SECONDARY: i32 = 2;
 
-/// How long a writer waits before it asks again about a commit of which nobody knows.
+/// How long a writer waits before it asks again about a commit of unknown fate.
 const ASK_AGAIN: Duration = Duration::from_millis(50);
 
 /// A replica set of this test, with elections as quick as they get.
@@ -52,7 +52,7 @@ impl Set {
         set
     }
 
-    /// Whether every member is the primary or follows it. One that still copies has no history of what was before.
+    /// Whether every member is the primary or follows it. One that is still copying has no history from before.
     async fn is_complete(&self) -> bool {
         let Ok(status) = self.admin(0).await.run_command(doc! { "replSetGetStatus": 1 }).await else { return false };
         let members = status.get_array("members").expect("members");
@@ -96,7 +96,7 @@ fn commit(id: CommitId, stream: AccountId, expected: u64) -> Commit {
     Commit { id, time: Timestamp::EPOCH, key: None, receipt: Bytes::new(), writes }
 }
 
-/// Appends to a stream of its own until told to stop, and answers with the commits it was promised.
+/// Appends to a stream of its own until told to stop, and returns the acknowledged commits.
 async fn write(store: &MongoStore, stream: AccountId, goes_on: &watch::Receiver<bool>) -> Vec<CommitId> {
     let ids = Ids::new(Clock::system());
     let mut acknowledged = Vec::new();
@@ -119,8 +119,8 @@ async fn write(store: &MongoStore, stream: AccountId, goes_on: &watch::Receiver<
     acknowledged
 }
 
-/// Writes while something happens, and then compares what was promised with what there is, and with what a feed from
-/// the start yields.
+/// Writes while something happens, and then compares the acknowledged commits with the store, and with a feed from the
+/// start.
 async fn writes_survive(set: &mut Set, store: &MongoStore, happening: impl AsyncFnOnce(&mut Set, &Progress<'_>)) {
     let ids = Ids::new(Clock::system());
     let streams: Vec<AccountId> = (0..WRITERS).map(|_| ids.account()).collect();
@@ -236,7 +236,7 @@ async fn a_set_of_three_goes_on_without_its_primary_and_keeps_what_was_acknowled
     .await;
 }
 
-/// A server whose history holds a megabyte, and more than that is written while nobody reads the feed.
+/// A server whose oplog holds a megabyte, and more than that is written while the feed is not read.
 #[tokio::test]
 async fn a_feed_that_stood_still_while_the_oplog_rolled_over_is_lost_and_the_scan_has_all() {
     let set = Set::new(1, "--oplogSize 1 --syncdelay 1").await;
@@ -263,7 +263,7 @@ async fn a_feed_that_stood_still_while_the_oplog_rolled_over_is_lost_and_the_sca
     });
     assert_eq!(lost.await, position);
 
-    // What a forwarder does then: note the head, read the store, go on from the head.
+    // What a forwarder does in this case: note the head, read the store, go on from the head.
     let head = store.head().await.unwrap();
     let mut heads: Vec<AccountId> =
         store.heads(SlotRange::ALL, None, 10_000).await.unwrap().into_iter().map(|(stream, _)| stream).collect();
@@ -277,7 +277,7 @@ async fn a_feed_that_stood_still_while_the_oplog_rolled_over_is_lost_and_the_sca
     assert_eq!(yielded.recorded.stream, late);
 }
 
-/// A port nobody listens on is a server that is gone.
+/// A port without a listener is a server that is gone.
 #[tokio::test]
 async fn a_set_that_is_not_there_is_an_error_and_no_hang() {
     let url = format!("mongodb://127.0.0.1:{}/?replicaSet=rs0", free_port());

@@ -1,4 +1,4 @@
-//! The forwarder on real servers: how it starts a bank, and how it goes on when the store lost its place.
+//! The forwarder on real servers: how it starts a bank, and how it goes on when the store has lost its position.
 
 use std::time::Duration;
 
@@ -89,7 +89,7 @@ impl Bank {
         futures::future::try_join_all(extents).await.expect("a log that answers")
     }
 
-    /// Waits until a stream is published to its partition, behind where its present life begins.
+    /// Waits until a stream is published to its partition, in the present incarnation.
     async fn published(&self, stream: AccountId) {
         let partition = self.partitions.partition_of(&stream);
         until("it is published", async || {
@@ -121,7 +121,7 @@ async fn a_fresh_bank_starts_without_a_warning_and_its_first_commit_is_forwarded
     }
 }
 
-/// The oplog holds a megabyte, and while no forwarder runs more than that is written.
+/// The oplog holds a megabyte, and more than that is written while no forwarder runs.
 #[tokio::test]
 async fn a_forwarder_whose_place_rolled_out_of_the_oplog_says_so_and_makes_readers_synchronise() {
     let set = Set::new(1, "--oplogSize 1 --syncdelay 1").await;
@@ -163,7 +163,7 @@ async fn a_forwarder_whose_place_rolled_out_of_the_oplog_says_so_and_makes_reade
     assert!(heard.contains("the store no longer knows the forwarder's position"), "{heard}");
     let counted = recorder.handle().render();
     assert!(counted.contains(&format!("{} 1", FORWARDER_POSITIONS_LOST.name)), "{counted}");
-    // What was missed is in the store, and whoever reads the log is told to look there.
+    // What was missed is in the store, and readers of the log are told to look there.
     let partition = bank.partitions.partition_of(&missed);
     let old = &before[usize::from(partition.get()) - 1];
     let moved = bank.log.reader(partition, &old.incarnation, old.last).await;

@@ -30,7 +30,7 @@ impl<'a> MakeWriter<'a> for Lines {
     }
 }
 
-/// Listens from its making on, until it is dropped.
+/// Listens from its creation until it is dropped.
 pub(crate) struct Listener {
     lines: Lines,
     _listening: DefaultGuard,
@@ -38,8 +38,8 @@ pub(crate) struct Listener {
 
 impl Listener {
     pub(crate) fn new(level: tracing::Level) -> Self {
-        // A place that logs for the first time while nobody listens to it is taken to be silent for good. So somebody
-        // always listens to everything, on all threads, and drops it.
+        // A callsite that is first reached while nothing listens to it is treated as disabled for good. So a global
+        // listener takes everything, on all threads, and drops it.
         EVERYBODY.call_once(|| {
             tracing::subscriber::set_global_default(tracing_subscriber::registry())
                 .expect("nobody else listens to all");

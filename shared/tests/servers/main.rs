@@ -1,8 +1,8 @@
-//! The contracts of the ports and the faults of the wire, held against real servers.
+//! The contracts of the ports and network faults, tested on real servers.
 //!
-//! `./scripts/servers up` starts them, `eval "$(./scripts/servers env)"` names them to these tests. Every test uses
-//! names of its own, so that all of them may share one set of servers. Tests of bad settings, of lost servers and of
-//! TLS start servers of their own ([`own`]), whose programs `eval "$(./scripts/servers programs)"` names.
+//! `./scripts/servers up` starts them, `eval "$(./scripts/servers env)"` gives their URLs to these tests. Every test
+//! uses names of its own, so that all of them may share one set of servers. Tests of bad settings, of lost servers and
+//! of TLS start servers of their own ([`own`]), whose programs `eval "$(./scripts/servers programs)"` gives them.
 
 #![expect(clippy::unwrap_used, reason = "a test may")]
 

@@ -1,4 +1,4 @@
-//! The store in MongoDB keeps the laws of the store, and what it promises of its own.
+//! The store in MongoDB keeps the laws of the store, and some promises of its own.
 
 use std::thread;
 
@@ -36,7 +36,7 @@ impl Scratch {
         MongoStore::open(&self.url(), &self.name, None).await.expect("a replica set and a database of this release")
     }
 
-    /// The name of the database is also the name of the application, so that a fault meets this test alone.
+    /// The name of the database is also the name of the application, so that a fault hits this test alone.
     pub(crate) fn url(&self) -> String {
         with_option(&format!("appName={}", self.name))
     }
@@ -59,7 +59,7 @@ fn with_option(option: &str) -> String {
 impl Drop for Scratch {
     fn drop(&mut self) {
         let name = self.name.clone();
-        // On a thread of its own, since a test's runtime cannot be waited for from within.
+        // On a thread of its own, since a test's runtime cannot be blocked on from within.
         let dropped = thread::spawn(move || {
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
             runtime.expect("a thread may have a runtime").block_on(async {
@@ -178,7 +178,7 @@ async fn a_feed_tells_its_failure_and_then_goes_on_behind_what_it_yielded() {
     }
 }
 
-/// A forwarder that begins at the start of an empty store has nothing to make up for.
+/// A forwarder that begins at the start of an empty store has missed nothing.
 #[tokio::test]
 async fn the_head_of_an_empty_store_is_its_start_also_when_the_server_forgot_that_moment() {
     let _turn = FAULTS.lock().await;
@@ -195,7 +195,7 @@ async fn the_head_of_an_empty_store_is_its_start_also_when_the_server_forgot_tha
     assert!(matches!(store.feed(Position::Start).await, Err(FeedError::Lost(Position::Start))));
 }
 
-/// What the server says when its oplog was rolled over.
+/// The server's errors when its oplog has rolled over.
 #[tokio::test]
 async fn a_feed_whose_history_is_gone_is_lost() {
     let _turn = FAULTS.lock().await;
@@ -207,7 +207,7 @@ async fn a_feed_whose_history_is_gone_is_lost() {
     for code in [286, 280, 260] {
         let mut feed = store.feed(position.clone()).await.unwrap();
         scratch.fail(doc! { "times": 1 }, "getMore", doc! { "errorCode": code }).await;
-        // What had arrived before is yielded before.
+        // Entries that arrived earlier are yielded first.
         let told = loop {
             if let Err(told) = feed.next_batch(10).await {
                 break told;
@@ -230,7 +230,7 @@ async fn a_token_the_server_cannot_read_is_lost() {
     }
 }
 
-/// How many cursors of a store's feeds the server holds for nobody.
+/// How many cursors of a store's feeds the server holds without a reader.
 async fn idle_cursors(scratch: &Scratch) -> usize {
     let client = mongodb::Client::with_uri_str(Server::Mongo.url()).await.expect("a URL of a server");
     let namespace = format!("{}.events", scratch.name);

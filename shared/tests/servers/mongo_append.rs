@@ -1,4 +1,4 @@
-//! What becomes of a batch in MongoDB when another writer is faster, or the server fails on the way.
+//! The fate of a batch in MongoDB when another writer is faster, or the server fails midway.
 
 use mongodb::bson::{Bson, Document, doc};
 use shared::clock::Clock;
@@ -46,7 +46,8 @@ async fn a_commit_that_stays_unanswered_may_have_happened_and_its_repeat_says_so
     }
 }
 
-/// The answer to an insert is lost: it is not asked for again, and the caller, who asks, is told.
+/// The answer to an insert is lost: the driver does not repeat it, and the caller learns the outcome when it appends
+/// again.
 #[tokio::test]
 async fn an_insert_whose_answer_is_lost_may_have_happened_and_its_repeat_has_one_effect() {
     let _turn = FAULTS.lock().await;
@@ -66,7 +67,8 @@ async fn an_insert_whose_answer_is_lost_may_have_happened_and_its_repeat_has_one
     assert_eq!(lengths, [2, 1]);
 }
 
-/// What stands in front of a collision is written, what is behind it is judged anew, and nothing follows what was not.
+/// What comes before a collision is written, what comes after it is judged anew, and nothing follows a write that
+/// failed.
 #[tokio::test]
 async fn a_batch_that_collides_in_the_middle_is_written_in_front_of_it_and_behind_it() {
     let (store, scratch) = empty_store().await;
@@ -118,7 +120,7 @@ async fn an_insert_of_a_transaction_that_fails_for_another_reason_had_no_effect(
     assert_eq!(store.append(vec![failed]).await.remove(0).unwrap(), Appended::New);
 }
 
-/// Its memory of where streams end is the process's own, and the other one moves them.
+/// Each process remembers where streams end, and the other process moves these ends.
 #[tokio::test]
 async fn two_processes_that_write_to_the_same_streams_leave_no_gap() {
     let (one, scratch) = empty_store().await;
@@ -141,7 +143,7 @@ async fn two_processes_that_write_to_the_same_streams_leave_no_gap() {
     }
 }
 
-/// It died behind its insert, so it neither commits nor aborts, and its place is held.
+/// It died after its insert, so it neither commits nor aborts, and its place stays taken.
 #[tokio::test]
 async fn a_transaction_that_a_dead_process_left_does_not_block_its_accounts() {
     let (store, scratch) = empty_store().await;

@@ -1,4 +1,4 @@
-//! How many commands MongoDB is sent for what the services ask: a few for thousands of events.
+//! How many commands to MongoDB the calls of the services take: a few for thousands of events.
 
 use bytes::Bytes;
 use shared::clock::Clock;
@@ -12,7 +12,7 @@ use super::mongo::{Scratch, commit};
 use super::server::Server;
 use super::tap::Tap;
 
-/// As many commits as a batch holds, more or less.
+/// About as many commits as a batch holds.
 const COMMITS: usize = 1_000;
 
 struct Tapped {
@@ -64,11 +64,11 @@ async fn take(store: &MongoStore, commits: Vec<Commit>) {
 async fn a_batch_of_a_thousand_commits_is_one_command_when_its_streams_are_known() {
     let tapped = Tapped::new().await;
     let store = tapped.store().await;
-    // New streams need not be known.
+    // New streams need no look-up.
     tapped.tap.costs(1, take(&store, tapped.commits(0))).await;
     tapped.tap.costs(1, take(&store, tapped.commits(1))).await;
 
-    // Another process looks the ends of 64 streams up in one command.
+    // Another process looks up the ends of 64 streams in one command.
     let stranger = tapped.store().await;
     tapped.tap.costs(16 + 1, take(&stranger, tapped.commits(2))).await;
     tapped.tap.costs(1, take(&stranger, tapped.commits(3))).await;
@@ -81,7 +81,7 @@ async fn a_batch_with_a_transfer_is_two_commands() {
     let transfer = |pair: &[AccountId]| commit(&tapped.ids, &[(pair[0], 0), (pair[1], 0)]);
     let mut commits: Vec<Commit> = tapped.streams[1..].chunks_exact(2).map(transfer).collect();
     commits.push(commit(&tapped.ids, &[(tapped.streams[0], 0)]));
-    // What they write, and the end of their transaction.
+    // The insert of what they write, and the end of their transaction.
     tapped.tap.costs(2, take(&store, commits)).await;
 }
 
@@ -92,7 +92,8 @@ async fn a_commit_that_is_refused_makes_its_batch_look_once_and_not_each_of_it()
     take(&store, tapped.commits(0)).await;
     let mut commits = tapped.commits(1);
     commits[500].writes[0].expected = Version::new(7);
-    // The end it believes in, then all ends, 64 in a command, and whether an id was taken; and what is written.
+    // The end that the refused commit expects, then all ends, 64 in a command, then whether an id was taken; and the
+    // insert.
     let fates = tapped.tap.costs(1 + 16 + 1 + 1, store.append(commits)).await;
     assert!(matches!(fates[500], Err(AppendError::Conflict { .. })));
     assert_eq!(fates.iter().filter(|fate| matches!(fate, Ok(Appended::New))).count(), COMMITS - 1);
@@ -126,7 +127,7 @@ async fn what_a_thousand_commits_wrote_is_read_with_few_commands() {
     let page = tap.costs(1, store.scan(SlotRange::ALL, None, 8_192)).await.unwrap();
     assert_eq!((page.records.len(), page.next), (3 * COMMITS, None));
 
-    // Heads are read on over the writes, a thousand in each answer, and an empty one at the end.
+    // Heads are read from the writes, a thousand in each answer, with an empty one at the end.
     let heads = tap.costs(4, store.heads(SlotRange::ALL, None, 4_096)).await.unwrap();
     assert_eq!(heads.len(), COMMITS);
 

@@ -1,4 +1,4 @@
-//! The collections in MongoDB take what the bank writes, and nothing else.
+//! The collections in MongoDB accept what the bank writes, and nothing else.
 
 use bytes::Bytes;
 use mongodb::bson::{Document, doc};

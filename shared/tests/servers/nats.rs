@@ -20,7 +20,7 @@ use crate::server::Server;
 const ONE: Partition = Partition::new(1);
 const TWO: Partition = Partition::new(2);
 
-/// Far behind every record that is published now.
+/// Far later than every record that is published now.
 const LATER: Timestamp = Timestamp::from_micros(i64::MAX);
 
 fn ids() -> Ids {
@@ -78,7 +78,7 @@ async fn publish(log: &NatsLog, partition: Partition, count: u64) -> Extent {
     log.extent(partition).await.expect("the extent")
 }
 
-/// Reads until the reader says where its partition moved.
+/// Reads until the reader reports that its partition moved, and where to.
 async fn moved(log: &NatsLog, life: &Extent, after: u64) -> (u64, Extent) {
     let mut reader = match log.reader(ONE, &life.incarnation, Offset::new(after)).await {
         Ok(reader) => reader,
@@ -171,7 +171,7 @@ async fn a_full_partition_takes_what_has_room_and_then_nothing_until_it_is_trimm
     assert_eq!(log.publish(ONE, &renewed.incarnation, renewed.last, &entries(10)).await.unwrap(), Offset::new(10));
 }
 
-/// A write that is published again soon after a renewal is stored again: nothing takes it for a repeat.
+/// A write that is published again soon after a renewal is stored again: it is not taken for a repeat.
 #[tokio::test]
 async fn what_was_published_in_an_earlier_life_is_published_again_at_once() {
     let (log, ()) = empty_log().await;
@@ -236,7 +236,7 @@ async fn a_hole_or_a_foreign_message_ends_the_life_instead_of_being_skipped() {
     assert_ne!(holed.incarnation, before.incarnation);
 
     publish(&log, ONE, 2).await;
-    // One that others follow: whoever published there has not looked.
+    // A foreign message that records follow: their publisher has not looked.
     let foreign = say_hello(&namespace).await;
     repeat_behind(&namespace, foreign).await;
     let (reached, foreign) = moved(&log, &holed, 0).await;
@@ -245,7 +245,7 @@ async fn a_hole_or_a_foreign_message_ends_the_life_instead_of_being_skipped() {
     assert_eq!((foreign.trimmed, foreign.last), (Offset::START, Offset::START));
 }
 
-/// Law N5: nothing tells then where the life ends.
+/// Law N5: nothing then says where the incarnation ends.
 #[tokio::test]
 async fn a_life_that_ends_in_a_foreign_message_or_lost_its_last_one_is_over_for_whoever_looks() {
     let namespace = fresh();
@@ -266,13 +266,13 @@ async fn a_life_that_ends_in_a_foreign_message_or_lost_its_last_one_is_over_for_
     assert_eq!((lost.trimmed, lost.last), (Offset::START, Offset::START));
 }
 
-/// Publishes what is no record; its sequence.
+/// Publishes a message that is not a record; returns its sequence.
 async fn say_hello(namespace: &Namespace) -> u64 {
     let (jetstream, subject) = (jetstream().await, format!("{namespace}.balance.1"));
     jetstream.publish(subject, Bytes::from_static(b"hello")).await.unwrap().await.unwrap().sequence
 }
 
-/// Publishes the message in front of a sequence, which holds two records, once more behind it: as the two that follow.
+/// Publishes the message before a sequence, which holds two records, again after it, as if it held the next two.
 async fn repeat_behind(namespace: &Namespace, sequence: u64) {
     let found = stream(namespace, ONE).await.get_raw_message(sequence - 1).await.unwrap();
     let mut headers = found.headers.clone();
@@ -281,7 +281,7 @@ async fn repeat_behind(namespace: &Namespace, sequence: u64) {
     jetstream().await.publish_with_headers(found.subject, headers, found.payload).await.unwrap().await.unwrap();
 }
 
-/// Law N4, and L4 of the port: a reader finds its place in the middle of a message, in whichever one it is.
+/// Law N4, and L4 of the port: a reader finds its place in the middle of a message, whichever one that is.
 #[tokio::test]
 async fn a_reader_begins_in_the_middle_of_whichever_message_holds_its_place() {
     let log = opened(&fresh(), 1).await.unwrap();
@@ -322,7 +322,7 @@ async fn a_message_has_a_json_body_and_headers_that_anybody_can_read() {
     assert_eq!(header(&found.headers, "Bank-Records"), "2");
 }
 
-/// As a release before this one made them.
+/// As an earlier release made them.
 #[tokio::test]
 async fn a_stream_whose_messages_are_read_otherwise_is_refused() {
     let namespace = fresh();

@@ -42,11 +42,11 @@ async fn thousands_of_records_are_published_and_read_with_few_answers() {
             left -= reader.next_batch(4_096).await.unwrap().len();
         }
     };
-    // Four find the life and its ends, one makes what delivers; then 16 messages are asked for.
+    // Four find the incarnation and its ends, one creates the delivery; then 16 messages are asked for.
     tap.costs(4 + 1 + 1, read).await;
 }
 
-/// What a bank that is at rest asks again and again.
+/// What an idle bank asks again and again.
 #[tokio::test]
 async fn a_reader_that_waits_looks_with_one_question_and_a_place_is_found_by_halving() {
     let (tap, _, log) = tapped().await;

@@ -23,7 +23,7 @@ use crate::server::Server;
 
 const ONE: Partition = Partition::new(1);
 
-/// Far behind every record that is published now.
+/// Far later than every record that is published now.
 const LATER: Timestamp = Timestamp::from_micros(i64::MAX);
 
 fn ids() -> Ids {
@@ -54,13 +54,13 @@ fn entry(version: u64) -> FeedEntry {
     FeedEntry { position: Position::Number(version), recorded }
 }
 
-/// What was published, by life and offset: a reader may see nothing else.
+/// What was published, by incarnation and offset: a reader may see nothing else.
 type Published = Mutex<BTreeMap<(Box<str>, u64), u64>>;
 
-/// What a reader has seen: a life, an offset, and the number that was published.
+/// What a reader has seen: an incarnation, an offset, and the number that was published.
 type Seen = Mutex<Vec<(Box<str>, u64, u64)>>;
 
-/// Publishes numbers until told to stop, and adopts what it is told, as a forwarder does.
+/// Publishes numbers until told to stop, and adopts the extent it is told, as a forwarder does.
 async fn publish(log: &NatsLog, published: &Published, goes_on: &watch::Receiver<bool>) {
     let mut next = 1;
     let mut end = log.extent(ONE).await.expect("a log");
@@ -76,11 +76,12 @@ async fn publish(log: &NatsLog, published: &Published, goes_on: &watch::Receiver
                 next += 10;
             }
             Err(PublishError::Conflict(extent)) => {
-                // A shorter one of the same life lost something: it ends, so that readers notice.
+                // A shorter extent of the same incarnation has lost something: that incarnation ends, so that readers
+                // notice.
                 let is_shorter = extent.incarnation == end.incarnation && extent.last < end.last;
                 end = if is_shorter { renewed(log, &extent.incarnation).await } else { extent };
             }
-            // Its fate is unknown: what is at the end is looked at, and numbers are left out rather than used twice.
+            // Its fate is unknown: look at the end, and rather leave numbers out than use them twice.
             Err(PublishError::Backend(_)) => {
                 next += 10;
                 end = until("the log answers", async || log.extent(ONE).await.ok()).await;
@@ -94,7 +95,7 @@ async fn renewed(log: &NatsLog, life: &Incarnation) -> Extent {
     until("the partition is renewed", async || log.renew(ONE, life).await.ok()).await
 }
 
-/// Reads until told to stop: what follows its place, or from the start of another life that it is told of.
+/// Reads until told to stop: on from its place, or from the start of another incarnation that it learns of.
 async fn read(log: &NatsLog, seen: &Seen, goes_on: &watch::Receiver<bool>) {
     let mut life = log.extent(ONE).await.expect("a log");
     life.last = Offset::START;
@@ -139,7 +140,7 @@ async fn a_stream_that_is_deleted_and_emptied_under_load_is_noticed_by_writer_an
         let name = format!("{namespace}-balance-1");
         for round in 0..8 {
             let before = until("the log answers", async || reading.extent(ONE).await.ok()).await;
-            // A reader that is late would miss a short life as a whole.
+            // A late reader would miss a short incarnation as a whole.
             until("ten batches are there, and the reader is at this life", async || {
                 let now = reading.extent(ONE).await.ok()?;
                 let is_read = seen.lock().unwrap().last().is_some_and(|(life, ..)| *life == now.incarnation.0);
@@ -193,7 +194,7 @@ async fn a_stream_at_its_limit_of_bytes_pushes_back_and_evicts_nothing() {
         let batch: Vec<FeedEntry> = (end.last.get() + 1..=end.last.get() + 10).map(entry).collect();
         match log.publish(ONE, &end.incarnation, end.last, &batch).await {
             Ok(last) => end.last = last,
-            // What had room of the batch.
+            // The part of the batch that had room.
             Err(PublishError::Conflict(halved)) => end = halved,
             Err(outcome) => break outcome,
         }
@@ -213,7 +214,7 @@ async fn a_stream_at_its_limit_of_bytes_pushes_back_and_evicts_nothing() {
     log.publish(ONE, &end.incarnation, end.last, &one).await.unwrap();
 }
 
-/// More than is sent ahead to a reader who does not read.
+/// More than is sent ahead to a reader that does not read.
 #[tokio::test]
 async fn a_reader_that_stands_still_during_a_flood_skips_nothing() {
     const RECORDS: u64 = 80_000;
@@ -287,7 +288,7 @@ async fn a_cluster_keeps_three_copies_and_goes_on_without_a_server() {
         end = until("it goes on", async || {
             match log.publish(ONE, &end.incarnation, end.last, &batch).await {
                 Ok(last) => Some(Extent { last, ..end.clone() }),
-                // An earlier try was stored.
+                // An earlier attempt was stored.
                 Err(PublishError::Conflict(extent)) if extent.incarnation == end.incarnation => Some(extent),
                 Err(_) => None,
             }

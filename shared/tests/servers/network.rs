@@ -1,5 +1,5 @@
-//! What only a network does: lost answers, connections that end, and silence. Each backend stands behind a proxy, and a
-//! second one of the same looks past it at what is true.
+//! What only a network does: lost answers, connections that end, and silence. Each backend is behind a proxy, and a
+//! second one of the same kind bypasses it to see what is true.
 
 use std::time::Duration;
 
@@ -34,7 +34,7 @@ fn fresh() -> Namespace {
     format!("t{}", &id[1..]).parse().expect("a letter and hexadecimal digits")
 }
 
-/// What a call came to that must not hang.
+/// The outcome of a call, which must not hang.
 async fn ended<T>(call: impl Future<Output = T>) -> T {
     timeout(CALLS_MAX, call).await.expect("a call that ends by itself")
 }
@@ -45,7 +45,7 @@ async fn proxy(server: Server) -> Proxy {
 
 // --- MongoDB ---------------------------------------------------------------------------------------------------------
 
-/// A store behind a proxy, and the same one past it.
+/// A store behind a proxy, and the same one bypassing it.
 async fn stores() -> (Proxy, MongoStore, MongoStore, Scratch) {
     let (proxy, scratch) = (proxy(Server::Mongo).await, Scratch::new());
     let direct = scratch.opened().await;
@@ -71,7 +71,7 @@ fn failure(fate: Result<Appended, AppendError>) -> BackendError {
 async fn an_append_whose_answer_is_lost_may_have_happened_and_its_id_tells() {
     let (proxy, behind, direct, _scratch) = stores().await;
     let (id, stream) = (ids().commit(), ids().account());
-    // The answer to the commit is under way for so long that it is lost when it was made.
+    // The answer to the commit takes so long that it can be lost after the commit.
     proxy.make(Trouble::Delay(Duration::from_millis(1_500)));
     let append = behind.append(vec![commit(id, stream, 0)]);
     let lose = async {
@@ -155,7 +155,7 @@ async fn in_silence_every_call_of_the_store_ends_and_the_feed_says_that_it_is_de
 
 // --- NATS ------------------------------------------------------------------------------------------------------------
 
-/// A log behind a proxy, and the same one past it.
+/// A log behind a proxy, and the same one bypassing it.
 async fn logs() -> (Proxy, NatsLog, NatsLog) {
     let (proxy, namespace) = (proxy(Server::Nats).await, fresh());
     let open = async |url: &str| {
@@ -198,7 +198,7 @@ async fn a_publish_whose_answer_is_lost_may_have_happened_and_repeating_it_is_to
     });
     let Err(PublishError::Conflict(extent)) = repeated.await else { panic!("it was stored twice") };
     assert_eq!((extent.last, &extent.incarnation), (Offset::new(10), &empty.incarnation));
-    // As the forwarder does then; readers skip what they have.
+    // As the forwarder does in this case; readers skip what they have.
     assert_eq!(behind.publish(ONE, &extent.incarnation, extent.last, &batch).await.unwrap(), Offset::new(20));
 }
 
@@ -261,10 +261,10 @@ async fn in_silence_every_call_of_the_log_ends_and_the_reader_says_that_it_is_de
 
 const TTL: Duration = Duration::from_secs(2);
 
-/// Outlives a call that is not answered.
+/// Longer than a call without an answer.
 const LONG_TTL: Duration = Duration::from_secs(6);
 
-/// Leases behind a proxy, and the same ones past it.
+/// Leases behind a proxy, and the same ones bypassing it.
 async fn leases() -> (Proxy, RedisLeases, RedisLeases) {
     let (proxy, namespace) = (proxy(Server::Redis).await, fresh());
     let behind = RedisLeases::open(&format!("redis://{}", proxy.address()), &namespace, None).await.unwrap();

@@ -1,4 +1,4 @@
-//! Servers that a test starts by itself: set up badly on purpose, or to be killed.
+//! Servers that a test starts itself: badly configured on purpose, or to be killed.
 
 use std::env;
 use std::net::TcpListener;
@@ -10,7 +10,7 @@ use tempfile::TempDir;
 use tokio::net::TcpStream;
 use tokio::time::{Instant, sleep};
 
-/// A server is there much sooner, unless the machine is very busy.
+/// A server is ready much sooner, unless the machine is very busy.
 const READY_MAX: Duration = Duration::from_mins(1);
 
 const LOOK_EVERY: Duration = Duration::from_millis(20);
@@ -106,7 +106,7 @@ fn launch(program: Program, arguments: &[String], folder: &Path) -> Child {
     command.spawn().unwrap_or_else(|error| panic!("{program:?} does not start: {error}"))
 }
 
-/// A port nobody listens on now.
+/// A port without a listener.
 pub(crate) fn free_port() -> u16 {
     let listener = TcpListener::bind("127.0.0.1:0").expect("a port of loopback");
     listener.local_addr().expect("a bound port").port()
@@ -117,7 +117,7 @@ pub(crate) fn words(text: &str) -> Vec<String> {
     text.split_whitespace().map(|word| if word == "\"\"" { "" } else { word }.to_owned()).collect()
 }
 
-/// Asks again and again until something is so.
+/// Asks again and again until there is an answer.
 pub(crate) async fn until<T>(what: &str, mut look: impl AsyncFnMut() -> Option<T>) -> T {
     let deadline = Instant::now() + READY_MAX;
     loop {

@@ -55,7 +55,7 @@ async fn epochs_grow_past_a_redis_that_forgot_everything() {
     }
 }
 
-/// Whoever was granted a lease and has noted nothing yet is not outrun either.
+/// Not even a holder that has noted nothing yet is outrun.
 #[tokio::test]
 async fn epochs_grow_past_a_redis_that_forgot_everything_also_when_nothing_was_noted() {
     let namespace = fresh();

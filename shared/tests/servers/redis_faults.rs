@@ -1,4 +1,4 @@
-//! A Redis that forgets or dies costs time: epochs grow all the same, and a lease finds its next holder.
+//! A Redis that forgets or dies costs time: epochs still grow, and a lease finds its next holder.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
@@ -35,8 +35,8 @@ async fn granted(leases: &RedisLeases, holder: &str, ttl: Duration, above: Epoch
     until("it is granted", async || leases.acquire(&name(), &holder, ttl, above).await.ok().flatten()).await
 }
 
-/// What is kept in the store: the highest epoch that noted anything. A holder is one of many, and gives up and takes
-/// over all the time.
+/// Takes the part of one of many holders, which gives up and takes over all the time. `noted` is what the store keeps:
+/// the highest epoch that noted anything.
 async fn work(leases: &RedisLeases, holder: &str, noted: &AtomicU64, goes_on: &watch::Receiver<bool>) -> u32 {
     let holder = Holder(holder.into());
     let mut terms = 0;
@@ -50,7 +50,7 @@ async fn work(leases: &RedisLeases, holder: &str, noted: &AtomicU64, goes_on: &w
         let epoch = lease.epoch();
         assert!(epoch > above, "an epoch at or below one that was noted");
         let note = async {
-            // As a checkpoint does: a note of an older epoch than the last one is refused.
+            // As with a checkpoint: a note of an older epoch than the last one is refused.
             let before = noted.fetch_max(epoch.get(), Ordering::SeqCst);
             assert_ne!(before, epoch.get(), "two holders have the same epoch");
             sleep(Duration::from_millis(20)).await;

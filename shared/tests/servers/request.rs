@@ -1,4 +1,4 @@
-//! Requests as they go over the wire, told apart as far as it takes to count them.
+//! Requests on the wire, told apart just far enough to be counted.
 
 use crate::server::Server;
 
@@ -7,7 +7,7 @@ use crate::server::Server;
 pub(crate) struct Request {
     /// How many bytes it takes.
     pub(crate) length: usize,
-    /// What is asked; nothing for what nobody waits for, and for what drivers say to stay connected.
+    /// Its name; `None` if nothing waits for an answer, or if a driver sends it to stay connected.
     pub(crate) name: Option<String>,
 }
 
@@ -21,13 +21,13 @@ pub(crate) fn first(server: Server, sent: &[u8]) -> Option<Request> {
     }
 }
 
-/// The number of a message of MongoDB that has a command in it; others are greetings, too.
+/// The number of a MongoDB message that holds a command; the others are greetings too.
 const OP_MSG: u32 = 2013;
 
-/// With these a driver opens connections and looks after them.
+/// With these a driver opens and maintains connections.
 const GREETINGS: [&str; 2] = ["hello", "isMaster"];
 
-/// Where a command begins in its message: behind the head, the flags, and the kind of its section.
+/// Where a command begins in its message: after the header, the flags, and the kind of its section.
 const COMMAND: usize = 21;
 
 /// A command's name is that of the first field of its document.
@@ -41,7 +41,7 @@ fn of_mongo(sent: &[u8]) -> Option<Request> {
     Some(Request { length, name: name.filter(|name| !GREETINGS.contains(&name.as_str())) })
 }
 
-/// A message that names where to answer is waited for.
+/// A message with a reply address is waited for.
 fn of_nats(sent: &[u8]) -> Option<Request> {
     let line = sent.windows(2).position(|end| end == b"\r\n")?;
     let words: Vec<&str> = std::str::from_utf8(&sent[..line]).expect("a line is text").split(' ').collect();

@@ -1,5 +1,5 @@
-//! TLS and credentials: servers that insist on both are reached with them, and with neither missing; and what is secret
-//! stands in no error and no line of a log.
+//! TLS and credentials: servers that insist on both are reached with both, and not if one is missing; and no secret
+//! appears in an error or in a line of a log.
 
 use std::fmt::Debug;
 use std::os::unix::fs::PermissionsExt;
@@ -19,11 +19,11 @@ use crate::certificates::Certificates;
 use crate::listener::Listener;
 use crate::own::{Own, Program, mongod, until, words};
 
-/// A password that has to be written otherwise in a URL, and how.
+/// A password that is written differently in a URL, and how.
 const PASSWORD: &str = "s3cret/p@ss:word";
 const PASSWORD_IN_URL: &str = "s3cret%2Fp%40ss%3Aword";
 
-/// A part of it that is the same however it is written.
+/// A part of it that is the same in both.
 const CANARY: &str = "s3cret";
 
 fn namespace() -> Namespace {
@@ -37,7 +37,7 @@ fn assert_silent_about_secrets(listener: &Listener, told: &[String]) {
     }
 }
 
-/// What an operator would see of a refusal, in every form; it must be one.
+/// What an operator would see of a refusal, in every form; the outcome must be one.
 fn told<T, E: std::error::Error + Debug>(outcome: Result<T, E>) -> String {
     let Err(refusal) = outcome else { panic!("it was not refused") };
     format!("{refusal} {refusal:?}")
@@ -168,7 +168,7 @@ async fn mongodb_is_reached_by_tls_and_password_and_with_neither_missing() {
     store.head().await.unwrap();
     let plain = format!("mongodb://{right}{}/?directConnection=true", own.address());
     let (wrong, malformed) = (format!("ann:{CANARY}@"), format!("ann:{CANARY}@@"));
-    // Side by side, since each waits for a server that it could use.
+    // In parallel, since each waits for a server that it could use.
     let refused = futures::join!(
         async { told(open(&right, None).await) },
         async { told(open(&wrong, Some(&trusted)).await) },
@@ -180,7 +180,7 @@ async fn mongodb_is_reached_by_tls_and_password_and_with_neither_missing() {
     assert_silent_about_secrets(&listener, &all);
 }
 
-/// The server lets the first user be made by whoever is on its own machine.
+/// The server lets the first user be created from its own machine.
 async fn make_first_user(own: &Own, certificates: &Certificates) {
     let url = format!("mongodb://{}/?directConnection=true", own.address());
     let mut options = ClientOptions::parse(url).await.unwrap();

@@ -11,7 +11,7 @@ use crate::server::Server;
 
 type Counts = BTreeMap<String, u64>;
 
-/// A proxy in front of a server that counts requests by their names. It is one test's own, so no other test disturbs
+/// A proxy in front of a server that counts requests by their names. Each test has its own, so no other test disturbs
 /// its counts.
 pub(crate) struct Tap {
     proxy: Proxy,
@@ -43,7 +43,7 @@ impl Tap {
         self.proxy.address().to_string()
     }
 
-    /// What a call answers, if it sends at most so many requests; it must send one, lest the tap be deaf.
+    /// The answer of a call that sends at most this many requests; it must send one, to show that the tap counts.
     #[track_caller]
     pub(crate) fn costs<T>(&self, at_most: u64, call: impl Future<Output = T>) -> impl Future<Output = T> {
         let caller = Location::caller();

@@ -1,4 +1,4 @@
-//! TLS in front of a server that speaks none: whoever trusts its authority reaches the server through it.
+//! TLS in front of a server that has none: a client that trusts its authority reaches the server through it.
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -68,7 +68,7 @@ impl Drop for Tls {
     }
 }
 
-/// A connection's whole life; a client that trusts nobody ends it at once.
+/// A connection's whole life; a client without trust ends it at once.
 async fn pass(acceptor: TlsAcceptor, client: TcpStream, server: String) {
     let Ok(mut client) = acceptor.accept(client).await else { return };
     let Ok(mut server) = TcpStream::connect(server).await else { return };

@@ -20,18 +20,18 @@ use super::super::latency::Latencies;
 use super::super::options::Base;
 use super::super::report::{Report, per_second};
 
-/// As many as the scenarios have unless they are told.
+/// The default of the scenarios.
 const CONNECTIONS: usize = 128;
 
-/// A deposit, and what the bank says to one.
+/// A deposit, and the bank's answer to one.
 const BODY: &str = r#"{"id":"01890a5d-ac96-774b-bcce-b302099a8057","money":42}"#;
 const ANSWER: &str = r#"{"id":"01890a5d-ac96-774b-bcce-b302099a8057","balance":1000000042,"version":2}"#;
 
-/// How many requests a service can answer that reads them and does nothing else.
+/// Measures how many requests a service can answer that reads them and does nothing else.
 pub(super) async fn measure(duration: Duration, report: &mut Report) -> anyhow::Result<()> {
     let listener = TcpListener::bind(SocketAddr::from((Ipv4Addr::LOCALHOST, 0))).await?;
     let base = Base::local(listener.local_addr()?);
-    // Without a delay, as the services listen.
+    // With `TCP_NODELAY`, like the services.
     let listener = listener.tap_io(|stream| drop(stream.set_nodelay(true)));
     let router = Router::new().route("/deposit", post(async |_: Bytes| ANSWER));
     let mut server = JoinSet::new();
@@ -45,7 +45,7 @@ pub(super) async fn measure(duration: Duration, report: &mut Report) -> anyhow::
     Ok(())
 }
 
-/// Asks again and again, on one thread, as all load is made (law BE5).
+/// Sends one request after the other, on one thread, like all load (law BE5).
 async fn load(base: Base, duration: Duration) -> anyhow::Result<(u64, Latencies, Duration)> {
     let (answered, latencies) = (Cell::new(0), RefCell::new(Latencies::new()));
     let began = Instant::now();

@@ -1,10 +1,10 @@
-//! `bank bench limits`: what there is to be had without the bank, so that its figures can be held against something.
+//! `bank bench limits`: what HTTP and the servers can do without the bank, to compare its figures with.
 //!
-//! LI1  Every server is asked with the driver, the layout and the durability of the bank, and with nothing of the bank
-//!      between: no rules, no versions to compare, nobody downstream.
-//! LI2  What is written goes into a database, streams and an index of their own, whose names begin with the namespace.
-//!      They are removed at the end, also when a limit cannot be measured or the run is stopped.
-//! LI3  What was not written, or not read to its end, is not counted.
+//! LI1  Every server is measured with the driver, the layout and the durability of the bank, but without the bank
+//!      itself: no rules, no versions to compare, nobody downstream.
+//! LI2  All writes go into a database, streams and an index of their own, whose names begin with the namespace. They
+//!      are removed at the end, even if a limit cannot be measured or the run is stopped.
+//! LI3  Only what was written, or read to its end, is counted.
 //!
 //! A run that is killed leaves them behind; their names contain `-limits-`.
 

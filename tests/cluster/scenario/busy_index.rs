@@ -14,10 +14,10 @@ use crate::load::Load;
 use crate::service::Kind;
 use crate::tally::{Count, Tally};
 
-/// How often everything is done.
+/// How many rounds there are.
 const ROUNDS: usize = 2;
 
-/// How many commands are acknowledged meanwhile, and behind that.
+/// How many commands are acknowledged meanwhile, and after that.
 const ACKNOWLEDGED_BETWEEN: usize = 80;
 
 /// How many bulks are refused while Elasticsearch is busy, of 100.

@@ -1,4 +1,4 @@
-//! Somebody deletes the index that answers queries, while the bank is open: it is noticed, and made again from the
+//! The index that answers queries is deleted while the bank is open: the bank notices, and builds it again from the
 //! store.
 
 use std::sync::Arc;
@@ -15,7 +15,7 @@ use crate::tally::{Count, Tally};
 /// How often the index is deleted while no rebuild runs, and how often while one does.
 const ROUNDS: usize = 2;
 
-/// How many commands are acknowledged between two of it.
+/// How many commands are acknowledged between two deletions.
 const ACKNOWLEDGED_BETWEEN: usize = 40;
 
 pub(super) async fn play(name: &'static str, tally: Arc<Tally>) {
@@ -26,7 +26,7 @@ pub(super) async fn play(name: &'static str, tally: Arc<Tally>) {
     for _ in 0..ROUNDS {
         let deleted = load.in_full_flight(delete_active(&alias)).await;
         tally.count(Count::Troubles);
-        // Customers are served all the same.
+        // Customers are still served.
         load.acknowledge(ACKNOWLEDGED_BETWEEN).await;
         wait_back(&cluster, &deleted).await;
         let job = jobs.status().await;
@@ -44,7 +44,7 @@ pub(super) async fn play(name: &'static str, tally: Arc<Tally>) {
     load.judge(cluster).await;
 }
 
-/// Deletes the index behind the alias by its own name, as anybody may who has a console, and gives its URL.
+/// Deletes the index behind the alias by its own name, as anyone with a console can, and returns its URL.
 async fn delete_active(alias: &str) -> String {
     let index = alias::behind(alias).await;
     let deleted = ASK.delete(&index).send().await.expect("Elasticsearch answers");
@@ -52,7 +52,7 @@ async fn delete_active(alias: &str) -> String {
     index
 }
 
-/// Waits until the alias stands for an index again, which is not the deleted one.
+/// Waits until the alias names an index again, and not the deleted one.
 async fn wait_back(cluster: &Cluster, deleted: &str) {
     let alias = cluster.alias_url();
     let back = timeout(PATIENCE, async {

@@ -1,4 +1,4 @@
-//! Redis is flushed under load, and its data removed. Epochs do not begin again, and nothing goes back.
+//! Redis is flushed under load, and its data removed. Epochs do not start over, and nothing goes back.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -13,10 +13,10 @@ use crate::server::Server;
 use crate::service::Kind;
 use crate::tally::{Count, Tally};
 
-/// How often everything is done.
+/// How many rounds there are.
 const ROUNDS: usize = 3;
 
-/// How many commands are acknowledged between two of it.
+/// How many commands are acknowledged between two faults.
 const ACKNOWLEDGED_BETWEEN: usize = 40;
 
 /// The epoch under which each partition was written last.
@@ -38,7 +38,7 @@ pub(super) async fn play(name: &'static str, tally: Arc<Tally>) {
         load.acknowledge(ACKNOWLEDGED_BETWEEN).await;
         Server::Redis.up().await;
         wait_higher(&cluster, &before).await;
-        // A process that begins now finds nothing but the checkpoints.
+        // A process that starts now finds nothing but the checkpoints.
         for number in 0..cluster.services.len() {
             if cluster.services[number].kind() == Kind::Balance {
                 forget_leases().await;
@@ -53,7 +53,7 @@ pub(super) async fn play(name: &'static str, tally: Arc<Tally>) {
     load.judge(cluster).await;
 }
 
-/// Every lease is gone while its holder believes to have it, and so is every epoch.
+/// Removes every lease, although its holder still believes it holds it, and every epoch.
 pub(super) async fn forget_leases() {
     let client = redis::Client::open(Server::Redis.url()).expect("a URL of Redis");
     let mut connection = client.get_multiplexed_async_connection().await.expect("Redis answers");
@@ -71,7 +71,7 @@ async fn epochs(cluster: &Cluster) -> Epochs {
     epochs
 }
 
-/// Waits until every partition is written under a higher epoch than before, so a lower one was never given.
+/// Waits until every partition is written under a higher epoch than before, so a lower one was never granted.
 async fn wait_higher(cluster: &Cluster, before: &Epochs) {
     let mut now = Epochs::new();
     let taken = timeout(PATIENCE, async {

@@ -1,4 +1,4 @@
-//! The bus is emptied under load: its streams purged, then deleted, then the server's data gone.
+//! The log is emptied under load: its streams are purged, then deleted, then the server's data is lost.
 
 use std::sync::Arc;
 
@@ -11,10 +11,10 @@ use crate::load::Load;
 use crate::server::Server;
 use crate::tally::{Count, Tally};
 
-/// How often everything is done.
+/// How many rounds there are.
 const ROUNDS: usize = 3;
 
-/// How many commands are acknowledged between two of it.
+/// How many commands are acknowledged between two faults.
 const ACKNOWLEDGED_BETWEEN: usize = 60;
 
 pub(super) async fn play(name: &'static str, tally: Arc<Tally>) {
@@ -64,7 +64,7 @@ fn streams(cluster: &Cluster) -> impl Iterator<Item = String> {
     (1..=PARTITIONS).map(move |partition| format!("{namespace}-balance-{partition}"))
 }
 
-/// Waits until every partition has a stream again: those without commands too.
+/// Waits until every partition has a stream again: even those without commands.
 async fn wait_streams(cluster: &Cluster) {
     let jetstream = connected().await;
     for stream in streams(cluster) {

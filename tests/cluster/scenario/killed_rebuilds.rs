@@ -1,7 +1,7 @@
 //! `kill -9` of balance services in every state of a rebuild, and of every server once during one.
 //!
-//! States pass in milliseconds. So that each can be met, MongoDB lets the balance services wait for every note of the
-//! job; what a process that is dead by then has sent takes effect all the same.
+//! States pass in milliseconds. So that kills can hit each of them, MongoDB delays every write of the job by a balance
+//! service; a write still takes effect after the death of its sender.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -19,23 +19,23 @@ use crate::server::Server;
 use crate::service::Kind;
 use crate::tally::{Count, Tally};
 
-/// What the balance services are called.
+/// The name of the balance services at MongoDB.
 const BALANCE: &str = "cluster-balance";
 
-/// What they tell MongoDB about.
+/// Their commands to MongoDB.
 const JOBS: Victim = Victim { application: BALANCE, collection: None };
 
-/// How long a note of the job waits.
+/// How long a write of the job is delayed.
 const NOTED_AFTER: Duration = Duration::from_millis(250);
 
-/// How long a state may last before the kill, in milliseconds; longer than a note waits, so that kills fall before and
-/// behind the step.
+/// How long a state may last before the kill, in milliseconds; longer than the delay, so that kills come before and
+/// after the step.
 const KILLED_AFTER: std::ops::Range<u64> = 0..350;
 
 /// How often balance services are killed in each state.
 const ROUNDS: usize = 2;
 
-/// How many commands are acknowledged behind each rebuild.
+/// How many commands are acknowledged after each rebuild.
 const ACKNOWLEDGED_BETWEEN: usize = 20;
 
 pub(super) async fn play(name: &'static str, tally: Arc<Tally>) {
@@ -70,8 +70,8 @@ pub(super) async fn play(name: &'static str, tally: Arc<Tally>) {
     load.judge(cluster).await;
 }
 
-/// Kills one, two or all balance services when a job is in this state, or soon after. The job is carried through by
-/// those who are left, or come.
+/// Kills one, two or all balance services when a job is in this state, or soon after. The job is finished by those that
+/// are left, or start.
 async fn kill_services(cluster: &mut Cluster, state: usize, met: &mut [usize; STATES.len()], random: &mut StdRng) {
     let jobs = Jobs::of(cluster);
     let job = jobs.begin(Request::Rebuild).await;

@@ -1,5 +1,5 @@
-//! `kill -9` of every server in turn, and servers that are frozen, under load and rebuilds; the services stay as they
-//! are.
+//! `kill -9` of every server in turn, and servers that are frozen, under load and rebuilds; the services are left
+//! alone.
 
 use std::sync::Arc;
 
@@ -15,7 +15,7 @@ const ROUNDS: usize = 5;
 /// What is killed together: leases and log at once.
 const TOGETHER: [&[Server]; 2] = [&[Server::Mongo], &[Server::Nats, Server::Redis]];
 
-/// Every how manieth round Elasticsearch is killed too, which takes long to start.
+/// Elasticsearch, which takes long to start, is killed too in one round of this many.
 const ELASTIC_EVERY: usize = 3;
 
 /// How many commands are acknowledged between two kills.

@@ -12,13 +12,13 @@ use crate::tally::Tally;
 /// How often each of the seven services is killed.
 const ROUNDS: usize = 13;
 
-/// How many acknowledgements lie between two kills: a kill soon after a start and a kill in full flight both happen.
+/// How many acknowledgements lie between two kills: so some kills come soon after a start, some under full load.
 const ACKNOWLEDGED_BETWEEN: std::ops::Range<usize> = 1..60;
 
-/// Every how manieth round the projection is awaited, so that it is not always just starting.
+/// In one round of this many the projection is waited for, so that it is not always just starting.
 const VISIBLE_EVERY: usize = 3;
 
-/// Every how manieth round begins with a rebuild, so that kills find it at work.
+/// One round of this many begins with a rebuild, so that kills hit it at work.
 const REBUILD_EVERY: usize = 3;
 
 pub(super) async fn play(name: &'static str, tally: Arc<Tally>) {

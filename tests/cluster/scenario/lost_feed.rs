@@ -1,8 +1,8 @@
-//! The oplog has rolled over: the forwarder's place in the store is no more.
+//! The oplog has rolled over: the forwarder's position in the store is gone.
 //!
-//! To roll over a real oplog takes writes of its whole size, 990 MB at least. Here MongoDB says what it would say then,
-//! `ChangeStreamHistoryLost` (286), by its own failpoint `failCommand`: to the forwarders alone, known by their
-//! `appName`, when they resume, and when they read on.
+//! Rolling over a real oplog takes writes of its whole size, at least 990 MB. Instead MongoDB's own failpoint
+//! `failCommand` returns the error of a rolled-over one, `ChangeStreamHistoryLost` (286): to the forwarders alone,
+//! known by their `appName`, when they resume and when they read on.
 
 use std::sync::Arc;
 
@@ -13,19 +13,19 @@ use crate::server::Server;
 use crate::service::Kind;
 use crate::tally::{Count, Tally};
 
-/// What the forwarders are called.
+/// The name of the forwarders at MongoDB.
 const FORWARDER: &str = "cluster-forwarder";
 
 /// `ChangeStreamHistoryLost`.
 const HISTORY_LOST: Fault = Fault::Error(286);
 
-/// What a forwarder says when its place is lost.
+/// What a forwarder logs when its position is lost.
 const SAID: &str = "the store no longer knows the forwarder's position";
 
-/// How often everything is done.
+/// How many rounds there are.
 const ROUNDS: usize = 3;
 
-/// How many commands are acknowledged while nobody forwards, and behind that.
+/// How many commands are acknowledged while no forwarder runs, and after that.
 const ACKNOWLEDGED_BETWEEN: usize = 60;
 
 pub(super) async fn play(name: &'static str, tally: Arc<Tally>) {
@@ -33,7 +33,7 @@ pub(super) async fn play(name: &'static str, tally: Arc<Tally>) {
     let plan = Plan::new(name, Arc::clone(&tally)).with_kind(Kind::Forwarder, "BANK_STORE_URL", url);
     let mut cluster = plan.start().await;
     let mut load = Load::begin(&cluster).await;
-    // The feed, and nothing else that a forwarder asks when it starts.
+    // Only the feed, not what else a forwarder reads when it starts.
     let feed = Victim { application: FORWARDER, collection: Some(format!("{}.events", cluster.namespace())) };
     for round in 0..ROUNDS {
         cluster.kill_all(Kind::Forwarder).await;
@@ -43,7 +43,7 @@ pub(super) async fn play(name: &'static str, tally: Arc<Tally>) {
         cluster.wait_said(Kind::Forwarder, SAID, 2 * round + 1).await;
         load.acknowledge(ACKNOWLEDGED_BETWEEN).await;
         load.wait_visible().await;
-        // The forwarder asks for more, which fails, and then to resume, which fails too.
+        // The forwarder's next read fails, and so does its attempt to resume.
         failpoint::set(&feed, &["getMore", "aggregate"], HISTORY_LOST, 2).await;
         cluster.wait_said(Kind::Forwarder, SAID, 2 * round + 2).await;
         load.acknowledge(ACKNOWLEDGED_BETWEEN).await;

@@ -24,7 +24,7 @@ use futures::future::BoxFuture;
 
 use crate::tally::Tally;
 
-/// A scenario and its name, which is the name of its logs too.
+/// A scenario and its name, under which it also logs.
 pub(crate) struct Scenario {
     pub(crate) name: &'static str,
     pub(crate) play: fn(&'static str, Arc<Tally>) -> BoxFuture<'static, ()>,

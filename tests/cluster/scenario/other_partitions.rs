@@ -1,4 +1,4 @@
-//! A service that is started with another number of partitions refuses, and says the way out.
+//! A service that is started with another number of partitions refuses, and says what to do.
 
 use std::sync::Arc;
 
@@ -7,7 +7,7 @@ use crate::load::Load;
 use crate::service::Kind;
 use crate::tally::Tally;
 
-/// How many commands are acknowledged behind each refusal.
+/// How many commands are acknowledged after each refusal.
 const ACKNOWLEDGED_BETWEEN: usize = 20;
 
 pub(super) async fn play(name: &'static str, tally: Arc<Tally>) {

@@ -22,10 +22,10 @@ const REQUESTS: usize = 20;
 /// How many rebuilds are cancelled.
 const ROUNDS: usize = 4;
 
-/// How many are begun for that: some are over before they can be cancelled.
+/// How many are begun for that at most: some are over before they can be cancelled.
 const TRIES_MAX: usize = 40;
 
-/// How long a rebuild runs before it is cancelled, in milliseconds: just begun, replaying, and whatever comes then.
+/// How long a rebuild runs before it is cancelled, in milliseconds: just begun, replaying, or later.
 const CANCELLED_AFTER: std::ops::Range<u64> = 0..600;
 
 pub(super) async fn play(name: &'static str, tally: Arc<Tally>) {
@@ -58,7 +58,7 @@ pub(super) async fn play(name: &'static str, tally: Arc<Tally>) {
     load.judge(cluster).await;
 }
 
-/// Exactly one of many requests begins a job, and the others are told which.
+/// Exactly one of many requests begins a job, and the others are told which one.
 async fn request_at_once(cluster: &Cluster, jobs: &Jobs) -> serde_json::Value {
     let answers = join_all((0..REQUESTS).map(|number| jobs.send(Request::Rebuild, number))).await;
     let answers: Vec<_> = answers.into_iter().map(|answer| answer.expect("all services run")).collect();

@@ -15,7 +15,7 @@ use crate::tally::Tally;
 /// How many rebuilds.
 const ROUNDS: usize = 6;
 
-/// How many commands are acknowledged behind each switch.
+/// How many commands are acknowledged after each switch.
 const ACKNOWLEDGED_BETWEEN: usize = 60;
 
 /// How long a command may take to become visible meanwhile. A switch stops the view for less than a second; the rest

@@ -1,6 +1,6 @@
-//! How long it takes until a fault is over, measured for docs/OPERATIONS.md: from the `kill -9` until commands are
-//! acknowledged again, and until the projection shows all that is acknowledged. What was killed is started again at
-//! once, and its own start is part of the time.
+//! How long a fault lasts, measured for docs/OPERATIONS.md: from the `kill -9` until commands are acknowledged again,
+//! and until the projection shows everything acknowledged. What was killed is started again at once, and its start is
+//! part of the time.
 
 use std::fmt;
 use std::sync::Arc;
@@ -14,10 +14,10 @@ use crate::server::Server;
 use crate::service::Kind;
 use crate::tally::{Count, Tally};
 
-/// How often each is killed: once tells how long it takes, and other scenarios kill often.
+/// How often each is killed: once is enough to measure, and other scenarios kill often.
 const ROUNDS: usize = 1;
 
-/// How many commands prove that they come through again: more than could have been under way at the kill.
+/// How many acknowledged commands prove that the bank works again: more than could have been under way at the kill.
 const ACKNOWLEDGED: usize = 20;
 
 pub(super) async fn play(name: &'static str, tally: Arc<Tally>) {
@@ -48,7 +48,7 @@ pub(super) async fn play(name: &'static str, tally: Arc<Tally>) {
     load.judge(cluster).await;
 }
 
-/// Waits until everything is well; the moment from which time counts.
+/// Waits until the bank is healthy; returns the moment from which time counts.
 async fn begin(load: &mut Load) -> Instant {
     load.acknowledge(ACKNOWLEDGED).await;
     load.wait_visible().await;
@@ -61,7 +61,7 @@ async fn kill(cluster: &mut Cluster, kind: Kind) {
     cluster.start_all(kind);
 }
 
-/// What was measured of one kind of fault.
+/// The measurements of one kind of fault.
 struct Line {
     name: &'static str,
     times: Vec<[Duration; 3]>,
@@ -72,7 +72,7 @@ impl Line {
         Self { name, times: Vec::new() }
     }
 
-    /// Waits until the fault is over. What was killed runs again by now.
+    /// Waits until the fault is over. What was killed has been started again before.
     async fn add(&mut self, killed: Instant, load: &mut Load) {
         let started = killed.elapsed();
         load.acknowledge(ACKNOWLEDGED).await;

@@ -1,5 +1,5 @@
-//! Replicas come and go in order, one after the other, under load: every service gives back what it has, another one
-//! takes over, and the partitions are spread fairly again.
+//! Replicas stop gracefully and start again, one after the other, under load: every service gives back what it holds,
+//! another one takes over, and the partitions are spread fairly again.
 
 use std::sync::Arc;
 use std::time::Duration;

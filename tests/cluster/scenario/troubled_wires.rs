@@ -14,7 +14,7 @@ use crate::tally::{Count, Tally};
 /// How long a trouble lasts: longer than a lease lives.
 const LASTS: Duration = Duration::from_millis(1_500);
 
-/// How much later each piece of an answer comes: far more than a round trip takes, less than any limit.
+/// The delay of each piece of an answer: far more than a round trip takes, less than any limit.
 const DELAY: Duration = Duration::from_millis(50);
 
 const TROUBLES: [Trouble; 4] = [Trouble::LoseReplies, Trouble::Silence, Trouble::Refuse, Trouble::Delay(DELAY)];

@@ -16,11 +16,11 @@ const ROUNDS: usize = 3;
 /// Which services are frozen together: one of each kind, so that each has a replica that takes over.
 const TOGETHER: [&[usize]; 3] = [&[0, 2, 4], &[1, 3, 5], &[6]];
 
-/// How many acknowledgements lie between two of them.
+/// How many acknowledgements lie between two freezes.
 const ACKNOWLEDGED_BETWEEN: std::ops::Range<usize> = 1..60;
 
-/// What services say that wake up without what they held. Of the forwarders one leads, and both are frozen in every
-/// round; every balance service holds the lease of its own name, and with it those of its partitions.
+/// What services log that wake up without the leases they held. One of the forwarders leads, and both are frozen in
+/// every round; every balance service holds the lease of its own name, and with it those of its partitions.
 const SAID: [(Kind, &str); 2] = [(Kind::Forwarder, "lease lost"), (Kind::Balance, "lease lost")];
 
 pub(super) async fn play(name: &'static str, tally: Arc<Tally>) {

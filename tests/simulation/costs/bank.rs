@@ -22,25 +22,25 @@ use crate::world::random::Random;
 use crate::world::store::WorldStore;
 use crate::world::{ProcessPorts, World};
 
-/// The world of a seed takes as long for each call as that of any other.
+/// Any seed would do: the calls take as long in every world.
 const SEED: u64 = 1;
 
-/// How long a request or an answer travels at most: so long that what waits meanwhile comes together to a batch.
+/// The longest a request or an answer travels: long enough for what waits meanwhile to form a batch.
 const LATENCY_MAX_MS: u64 = 5;
 
-/// How long leases live unless somebody says otherwise.
+/// The default lifetime of leases.
 const LEASE_TTL: Duration = Duration::from_secs(5);
 
-/// How many accounts are at work.
+/// How many accounts there are.
 pub(crate) const ACCOUNTS: usize = 2_000;
 
-/// How many events each of them has in a bank that is filled.
+/// How many events each account of a filled bank has.
 pub(crate) const EVENTS_EACH: usize = 5;
 
-/// How many customers come at once, at most. The queue of a teller holds four times as many.
+/// The largest number of customers at once. The queue of a teller holds four times as many.
 const CUSTOMERS_AT_ONCE: usize = 1_000;
 
-/// A bank whose processes are started one by one, so that each can be charged for what it asks.
+/// A bank whose processes are started one by one, so that the calls of each can be counted.
 pub(crate) struct Bank {
     pub(crate) world: World,
     partitions: PartitionMap,
@@ -76,38 +76,38 @@ impl Bank {
         Fleet::start(self.world.clone(), Arc::new(options))
     }
 
-    /// Starts one process, lets it work for a while, and stops it in order.
+    /// Starts one process, lets it work for a while, and stops it gracefully.
     pub(crate) async fn start_for(&self, role: Role, time: Duration) {
         let fleet = self.start(role);
         tokio::time::sleep(time).await;
         fleet.stop(0).await.expect("it stops when it is asked to");
     }
 
-    /// Starts a projector, lets it bring the view up to date, and stops it in order.
+    /// Starts a projector, lets it bring the view up to date, and stops it gracefully.
     pub(crate) async fn project_all(&self) {
         let projector = self.start(Role::Projector);
         self.rest().await;
         projector.stop(0).await.expect("it stops when it is asked to");
     }
 
-    /// A teller of its own, which knows no account yet.
+    /// Another teller, which knows no account yet.
     pub(crate) fn teller(&self) -> Teller<WorldStore> {
         self.start(Role::Teller).teller(&mut Random::new(SEED)).expect("it was just started")
     }
 
-    /// The ports of a process that is no service.
+    /// The ports of a process that is not a service.
     pub(crate) fn ports(&self) -> WorldPorts {
         let ProcessPorts { store, log, leases, index, .. } = self.world.process("visitor");
         Ports { store, log, leases, index }
     }
 
-    /// Waits until the view is what the store says.
+    /// Waits until the view matches the store.
     pub(crate) async fn rest(&self) {
         come_to_rest(&self.world).await.expect("a bank without faults comes to rest");
     }
 
-    /// A bank whose forwarder and projector have begun while it was empty, and have stopped; then all accounts got all
-    /// their events, which nobody has forwarded.
+    /// A bank whose forwarder and projector ran while it was empty and then stopped. After that all accounts got all
+    /// their events, which have not been forwarded.
     pub(crate) async fn with_backlog(partitions: u16) -> Self {
         let bank = Self::new(partitions);
         let forwarder = bank.start(Role::Forwarder);
@@ -117,13 +117,13 @@ impl Bank {
         bank
     }
 
-    /// Publishes the last event of each account of a bank that is filled, and nothing that comes before it.
+    /// Publishes the last event of each account of a filled bank, and none before it.
     pub(crate) async fn publish_last_events(&self) {
         let last = self.feed_of_version(EVENTS_EACH as u64).await;
         self.publish(&last).await;
     }
 
-    /// Gives each account of a bank that is filled one event more, which nobody forwards.
+    /// Appends one more event to each account of a filled bank, without publishing it.
     pub(crate) async fn deposited_and_not_published(&self) -> Vec<FeedEntry> {
         let before = self.feed_of_version(1).await;
         let deposits = before.iter().map(|entry| deposit(entry.recorded.stream)).collect();
@@ -131,7 +131,7 @@ impl Bank {
         self.feed_of_version(EVENTS_EACH as u64 + 1).await
     }
 
-    /// What the store feeds of each account that ends with this version.
+    /// For each account, the entry of the feed that ends with this version.
     async fn feed_of_version(&self, version: u64) -> Vec<FeedEntry> {
         let mut feed = self.ports().store.feed(Position::Start).await.expect("there are no faults");
         let mut found: Vec<FeedEntry> = Vec::new();
@@ -155,7 +155,7 @@ impl Bank {
         }
     }
 
-    /// Gives all accounts all their events.
+    /// Appends all events of all accounts.
     pub(crate) async fn fill(&self) -> Vec<AccountId> {
         let teller = self.teller();
         let accounts = opened(&teller, ACCOUNTS).await;
@@ -166,7 +166,7 @@ impl Bank {
     }
 }
 
-/// Opens so many accounts.
+/// Opens this many accounts.
 pub(crate) async fn opened(teller: &Teller<WorldStore>, count: usize) -> Vec<AccountId> {
     let accounts: Vec<AccountId> = (0..count).map(|_| teller.ids().account()).collect();
     let open = |account: &AccountId| Command::Open {
@@ -188,7 +188,7 @@ pub(crate) fn deposit(account: AccountId) -> Command {
     Command::Deposit { account, amount: amount(1) }
 }
 
-/// Each command comes from a customer of its own, as many at once as may come.
+/// Each command comes from a customer of its own, as many at once as allowed.
 pub(crate) async fn all_taken(teller: &Teller<WorldStore>, commands: Vec<Command>) {
     for commands in commands.chunks(CUSTOMERS_AT_ONCE) {
         for outcome in all_at_once(teller, commands.to_vec()).await {

@@ -3,17 +3,17 @@ use std::fmt::Write;
 
 use crate::world::World;
 
-/// What the names of port calls begin with, in the counts of the world.
+/// The prefixes of port calls in the counts of the world.
 const PORTS: [&str; 4] = ["store.", "log.", "lease.", "index."];
 
-/// What is counted of a call's inside: each document costs the index as much as a small call does.
+/// Counted inside a call: each document costs the index as much as a small call does.
 pub(crate) const DOCUMENTS: &str = "document written";
 
-/// How many calls a bank may make from time to time, whatever else it does, while a piece of work goes on for a second
-/// or two. Which calls these are, the test of the idle bank lists; it makes two dozen a second.
+/// How many calls of upkeep a bank may make beside a piece of work of a second or two. The test of the idle bank lists
+/// these calls; it makes two dozen a second.
 const UPKEEP_MAX: u64 = 60;
 
-/// How often something may be done, and why it is done so often.
+/// How often something may happen, and why that often.
 pub(crate) struct Bound {
     what: &'static str,
     at_most: u64,
@@ -24,12 +24,12 @@ pub(crate) const fn bound(what: &'static str, at_most: u64, because: &'static st
     Bound { what, at_most, because }
 }
 
-/// How often each thing was done.
+/// How often each thing happened.
 #[derive(Debug)]
 pub(crate) struct Bill(BTreeMap<&'static str, u64>);
 
 impl Bill {
-    /// What a piece of work has cost, whoever did it.
+    /// The cost of a piece of work, whichever process did it.
     pub(crate) async fn of(world: &World, work: impl Future<Output = ()>) -> Self {
         let before = counts(world);
         work.await;
@@ -44,25 +44,25 @@ impl Bill {
         Self(made)
     }
 
-    /// Holds every call to its bound; there must be no other calls.
+    /// Compares every call with its bound; there must be no other calls.
     #[track_caller]
     pub(crate) fn assert(&self, bounds: &[Bound]) {
         self.assert_with_others(bounds, 0);
     }
 
-    /// The same, beside the upkeep of a bank that is open.
+    /// The same, beside the upkeep of an open bank.
     #[track_caller]
     pub(crate) fn assert_beside_upkeep(&self, bounds: &[Bound]) {
         self.assert_with_others(bounds, UPKEEP_MAX);
     }
 
-    /// Holds some calls to their bounds, whatever else was asked.
+    /// Compares some calls with their bounds, whatever else was called.
     #[track_caller]
     pub(crate) fn assert_at_most(&self, bounds: &[Bound]) {
         self.assert_with_others(bounds, u64::MAX);
     }
 
-    /// Holds some calls to none at all, whatever else was asked.
+    /// Asserts that none of these calls was made, whatever else was called.
     #[track_caller]
     pub(crate) fn assert_without(&self, calls: &[&'static str]) {
         for call in calls {

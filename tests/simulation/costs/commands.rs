@@ -1,5 +1,5 @@
-//! What commands cost at the store: by law T6 a batch is what came in while the one before it was under way, and a
-//! batch is one append, however many accounts it is about.
+//! What commands cost in the store: by law T6 a batch is what arrived while the one before it was under way, and a
+//! batch is one append, however many accounts it concerns.
 
 use std::time::Duration;
 
@@ -15,15 +15,15 @@ use crate::world::store::WorldStore;
 /// How many customers come at once.
 const CUSTOMERS: usize = 1_000;
 
-/// How many commands a customer sends, each when the one before it was answered.
+/// How many commands each customer sends, each after the answer to the one before.
 const VISITS: usize = 10;
 
-/// Nobody waits for a snapshot.
+/// A snapshot is saved in the background, within this time.
 const SNAPSHOT_SAVED_WITHIN: Duration = Duration::from_secs(1);
 
 const COME_TOGETHER: &str = "all of them wait when the dispatch looks, and a batch holds 1,024";
 
-/// Customers who come again and again, each as soon as the command before was answered.
+/// Customers who each send one command after the other, as soon as the one before is answered.
 async fn visit(teller: &Teller<WorldStore>, wishes: impl Iterator<Item = Vec<Command>>) {
     let mut customers = JoinSet::new();
     for wishes in wishes {

@@ -1,4 +1,4 @@
-//! What a bank costs in which nothing happens.
+//! What an idle bank costs.
 
 use std::time::Duration;
 
@@ -6,7 +6,7 @@ use super::bank::Bank;
 use super::bill::{Bill, bound};
 use crate::fleet::Role;
 
-/// As many as a bank has that is started without a word.
+/// The default number of partitions.
 const PARTITIONS: u16 = 8;
 
 #[tokio::test(start_paused = true)]

@@ -1,4 +1,4 @@
-//! What it costs to build the view anew, and to prove it; and to whom that gives way.
+//! What it costs to rebuild the view and to prove it, and what this work gives way to.
 
 use std::time::Duration;
 
@@ -15,10 +15,10 @@ use crate::world::random::Random;
 /// One, so that its share of the events is more than one page.
 const PARTITIONS: u16 = 1;
 
-/// Until a projector that was started has taken its leases and has work no more.
+/// By then a started projector has taken its leases and has no work left.
 const STARTED_WITHIN: Duration = Duration::from_secs(5);
 
-/// A bank whose view is what the store says, and whose processes have stopped.
+/// A bank whose view matches the store, and whose processes have stopped.
 async fn projected() -> Bank {
     let bank = Bank::new(PARTITIONS);
     bank.fill().await;
@@ -52,7 +52,7 @@ async fn a_rebuild_of_ten_thousand_events_reads_pages_and_writes_each_account_on
     ]);
 }
 
-/// How often a replay is looked at, and so how exactly it is measured.
+/// How often a replay is polled, and thus the precision of its measured time.
 const LOOK_EVERY: Duration = Duration::from_millis(5);
 
 /// How long a rebuild that begins now replays, rounded up to [`LOOK_EVERY`].

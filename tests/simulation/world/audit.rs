@@ -1,17 +1,17 @@
-//! The judge of every effect. It keeps every account at every version by its own fold and remembers what readers saw.
+//! Judges every effect. It keeps every account at every version by a fold of its own, and remembers what readers saw.
 //!
 //! AU1  What clients were told is true: what was acknowledged is in the store as its receipt says, what was refused is
 //!      not.
 //! AU2  No event, no commit and no order takes effect twice.
-//! AU3  Versions have no hole and no twin.
-//! AU4  Money is conserved: a transfer nets to zero, and the accounts hold what came in less what went out.
+//! AU3  Versions have no gap and no duplicate.
+//! AU4  Money is conserved: a transfer nets to zero, and the accounts hold what came in minus what went out.
 //! AU5  Events are lawful: none leaves a balance below its limit or touches an account that is not open.
 //! AU6  A document at version k, like an account that is read, is the fold of events 1 ..= k.
 //! AU7  What readers see of an account never goes back.
 //! AU8  When the last fault is healed, every document is what the store folds to.
-//! AU9  Then just those accounts are parked that have an event which cannot be folded.
+//! AU9  Then exactly those accounts are parked that have an event which cannot be folded.
 //!
-//! The simulation judges by these, wherever it does so, and by laws of the services, such as X1 of [`shared::index`].
+//! Everything in the simulation is judged by these laws and by those of the services, such as X1 of [`shared::index`].
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -23,7 +23,7 @@ use shared::store::Commit;
 
 use super::fold::{Account, tell};
 
-/// What the judge remembers.
+/// What the audit remembers.
 #[derive(Debug, Default)]
 pub(crate) struct Audit {
     accounts: BTreeMap<AccountId, Vec<Account>>,
@@ -33,25 +33,25 @@ pub(crate) struct Audit {
     commits: BTreeSet<CommitId>,
     /// The highest version that queries could see of an account.
     seen: BTreeMap<AccountId, Version>,
-    /// What came in from outside, less what went out.
+    /// The money that came in from outside, minus what went out.
     outside: i128,
     violation: Option<String>,
-    /// Whether documents may be anything: the contract suites write what no store holds.
+    /// Whether any document is accepted: the contract suites write documents that no store holds.
     credulous: bool,
 }
 
 impl Audit {
-    /// From now on documents and checkpoints are believed.
+    /// From now on accepts any document and checkpoint.
     pub(crate) const fn believe(&mut self) {
         self.credulous = true;
     }
 
-    /// The first law that was broken, if one was.
+    /// The first broken law, if any.
     pub(crate) fn violation(&self) -> Option<&str> {
         self.violation.as_deref()
     }
 
-    /// A law was broken; only the first one counts.
+    /// Records a broken law; only the first one counts.
     pub(crate) fn violate(&mut self, law: &str, what: impl FnOnce() -> String) {
         if self.violation.is_none() && !self.credulous {
             self.violation = Some(format!("{law}: {}", what()));
@@ -139,7 +139,7 @@ impl Audit {
         }
     }
 
-    /// Queries see another generation, all of whose documents are these.
+    /// Queries see another generation, which has exactly these documents.
     pub(crate) fn promoted(&mut self, version_of: impl Fn(AccountId) -> Option<Version>) {
         let fell = self.seen.iter().find(|&(account, seen)| version_of(*account).is_none_or(|version| version < *seen));
         if let Some((account, seen)) = fell {
@@ -181,8 +181,8 @@ impl Audit {
         self.commits.contains(&commit)
     }
 
-    /// What came in from outside, less what went out, and what is on all accounts together: equal when no money was
-    /// made or lost. A poisoned account hides what happened behind its poison, so a run with one is not weighed.
+    /// The money that came in minus what went out, and the sum of all accounts: equal when no money was created or
+    /// lost. A poisoned account hides what happened after its poison, so there is no sum in a run with one.
     pub(crate) fn sums(&self) -> Option<(i128, i128)> {
         let inside = self.accounts.values().filter_map(|versions| versions.last());
         let inside = inside.map(|account| i128::from(account.document.balance.get())).sum();

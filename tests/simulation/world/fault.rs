@@ -1,7 +1,7 @@
 //! What can go wrong, and how often it does in one run.
 //!
-//! Each run draws a subset of the faults and a rate for each of them, and a quarter of the runs none: faults that
-//! always come together hide each other, and a run without any shows what the plain path needs.
+//! Each run draws a subset of the faults and a rate for each of them, and a quarter of the runs draws none: faults that
+//! always come together hide each other, and a run without any shows what the normal path needs.
 
 use std::fmt::Write;
 use std::time::Duration;
@@ -12,39 +12,39 @@ use super::random::Random;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 #[repr(usize)]
 pub(crate) enum Fault {
-    /// A call fails and had no effect.
+    /// A call fails without effect.
     ErrorBefore,
-    /// A call takes effect and its answer is lost.
+    /// A call takes effect, but its answer is lost.
     ErrorAfter,
     /// A call takes much longer than a lease lives, before or after its effect.
     Late,
-    /// A driver repeats a call that had taken effect; the second answer is the one that is seen.
+    /// A driver repeats a call that took effect; the caller sees the second answer.
     Twice,
-    /// A call that has several steps stops between two of them.
+    /// A call of several steps stops between two of them.
     Cut,
     /// A batch has fewer members than it could have.
     Short,
     /// A process ends without running a destructor; what it had sent may still arrive.
     Crash,
-    /// A process stands still for longer than a lease lives, then goes on.
+    /// A process is frozen for longer than a lease lives, then goes on.
     Freeze,
     /// A process's wall clock is hours away from the others'.
     Skew,
     /// All leases, and all that is known of their epochs, are lost.
     LeasesFlushed,
-    /// A lease ends before its time.
+    /// A lease expires early.
     LeaseExpired,
-    /// A partition loses its end, and offsets are given again.
+    /// A partition loses its end, and the offsets are assigned again.
     TailLost,
-    /// A partition is emptied and lives another life.
+    /// A partition is emptied and begins another incarnation.
     LogEmptied,
     /// A partition is trimmed under its readers.
     LogTrimmed,
-    /// A partition takes nothing more for a while.
+    /// A partition is full for a while.
     LogFull,
     /// The store no longer knows older feed positions.
     FeedLost,
-    /// A feed yields again what was before its position.
+    /// A feed repeats writes from before its position.
     FeedRepeats,
     /// Snapshots are lost.
     SnapshotsLost,
@@ -90,24 +90,24 @@ impl Fault {
         Self::ALL[self as usize].1
     }
 
-    /// Whether only the comparison of heads can find what the fault did.
+    /// Whether only the comparison of heads can find the damage of the fault.
     pub(crate) const fn needs_heads(self) -> bool {
         matches!(self, Self::TailLost | Self::DocumentsDeleted)
     }
 
-    /// Whether two forwarders may be at work after it: then one of them can fill up a lost tail before the other has
-    /// seen that it was lost, and only the comparison of heads finds what is missing.
+    /// Whether two forwarders may be at work after it. Then one of them can fill up a lost tail before the other
+    /// notices the loss, and only the comparison of heads finds what is missing.
     pub(crate) const fn doubles_forwarders(self) -> bool {
         matches!(self, Self::Late | Self::Freeze | Self::LeasesFlushed | Self::LeaseExpired)
     }
 
-    /// Whether the bank is busy for a while after it: such a fault strikes less often.
+    /// Whether the bank is busy for a while after it; such a fault strikes less often.
     pub(crate) const fn is_grave(self) -> bool {
         matches!(self, Self::FeedLost | Self::LogEmptied | Self::Poison)
     }
 }
 
-/// The rates a fault can have, in per mille of the occasions it has.
+/// The rates a fault can have, per mille of its occasions.
 const RATES: [u64; 4] = [0, 10, 50, 150];
 
 /// How often each fault strikes in one run, and how long calls take.
@@ -123,7 +123,7 @@ impl Faults {
         Self { rates: [0; Fault::ALL.len()], latency_max_ms: 0 }
     }
 
-    /// A world in which nothing goes wrong, and each leg of a call takes up to so many milliseconds.
+    /// A world in which nothing goes wrong, and each leg of a call takes up to this many milliseconds.
     pub(crate) const fn slow(latency_max_ms: u64) -> Self {
         Self { latency_max_ms, ..Self::none() }
     }
@@ -156,7 +156,7 @@ impl Faults {
         self.rates[fault as usize] = 0;
     }
 
-    /// From now on nothing goes wrong any more; calls still take their time.
+    /// From now on nothing goes wrong; calls still take time.
     pub(crate) const fn heal(&mut self) {
         self.rates = [0; Fault::ALL.len()];
     }

@@ -1,4 +1,4 @@
-//! What an account's events mean, told a second time: the audit compares every document with this, so it shares no
+//! The fold of an account's events, written a second time: the audit compares every document with it, so it shares no
 //! code with the services.
 
 use shared::coordinate::Version;
@@ -15,7 +15,7 @@ pub(crate) struct Account {
     overdraft_limit: i64,
 }
 
-/// Tells the next event to an account; `before` is nothing for a new one.
+/// Folds the next event into an account; `before` is `None` for a new one.
 ///
 /// # Errors
 /// What is wrong with the event, in words.

@@ -26,11 +26,11 @@ pub(crate) struct Contents {
     pub(super) parked: BTreeMap<AccountId, Parked>,
     pub(super) checkpoints: BTreeMap<Partition, Checkpoint>,
     pub(super) sealed: Option<Seal>,
-    /// Documents that were deleted by hand, with the versions the store had then: no checkpoint can answer for those.
+    /// Documents deleted by hand, with the versions the store had then: checkpoints are not answerable for these.
     pub(super) deleted: BTreeMap<AccountId, Version>,
-    /// Accounts of which a document was refused, so that they are parked though nothing is wrong with their events.
+    /// Accounts with a refused document, which are parked although nothing is wrong with their events.
     pub(super) refused: BTreeSet<AccountId>,
-    /// How far the records of a partition were compared with the documents.
+    /// How far the records of a partition have been compared with the documents.
     judged: BTreeMap<Partition, (Incarnation, Offset)>,
     /// The highest epoch under which a partition's checkpoint was moved.
     epochs: BTreeMap<Partition, Epoch>,
@@ -112,7 +112,8 @@ impl IndexState {
     }
 }
 
-/// Judges a checkpoint that was moved. X1: what a live one stands for is in the generation. X3: its epoch never falls.
+/// Judges a checkpoint that was moved. X1: everything a live one covers is in the generation. X3: its epoch never
+/// falls.
 pub(super) fn judge(state: &mut State, generation: Generation, checkpoint: &Checkpoint) {
     let Checkpoint { partition, epoch, incarnation, offset, phase } = checkpoint;
     let State { log, index, audit, .. } = state;

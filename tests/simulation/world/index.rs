@@ -254,7 +254,7 @@ impl BalanceIndex for WorldIndex {
 }
 
 impl World {
-    /// Somebody deletes one document of the active generation.
+    /// Deletes one document of the active generation, as if by hand.
     pub(crate) fn delete_document(&self) {
         self.with(|state| {
             let State { store, index, audit, random, .. } = state;
@@ -268,7 +268,7 @@ impl World {
         });
     }
 
-    /// Somebody deletes the active generation.
+    /// Deletes the active generation, as if by hand.
     pub(crate) fn delete_generation(&self) {
         self.with(|state| {
             let Some(active) = state.index.active.take() else { return };

@@ -13,7 +13,7 @@ use super::process::Line;
 use super::trace::CHAOS;
 use super::{State, World};
 
-/// The leases held now, and the highest epoch granted of each as far as the backend remembers.
+/// The leases held now, and the highest epoch granted for each, as far as the backend remembers.
 #[derive(Debug, Default)]
 pub(crate) struct LeaseState {
     held: BTreeMap<LeaseName, Grant>,
@@ -32,7 +32,7 @@ impl LeaseState {
         self.held.get_mut(name).filter(|grant| Instant::now() < grant.expires)
     }
 
-    /// The grant that a lease stands for, if it still is the newest of its name.
+    /// The grant of a lease, if it is still the newest of its name.
     fn of_lease(&mut self, lease: &Lease) -> Option<&mut Grant> {
         self.live(lease.name()).filter(|grant| grant.epoch == lease.epoch() && grant.holder == *lease.holder())
     }
@@ -114,7 +114,7 @@ impl LeaseStore for WorldLeases {
 }
 
 impl World {
-    /// All leases are lost, and what was known of their epochs.
+    /// All leases are lost, and all knowledge of their epochs.
     pub(crate) fn flush_leases(&self) {
         self.with(|state| {
             state.note(CHAOS, Fault::LeasesFlushed.name(), 0, state.leases.held.len() as u64);
@@ -122,7 +122,7 @@ impl World {
         });
     }
 
-    /// One lease ends before its time.
+    /// One lease expires early.
     pub(crate) fn expire_lease(&self) {
         self.with(|state| {
             let which = state.random.index(state.leases.held.len().max(1));

@@ -17,31 +17,31 @@ use super::process::Line;
 use super::trace::CHAOS;
 use super::{State, World, progress};
 
-/// How long a reader waits before it says that it is alive.
+/// How long a reader waits before it signals that it is alive.
 const READER_BEAT: Duration = Duration::from_secs(5);
 
-/// How long a full partition asks to be left alone.
+/// The pause that a full partition asks for.
 const FULL_PAUSE: Duration = Duration::from_millis(200);
 
-/// Every partition that somebody has asked for.
+/// Every partition that was ever used.
 #[derive(Debug, Default)]
 pub(crate) struct LogState {
     partitions: BTreeMap<Partition, Life>,
     incarnations: u64,
-    /// Everything that was ever published, in whatever life of a partition.
+    /// Everything that was ever published, in any incarnation of a partition.
     published: BTreeSet<(AccountId, Version)>,
-    /// How many writes the store held when a life began, by the life.
+    /// How many writes the store held when an incarnation began, by incarnation.
     births: BTreeMap<Box<str>, u64>,
     /// How many writes the store holds.
     pub(super) committed: u64,
 }
 
-/// One life of a partition.
+/// One incarnation of a partition.
 #[derive(Debug)]
 struct Life {
     incarnation: Incarnation,
     trimmed: u64,
-    /// The record with offset n stands at n - trimmed - 1, with the time it was published.
+    /// The record with offset n is at n - trimmed - 1, with the time it was published.
     records: VecDeque<(i64, Recorded)>,
     full: bool,
 }
@@ -80,7 +80,7 @@ impl LogState {
         })
     }
 
-    /// Every partition takes records again.
+    /// Lets every partition take records again.
     pub(crate) fn make_room(&mut self) {
         for life in self.partitions.values_mut() {
             life.full = false;
@@ -97,12 +97,12 @@ impl LogState {
         self.published.contains(&(recorded.stream, recorded.last_version()))
     }
 
-    /// How many writes the store held when a life of a partition began.
+    /// How many writes the store held when an incarnation of a partition began.
     pub(super) fn born_at(&self, incarnation: &Incarnation) -> Option<u64> {
         self.births.get(&incarnation.0).copied()
     }
 
-    /// The records behind `after` up to `through`, as far as the partition holds them in this incarnation.
+    /// The records after `after` up to `through`, as far as the partition holds them in this incarnation.
     pub(crate) fn held(
         &self,
         partition: Partition,
@@ -257,7 +257,7 @@ impl PartitionReader for WorldReader {
             if !self.line.world.with(|state| self.is_at_end(state)) {
                 break;
             }
-            // Other partitions move too, so what woke the reader may not be for it.
+            // Changes of other partitions wake the reader too.
             if tokio::time::timeout_at(deadline, moved).await.is_err() {
                 break;
             }
@@ -269,8 +269,8 @@ impl PartitionReader for WorldReader {
 }
 
 impl World {
-    /// A partition loses its last records; their offsets are given again. `seen`: only if it ends before the place
-    /// that the forwarder has noted, so that the forwarder is sure to see it.
+    /// A partition loses its last records; their offsets are assigned again. `seen`: only if it then ends before the
+    /// end that the forwarder has noted, so that the forwarder is sure to notice.
     pub(crate) fn lose_tail(&self, partition: Partition, records: u64, seen: bool) {
         self.with(|state| {
             let noted = progress::noted_end(state, partition);
@@ -287,7 +287,7 @@ impl World {
         self.0.log_moved.notify_waiters();
     }
 
-    /// A partition is emptied and lives another life.
+    /// A partition is emptied and begins another incarnation.
     pub(crate) fn empty_log(&self, partition: Partition) {
         self.with(|state| {
             state.log.renew(partition);
@@ -296,7 +296,7 @@ impl World {
         self.0.log_moved.notify_waiters();
     }
 
-    /// A partition is trimmed as far as it goes, whoever still wants to read it.
+    /// A partition is trimmed completely, even if it still has readers.
     pub(crate) fn trim_log(&self, partition: Partition) {
         self.with(|state| {
             let gone = state.log.life(partition).trim(u64::MAX, i64::MAX);
@@ -305,7 +305,7 @@ impl World {
         self.0.log_moved.notify_waiters();
     }
 
-    /// A partition takes nothing more, or takes records again.
+    /// A partition becomes full, or takes records again.
     pub(crate) fn fill_log(&self, partition: Partition, full: bool) {
         self.with(|state| {
             state.log.life(partition).full = full;

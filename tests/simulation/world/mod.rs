@@ -1,10 +1,10 @@
-//! The simulated world: the four backends in memory, on one thread, in the hands of a seed.
+//! The simulated world: the four backends in memory, on one thread, controlled by a seed.
 //!
-//! SW1  Everything a real backend may do, this one can do: be slow, fail before or after its effect, repeat a call,
-//!      stop in the middle of it, lose what the laws of the ports allow to be lost.
+//! SW1  It can do everything a real backend may do: be slow, fail before or after its effect, repeat a call, stop in
+//!      the middle of one, lose what the laws of the ports allow to be lost.
 //! SW2  Nothing happens that the laws forbid: without faults the world passes the contract suites of the ports.
-//! SW3  The same seed gives the same world: no thread, no clock of the machine, no map without an order.
-//! SW4  Every effect is judged when it happens, by the [`audit`], which shares no code with the services.
+//! SW3  The same seed gives the same world: no thread, no clock of the machine, no unordered map.
+//! SW4  Every effect is judged as it happens, by the [`audit`], which shares no code with the services.
 
 pub(crate) mod audit;
 pub(crate) mod fault;
@@ -41,7 +41,7 @@ use register::RegisterState;
 use store::{StoreState, WorldStore};
 use trace::Trace;
 
-/// The world, shared by everybody in it.
+/// The world, shared by everything in it.
 #[derive(Clone)]
 pub(crate) struct World(Arc<Shared>);
 
@@ -53,7 +53,7 @@ struct Shared {
     violated: Notify,
 }
 
-/// All there is.
+/// The state of everything in the world.
 pub(crate) struct State {
     pub(crate) random: Random,
     pub(crate) faults: Faults,
@@ -69,7 +69,7 @@ pub(crate) struct State {
     start: Instant,
 }
 
-/// How many calls a run makes at most: more are made only by somebody who asks again and again without a pause.
+/// How many calls a run makes at most: only a loop without a pause makes more.
 const CALLS_MAX: u64 = 200_000;
 
 /// What one process sees of the world.
@@ -110,7 +110,7 @@ impl World {
         }))
     }
 
-    /// Starts a process. A process that crashed is started again as another one of the same name.
+    /// Starts a process. A crashed process is started again as another one of the same name.
     pub(crate) fn process(&self, name: &str) -> ProcessPorts {
         let (number, seed) = self.with(|state| {
             let skew = if state.strikes(Fault::Skew) { process::skew(&mut state.random) } else { 0 };
@@ -130,7 +130,7 @@ impl World {
         }
     }
 
-    /// Looks at the world, or changes it, at once.
+    /// Reads or changes the world, instantly.
     pub(crate) fn with<T>(&self, act: impl FnOnce(&mut State) -> T) -> T {
         let mut state = self.0.state.lock().unwrap_or_else(PoisonError::into_inner);
         let answer = act(&mut state);
@@ -140,12 +140,12 @@ impl World {
         answer
     }
 
-    /// Returns when a law was broken.
+    /// Returns once a law is broken.
     pub(crate) async fn violated(&self) {
         self.0.violated.notified().await;
     }
 
-    /// The last fault has struck.
+    /// Ends all faults.
     pub(crate) fn heal(&self) {
         self.with(|state| {
             state.faults.heal();
@@ -171,7 +171,7 @@ impl State {
         strikes
     }
 
-    /// Counts a call, and says whether there were too many.
+    /// Counts a call; returns whether there were too many.
     fn count_call(&mut self, verb: &'static str) -> bool {
         self.calls += 1;
         let too_many = self.calls > CALLS_MAX;

@@ -1,8 +1,8 @@
-//! Processes, and the line between one process and the world: the gate through which every port call goes.
+//! Processes, and the connection between a process and the world, through which every port call goes.
 //!
-//! A call is a request on its way, an effect, and an answer on its way. A caller that stops waiting does not call its
-//! request back: it may arrive all the same, and so may what a process sent before it crashed. A crashed process never
-//! gets an answer again, and nothing it asks later leaves it, so no destructor can make a crash kinder than it is.
+//! A call is a request on its way, an effect, and an answer on its way. A caller that stops waiting does not recall its
+//! request, which may still arrive, as may one that a process sent before it crashed. A crashed process gets no answer
+//! and sends no request any more, so no destructor can soften a crash.
 
 use std::future::pending;
 use std::time::Duration;
@@ -19,7 +19,7 @@ use super::{State, World};
 /// The wall time at which every run begins: 2023-11-14T22:13:20Z.
 const WALL_START_MICROS: i64 = 1_700_000_000_000_000;
 
-/// How late a late leg is at most; longer than any lease of a run and any time limit of a call.
+/// The longest delay of a late leg; longer than any lease of a run and any time limit of a call.
 const LATE_MS_MAX: u64 = 20_000;
 
 /// What the world knows of a process.
@@ -28,7 +28,7 @@ pub(crate) struct Life {
     pub(super) name: String,
     crashed: bool,
     frozen_until: Option<Instant>,
-    /// How long it will stand still when it next asks for a change.
+    /// How long it will be frozen when it next makes a change.
     freezes_for: Option<Duration>,
     skew_micros: i64,
 }
@@ -38,12 +38,12 @@ impl Life {
         Self { name, crashed: false, frozen_until: None, freezes_for: None, skew_micros }
     }
 
-    /// The last fault has struck: what was to freeze the process later does so no more.
+    /// Ends all faults: a freeze that was still to come is dropped.
     pub(super) const fn heal(&mut self) {
         self.freezes_for = None;
     }
 
-    /// How long the process still stands still, if it does.
+    /// How much longer the process is frozen, if it is.
     fn rest(&self) -> Option<Duration> {
         let until = self.frozen_until.filter(|_| !self.crashed)?;
         until.checked_duration_since(Instant::now()).filter(|rest| !rest.is_zero())
@@ -57,7 +57,7 @@ pub(crate) struct Line {
     pub(super) process: usize,
 }
 
-/// What is going to happen to one call.
+/// What will happen to one call.
 #[expect(clippy::struct_excessive_bools, reason = "each is a fault of its own, and all may strike together")]
 struct Plan {
     request: Duration,
@@ -65,9 +65,9 @@ struct Plan {
     fails_before: bool,
     fails_after: bool,
     twice: bool,
-    /// The request arrives although nobody waits for it any more.
+    /// The request arrives although its caller no longer waits.
     stubborn: bool,
-    /// After how many steps it stops, if it has so many.
+    /// The number of steps after which it stops, if it has that many.
     cut_after: Option<u32>,
 }
 
@@ -100,12 +100,12 @@ impl Line {
         self.plan(verb).await
     }
 
-    /// As [`begin`](Self::begin), but a process may have been stopped with a request in its hands. It sends it as soon
-    /// as it goes on, whatever has become of its leases meanwhile.
+    /// As [`begin`](Self::begin), but a process may be frozen just before it sends the request. It sends it as soon as
+    /// it goes on, whatever has happened to its leases meanwhile.
     async fn begin_change(&self, verb: &'static str) -> Plan {
         let in_hand = self.world.with(|state| {
             let life = &mut state.lives[self.process];
-            // Renewals are too frequent: every freeze would strike in front of one.
+            // Renewals are too frequent: every freeze would strike before one.
             if let Some(pause) = life.freezes_for.take_if(|_| !verb.starts_with("lease.")) {
                 life.frozen_until = Some(Instant::now() + pause);
             }
@@ -123,7 +123,7 @@ impl Line {
         self.world.with(Plan::draw)
     }
 
-    /// Asks something that changes nothing.
+    /// Makes a call that changes nothing.
     pub(super) async fn ask<T, F>(&self, verb: &'static str, answer: F) -> Result<T, BackendError>
     where
         F: FnOnce(&mut State) -> T,
@@ -139,7 +139,8 @@ impl Line {
         if plan.fails_before || plan.fails_after { Err(BackendError::not_done(verb, FAULT)) } else { Ok(answered) }
     }
 
-    /// Asks for a change. `step` is called with 0, 1, 2, … until it has an answer; a call may stop between two steps.
+    /// Makes a call that changes something. `step` is called with 0, 1, 2, … until it returns an answer; a call may
+    /// stop between two steps.
     pub(super) async fn change<T, F>(&self, verb: &'static str, step: F) -> Result<T, BackendError>
     where
         T: Send + 'static,
@@ -165,7 +166,7 @@ impl Line {
         }
     }
 
-    /// Lets a request travel by itself, so that it can arrive after its sender stopped waiting.
+    /// Sends a request as a task of its own, so that it can arrive after its sender stopped waiting.
     async fn send<T, F>(&self, verb: &'static str, plan: Plan, step: F) -> Option<T>
     where
         T: Send + 'static,
@@ -186,13 +187,13 @@ impl Line {
                 }
                 carry_out(state, verb, &plan, step)
             });
-            // Nobody may be waiting any more, which is the point.
+            // The caller may have stopped waiting, which is the point.
             drop(answers.send(outcome));
         });
         answered.await.ok().flatten()
     }
 
-    /// Returns while the process runs; waits while it is frozen, and for ever when it has crashed.
+    /// Returns if the process runs; waits while it is frozen, and for ever once it has crashed.
     pub(crate) async fn alive(&self) {
         loop {
             let thaw = self.world.with(|state| {
@@ -259,7 +260,7 @@ impl World {
         });
     }
 
-    /// Stops a process for a while, at once or when it is about to change something.
+    /// Freezes a process for a while, at once or at its next change.
     pub(crate) fn freeze(&self, process: usize, pause: Duration, at_once: bool) {
         self.with(|state| {
             let life = &mut state.lives[process];
@@ -273,7 +274,7 @@ impl World {
     }
 }
 
-/// How far a skewed clock is off, in microseconds.
+/// The offset of a skewed clock, in microseconds.
 pub(super) fn skew(random: &mut Random) -> i64 {
     const DAY_MICROS: u64 = 86_400_000_000;
     i64::try_from(random.below(2 * DAY_MICROS)).unwrap_or(0) - i64::try_from(DAY_MICROS).unwrap_or(0)

@@ -1,7 +1,7 @@
 //! The forwarder's progress, judged whenever it is noted.
 //!
-//! SP1  What the feed yields up to a noted position was published, or was committed before the noted life of its
-//!      partition began, so that the readers of that life have it from the store.
+//! SP1  Everything the feed yields up to a noted position was published, or was committed before the noted incarnation
+//!      of its partition began, so that readers of that incarnation have it from the store.
 
 use std::collections::BTreeMap;
 
@@ -32,13 +32,13 @@ fn noted(state: &State) -> Option<Progress> {
     Some(serde_json::from_slice(&register.value).expect("only the forwarder writes its register"))
 }
 
-/// Where a partition ends as far as the forwarder has noted.
+/// The end of a partition as the forwarder has noted it.
 pub(super) fn noted_end(state: &State, partition: Partition) -> Option<(Incarnation, Offset)> {
     let End { incarnation, last } = noted(state)?.ends.remove(&partition)?;
     Some((incarnation, last))
 }
 
-/// Judges what was written, if it was the forwarder's progress.
+/// Judges a written register if it holds the forwarder's progress.
 pub(super) fn judge(state: &mut State, register: &str) {
     let Some(Progress { position, ends }) = noted(state).filter(|_| register == REGISTER) else { return };
     let reached = match position {

@@ -35,17 +35,17 @@ impl Random {
         usize::try_from(self.below(length as u64)).expect("an index fits its length")
     }
 
-    /// Whether something happens that happens `per_mille` times in a thousand.
+    /// Whether something happens that has a probability of `per_mille` in a thousand.
     pub(crate) const fn chance(&mut self, per_mille: u64) -> bool {
         per_mille > 0 && self.below(1_000) < per_mille
     }
 
-    /// One of some things.
+    /// One of these values.
     pub(crate) fn pick<T: Copy>(&mut self, from: &[T]) -> T {
         from[self.index(from.len())]
     }
 
-    /// Another source that goes its own way from here.
+    /// Another source, independent from here on.
     pub(crate) const fn split(&mut self) -> Self {
         Self(self.next())
     }

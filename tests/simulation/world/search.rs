@@ -8,7 +8,7 @@ use shared::index::{Balance, BalancePage, BalanceQuery, Cursor, QueryError, Sort
 /// A page of documents.
 ///
 /// # Errors
-/// The cursor was made for another order, or by nobody.
+/// The cursor is invalid, or belongs to another order.
 pub(super) fn search(
     documents: &BTreeMap<AccountId, Balance>,
     query: &BalanceQuery,
@@ -40,7 +40,7 @@ fn matches(document: &Balance, query: &BalanceQuery) -> bool {
         && query.status.is_none_or(|status| status == document.status)
 }
 
-/// Where a document stands in an ascending order; what does not matter in it is left empty.
+/// The place of a document in an ascending order; fields that do not matter in it are empty.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 struct Place {
     owner: String,

@@ -19,13 +19,13 @@ use super::process::Line;
 use super::trace::CHAOS;
 use super::{State, World, short};
 
-/// How long a feed waits before it says that it is alive.
+/// How long a feed waits before it signals that it is alive.
 const FEED_BEAT: Duration = Duration::from_secs(5);
 
-/// How far before its position a feed begins again at most.
+/// How far before its position a feed begins at most when it repeats writes.
 const FEED_REPEAT_MAX: u64 = 8;
 
-/// The places of a stream: streams lie in the order of their slots.
+/// The place of a stream: streams are in the order of their slots.
 type Place = (u16, AccountId);
 
 /// Everything the store holds.
@@ -34,7 +34,7 @@ pub(crate) struct StoreState {
     streams: BTreeMap<Place, Vec<Recorded>>,
     commits: BTreeMap<CommitId, StoredCommit>,
     keys: BTreeMap<IdempotencyKey, CommitId>,
-    /// The write with position n stands at n - 1.
+    /// The write with position n is at n - 1.
     feed: Vec<Recorded>,
     /// No feed begins before this position.
     forgotten: u64,
@@ -111,8 +111,8 @@ impl StoreState {
     }
 }
 
-/// Takes one commit of a batch. `spoiled` are the streams of those in front of it that wrote nothing: what comes
-/// behind was decided on something that did not happen, even if the version happens to fit (law S5).
+/// Takes one commit of a batch. `spoiled` are the streams of earlier commits that wrote nothing: a later one was
+/// decided on something that did not happen, even if its version happens to fit (law S5).
 fn take_in_batch(
     state: &mut State,
     process: usize,
@@ -202,7 +202,7 @@ impl EventStore for WorldStore {
             fates.extend(next.map(|commit| take_in_batch(state, process, commit, &mut spoiled)));
             world.0.store_grew.notify_waiters();
             (fates.len() == commits.len() || fates.len() == answered).then(|| {
-                // The rest of the answer is lost, with or without the effects it would have told of.
+                // The rest of the answer is lost, with or without the effects it would have reported.
                 fates.resize_with(count, || Err(BackendError::unknown("store.append", "half an answer").into()));
                 std::mem::take(&mut fates)
             })
@@ -325,7 +325,7 @@ impl ChangeFeed for WorldFeed {
         let grown = shared.store_grew.notified();
         let idle = self.line.world.with(|state| state.store.feed.len() as u64 == self.after);
         if idle {
-            // Whether it grew or the wait is over, the answer is what there is now.
+            // Whether the feed grew or the wait timed out, the answer is what there is now.
             let _beat = timeout(FEED_BEAT, grown).await;
         }
         let batch = self.line.ask("store.next_batch", |state| self.batch(state, limit)).await??;
@@ -355,7 +355,7 @@ impl Snapshots for WorldStore {
 }
 
 impl World {
-    /// The store forgets what comes before its present end, for feeds.
+    /// Feeds can no longer begin before the present end of the store.
     pub(crate) fn forget_feed(&self) {
         self.with(|state| {
             state.store.forgotten = state.store.feed.len() as u64;
@@ -372,7 +372,7 @@ impl World {
         });
     }
 
-    /// Somebody who is no process of the bank appends a commit, past every fault.
+    /// Appends a commit that comes from no process of the bank, bypassing every fault.
     pub(crate) fn intrude(&self, commit: &Commit) -> Result<Appended, AppendError> {
         let taken = self.with(|state| {
             state.note(CHAOS, Fault::Poison.name(), 0, 0);

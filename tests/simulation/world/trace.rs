@@ -18,7 +18,7 @@ pub(crate) struct Entry {
     reached: u64,
 }
 
-/// The number of no process: what the simulator does by itself.
+/// Not the number of a process: what the simulator does itself.
 pub(crate) const CHAOS: usize = usize::MAX;
 
 /// Everything that happened, a hash of it, and how often each kind of thing happened.
@@ -52,7 +52,7 @@ impl Trace {
         &self.counts
     }
 
-    /// A number that differs, as good as always, for any other trace.
+    /// A number that is almost certainly different for any other trace.
     pub(crate) const fn hash(&self) -> u64 {
         self.hash
     }

@@ -6,8 +6,7 @@ use super::fault::Fault;
 use super::generation::judge;
 use super::{State, short};
 
-/// How many batches in a thousand can be struck by a refusal at all: an account that is parked shows little
-/// afterwards.
+/// How many batches in a thousand are exposed to a refusal at all: a parked account reveals little afterwards.
 const REFUSED_OF_STRUCK: u64 = 200;
 
 /// One batch on its way into a generation, a step at a time.
@@ -45,7 +44,7 @@ impl Writing {
         Ok(step >= 3 || (step == 1 && self.projected.parked.is_empty() && self.projected.checkpoint.is_none()))
     }
 
-    /// The index takes every document but this one, for ever as far as the writer knows.
+    /// May refuse one document, and with it the batch: permanently, as far as the writer knows.
     fn refuse_one(&self, state: &mut State) -> Result<(), ApplyError> {
         let balances = &self.projected.balances;
         if balances.is_empty() || !state.random.chance(REFUSED_OF_STRUCK) || !state.strikes(Fault::DocumentRefused) {

@@ -1,4 +1,4 @@
-//! Laws X4 to X6: what exists, what answers, what is sealed and what is gone.
+//! Laws X4 to X6: which generations exist, which is active, which are sealed and which are gone.
 
 use std::collections::BTreeSet;
 
@@ -9,7 +9,7 @@ use uuid::Uuid;
 use super::{SEAL, account, document, documents, is_gone, of_balances, seal, serving, stored, turn, write};
 use crate::index::{ApplyError, BalanceIndex, BalanceQuery, Generation, Generations, PromoteError, QueryError, Seal};
 
-/// What exists when only one generation does, and that is active.
+/// What exists when there is only one generation, the active one.
 fn only(active: Generation) -> Generations {
     Generations { active: Some(active), all: vec![active], sealed: vec![] }
 }
@@ -196,7 +196,7 @@ pub async fn a_seal_is_lifted_by_its_owner_alone<I: BalanceIndex>(index: I) {
 
     index.unseal(first, seal(1)).await.unwrap();
     index.seal(first, seal(2)).await.unwrap();
-    // A call of the first job that comes late.
+    // A late call of the first job.
     index.unseal(first, seal(1)).await.unwrap();
     assert_eq!(index.generations().await.unwrap().sealed, [(first, seal(2)), (second, seal(2))]);
 
@@ -237,7 +237,7 @@ pub async fn nothing_changes_behind_an_acknowledged_seal<I: BalanceIndex>(index:
     assert_eq!(stored(&index, generation, &numbers).await, sealed);
     for (number, balance) in numbers.into_iter().zip(sealed) {
         let acknowledged = last_versions[usize::from(number % 4)];
-        // The write that was refused may have got that far before the seal.
+        // Part of the refused write may have come through before the seal.
         let possible = [acknowledged, acknowledged + 1].map(|version| document(number, version));
         let is_possible = balance.map_or(acknowledged == 0, |balance| possible.contains(&balance));
         assert!(is_possible, "an acknowledged write is lost");

@@ -1,8 +1,8 @@
-//! What every balance index keeps to: one function for each thing promised, each on a fresh index.
+//! The contract of every balance index: one function per promise, each run on a fresh index.
 //!
 //! [`index_contract!`](crate::index_contract) turns them into the tests of a backend. A search may see a document later
-//! than [`BalanceIndex::get`] does, but a promoted generation shows all that was written to it before: so these
-//! functions write, then promote, then search.
+//! than [`BalanceIndex::get`] does, but a promoted generation shows everything written to it before. So these functions
+//! write, then promote, then search.
 #![expect(clippy::unwrap_used, clippy::missing_panics_doc, reason = "these functions are the bodies of tests")]
 
 mod generation;
@@ -30,9 +30,9 @@ pub use read::*;
 pub use search::*;
 pub use write::*;
 
-/// The tests of a balance index. Takes an expression of a future that yields an empty index and something to keep for
-/// as long as it is used, such as a temporary folder or `()`. A second argument such as `(start_paused = true)` goes to
-/// `#[tokio::test]`.
+/// The tests of a balance index. Takes an expression for a future that yields an empty index and something to keep for
+/// as long as the index is used, such as a temporary folder or `()`. A second argument such as `(start_paused = true)`
+/// is passed to `#[tokio::test]`.
 ///
 /// ```text
 /// index_contract!(empty_index());
@@ -96,7 +96,7 @@ macro_rules! index_contract {
     };
 }
 
-/// How long a law may take at most: what waits in vain fails instead of hanging.
+/// The longest a law may take: a test that waits in vain fails instead of hanging.
 pub const PATIENCE: Duration = Duration::from_mins(2);
 
 /// The account with this number. Numbers and ids sort alike.
@@ -106,7 +106,7 @@ fn account(number: u16) -> AccountId {
     AccountId::from_bytes(bytes)
 }
 
-/// A document that differs from every other account's and version's in all that may differ.
+/// A document that differs from those of other accounts and versions in every field that may differ.
 fn document(number: u16, version: u64) -> Balance {
     Balance {
         id: account(number),
@@ -162,7 +162,7 @@ async fn write<I: BalanceIndex>(index: &I, generation: Generation, balances: Vec
     assert_eq!((applied.written, applied.stale), (expected, 0));
 }
 
-/// A generation that holds these documents and answers the queries.
+/// An active generation that holds these documents.
 async fn serving<I: BalanceIndex>(index: &I, balances: Vec<Balance>) -> Generation {
     let generation = index.create().await.unwrap();
     write(index, generation, balances).await;
@@ -174,7 +174,7 @@ async fn serving<I: BalanceIndex>(index: &I, balances: Vec<Balance>) -> Generati
 /// The seal these tests switch under.
 const SEAL: Seal = Seal(Uuid::from_u128(7));
 
-/// Turns the queries as a job does: under a seal, which is lifted whatever came of it.
+/// Switches the queries as a job does: under a seal, which is lifted whatever the outcome.
 async fn turn<I: BalanceIndex>(
     index: &I,
     from: Option<Generation>,

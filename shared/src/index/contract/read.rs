@@ -1,4 +1,4 @@
-//! What workers and the verifier ask: documents by id, versions and parked accounts by slot.
+//! Reads of workers and the verifier: documents by id, versions and parked accounts by slot.
 
 use super::{account, document, documents, of_parked, parked, place, write};
 use crate::coordinate::Version;

@@ -135,7 +135,7 @@ pub async fn filters_combine_and_page<I: BalanceIndex>(index: I) {
 
 /// [`Sort::Owner`]
 pub async fn owners_sort_by_code_point<I: BalanceIndex>(index: I) {
-    // Capitals before small letters, and U+FF5E before U+1F600, which UTF-16 would turn around.
+    // Capitals before small letters, and U+FF5E before U+1F600, which UTF-16 would reverse.
     let names = ["Zoe", "adam", "zoe", "Ärzte", "\u{ff5e}wave", "\u{1f600}"];
     let written: Vec<Balance> = (1..)
         .zip(names.iter().rev())

@@ -30,7 +30,7 @@ pub async fn a_document_is_read_as_it_was_written<I: BalanceIndex>(index: I) {
     assert_eq!(index.get(account(6)).await.unwrap(), None);
 }
 
-/// X1: and when it is there, so is what it stands for.
+/// X1: when the checkpoint is there, so is everything it covers.
 pub async fn a_checkpoint_is_read_as_it_was_written<I: BalanceIndex>(index: I) {
     let generation = index.create().await.unwrap();
     assert_eq!(index.checkpoint(generation, Partition::new(1)).await.unwrap(), None);

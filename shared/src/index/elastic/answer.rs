@@ -1,4 +1,4 @@
-//! What a call to Elasticsearch came to. The driver takes an answer of any status for a success.
+//! The outcome of a call to Elasticsearch. The driver takes an answer of any status for a success.
 
 use std::io;
 use std::sync::Arc;
@@ -11,8 +11,8 @@ use serde::de::DeserializeOwned;
 
 use crate::error::BackendError;
 
-/// The most bytes of an answer that are read, if it tells its length: a page of 10,000 documents takes less than
-/// 20 MiB. What is longer does not come from Elasticsearch.
+/// The longest answer that is read, if it states its length: a page of 10,000 documents takes less than 20 MiB. A
+/// longer one does not come from Elasticsearch.
 const ANSWER_BYTES_MAX: u64 = 64 << 20;
 
 /// Why a call has no result.
@@ -25,7 +25,7 @@ pub(super) enum Failure {
         status: u16,
         /// The type of its exception, such as `index_not_found_exception`.
         kind: String,
-        /// Its words; about indices, never about the content of documents.
+        /// Its explanation; about indices, never about the content of documents.
         reason: String,
     },
     /// There is no answer, or none that can be read.
@@ -34,10 +34,10 @@ pub(super) enum Failure {
     /// Not every node has confirmed a change: it may take effect later.
     #[error("not acknowledged by all nodes in time")]
     Unacknowledged,
-    /// Something of somebody else's stands where the projection is to be.
+    /// A foreign index or alias is in the projection's place.
     #[error("{0}")]
     InTheWay(String),
-    /// The caller that had sent the lines together with its own went away before the answer.
+    /// The caller that sent these lines together with its own went away before the answer.
     #[error("the request it was batched with was cancelled")]
     Forsaken,
     /// An answer that this release does not understand.
@@ -45,7 +45,7 @@ pub(super) enum Failure {
     Unreadable(String),
 }
 
-/// The driver's error says only that a request failed; why is in its causes.
+/// The driver's error says only that a request failed; its causes say why.
 fn causes(error: &Error) -> String {
     let causes = std::iter::successors(Some(error as &dyn std::error::Error), |error| error.source());
     causes.map(ToString::to_string).collect::<Vec<_>>().join(": ")
@@ -57,7 +57,7 @@ impl Failure {
         matches!(self, Self::Refused { status: 404, .. })
     }
 
-    /// Whether a version or an entry was in the way.
+    /// Whether an existing version or entry was in the way.
     pub(super) const fn is_conflict(&self) -> bool {
         matches!(self, Self::Refused { status: 409, .. })
     }
@@ -67,8 +67,8 @@ impl Failure {
         matches!(self, Self::Refused { kind, .. } if kind == "resource_already_exists_exception")
     }
 
-    /// Whether Elasticsearch is too busy now, and not because of what it was sent. A block is no such thing: it may
-    /// last until somebody frees a disk.
+    /// Whether Elasticsearch is too busy now, whatever the request. A block does not count: it may last until an
+    /// operator frees disk space.
     pub(super) fn is_busy(&self) -> bool {
         matches!(self, Self::Refused { status: 429 | 503, kind, .. } if kind != "cluster_block_exception")
     }
@@ -77,12 +77,12 @@ impl Failure {
         Self::Silent(Arc::new(error))
     }
 
-    /// What is wrong with an answer is told by kind, since the words would quote documents.
+    /// Reports only the kind of error in an answer, since its text would quote documents.
     pub(super) fn unreadable(error: &serde_json::Error) -> Self {
         Self::Unreadable(format!("{:?} error", error.classify()))
     }
 
-    /// For the caller of the port. Statuses that are known to come before any effect are listed; no other is.
+    /// For the caller of the port. Only the statuses listed here are known to have had no effect.
     pub(super) fn backend(self, operation: &'static str) -> BackendError {
         match &self {
             Self::Refused { status: 429, .. } => BackendError::not_done(operation, self),
@@ -91,7 +91,7 @@ impl Failure {
             }
             Self::InTheWay(_) => BackendError::broken(operation, self),
             Self::Silent(error) if is_unreachable(error) => BackendError::not_done(operation, self),
-            // Somebody between may have answered in its place, and Elasticsearch will another time.
+            // A proxy may have answered in its place, and Elasticsearch may answer next time.
             Self::Refused { .. } | Self::Silent(_) | Self::Unacknowledged | Self::Forsaken | Self::Unreadable(_) => {
                 BackendError::unknown(operation, self)
             }
@@ -99,7 +99,7 @@ impl Failure {
     }
 }
 
-/// Whether no connection came about, so that nothing was sent.
+/// Whether no connection was established, so that nothing was sent.
 fn is_unreachable(error: &Error) -> bool {
     let mut causes = std::iter::successors(Some(error as &dyn std::error::Error), |error| error.source());
     causes.any(|cause| {
@@ -124,12 +124,12 @@ enum Exception {
     Plain(String),
 }
 
-/// The answer to a call, read as what it should be.
+/// The answer to a call, parsed as the expected type.
 pub(super) async fn answer<T: DeserializeOwned>(sent: Result<Response, Error>) -> Result<T, Failure> {
     read(&body_of(sent).await?)
 }
 
-/// The answer to a call that was not refused, as it came.
+/// The raw answer to a call that was not refused.
 pub(super) async fn body_of(sent: Result<Response, Error>) -> Result<Bytes, Failure> {
     let response = sent.map_err(Failure::silent)?;
     let status = response.status_code();
@@ -156,7 +156,7 @@ fn read<T: DeserializeOwned>(body: &[u8]) -> Result<T, Failure> {
     serde_json::from_slice(body).map_err(|error| Failure::unreadable(&error))
 }
 
-/// The answer to a question for one document, which also has a content when the document is not there.
+/// The answer to a request for one document, which has a body even if the document is missing.
 pub(super) async fn found<T: DeserializeOwned>(sent: Result<Response, Error>) -> Result<T, Failure> {
     match sent {
         Ok(response) if response.status_code().as_u16() == 404 => read(&bytes_of(response).await?),
@@ -169,11 +169,11 @@ pub(super) async fn done(sent: Result<Response, Error>) -> Result<(), Failure> {
     answer::<serde::de::IgnoredAny>(sent).await.map(|_| ())
 }
 
-/// The answer to a change of what the cluster looks like.
+/// The answer to a change of the cluster's metadata.
 #[derive(Deserialize)]
 pub(super) struct Acknowledgement {
     pub(super) acknowledged: bool,
-    /// Of a block: whether writes under way have ended.
+    /// For a block: whether the writes in flight have ended.
     #[serde(default = "yes")]
     pub(super) shards_acknowledged: bool,
 }

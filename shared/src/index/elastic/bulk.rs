@@ -1,11 +1,12 @@
 //! Many writes in one call, each with its own fate.
 //!
-//! An answer of "200" says nothing: every line has a status of its own. A line that was written, or whose version is in
-//! the way, is done. One that Elasticsearch can never take as it is names its document. One that it is too busy for is
-//! sent again, alone, after a pause that grows. Everything else fails its caller, and no document is blamed for it.
+//! An answer of "200" says nothing: every line has a status of its own. A line that was written, or that met a version
+//! conflict, is done. One that Elasticsearch can never take as it is counts against its document. Lines that it is too
+//! busy for are sent again, alone, after a growing pause. Anything else fails the caller, and no document is blamed for
+//! it.
 //!
-//! Whoever waits for a busy server keeps its place among the few calls that are under way at once. So a server that
-//! refuses is sent less and less, and workers that wait for their place read nothing from the log meanwhile.
+//! A caller that waits for a busy server keeps its place among the few calls in flight. So a server that refuses is
+//! sent less and less, and workers that wait for a place read nothing from the log meanwhile.
 
 use std::io::Write as _;
 use std::time::Duration;
@@ -24,19 +25,19 @@ use super::answer::{Failure, body_of};
 use super::together::{ALONE_FROM, Together, Told};
 use crate::telemetry::metric::INDEX_BUSY;
 
-/// How many lines one bulk has. Elasticsearch writes the lines of a bulk one after the other on one of its few threads,
+/// The most lines in one bulk. Elasticsearch writes the lines of a bulk one after the other on one of its few threads,
 /// so this is how long others wait for that thread. A document takes less than 2 KiB, so a body stays below 4 MiB, a
-/// small part of what Elasticsearch takes by default.
+/// small part of what Elasticsearch accepts by default.
 pub(super) const LINES_AT_ONCE: usize = 2_000;
 
-/// How many bytes are set aside for a document and the action in front of it: as long as those with a short name are.
+/// How many bytes are reserved for a document and its action: the length of one with a short owner name.
 const LINE_BYTES: usize = 512;
 
-/// How many bulks a process has under way: enough to keep a node of a few cores busy, few enough to fit into its queue
+/// The most bulks a process has in flight: enough to keep a node of a few cores busy, few enough to fit into its queue
 /// beside those of other processes.
 pub(super) const BULKS_AT_ONCE: usize = 4;
 
-/// How many of these are large: the other places are left to those who have few lines, since somebody waits for them.
+/// How many of these may be large: the other places are left to small bulks, since clients wait for those.
 pub(super) const LARGE_AT_ONCE: usize = 2;
 
 /// The first pause for a busy server; it doubles up to [`BUSY_PAUSE_MAX`].
@@ -45,14 +46,14 @@ pub(super) const BUSY_PAUSE_MIN: Duration = Duration::from_millis(20);
 /// The longest pause for a busy server.
 const BUSY_PAUSE_MAX: Duration = Duration::from_secs(1);
 
-/// How often lines are sent again before the caller is told: after about a second, so that an operator hears of it.
+/// How often lines are sent again before the caller gets a failure: for about a second, so that an operator notices.
 pub(super) const BUSY_TRIES_MAX: usize = 6;
 
-/// All that is looked at of an answer. Reasons stay behind, since they quote documents, and names with them.
+/// The only parts of an answer that are requested. Reasons are left out, since they quote documents and so names.
 const PARTS: &str = "items.*.status,items.*.error.type,error.type";
 
-/// What a document is refused for, whoever sends it and whenever: its content does not fit the mapping. Other refusals
-/// with the same status are about the request or the index, and no document is parked for them.
+/// Why a document is refused, whoever sends it and whenever: its content does not fit the mapping. Other refusals with
+/// the same status are about the request or the index, and no account is parked for them.
 const UNFIT: &[&str] = &["document_parsing_exception", "mapper_parsing_exception", "strict_dynamic_mapping_exception"];
 
 /// Which stored documents a write replaces.
@@ -82,25 +83,25 @@ pub(super) struct Lines {
 }
 
 impl Lines {
-    /// Room for so many documents with the actions in front of them.
+    /// Room for this many documents with their actions.
     pub(super) fn for_documents(documents: usize) -> Self {
         Self { body: Vec::with_capacity(documents * LINE_BYTES), ends: Vec::with_capacity(documents) }
     }
 
-    /// A whole document with this external version, over those that `over` says.
+    /// Adds a whole document with this external version, over those that `over` says.
     pub(super) fn index(&mut self, id: impl std::fmt::Display, external: u64, over: Over, document: &impl Serialize) {
         let kind = over.version_type();
         self.action(format_args!(r#"{{"index":{{"_id":"{id}","version":{external},"version_type":"{kind}"}}}}"#));
         self.content(document);
     }
 
-    /// A document if there is none yet.
+    /// Adds a document that is created if there is none yet.
     pub(super) fn create(&mut self, id: impl std::fmt::Display, document: &impl Serialize) {
         self.action(format_args!(r#"{{"create":{{"_id":"{id}"}}}}"#));
         self.content(document);
     }
 
-    /// No document any more.
+    /// Adds a deletion.
     pub(super) fn delete(&mut self, id: impl std::fmt::Display) {
         self.action(format_args!(r#"{{"delete":{{"_id":"{id}"}}}}"#));
         self.ends.push(self.body.len());
@@ -114,7 +115,7 @@ impl Lines {
         self.ends.is_empty()
     }
 
-    /// Adds the lines of another caller behind these.
+    /// Adds the lines of another caller after these.
     pub(super) fn append(&mut self, other: Self) {
         if self.is_empty() {
             *self = other;
@@ -135,7 +136,7 @@ impl Lines {
         self.ends.push(self.body.len());
     }
 
-    /// No line is added any more.
+    /// No more lines can be added after this.
     fn close(self) -> Closed {
         Closed { body: self.body.into(), ends: self.ends }
     }
@@ -148,7 +149,7 @@ struct Closed {
 }
 
 impl Closed {
-    /// These lines alone; all of them without a copy.
+    /// Only these lines; without a copy if they are all there are.
     fn of(&self, lines: &[usize]) -> Bytes {
         if lines.len() == self.ends.len() {
             return self.body.clone();
@@ -166,7 +167,7 @@ impl Closed {
 pub(super) enum Fate {
     /// It took effect.
     Done,
-    /// A version or a document is in the way.
+    /// An existing version or document is in the way.
     Conflict,
     /// Elasticsearch can never take this document, for a reason of this kind.
     Unfit(String),
@@ -177,7 +178,7 @@ struct BulkAnswer {
     items: Vec<Item>,
 }
 
-/// A line of an answer says what was asked for, and then what became of it.
+/// An item of an answer names the action, and then what became of it.
 #[derive(Deserialize)]
 struct Item {
     #[serde(alias = "create", alias = "delete")]
@@ -199,7 +200,7 @@ struct ItemError {
 impl ItemFate {
     fn read(self) -> Result<Fate, Failure> {
         match (self.status, self.error.map(|error| error.kind)) {
-            // What is to be deleted and is not there has no error.
+            // Deleting a missing document is no error.
             (200..=299 | 404, None) => Ok(Fate::Done),
             (409, _) => Ok(Fate::Conflict),
             (400, Some(kind)) if UNFIT.contains(&kind.as_str()) => Ok(Fate::Unfit(kind)),
@@ -211,7 +212,7 @@ impl ItemFate {
     }
 }
 
-/// The fates of as many lines as were sent. Anything else is no answer: who knows which line it leaves out?
+/// The fates of the lines that were sent. Another number of them is no answer: it is unknown which lines it leaves out.
 fn read_answer(body: &[u8], lines: usize) -> Result<Vec<Result<Fate, Failure>>, Failure> {
     let BulkAnswer { items } = serde_json::from_slice(body).map_err(|error| Failure::unreadable(&error))?;
     if items.len() != lines {
@@ -221,8 +222,8 @@ fn read_answer(body: &[u8], lines: usize) -> Result<Vec<Result<Fate, Failure>>, 
 }
 
 impl ElasticIndex {
-    /// Writes at most [`LINES_AT_ONCE`] lines to an alias, and to nothing but an alias: what is gone is not made again
-    /// (law X6). Few lines go with those of other callers that wait in the same place. Answers their fates, in order.
+    /// Writes at most [`LINES_AT_ONCE`] lines to an alias, and only to an alias: a deleted index is not created again
+    /// (law X6). Few lines go with those of other callers that wait in `together`. Returns their fates, in order.
     pub(super) async fn bulk(&self, together: &Together, alias: &str, lines: Lines) -> Told {
         if lines.len() >= ALONE_FROM {
             let _large = self.bulks.large.acquire().await.expect("the semaphore is never closed");
@@ -240,7 +241,7 @@ impl ElasticIndex {
         }
     }
 
-    /// Sends lines until each has a fate, or Elasticsearch was too busy for it for too long.
+    /// Sends lines until each has a fate, or Elasticsearch has been too busy for too long.
     async fn send_all(&self, alias: &str, lines: Lines) -> Result<Vec<Result<Fate, Failure>>, Failure> {
         let _place = self.bulks.places.acquire().await.expect("the semaphore is never closed");
         let lines = lines.close();
@@ -257,7 +258,7 @@ impl ElasticIndex {
         Ok(fates)
     }
 
-    /// Sends the lines that are open once, and leaves those open that Elasticsearch was too busy for.
+    /// Sends the open lines once, and leaves open those that Elasticsearch was too busy for.
     async fn send(
         &self,
         alias: &str,
@@ -332,7 +333,7 @@ mod tests {
             assert_eq!(refused(400, kind).unwrap(), Fate::Unfit((*kind).to_owned()));
         }
         for (status, kind) in [
-            // Two indices behind the alias, a version that is none, a mapping that is full.
+            // Two indices behind the alias, an invalid version, a full mapping.
             (400, "illegal_argument_exception"),
             (403, "cluster_block_exception"),
             (404, "index_not_found_exception"),

@@ -1,5 +1,5 @@
-//! What Elasticsearch must promise, looked at when the bank starts. What endangers nothing is warned about; a release
-//! that is too old is refused; a server that does not answer may be up later.
+//! Checks at the start that Elasticsearch promises what the bank needs. A weakness that endangers nothing causes a
+//! warning; a release that is too old is refused; a server that does not answer may be up later.
 
 use std::collections::BTreeMap;
 
@@ -15,7 +15,7 @@ use super::answer::{Failure, answer};
 use super::{ElasticIndex, ElasticOpenError};
 use crate::error::BackendError;
 
-/// The first version with everything that is asked of it.
+/// The first version that has everything the bank uses.
 const MAJOR_MIN: u32 = 8;
 
 /// Whether a write is on disk when it is acknowledged.
@@ -43,7 +43,7 @@ struct Settings {
 }
 
 impl ElasticIndex {
-    /// Looks at the server, and says in the log what an operator should know.
+    /// Checks the server, and logs what an operator should know.
     ///
     /// # Errors
     /// [`ElasticOpenError::TooOld`].
@@ -59,7 +59,7 @@ impl ElasticIndex {
     }
 
     async fn oldest_version(&self) -> Result<Option<String>, Failure> {
-        // The root, which is usually asked, needs another privilege, and a module that not every server has.
+        // The root, the usual endpoint for this, needs another privilege, and a module that not every server has.
         let (path, parts) = ("/_nodes/_all/http", [("filter_path", "nodes.*.version")]);
         let sent = self.client.send(Method::Get, path, HeaderMap::new(), Some(&parts), None::<()>, None).await;
         let found: Nodes = answer(sent).await?;
@@ -92,7 +92,7 @@ impl ElasticIndex {
     /// Indices of this bank whose acknowledged writes may be lost when a node dies.
     ///
     /// # Errors
-    /// The server does not tell.
+    /// The server did not answer, or refused.
     pub async fn lax_indices(&self) -> Result<Vec<String>, BackendError> {
         self.find_lax().await.map_err(|failure| failure.backend("check"))
     }

@@ -1,4 +1,4 @@
-//! From a URL to a client: who is asked, who asks, who is trusted, and for how long an answer is waited for.
+//! From a URL to a client: the server, the credentials, the trusted authorities and the time limit of calls.
 
 use std::time::Duration;
 
@@ -12,16 +12,16 @@ use percent_encoding::percent_decode_str;
 
 use crate::config::TlsAuthorities;
 
-/// How long any call may take: a bulk of full size on a busy node takes a few seconds.
+/// How long any call may take: a full-size bulk on a busy node takes a few seconds.
 const CALL_MAX: Duration = Duration::from_secs(15);
 
-/// The user of a URL whose password is an API key, named as HTTP names the scheme.
+/// The user name that marks the password in a URL as an API key; it is the name of the HTTP scheme.
 const API_KEY: &str = "ApiKey";
 
-/// How Elasticsearch is reached, beside its URL.
+/// How to reach Elasticsearch, besides its URL.
 #[derive(Clone, Debug)]
 pub struct ElasticOptions {
-    /// Whom to trust beside the public authorities.
+    /// Certificate authorities to trust besides the public ones.
     pub authorities: Option<TlsAuthorities>,
     /// How long a call may take before its outcome is unknown.
     pub call_max: Duration,
@@ -33,13 +33,13 @@ impl Default for ElasticOptions {
     }
 }
 
-/// Why there is no index in Elasticsearch. Neither the URL nor a certificate is quoted.
+/// Why the index was not opened. Neither the URL nor a certificate is quoted.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum ElasticOpenError {
-    /// The URL is none, or not one of HTTP.
+    /// The URL is invalid, or not an HTTP one.
     #[error("invalid Elasticsearch URL, it must be like https://user:password@localhost:9200: {0}")]
     Url(Box<str>),
-    /// The certificates of one's own authorities cannot be used.
+    /// The certificates of the operator's own authorities cannot be used.
     #[error("cannot use the certificate authorities (--tls-ca) for Elasticsearch: {0}")]
     Certificates(Box<str>),
     /// The server is of an earlier release than this bank can work with.
@@ -47,12 +47,12 @@ pub enum ElasticOpenError {
     TooOld {
         /// The version of the oldest node.
         found: Box<str>,
-        /// The first version that will do.
+        /// The first version that is new enough.
         needed: u32,
     },
 }
 
-/// A client as the index has it; for who measures the server past the bank. It asks nothing yet.
+/// A client as the index uses it; also for measuring the server without the bank. It sends nothing yet.
 ///
 /// # Errors
 /// [`ElasticOpenError`] says what is wrong with the URL or the certificates.
@@ -62,13 +62,13 @@ pub fn client(url: &str, options: &ElasticOptions) -> Result<Elasticsearch, Elas
         return Err(ElasticOpenError::Url("not http:// or https://".into()));
     }
     let credentials = credentials(&url)?;
-    // What stands in a URL may be shown by an error of the driver.
+    // The driver's errors may show the URL.
     for stripped in [url.set_username(""), url.set_password(None)] {
         stripped.map_err(|()| ElasticOpenError::Url("it cannot hold a user".into()))?;
     }
     let mut transport = TransportBuilder::new(SingleNodeConnectionPool::new(url))
         .timeout(options.call_max)
-        // Otherwise answers are asked for compressed, which for that to a bulk costs the server more than it saves.
+        // Otherwise compressed answers are requested, which for bulks costs the server more than it saves.
         .header(ACCEPT_ENCODING, HeaderValue::from_static("identity"))
         .disable_proxy();
     if let Some(credentials) = credentials {
@@ -93,7 +93,7 @@ fn credentials(url: &Url) -> Result<Option<Credentials>, ElasticOpenError> {
     let (user, password) = (decoded(url.username())?, decoded(url.password().unwrap_or_default())?);
     Ok(match (user.as_str(), password.as_str()) {
         ("", "") => None,
-        // It becomes a header, which the driver takes for granted.
+        // It becomes a header; the driver takes its validity for granted.
         (API_KEY, key) if !key.bytes().all(|byte| byte.is_ascii_graphic()) => {
             return Err(ElasticOpenError::Url("the API key must be the value that Elasticsearch calls encoded".into()));
         }

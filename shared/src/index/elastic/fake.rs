@@ -1,4 +1,4 @@
-//! A server that answers as a test says, where the real one cannot be made to.
+//! A server that answers as a test wants, where the real one cannot be made to.
 
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -63,7 +63,7 @@ impl Fake {
         self.index_as("")
     }
 
-    /// The index of whoever this part of a URL names: nobody, or a user and a password before an `@`.
+    /// The index for the user in this part of a URL: empty, or a user and a password before an `@`.
     pub(super) fn index_as(&self, user: &str) -> ElasticIndex {
         ElasticIndex::new(
             &self.url.replace("://", &format!("://{user}")),

@@ -1,4 +1,4 @@
-//! What exists and what answers: told by aliases, and changed by comparing calls of `_aliases`.
+//! Which generations exist and which is active: read from aliases, changed by compare-and-set calls of `_aliases`.
 
 use std::collections::BTreeMap;
 
@@ -13,7 +13,8 @@ use super::{ElasticIndex, layout};
 use crate::error::BackendError;
 use crate::index::{ApplyError, Generation, Generations, Seal};
 
-/// How often a new number is asked for: again only when the counter was lost and another process restores it too.
+/// How often a new number is requested: once, and again only after the counter was lost, which other processes may
+/// notice and restore at the same time.
 const NUMBER_TRIES: usize = 8;
 
 /// The document whose version is the number of the newest generation.
@@ -68,10 +69,10 @@ impl ElasticIndex {
 
     pub(super) async fn create_generation(&self) -> Result<Generation, BackendError> {
         let backend = |failure: Failure| failure.backend("create");
-        // Told now rather than when everything is built.
+        // Reported now rather than when everything is built.
         self.is_taken_by_hand().await.map_err(backend)?;
         let generation = self.next_number().await?;
-        // The documents first: a generation that was only half made is then known, and discarded like any other.
+        // The documents first: a half-created generation is then known, and discarded like any other.
         let documents = layout::documents(&self.names.open(generation), &self.names.idle(generation));
         let created = self.create_index(&self.names.documents(generation), documents).await;
         created.map_err(backend)?;
@@ -83,7 +84,7 @@ impl ElasticIndex {
         self.create_index(&self.names.work(generation), layout::work(&self.names.open_work(generation))).await
     }
 
-    /// Makes the index of checkpoints and parked accounts again if somebody has deleted it, or only its alias.
+    /// Creates the index of checkpoints and parked accounts again if it, or only its alias, was deleted.
     pub(super) async fn restore_work(&self, generation: Generation) -> Result<(), Failure> {
         match self.create_work(generation).await {
             Err(failure) if failure.is_taken() => {
@@ -98,7 +99,7 @@ impl ElasticIndex {
         done(self.client.indices().create(IndicesCreateParts::Index(name)).body(layout).send().await).await
     }
 
-    /// Every write of a document raises its version by one, so the version hands out numbers.
+    /// Every write of a document raises its version by one, so the version serves as a counter.
     async fn next_number(&self) -> Result<Generation, BackendError> {
         let backend = |failure: Failure| failure.backend("create");
         match self.create_index(&self.names.state(), layout::state()).await {
@@ -152,7 +153,7 @@ impl ElasticIndex {
             Err(failure) if failure.is_absence() => {
                 let found = self.aliases_of(&self.names.pattern()).await?;
                 let standing = found.get(&documents);
-                // It answers queries, or did when this call came.
+                // It is active, or was when this call came.
                 if standing.is_some_and(|found| found.has(self.names.alias()) || found.has(&idle)) {
                     return Ok(());
                 }
@@ -164,7 +165,7 @@ impl ElasticIndex {
         acknowledged(&answer(deleted.send().await).await?)
     }
 
-    /// All of these or none, in one step.
+    /// Makes all of these changes or none, in one step.
     pub(super) async fn change_aliases(&self, actions: Vec<Value>) -> Result<(), Failure> {
         let changed = self.client.indices().update_aliases().body(json!({ "actions": actions })).send().await;
         acknowledged(&answer(changed).await?)
@@ -175,7 +176,7 @@ pub(super) fn acknowledged(answer: &Acknowledgement) -> Result<(), Failure> {
     if answer.acknowledged && answer.shards_acknowledged { Ok(()) } else { Err(Failure::Unacknowledged) }
 }
 
-/// Takes an alias away if it is there, and refuses the whole call if it is not.
+/// Removes an alias; if it is missing, the whole call is refused.
 pub(super) fn remove(index: &str, alias: &str) -> Value {
     json!({ "remove": { "index": index, "alias": alias, "must_exist": true } })
 }

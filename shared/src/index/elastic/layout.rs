@@ -1,14 +1,14 @@
-//! Settings and mappings of the three kinds of index. Nobody's template has a say in them: they are part of the call
-//! that makes the index.
+//! Settings and mappings of the three kinds of index. No index template affects them: they are part of the call that
+//! creates the index.
 
 use serde_json::{Value, json};
 
-/// How far a search may be behind. Said explicitly, because an index without it stops refreshing when nobody searches.
+/// How late a search may be. Set explicitly, because an index without it stops refreshing while nobody searches.
 const REFRESH: &str = "1s";
 
-/// One shard, so that a bulk is refused or taken as a whole by a seal; a copy of it as soon as there is a second node.
-/// Every acknowledged write is on disk. The version of a document that a user deleted by hand is forgotten at once: the
-/// bank deletes none, and what is missing is to be written again at the version it had.
+/// One shard, so that a seal refuses or admits a bulk as a whole; a replica as soon as there is a second node. Every
+/// acknowledged write is on disk. The version of a document that was deleted by hand is forgotten at once: the bank
+/// deletes none, and a missing document must be written again at the version it had.
 fn settings(refresh: &str, hidden: bool) -> Value {
     json!({
         "number_of_shards": 1,
@@ -20,12 +20,12 @@ fn settings(refresh: &str, hidden: bool) -> Value {
     })
 }
 
-/// What documents consist of; see [`documents`].
+/// The fields of a document; see [`documents`].
 pub(super) const FIELDS: &[&str] =
     &["id", "slot", "event_id", "owner", "status", "currency", "balance", "version", "opened_at", "updated_at"];
 
-/// A keyword or number that is in columns only: it is found, sorted and filtered by all the same, by reading the
-/// column, and costs no entry in an index of terms or points for each document written (ADR 14).
+/// A keyword or number that is stored in a column only: search, sorting and filters still work, by reading the column,
+/// and a written document costs no entry in an index of terms or points (ADR 14).
 fn column(kind: &str) -> Value {
     json!({ "type": kind, "index": false })
 }

@@ -1,55 +1,55 @@
-//! The index in Elasticsearch, version 8, for queries of the bank, of Kibana and of anybody's `curl`.
+//! The index in Elasticsearch, version 8, for queries by the bank, by Kibana and by plain `curl`.
 //!
-//! Queries go to one alias, such as `balance`, over one index `balance-000001`, one document for an account. Beside it
-//! stands a hidden index `balance-000001-work` with the checkpoints and the parked accounts of that generation.
+//! Queries go to one alias, such as `balance`, of one index, such as `balance-000001`, with one document per account.
+//! Beside it, a hidden index `balance-000001-work` holds the checkpoints and the parked accounts of that generation.
 //!
-//! The laws of [the index](super) are kept in these ways:
+//! How the laws of [the index](super) are kept:
 //!
-//! - How X1 is kept: by three calls, one after the other, for the documents, the parked accounts and the checkpoint.
-//!   Each is on disk when it is answered.
-//! - How X2 is kept: the external version of a document is the account's version, so Elasticsearch skips what is equal
-//!   or lower. The answer "conflict" means "stale" and is no failure.
-//! - How X3 is kept: the external version of a checkpoint is its epoch, and an equal one is taken. A worker that lost
-//!   its lease is told so by its first checkpoint; the documents beside it were written all the same, or skipped, which
-//!   is harmless (law X2). A checkpoint that comes late under the same epoch can put the place back, never forward.
-//! - How X4 is kept: an alias has at most one write index, and `promote` makes the new generation the write index. So
-//!   the one call that turns the queries is refused while another generation is active, also when two jobs call it at
-//!   once.
-//! - How X5 is kept: writes go through an alias of their own, `balance-000001-open`. A seal takes it away and puts the
-//!   alias `balance-000001-sealed-by-<seal>` in its place, in one comparing call; then a write block waits for the
-//!   writes that had come through before.
-//! - How X6 is kept: a write names the alias and asks that it be one, so it does not make an index again that is gone,
-//!   whatever the cluster's `action.auto_create_index` says.
+//! - X1: three calls, one after the other, write the documents, the parked accounts and the checkpoint. Each is on disk
+//!   when it is acknowledged.
+//! - X2: the external version of a document is the account's version, so Elasticsearch skips an equal or lower one. Its
+//!   answer "conflict" means "stale" and is no failure.
+//! - X3: the external version of a checkpoint is its epoch, and an equal one is accepted. A worker that lost its lease
+//!   learns of it from its first checkpoint; the documents of that batch were written all the same, or skipped, which
+//!   is harmless (law X2). A late checkpoint of the same epoch can move the stored offset back, never forward.
+//! - X4: an alias has at most one write index, and `promote` makes the new generation the write index. So the one call
+//!   that switches the queries is refused while another generation is active, even if two jobs make it at once.
+//! - X5: writes go through a separate alias, `balance-000001-open`. A seal replaces it by the alias
+//!   `balance-000001-sealed-by-<seal>` in one compare-and-set call; then a write block waits for the writes that had
+//!   already come through.
+//! - X6: a write requires that its target be an alias, so it never creates a deleted index again, whatever the
+//!   cluster's `action.auto_create_index` says.
 //!
-//! What Elasticsearch compares and sets in one step is a change of aliases: taking one away that must be there refuses
-//! the whole call if it is not. So what a generation is stands in its aliases (open or sealed, idle or active or being
-//! discarded), and `promote` compares the active generation, its seal, the idle new one and the new state in one call.
-//! `discard` takes the alias `balance-000001-idle` away first, so that what it deletes cannot become active meanwhile.
+//! Elasticsearch can compare and set in one step only by changing aliases: if an alias that a call removes must exist
+//! and does not, the whole call is refused. So aliases hold the state of a generation (open or sealed, idle or active
+//! or being discarded), and `promote` compares the active generation, its seal and the idle new one, and sets the new
+//! state, in one call. `discard` first removes the alias `balance-000001-idle`, so that what it deletes cannot become
+//! active meanwhile.
 //!
-//! The write block of a seal cannot be set or lifted under a condition:
+//! The write block of a seal cannot be set or lifted conditionally:
 //!
-//! - The lifting of a seal that is over may come late, when the next seal is there already. That seal's alias keeps
-//!   refusing writes; only a write that entered Elasticsearch before the seal, and was delayed for as long, could still
-//!   pass. So `promote` asks whether the block stands, and the switch begins again with the seal if it does not.
-//! - A block that comes so late that no seal is left makes writes fail, which loses nothing and is loud: the failure
-//!   names the remedy, and the next seal takes the block along when it is lifted.
+//! - The block of a finished seal may be lifted late, when the next seal is already set. That seal's alias keeps
+//!   refusing writes; only a write that entered Elasticsearch before the seal and was delayed for that long could still
+//!   pass. So `promote` checks that the block is set, and if it is not, the switch starts again with the seal.
+//! - A block set so late that no seal is left makes writes fail, which loses nothing and does not go unnoticed: the
+//!   failure names the remedy, and lifting the next seal removes the block too.
 //!
-//! A seal stops documents alone. Checkpoints and parked accounts are written through another alias, since what they
-//! say stays true under a seal, and a batch writes its documents before them.
+//! A seal stops only documents. Checkpoints and parked accounts are written through another alias, since what they say
+//! stays true under a seal, and a batch writes its documents before them.
 //!
-//! A number is drawn, then the index of documents is made, then the hidden one. If that ends in between, the number is
-//! not used again, and what was made is a generation that no job knows, which is discarded. The next `promote` removes
-//! what stood beside documents that somebody deleted by hand. If somebody deletes the hidden half alone, the next write
-//! makes it again, and the worker begins again from the store.
+//! Creating a generation draws a number, then creates the index of documents, then the hidden one. If that is
+//! interrupted, the number is not used again, and what was created is a generation unknown to any job, which is
+//! discarded. If the documents are deleted by hand, the next `promote` removes what remains beside them. If only the
+//! hidden index is deleted, the next write creates it again, and the worker starts over from the store.
 //!
-//! What stands under the alias's name and is no generation answers no queries. A plain index, made by hand before the
-//! first start, is replaced by the alias in the very call that promotes the first generation, if it is empty or its
-//! fields are the bank's; it is never filled in place, since queries would see half a projection, under versions that
-//! are not the bank's. An index with documents of somebody else is left alone, and told in every attempt to build.
+//! An index that has the alias's name but is no generation answers no queries. A plain index, created by hand before
+//! the first start, is replaced by the alias in the very call that promotes the first generation, if it is empty or its
+//! fields are the bank's; it is never filled in place, since queries would see half a projection, at versions that are
+//! not the bank's. An index with foreign documents is left alone, and reported in every attempt to build.
 //!
-//! A search is up to a second behind, everything asked by id is not. Only the official driver speaks to Elasticsearch;
-//! it has no time limits of its own, so one is set for every call. What a call came to when no answer came is unknown,
-//! and every call may be repeated.
+//! A search may be up to a second late; reads by id are not. Only the official driver speaks to Elasticsearch; it has
+//! no time limits of its own, so one is set for every call. Without an answer the outcome of a call is unknown, and
+//! every call may be repeated.
 
 mod answer;
 mod bulk;
@@ -97,14 +97,14 @@ pub struct ElasticIndex {
     bulks: Arc<Bulks>,
 }
 
-/// The bulks that a process has under way.
+/// The bulks that a process has in flight.
 struct Bulks {
     places: Semaphore,
-    /// Those of them that a large bulk may have.
+    /// The places that large bulks may take.
     large: Semaphore,
-    /// Few documents at a time.
+    /// Small bulks of documents.
     documents: Together,
-    /// Checkpoints and parked accounts.
+    /// Small bulks of checkpoints and parked accounts.
     work: Together,
 }
 
@@ -119,7 +119,7 @@ impl Default for Bulks {
     }
 }
 
-/// The driver would show the password of the URL.
+/// Without the driver, which would show the password of the URL.
 impl fmt::Debug for ElasticIndex {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("ElasticIndex").field("names", &self.names).finish_non_exhaustive()
@@ -127,10 +127,10 @@ impl fmt::Debug for ElasticIndex {
 }
 
 impl ElasticIndex {
-    /// The index of this bank on the server of the URL. Nothing is sent yet: a server that is down now may be up later.
+    /// The index of this bank on the server at the URL. Nothing is sent yet: a server that is down now may be up later.
     ///
     /// # Errors
-    /// [`ElasticOpenError`] if the URL is none or not of HTTP, or if the certificates to trust are none.
+    /// [`ElasticOpenError`] if the URL is invalid or not an HTTP one, or if the certificates to trust are invalid.
     pub fn new(url: &str, namespace: &Namespace, options: &ElasticOptions) -> Result<Self, ElasticOpenError> {
         Ok(Self {
             client: connect::client(url, options)?,

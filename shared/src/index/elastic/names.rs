@@ -5,7 +5,7 @@ use uuid::Uuid;
 use crate::config::Namespace;
 use crate::index::{Generation, Seal};
 
-/// The names that are built on the alias of queries, such as `balance`.
+/// The names derived from the alias of queries, such as `balance`.
 #[derive(Debug)]
 pub(super) struct Names {
     alias: String,
@@ -21,7 +21,7 @@ impl Names {
         &self.alias
     }
 
-    /// Every index that may hold a generation; also others, which [`Self::generation`] tells apart.
+    /// Matches every index that may hold a generation; also others, which [`Self::generation`] tells apart.
     pub(super) fn pattern(&self) -> String {
         format!("{}-*", self.alias)
     }

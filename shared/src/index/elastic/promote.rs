@@ -1,4 +1,4 @@
-//! Turning the queries: one call that compares and sets.
+//! Switching the queries: one compare-and-set call.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -50,9 +50,9 @@ impl ElasticIndex {
             }
             None => vec![],
         };
-        // One that is being discarded is idle no more.
+        // A generation that is being discarded is no longer idle.
         actions.push(remove(&index, &self.names.idle(generation)));
-        // An alias has one write index at most, so this is refused while another generation is active.
+        // An alias has at most one write index, so this is refused while another generation is active.
         let write_index = json!({ "index": index, "alias": self.names.alias(), "is_write_index": true });
         actions.push(json!({ "add": write_index }));
         match self.change_aliases(actions).await {
@@ -65,11 +65,11 @@ impl ElasticIndex {
         }
     }
 
-    /// What takes the queries from a generation that is under this seal, and does nothing to any other.
+    /// Actions that take the queries from a generation under this seal, and are refused for any other.
     async fn away_from(&self, old: Generation, seal: Seal) -> Result<Vec<Value>, BackendError> {
         let (index, sealed) = (self.names.documents(old), self.names.sealed(old, seal));
         match self.is_blocked(old).await {
-            // The late lifting of an earlier seal: a write delayed since before this one may have come through.
+            // An earlier seal was lifted late: a write delayed since before this seal may have come through.
             Ok(false) if self.standing(old).await.is_ok_and(|standing| standing.is_under(seal)) => {
                 return Err(BackendError::not_done("promote", "the seal has lost its write block, seal again"));
             }
@@ -77,7 +77,7 @@ impl ElasticIndex {
             Ok(_) | Err(_) => {}
         }
         Ok(vec![
-            // Removed and added again: aliases can be compared in no other way.
+            // Removed and added again: there is no other way to compare aliases.
             remove(&index, &sealed),
             add(&index, &sealed),
             remove(&index, self.names.alias()),
@@ -105,7 +105,7 @@ impl ElasticIndex {
         })
     }
 
-    /// Whether somebody made an index under the name that queries use, which may be replaced.
+    /// Whether there is an index made by hand under the name that queries use, which may be replaced.
     ///
     /// # Errors
     /// [`Failure::InTheWay`] if it holds what this bank has not written, or if the name is an alias of something else.
@@ -133,7 +133,7 @@ impl ElasticIndex {
         Ok(true)
     }
 
-    /// Fields of an index that documents of the bank have not.
+    /// Fields of an index that the bank's documents do not have.
     async fn strange_fields(&self, index: &str) -> Result<BTreeSet<String>, Failure> {
         let (api, indices) = (self.client.indices(), [index]);
         let asked = api.get_mapping(IndicesGetMappingParts::Index(&indices)).send().await;
@@ -142,8 +142,8 @@ impl ElasticIndex {
         Ok(fields.filter(|field| !layout::FIELDS.contains(&field.as_str())).collect())
     }
 
-    /// Removes what was left of generations before this one whose documents somebody deleted by hand, or which were
-    /// never made whole. A lower number is never made later: who still makes one is refused by the job.
+    /// Removes the remains of earlier generations whose documents were deleted by hand, or which were never completed.
+    /// A lower number is never created later: a process that still creates one is refused by the job.
     async fn remove_leftovers(&self, promoted: Generation) {
         let found = match self.aliases_of(&self.names.pattern()).await {
             Ok(found) => found,

@@ -1,4 +1,4 @@
-//! What workers, the verifier and queries ask. What is asked by id is answered as of the last acknowledged write.
+//! Reads for workers, the verifier and queries. Reads by id are as of the last acknowledged write.
 
 use std::fmt::Display;
 
@@ -20,7 +20,7 @@ use crate::index::{Balance, BalancePage, BalanceQuery, Checkpoint, Generation, L
 use crate::partition::{Partition, Slot, SlotRange};
 use crate::telemetry::metric::DOCUMENTS_UNREADABLE;
 
-/// How many accounts are asked for at once: a question and an answer take less than 2 KiB each.
+/// How many accounts are requested at once: each takes less than 2 KiB in the request and in the answer.
 const ACCOUNTS_AT_ONCE: usize = 2_000;
 
 /// How many hits a search may have; `index.max_result_window` allows no more.
@@ -30,7 +30,7 @@ pub(super) fn checkpoint_id(partition: Partition) -> String {
     format!("checkpoint-{}", partition.get())
 }
 
-/// One document of an answer, or that it is not there.
+/// One document of an answer, or its absence.
 #[derive(Deserialize)]
 struct Got<T> {
     #[serde(rename = "_index")]
@@ -53,7 +53,7 @@ impl GotError {
 }
 
 impl<T> Got<T> {
-    /// An index that does not exist knows nothing of anybody.
+    /// An index that does not exist holds no documents.
     fn found(self) -> Result<Option<T>, Failure> {
         match self.error {
             Some(error) if !error.is_missing_index() => {
@@ -64,14 +64,14 @@ impl<T> Got<T> {
     }
 }
 
-/// Documents and parked accounts, in turn.
+/// Documents and parked accounts, alternating.
 #[derive(Deserialize)]
 struct GotMany {
     #[serde(default)]
     docs: Vec<Got<Box<RawValue>>>,
 }
 
-/// An answer to a search; an empty one is left out altogether.
+/// An answer to a search; an empty one omits its hits altogether.
 #[derive(Deserialize)]
 struct Found<H> {
     #[serde(default = "Hits::none")]
@@ -100,14 +100,14 @@ struct Hit {
     source: Box<RawValue>,
 }
 
-/// A document by what it is sorted by, and its version.
+/// The sort values of a document, and its version.
 #[derive(Deserialize)]
 struct VersionHit {
     sort: (Slot, AccountId),
     fields: VersionFields,
 }
 
-/// Fields have lists of values.
+/// The value of a field is a list.
 #[derive(Deserialize)]
 struct VersionFields {
     version: [Version; 1],
@@ -157,8 +157,8 @@ impl ElasticIndex {
         Ok(loaded)
     }
 
-    /// A refresh before the first page makes every acknowledged write part of the pages. They need no point in time: an
-    /// account never moves in their order, and documents are never deleted.
+    /// A refresh before the first page makes every acknowledged write part of the pages. They need no point-in-time
+    /// search: an account never moves in their order, and documents are never deleted.
     pub(super) async fn list_versions(
         &self,
         generation: Generation,
@@ -177,7 +177,7 @@ impl ElasticIndex {
                 "size": size,
                 "query": { "bool": { "filter": [of_slots(slots)] } },
                 "sort": [{ "slot": "asc" }, { "id": "asc" }],
-                // Nothing is read from where whole documents are kept.
+                // The stored documents are not read.
                 "stored_fields": "_none_",
                 "docvalue_fields": ["version"],
             });
@@ -203,7 +203,7 @@ impl ElasticIndex {
     ) -> Result<Vec<Parked>, Failure> {
         let index = self.names.work(generation);
         self.refresh(&index).await?;
-        // Checkpoints have no slot.
+        // Checkpoints have no slot, so the filter leaves them out.
         let mut body = json!({
             "size": limit,
             "query": { "bool": { "filter": [of_slots(slots)] } },
@@ -235,7 +235,7 @@ impl ElasticIndex {
         Ok(source.map(|source| read(&source)).transpose().map_err(|failure: Failure| failure.backend("get"))?)
     }
 
-    /// Whether queries would meet anything but a generation.
+    /// Whether queries would reach anything but a generation.
     async fn is_taken(&self) -> Result<bool, Failure> {
         match self.aliases_of(self.names.alias()).await {
             Ok(found) => Ok(found.keys().any(|index| self.names.generation(index).is_none())),
@@ -251,7 +251,7 @@ impl ElasticIndex {
         let parts = &["hits.hits._index", "hits.hits._id", "hits.hits._source"];
         let found: Vec<Hit> = match self.find(self.names.alias(), parts, body).await {
             Err(failure) if failure.is_absence() => return Err(QueryError::NoGeneration),
-            // Somebody's own index of that name is no generation.
+            // A foreign index of that name is no generation.
             Ok(found) if found.iter().any(|hit: &Hit| self.names.generation(&hit.index).is_none()) => {
                 return Err(QueryError::NoGeneration);
             }
@@ -263,7 +263,7 @@ impl ElasticIndex {
         let hits = found.iter().take(query.limit);
         let balances: Vec<Balance> = hits.filter_map(|hit| readable(&hit.source, &hit.id)).collect();
         if has_next && balances.is_empty() {
-            // There is no place to go on from, and a list that ended here would hide what follows.
+            // There is no place to continue from, and ending the list here would hide what follows.
             return Err(backend(Failure::Unreadable("a whole page of documents".to_owned())));
         }
         let next = balances.last().filter(|_| has_next).map(|last| cursor::behind(last, query.sort));
@@ -282,8 +282,8 @@ fn next_source(got: &mut impl Iterator<Item = Got<Source>>) -> Result<Option<Sou
     next.found()
 }
 
-/// A document, unless somebody has changed it into what cannot be read. Then it counts as missing: its worker folds the
-/// account again from the first event, a comparison with the store names it, and nobody else's balance waits for it.
+/// A document, unless a change from outside made it unreadable. Then it counts as missing: its worker folds the account
+/// again from the first event, a comparison with the store reports it, and no other account's balance waits for it.
 fn readable(source: &RawValue, account: impl Display) -> Option<Balance> {
     let balance = read(source);
     if let Err(failure) = &balance {
@@ -301,7 +301,7 @@ fn of_slots(slots: SlotRange) -> Value {
     json!({ "range": { "slot": { "gte": slots.start, "lt": slots.end } } })
 }
 
-/// The question for a page and one document more, to know whether there is another page.
+/// The request for a page and one more document, to know whether there is another page.
 fn page(query: &BalanceQuery, place: Option<&Place>) -> Value {
     let mut filter = Vec::new();
     if let Some(owner) = &query.owner {

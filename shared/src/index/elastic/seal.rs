@@ -1,4 +1,4 @@
-//! Whether a generation takes writes: an alias says so, and a write block waits for the writes that went before.
+//! Whether a generation takes writes: an alias says so, and a write block waits for earlier writes.
 
 use std::collections::BTreeMap;
 
@@ -54,12 +54,12 @@ impl ElasticIndex {
         let (index, open) = (self.names.documents(generation), self.names.open(generation));
         let sealed = self.names.sealed(generation, seal);
         match self.change_aliases(vec![remove(&index, &open), add(&index, &sealed)]).await {
-            // Sealed already, by whom is looked at below, or gone.
+            // Already sealed, by whom is checked below, or gone.
             Err(failure) if failure.is_absence() => {}
             changed => changed.map_err(backend)?,
         }
         self.check_seal(generation, seal).await?;
-        // Writes that found the alias before it went away: waits for those under way, refuses those on their way.
+        // For writes that found the alias before its removal: waits for those in flight, refuses those still to come.
         match self.block_writes(&index).await {
             Err(failure) if failure.is_absence() => return Err(ApplyError::Gone(generation)),
             blocked => blocked.map_err(backend)?,
@@ -73,7 +73,7 @@ impl ElasticIndex {
             Standing::Gone => Err(ApplyError::Gone(generation)),
             Standing::Sealed(found) if found == seal => Ok(()),
             Standing::Sealed(_) => Err(ApplyError::Sealed(generation)),
-            // Unsealed meanwhile: a block would stay behind.
+            // Unsealed meanwhile: the block would remain.
             Standing::Open | Standing::Shut => {
                 self.lift_block(&self.names.documents(generation)).await.map_err(backend)?;
                 Err(BackendError::not_done("seal", "the seal was lifted while it was set").into())
@@ -86,7 +86,7 @@ impl ElasticIndex {
         if blocked.shards_acknowledged {
             return acknowledged(&blocked);
         }
-        // A block that is there already is not waited for, and whoever set it may not have waited either.
+        // A block that is already set is not waited for, and the caller that set it may not have waited either.
         self.lift_block(index).await?;
         acknowledged(&self.block_once(index).await?)
     }
@@ -115,7 +115,7 @@ impl ElasticIndex {
             return Ok(());
         }
         let (index, open) = (self.names.documents(generation), self.names.open(generation));
-        // The block first: should this end between the two, the generation is still sealed and can be unsealed again.
+        // The block first: if this ends between the two, the generation is still sealed and can be unsealed again.
         let lifted = self.lift_block(&index).await;
         let opened = match lifted {
             Ok(()) => {

@@ -1,4 +1,4 @@
-//! What becomes of a batch, whatever Elasticsearch answers to its lines.
+//! The fate of a batch, whatever Elasticsearch answers to its lines.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::io;
@@ -43,7 +43,7 @@ fn documents(count: usize) -> Projected {
     Projected { balances: (0..count).map(document).collect(), ..Projected::default() }
 }
 
-/// What a line of a bulk meets.
+/// How Elasticsearch answers a line of a bulk.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Meets {
     Written,
@@ -79,7 +79,7 @@ fn all(fates: impl Iterator<Item = Value>) -> (u16, String) {
     (200, json!({ "items": items }).to_string())
 }
 
-/// Busy for a while, and then for good.
+/// Busy for a while, and then a final answer.
 fn course() -> impl Strategy<Value = Vec<Meets>> {
     let busy = prop::sample::select(vec![Meets::Busy, Meets::Unavailable]);
     let last = prop::sample::select(vec![Meets::Written, Meets::Stale, Meets::Unfit]);
@@ -145,7 +145,7 @@ async fn a_busy_server_is_asked_again_a_bounded_number_of_times_and_nobody_is_pa
     }
 }
 
-/// An outage, a proxy's own words, a disk that is full, a request that is wrong: whose document would be to blame?
+/// An outage, a proxy's own answer, a full disk, a wrong request: no document is to blame.
 #[tokio::test]
 async fn nobody_is_parked_for_what_is_not_about_his_document() {
     let item = |status: u16, kind: &str| all((0..2).map(|_| json!({ "status": status, "error": { "type": kind } })));
@@ -178,7 +178,7 @@ async fn an_answer_longer_than_any_is_not_read() {
     assert!(failure.to_string().contains("68157440 bytes"), "{failure}");
 }
 
-/// A call that owns what it writes, to be made beside others.
+/// A call that owns what it writes, so that it can run beside others.
 async fn apply(index: &ElasticIndex, projected: Projected) -> Result<Applied, ApplyError> {
     index.apply(GENERATION, &projected).await
 }
@@ -209,7 +209,7 @@ async fn a_process_has_a_bounded_number_of_bulks_under_way_and_few_of_them_are_l
     }
 }
 
-/// Each line is written, but that of account 7 does not fit and that of account 3 meets a failure.
+/// Each line is written, except that the one of account 7 does not fit and the one of account 3 meets a failure.
 fn each_its_own(asked: &Asked) -> (u16, String) {
     let said = |id: &String| match id.parse::<AccountId>().unwrap() {
         id if id == account(7) => Meets::Unfit.said(),
@@ -295,7 +295,7 @@ async fn whoever_the_url_names_is_told_to_the_server() {
     }
 }
 
-/// Everything that is logged in this thread, by whomever.
+/// Everything that is logged in this thread.
 #[derive(Clone, Default)]
 struct Log(Arc<Mutex<Vec<u8>>>);
 
@@ -318,7 +318,7 @@ async fn neither_a_failure_nor_a_log_line_shows_a_secret() {
         tracing_subscriber::fmt().with_max_level(tracing::Level::TRACE).with_writer(move || writer.clone());
     let _guard = tracing::subscriber::set_default(subscriber.finish());
     let mut said = Vec::new();
-    // Twice: a log line that another test's thread comes upon first is not logged here until it is looked at again.
+    // Twice: if another test's thread reaches a log line first, it is not logged here until the cache is rebuilt.
     for _ in 0..2 {
         tracing::callsite::rebuild_interest_cache();
         for answer in
@@ -339,13 +339,13 @@ async fn neither_a_failure_nor_a_log_line_shows_a_secret() {
     said.push(String::from_utf8(log.0.lock().unwrap().clone()).unwrap());
     let said = said.join("\n");
     assert!(said.contains("who are you?") && said.contains("index is busy"), "{said}");
-    // In the clear, and as HTTP sends it.
+    // In plain text, and as HTTP sends it.
     for secret in ["hunter2", "ZWxhc3RpYzpodW50ZXIy"] {
         assert!(!said.contains(secret), "{said}");
     }
 }
 
-/// What the nodes say of themselves, and nothing else.
+/// A check of nodes that report these versions, and nothing else.
 async fn of_version(versions: &[&str]) -> Result<(), ElasticOpenError> {
     let nodes: Vec<(String, Value)> =
         versions.iter().enumerate().map(|(n, version)| (n.to_string(), json!({ "version": version }))).collect();

@@ -1,14 +1,14 @@
-//! What several workers have to write at once goes in one bulk.
+//! Small bulks of several workers are sent as one.
 //!
-//! A bulk costs Elasticsearch about the same whether it has ten lines or a hundred: a request, a look at the alias, a
-//! sync of its log. The workers of a process have few lines each. So a bulk of few lines waits while another such bulk
-//! to the same alias is under way, and then goes with all that came for it meanwhile. A lone bulk waits for nothing,
-//! and a large one goes by itself.
+//! A bulk costs Elasticsearch about the same whether it has ten lines or a hundred: a request, a lookup of the alias, a
+//! sync of its log. The workers of a process have few lines each. So a small bulk waits while another one to the same
+//! alias is in flight, and then goes with all that arrived for it meanwhile. A lone bulk never waits, and a large one
+//! goes by itself.
 //!
-//! TO1  Whoever hands lines in is told the fates of just these lines.
-//! TO2  Lines are sent by whoever has the turn. If that caller goes away meanwhile, everybody whose lines it had taken
-//!      hears that their outcome is unknown, and whoever waits has the next turn.
-//! TO3  Lines that nobody waits for any more are not sent.
+//! TO1  Each caller learns the fates of exactly the lines it handed in.
+//! TO2  The caller that has the turn sends the lines. If it goes away meanwhile, every caller whose lines it had taken
+//!      learns that their outcome is unknown, and a waiting caller has the next turn.
+//! TO3  Lines whose caller has gone away are not sent.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -19,21 +19,21 @@ use tokio::sync::{OwnedMutexGuard, oneshot};
 use super::answer::Failure;
 use super::bulk::{Fate, LINES_AT_ONCE, Lines};
 
-/// From how many lines on a bulk goes by itself.
+/// A bulk of at least this many lines goes by itself.
 pub(super) const ALONE_FROM: usize = 1_000;
 
 /// The fates of lines, in order, or why they have none.
 pub(super) type Told = Result<Vec<Fate>, Failure>;
 
-/// Bulks of few lines that wait for one that is under way.
+/// Small bulks that wait for one that is in flight.
 #[derive(Default)]
 pub(super) struct Together {
     waiting: Mutex<Vec<Waiting>>,
-    /// Of each alias to which lines are under way.
+    /// One for each alias to which lines are in flight.
     turns: Mutex<BTreeMap<String, Arc<Turn>>>,
 }
 
-/// Whoever has it sends.
+/// The caller that has it sends.
 type Turn = tokio::sync::Mutex<()>;
 
 /// Lines that were handed in for an alias.
@@ -43,7 +43,7 @@ struct Waiting {
     told: oneshot::Sender<Told>,
 }
 
-/// How many lines are whose.
+/// The callers, each with its number of lines.
 #[derive(Default)]
 pub(super) struct Callers(Vec<(usize, oneshot::Sender<Told>)>);
 
@@ -53,25 +53,25 @@ impl Callers {
         let mut fates = fates.map(Vec::into_iter);
         for (lines, told) in self.0 {
             let own = match &mut fates {
-                // All of them are taken before they are looked at: the next caller's begin behind the last.
+                // All of them are taken before any is looked at: the next caller's begin after the last.
                 Ok(fates) => fates.by_ref().take(lines).collect::<Vec<_>>().into_iter().collect(),
                 Err(failure) => Err(failure.clone()),
             };
-            // Whoever is gone does not want to know.
+            // A caller that has gone away needs no answer.
             _ = told.send(own);
         }
     }
 }
 
 impl Together {
-    /// Hands lines in, to be asked for with [`Self::next`].
+    /// Hands in lines; [`Self::next`] then yields their fates.
     pub(super) fn hand_in(&self, alias: &str, lines: Lines) -> oneshot::Receiver<Told> {
         let (told, asked) = oneshot::channel();
         self.waiting().push(Waiting { alias: alias.to_owned(), lines, told });
         asked
     }
 
-    /// What became of lines that were handed in, or the turn to send them.
+    /// The fates of lines that were handed in, or the turn to send them.
     pub(super) async fn next(
         &self,
         alias: &str,
@@ -82,7 +82,7 @@ impl Together {
             told = &mut *asked => return Ok(told.unwrap_or(Err(Failure::Forsaken))),
             turn = self.turn_of(alias).lock_owned() => turn,
         };
-        // The turn before may have sent them and ended in the same moment.
+        // The previous turn may have sent them and ended at the same moment.
         match asked.try_recv() {
             Ok(told) => Ok(told),
             Err(TryRecvError::Closed) => Ok(Err(Failure::Forsaken)),
@@ -90,7 +90,7 @@ impl Together {
         }
     }
 
-    /// Takes what was handed in for an alias, in the order in which it came, as much as fits into one bulk.
+    /// Takes the lines handed in for an alias, in order of arrival, as many as fit into one bulk.
     pub(super) fn take(&self, alias: &str) -> (Lines, Callers) {
         let mut waiting = self.waiting();
         waiting.retain(|one| !one.told.is_closed());
@@ -110,7 +110,7 @@ impl Together {
 
     fn turn_of(&self, alias: &str) -> Arc<Turn> {
         let mut turns = self.turns.lock().unwrap_or_else(PoisonError::into_inner);
-        // What nobody has or waits for is made again when it is needed: aliases come and go with their generations.
+        // Turns that are neither held nor awaited are created again when needed: aliases come and go with generations.
         turns.retain(|_, turn| Arc::strong_count(turn) > 1);
         Arc::clone(turns.entry(alias.to_owned()).or_default())
     }

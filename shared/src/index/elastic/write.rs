@@ -1,4 +1,4 @@
-//! What is written to one generation: documents, parked accounts, checkpoints.
+//! Writes to one generation: documents, parked accounts, checkpoints.
 
 use serde::{Deserialize, Serialize};
 
@@ -16,8 +16,8 @@ use crate::money::{Currency, Money};
 use crate::owner::Owner;
 use crate::partition::{Partition, Slot};
 
-/// A document as it is stored: what [`Balance`] has, and the slot it is listed by. Its fields stand here once more,
-/// borrowed, because serde would build a map of them for every document to flatten one into the other.
+/// A document as it is stored: the fields of [`Balance`], and the slot it is listed by. The fields are repeated here,
+/// borrowed, because serde would build a map for every document to flatten one struct into the other.
 #[derive(Serialize)]
 struct Document<'a> {
     slot: Slot,
@@ -129,7 +129,7 @@ impl ElasticIndex {
         .await
     }
 
-    /// Writes lines of which it does not matter whether something was in the way, until there are no more.
+    /// Writes lines until there are no more; conflicts do not matter.
     async fn write_work(
         &self,
         operation: &'static str,
@@ -145,7 +145,7 @@ impl ElasticIndex {
             let failure =
                 match self.bulk(&self.bulks.work, &alias, lines).await.map(|fates| fates.into_iter().find_map(unfit)) {
                     Ok(None) => continue,
-                    // No account can be parked for not being parked.
+                    // An account whose parked entry is refused cannot be parked for that.
                     Ok(Some(kind)) => Failure::Refused { status: 400, kind, reason: "a parked account".to_owned() },
                     Err(failure) => failure,
                 };
@@ -153,8 +153,8 @@ impl ElasticIndex {
         }
     }
 
-    /// Says how far a worker has come, after all that stands for it (law X1). Its epoch is the version of the document,
-    /// so that Elasticsearch itself refuses a lower one (law X3).
+    /// Writes a checkpoint, after everything it covers (law X1). Its epoch is the version of the document, so that
+    /// Elasticsearch itself refuses a lower one (law X3).
     pub(super) async fn note(&self, generation: Generation, checkpoint: Checkpoint) -> Result<(), ApplyError> {
         let (epoch, partition) = (checkpoint.epoch, checkpoint.partition);
         let mut lines = Lines::default();
@@ -170,20 +170,20 @@ impl ElasticIndex {
         Err(self.why_not_written("apply", generation, failure).await)
     }
 
-    /// A checkpoint stands in the way of one with this epoch: whether its epoch is higher.
+    /// Why a checkpoint of this epoch met a conflict: whether the stored one has a higher epoch.
     async fn why_not_noted(&self, generation: Generation, partition: Partition, epoch: Epoch) -> ApplyError {
         match self.stored_checkpoint(generation, partition).await.map(|stored| stored.map(|stored| stored.epoch)) {
             Ok(Some(current)) if current > epoch => ApplyError::Fenced { current },
-            // Whoever wrote it meanwhile has gone again, with the generation.
+            // The checkpoint in conflict has gone again, with the generation.
             Ok(Some(Epoch { .. }) | None) => BackendError::unknown("apply", "another checkpoint was in the way").into(),
             Err(failure) => failure.backend("apply").into(),
         }
     }
 
-    /// An alias that is missing, or a block: whether the generation is gone, sealed, or something else is wrong.
+    /// Explains a missing alias or a block: the generation is gone or sealed, or something else is wrong.
     async fn why_not_written(&self, operation: &'static str, generation: Generation, failure: Failure) -> ApplyError {
         if !matches!(failure, Failure::Refused { status: 403 | 404, .. }) {
-            // Lines before it may have been written. Writing them again is harmless.
+            // Earlier lines may have been written. Writing them again is harmless.
             return BackendError { effect: Effect::Unknown, ..failure.backend(operation) }.into();
         }
         match self.standing(generation).await {
@@ -194,13 +194,13 @@ impl ElasticIndex {
                 let what = format!("{index} is neither sealed nor has the alias {open}: add it, or delete the index");
                 BackendError::broken(operation, what).into()
             }
-            // Between the two steps of a seal or its lifting, or blocked by somebody.
+            // Between the two steps of a seal or its lifting, or blocked from outside.
             Ok(Standing::Open) if !failure.is_absence() => {
                 let index = self.names.documents(generation);
                 let remedy = format!("{failure}; if no operator blocked {index}, set its index.blocks.write to null");
                 BackendError::unknown(operation, remedy).into()
             }
-            // What stands beside the documents is gone.
+            // The hidden index beside the documents is gone.
             Ok(Standing::Open) => match self.restore_work(generation).await {
                 Ok(()) => BackendError::unknown(operation, failure).into(),
                 Err(failure) => failure.backend(operation).into(),

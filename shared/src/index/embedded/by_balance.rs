@@ -1,18 +1,18 @@
-//! The tree that lists are read from in the order of balances: there while somebody asks for such lists.
+//! The tree for lists in the order of balances: kept only while clients ask for such lists.
 //!
-//! Each change of a balance takes an account out of this tree and puts it in elsewhere, so where accounts are many it
-//! is two pages for each of them that changes, twice what the document itself costs. A bank that nobody asks for an
-//! order by balance does not pay for one (`docs/adr/0018-an-order-nobody-asks-for-is-not-kept.md`).
+//! Each change of a balance moves an account to another place in this tree. With many accounts that costs two pages per
+//! changed account, twice the cost of the document itself. A bank that is never asked for this order does not pay for
+//! the tree (`docs/adr/0018-an-order-nobody-asks-for-is-not-kept.md`).
 //!
-//! K1  What a query answers does not depend on whether the tree is there, only how long it takes.
-//! K2  A query that the tree would serve has it built if the generation that answers has none. It counts as asking for
-//!     ten minutes ([`KEPT`]). Writes wait while a tree is built, about a second for a million accounts. If it cannot
-//!     be built, as on a full disk, the query is answered without.
-//! K3  A tree is removed when nobody has asked for so long.
-//! K4  A generation that is prepared for promotion gets one if and only if somebody has asked, so that a rebuild takes
-//!     nothing from those who do; one that is kept for a rollback keeps what it has, by law K3.
+//! K1  Whether the tree exists changes only how long a query takes, never its answer.
+//! K2  A query that the tree would serve builds it if the active generation has none, and counts as demand for ten
+//!     minutes ([`KEPT`]). Writes wait while a tree is built, about a second for a million accounts. If it cannot be
+//!     built, as on a full disk, the query is answered without it.
+//! K3  A tree is removed when there has been no demand for that long.
+//! K4  A generation that is prepared for promotion gets a tree if and only if there is demand, so that a rebuild does
+//!     not slow such queries down; one that is kept for a rollback keeps the tree it has, by law K3.
 //!
-//! Why K1 holds: a page is one SQL statement with its order in it. SQLite reads it from the tree or sorts for itself.
+//! Why K1 holds: a page is one SQL statement that includes its order. SQLite reads it from the tree or sorts by itself.
 
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
@@ -25,14 +25,14 @@ use super::row::table;
 use crate::index::{BalanceQuery, Generation, Sort};
 use crate::sqlite::Upkeep;
 
-/// For how long a question counts. Longer than the pauses of a person at work and of most dashboards; against ten
-/// minutes of keeping a tree up to date, building it again is nothing.
+/// How long a query counts as demand. Longer than the pauses of a person at work and of most dashboards; compared with
+/// keeping a tree up to date for ten minutes, building it again costs next to nothing.
 pub(super) const KEPT: Duration = Duration::from_mins(10);
 
-/// How many looks within that time find out that nobody asks: a tree may stay a tenth longer.
+/// How often demand is checked within that time: a tree may stay a tenth longer.
 const LOOKS: u32 = 10;
 
-/// Whether somebody asks. Clones share it.
+/// Whether there is demand for the tree. Clones share it.
 #[derive(Clone, Debug)]
 pub(super) struct Asked {
     kept: Duration,
@@ -48,14 +48,14 @@ impl Asked {
         *self.last.lock().unwrap_or_else(PoisonError::into_inner) = Some(Instant::now());
     }
 
-    /// Whether somebody has asked lately.
+    /// Whether a query has asked recently.
     pub(super) fn is_recent(&self) -> bool {
         let last = *self.last.lock().unwrap_or_else(PoisonError::into_inner);
         last.is_some_and(|last| last.elapsed() < self.kept)
     }
 }
 
-/// Whether SQLite would read the page of a query from the tree. With an owner given, it reads those of the owner.
+/// Whether SQLite would read the page of a query from the tree. With an owner given, it reads the tree by owner.
 pub(super) fn would_serve(query: &BalanceQuery) -> bool {
     let in_order = matches!(query.sort, Sort::Balance | Sort::BalanceDescending);
     let in_range = query.balance_gt.is_some() && query.balance_lt.is_some();
@@ -72,7 +72,7 @@ pub(super) fn is_there(connection: &Connection, generation: Generation) -> rusql
         .query_row(params![name(generation)], |row| row.get(0))
 }
 
-/// Builds it, sorted and in one go, if it is not there.
+/// Builds the tree in one sorted pass, if there is none.
 pub(super) fn build(connection: &Connection, generation: Generation) -> rusqlite::Result<()> {
     if is_there(connection, generation)? {
         return Ok(());
@@ -84,12 +84,12 @@ pub(super) fn build(connection: &Connection, generation: Generation) -> rusqlite
     Ok(())
 }
 
-/// Builds that of the generation that answers, if one does.
+/// Builds the tree of the active generation, if there is one.
 pub(super) fn build_active(connection: &Connection) -> rusqlite::Result<()> {
     generation::active(connection)?.map_or(Ok(()), |active| build(connection, active))
 }
 
-/// Removes it, if it is there.
+/// Removes the tree, if there is one.
 fn remove(connection: &Connection, generation: Generation) -> rusqlite::Result<()> {
     if !is_there(connection, generation)? {
         return Ok(());
@@ -99,10 +99,10 @@ fn remove(connection: &Connection, generation: Generation) -> rusqlite::Result<(
     Ok(())
 }
 
-/// Removes what nobody asks for (law K3).
+/// Removes trees that no query asks for (law K3).
 pub(super) struct Pruner {
     asked: Asked,
-    /// When it looks next. A tree of an earlier process has its time from the start on.
+    /// When it checks next. A tree left by an earlier process gets its full time from the start.
     next: Instant,
 }
 
@@ -118,7 +118,7 @@ impl Upkeep for Pruner {
         if now < self.next {
             return Ok(());
         }
-        // Set before, so that what fails is not tried again with every turn.
+        // Set first, so that a failure is not tried again on every turn.
         self.next = now + self.asked.kept / LOOKS;
         if self.asked.is_recent() {
             return Ok(());

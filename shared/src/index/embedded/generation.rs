@@ -1,4 +1,4 @@
-//! What exists, what answers, what is sealed: the rows `state` and `generations`.
+//! Which generations exist, which is active, which are sealed: the tables `state` and `generations`.
 
 use rusqlite::{Connection, OptionalExtension, params};
 use uuid::Uuid;

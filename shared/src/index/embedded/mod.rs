@@ -1,18 +1,18 @@
 //! The index in one SQLite file of the data folder, `index.db`, for a bank that runs without servers.
 //!
-//! Each generation has a table of its own, so that discarding one is dropping a table. Its rows are clustered by
-//! (slot, account): a replay, which comes in that order, fills it from left to right, and the verifier reads it so.
+//! Each generation has its own table, so that discarding one only drops a table. Its rows are clustered by (slot,
+//! account): a replay comes in that order and fills it from left to right, and the verifier reads it likewise.
 //!
-//! A write is one transaction with everything in it: seal and epoch are looked at, documents, parked accounts and the
-//! checkpoint are written (laws X1, X3, X5, X6). Nothing is fsynced ([`Durability::Normal`]), because the store can
-//! fill the index again. Law X1 holds after a power loss too: what is lost then is a number of whole transactions from
-//! the end, so a checkpoint is lost with the balances it stands for. A generation that was made just before may be lost
-//! as well and its number come again; whoever could have written to it died with the machine.
+//! A write is one transaction: it checks the seal and the epoch, and writes documents, parked accounts and the
+//! checkpoint (laws X1, X3, X5, X6). Nothing is fsynced ([`Durability::Normal`]), because the index can be filled again
+//! from the store. Law X1 holds even after a power loss: that loses only whole transactions at the end, so a checkpoint
+//! is lost together with the balances it covers. A generation created just before may be lost too, and its number used
+//! again; every process that could have written to it died with the machine.
 //!
-//! Lists need more trees, by owner and, while somebody asks for that, by balance (`by_balance.rs`). They are built when
-//! a generation is prepared for promotion, sorted and in one go: for a million accounts that takes two seconds, where
-//! keeping them up to date while a replay fills the table would write each of their pages again and again and take more
-//! than a minute. Queries go on meanwhile and see the old generation; writes wait.
+//! Lists need more trees: by owner and, while clients ask for that order, by balance (`by_balance.rs`). They are built
+//! in one sorted pass when a generation is prepared for promotion: for a million accounts that takes two seconds,
+//! whereas maintaining them while a replay fills the table would write each of their pages again and again and take
+//! more than a minute. Meanwhile queries continue on the old generation; writes wait.
 
 mod by_balance;
 mod generation;
@@ -46,7 +46,7 @@ const INDEX: FileSpec = FileSpec {
     durability: Durability::Normal,
 };
 
-/// The index of an embedded bank. Clones share it; the last one that is dropped closes the file, and waits for that.
+/// The index of an embedded bank. Clones share it; dropping the last one closes the file and waits for that.
 #[derive(Clone, Debug)]
 pub struct EmbeddedIndex {
     database: Database,
@@ -54,7 +54,7 @@ pub struct EmbeddedIndex {
 }
 
 impl EmbeddedIndex {
-    /// Opens the index of a data folder, or makes an empty one.
+    /// Opens the index of a data folder, or creates an empty one.
     ///
     /// # Errors
     /// [`OpenError`] for a file that is damaged, foreign or from a newer release; it was left as it is.
@@ -68,7 +68,7 @@ impl EmbeddedIndex {
         Ok(Self { database: Database::open_kept_up(folder, INDEX, |_| Ok(pruner))?, by_balance })
     }
 
-    /// A write to a generation that is neither sealed nor gone.
+    /// Writes to a generation that is neither sealed nor gone.
     async fn write_to<T: Send + 'static>(
         &self,
         operation: &'static str,
@@ -82,7 +82,7 @@ impl EmbeddedIndex {
         self.database.write(operation, checked).await?
     }
 
-    /// A read of the generation that answers.
+    /// Reads the active generation.
     async fn read_active<T: Send + 'static>(
         &self,
         operation: &'static str,
@@ -95,7 +95,7 @@ impl EmbeddedIndex {
         self.database.read(operation, read).await?.ok_or(QueryError::NoGeneration)
     }
 
-    /// The page of a query that the tree by balance serves; nothing if there is none.
+    /// The page of a query that the tree by balance serves; `None` if there is no such tree.
     async fn page_by_balance(
         &self,
         query: &BalanceQuery,

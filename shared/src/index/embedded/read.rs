@@ -1,4 +1,4 @@
-//! What workers, the verifier and queries for one account read.
+//! Reads for workers, the verifier and queries of one account.
 
 use rusqlite::types::Type;
 use rusqlite::{Connection, OptionalExtension, Row, params};
@@ -46,7 +46,7 @@ pub(super) fn document(
         .optional()
 }
 
-/// A generation that does not exist knows nothing of anybody.
+/// A generation that does not exist holds no accounts.
 pub(super) fn load(
     connection: &Connection,
     generation: Generation,

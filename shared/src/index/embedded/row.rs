@@ -13,7 +13,7 @@ use crate::owner::Owner;
 /// The columns of a document, in the order in which [`balance`] reads them.
 pub(super) const COLUMNS: &str = "id, event_id, owner, status, currency, balance, version, opened_at, updated_at";
 
-/// The table of a generation. Made of a number alone, so it is safe to stand in a statement.
+/// The table of a generation. The name is made of a number alone, so it is safe in a statement.
 pub(super) fn table(generation: Generation) -> String {
     format!("balance_{generation}")
 }

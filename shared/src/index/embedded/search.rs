@@ -7,7 +7,7 @@ use super::row::{self, COLUMNS, table};
 use crate::index::cursor::{self, Place, SortValue};
 use crate::index::{Balance, BalancePage, BalanceQuery, Generation, Sort};
 
-/// A statement and its values. Only texts of this program stand in the statement; whatever a caller says is a value.
+/// A statement and its values. Its text is this program's alone; everything that a caller supplies is a value.
 struct Statement {
     text: String,
     values: Vec<Value>,
@@ -21,7 +21,7 @@ impl Statement {
     }
 }
 
-/// The page of a query, behind a place.
+/// The page of a query, after a place.
 pub(super) fn page(
     connection: &Connection,
     generation: Generation,
@@ -66,7 +66,7 @@ fn statement(generation: Generation, query: &BalanceQuery, place: Option<&Place>
         };
         statement.push(behind, [value, account.as_bytes().to_vec().into()]);
     }
-    // One document more, to know whether there is another page.
+    // One more document, to know whether there is another page.
     let limit = i64::try_from(query.limit).unwrap_or(i64::MAX).saturating_add(1);
     statement.push(order, []);
     statement.push(" LIMIT ?", [limit.into()]);

@@ -26,7 +26,7 @@ fn by_balance() -> BalanceQuery {
     BalanceQuery { sort: Sort::Balance, ..BalanceQuery::default() }
 }
 
-/// A generation that answers, with accounts 1, 2 and 3 of the balances 30, 10 and 20, and the folder it is in.
+/// An active generation with accounts 1, 2 and 3 at balances 30, 10 and 20, and the folder it is in.
 async fn answering(kept: Duration) -> (TempDir, EmbeddedIndex, Generation) {
     let dir = tempfile::tempdir().unwrap();
     let index = EmbeddedIndex::open_keeping(&DataFolder::open(dir.path()).unwrap(), kept).unwrap();
@@ -98,7 +98,7 @@ async fn without_its_tree_the_order_is_the_same() {
 #[tokio::test]
 async fn a_list_by_balance_is_answered_also_when_there_is_no_room_for_its_tree() {
     let (_dir, index, generation) = answering(KEPT).await;
-    // As many as there are is the least that SQLite takes.
+    // SQLite raises the limit to the number of pages there are.
     let full = |connection: &Connection| connection.query_row("PRAGMA max_page_count = 1", [], |_| Ok(()));
     index.database.write("fill", full).await.unwrap();
     assert_eq!(listed(&index).await, [10, 20, 30]);

@@ -1,4 +1,4 @@
-//! What is written to one generation; whether it may be was looked at before, in the same transaction.
+//! Writes to one generation; whether they are allowed was checked before, in the same transaction.
 
 use rusqlite::{CachedStatement, Connection, Error, OptionalExtension, params};
 
@@ -35,7 +35,7 @@ pub(super) fn repair(
     upsert(connection, generation, balances, "excluded.version >= version").map(|_| ())
 }
 
-/// Writes documents, over old ones if `wins` (law X2).
+/// Writes documents; replaces an old one only if `wins` holds (law X2).
 fn upsert(
     connection: &Connection,
     generation: Generation,
@@ -43,7 +43,7 @@ fn upsert(
     wins: &'static str,
 ) -> rusqlite::Result<Applied> {
     let table = table(generation);
-    // The owner is left alone here, because SQLite would take the row out of the tree of owners and put it back even if
+    // The owner is not set here, because SQLite would remove the row from the tree by owner and insert it again even if
     // the name is the same, which it nearly always is: a quarter of all pages written.
     let mut upsert = connection.prepare_cached(&format!(
         "INSERT INTO {table} (slot, id, event_id, owner, status, currency, balance, version, opened_at, updated_at)

@@ -1,4 +1,4 @@
-//! What a Redis promises. None of it is needed for correctness: epochs are checked where checkpoints are kept.
+//! What a Redis server guarantees. None of it is needed for correctness: epochs are checked where checkpoints are kept.
 
 use std::collections::BTreeMap;
 
@@ -11,12 +11,12 @@ use crate::durability::Weakness;
 
 const SERVER: &str = "redis";
 
-/// What leases cost when Redis forgets them.
+/// What it costs when Redis forgets its leases.
 const FORGOTTEN: &str = "after a restart all leases are forgotten, so partitions have two workers for a while";
 
 impl RedisLeases {
-    /// What the server's settings promise less than a bank should have. A managed Redis does not let itself be asked
-    /// for all of them; what it does not tell is not among it.
+    /// Where the server's settings guarantee less than a bank should have. A managed Redis does not reveal all of them;
+    /// those it does not are left out.
     pub async fn weaknesses(&self) -> Vec<Weakness> {
         let mut info = self.told(redis::cmd("INFO").arg("persistence")).await;
         info.extend(self.told(redis::cmd("INFO").arg("memory")).await);

@@ -2,7 +2,7 @@ use redis::RedisError;
 
 use crate::error::BackendError;
 
-/// What a server says instead of running a script: it starts, follows another one, or does not let us in.
+/// What a server answers instead of running a script: it is starting, busy, a replica, or denies access.
 const REFUSED: [&str; 7] = ["LOADING", "READONLY", "MASTERDOWN", "BUSY", "NOAUTH", "WRONGPASS", "NOPERM"];
 
 /// Whether a call that failed took effect: only a refusal is known to have had none.

@@ -1,18 +1,18 @@
 //! Leases in Redis, for a bank of several processes.
 //!
-//! A lease is a key that expires by itself: its value is the *grant*, the epoch and the holder. Whoever asks while the
-//! key exists gets nothing (law E1). Every step is one script, so nobody comes between its look and its write, and
-//! renewing and releasing compare the grant first (law E3).
+//! A lease is a key that expires by itself: its value is the *grant*, the epoch and the holder. While the key exists,
+//! nobody is granted the lease (law E1). Every step is one script, so nothing comes between its check and its write,
+//! and renewing and releasing compare the grant first (law E3).
 //!
-//! Beside each lease stands the last epoch it was granted with, in a key that does not expire (law E2). Redis may lose
-//! it: a server without persistence forgets everything when it stops. Two things keep epochs growing then. `above` is
-//! what the asker read where checkpoints are kept; and the server's clock, in microseconds, is the least an epoch can
-//! be, for those who were granted a lease and have not noted anything yet. Only a server that forgets *and* whose clock
-//! is set back gives an epoch twice, and then none that was noted. A flushed Redis also forgets who holds what, so two
-//! may believe to hold a lease until the first notices that it can no longer renew; that is a zombie like any other.
+//! The last epoch of each lease is kept in a key that does not expire (law E2). Redis may lose it: a server without
+//! persistence forgets everything when it stops. Two things keep epochs growing then. `above` is what the caller read
+//! where checkpoints are kept; and the server's clock, in microseconds, is a lower bound for every epoch, for holders
+//! that were granted a lease and have not saved a checkpoint yet. Only a server that forgets *and* whose clock is set
+//! back grants an epoch twice, and then never one in a checkpoint. A flushed Redis also forgets the holders, so two may
+//! believe they hold a lease until the first one fails to renew; that is a zombie like any other.
 //!
-//! All keys of a namespace carry the same hash tag, and so lie in one slot of a cluster. A sorted set names the leases,
-//! so that listing looks at those and not at all keys of the server.
+//! All keys of a namespace have the same hash tag, and so are in one slot of a cluster. A sorted set holds the names of
+//! the leases, so that listing looks at those and not at all keys of the server.
 
 mod durability;
 mod failure;
@@ -29,16 +29,16 @@ use crate::coordinate::Epoch;
 use crate::error::BackendError;
 
 /// How long a call may take. Less than the time between two renewals of the shortest sensible lease, and far more than
-/// a server that works needs.
+/// a healthy server needs.
 const CALL_MAX: Duration = Duration::from_millis(1_500);
 
-/// How long a connection is tried for, and a reply waited for: two tries fit into a call.
+/// How long connecting may take, and how long a reply: two tries fit into a call.
 const ANSWER_MAX: Duration = Duration::from_millis(700);
 
-/// How often a connection is tried again before a call fails; whoever called decides what then.
+/// How often connecting is retried before a call fails; the caller decides what happens then.
 const CONNECTS_MAX: usize = 1;
 
-/// The leases of a bank in Redis. Clones share one connection, which comes back by itself.
+/// The leases of a bank in Redis. Clones share one connection, which reconnects by itself.
 #[derive(Clone)]
 pub struct RedisLeases {
     connection: ConnectionManager,
@@ -53,11 +53,11 @@ impl std::fmt::Debug for RedisLeases {
 }
 
 impl RedisLeases {
-    /// Opens the leases of a namespace. `authorities` vouch for a server of `rediss://`, in place of those of the
+    /// Opens the leases of a namespace. For `rediss://`, `authorities` replace the certificate authorities of the
     /// system.
     ///
     /// # Errors
-    /// When the URL names no Redis, or the server there does not answer.
+    /// When the URL is not a Redis URL, or the server does not answer.
     pub async fn open(
         url: &str,
         namespace: &Namespace,
@@ -128,7 +128,7 @@ impl LeaseStore for RedisLeases {
 
     async fn list(&self, prefix: &str) -> Result<Vec<Held>, BackendError> {
         let mut script = self.scripts.list.key(&self.names.all);
-        // No text in UTF-8 holds the byte 255, so every name with the prefix lies in front of it.
+        // No text in UTF-8 holds the byte 255, so every name with the prefix sorts before it.
         let end = [b"(", prefix.as_bytes(), b"\xff"].concat();
         script.arg(&self.names.leases).arg(format!("[{prefix}")).arg(end);
         let held: Vec<(String, String)> = self.call("list", &script).await?;
@@ -136,7 +136,7 @@ impl LeaseStore for RedisLeases {
     }
 }
 
-/// What the key of a lease holds: the epoch and the holder, whose name may have spaces.
+/// What the key of a lease holds: the epoch and the holder, whose name may contain spaces.
 fn grant(lease: &Lease) -> String {
     format!("{} {}", lease.epoch().get(), lease.holder().0)
 }
@@ -148,7 +148,7 @@ fn held_by(name: String, grant: &str) -> Result<Held, BackendError> {
     }
 }
 
-/// Redis expires by whole milliseconds, and refuses none at all.
+/// Redis counts in whole milliseconds, and refuses zero.
 fn millis(ttl: Duration) -> u64 {
     u64::try_from(ttl.as_millis()).unwrap_or(u64::MAX).max(1)
 }
@@ -179,7 +179,7 @@ impl Names {
     }
 }
 
-/// What Redis runs; it keeps them by their digests, and is sent a text again when it has forgotten it.
+/// The scripts that Redis runs; it caches them by digest, and is sent a text again when it has forgotten it.
 #[derive(Clone, Debug)]
 struct Scripts {
     acquire: Script,

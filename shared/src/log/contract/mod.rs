@@ -1,7 +1,7 @@
-//! What every partition log keeps to: one function for each thing promised, each on a fresh log.
+//! The contract of every partition log: one function per promise, each run on a fresh log.
 //!
-//! [`log_contract!`](crate::log_contract) turns them into the tests of a backend. Nothing here rests on wall time, so a
-//! backend may run them with paused time as well. The log under test has at least two partitions.
+//! [`log_contract!`](crate::log_contract) turns them into the tests of a backend. Nothing here depends on wall time, so
+//! a backend may also run them with paused time. The log under test has at least two partitions.
 #![expect(clippy::unwrap_used, clippy::missing_panics_doc, reason = "these functions are the bodies of tests")]
 
 mod publish;
@@ -24,10 +24,10 @@ pub use publish::*;
 pub use read::*;
 pub use trim::*;
 
-/// The tests of a partition log. Takes an expression of a future that yields an empty log of at least two partitions
-/// and something to keep for as long as it is used, such as a temporary folder or `()`. A second argument such as
-/// `(start_paused = true)` goes to `#[tokio::test]`. A log that forgets whole parts ([`PartitionLog::trim`]) says so,
-/// and is spared the laws of those that forget each record for itself.
+/// The tests of a partition log. Takes an expression for a future that yields an empty log of at least two partitions
+/// and something to keep for as long as the log is used, such as a temporary folder or `()`. A second argument such as
+/// `(start_paused = true)` is passed to `#[tokio::test]`. A log that trims whole parts ([`PartitionLog::trim`]) is
+/// marked `in_parts` and exempt from the laws of logs that trim single records.
 ///
 /// ```text
 /// log_contract!(empty_log());
@@ -91,13 +91,13 @@ macro_rules! log_contract {
     };
 }
 
-/// How long a law may take at most: what waits in vain fails instead of hanging.
+/// The longest a law may take: a test that waits in vain fails instead of hanging.
 pub const PATIENCE: Duration = Duration::from_mins(2);
 
 const ONE: Partition = Partition::new(1);
 const TWO: Partition = Partition::new(2);
 
-/// Behind every time at which a test may publish.
+/// After every time at which a test may publish.
 const FAR_FUTURE: Timestamp = Timestamp::from_micros(i64::MAX / 2);
 
 /// A write with one event of a stream.
@@ -124,7 +124,7 @@ fn entries(stream: u8, from: u64, to: u64) -> Vec<FeedEntry> {
     (from..=to).map(|version| entry(stream, version)).collect()
 }
 
-/// What a log holds when these writes were published behind `after`.
+/// The records of a log to which these writes were published after the offset `after`.
 fn records(after: u64, entries: &[FeedEntry]) -> Vec<Record> {
     (after + 1..)
         .zip(entries)
@@ -138,7 +138,7 @@ async fn publish<L: PartitionLog>(log: &L, partition: Partition, batch: &[FeedEn
     Extent { last, ..extent }
 }
 
-/// Publishes each write for itself, so that a log which keeps them in parts may forget each for itself.
+/// Publishes each write by itself, so that a log that stores parts can trim each one separately.
 async fn publish_singly<L: PartitionLog>(log: &L, partition: Partition, writes: &[FeedEntry]) -> Extent {
     let mut extent = log.extent(partition).await.unwrap();
     for write in writes {
@@ -163,7 +163,7 @@ async fn take<R: PartitionReader>(reader: &mut R, count: usize, limit: usize) ->
     taken
 }
 
-/// Reads until the reader says that it cannot go on; the records in front of that.
+/// Reads until the reader reports that it cannot go on; also returns the records before that.
 async fn take_until_moved<R: PartitionReader>(reader: &mut R, limit: usize) -> (Vec<Record>, Extent) {
     let mut taken = Vec::new();
     loop {
@@ -175,7 +175,7 @@ async fn take_until_moved<R: PartitionReader>(reader: &mut R, limit: usize) -> (
     }
 }
 
-/// Whether a reader after this place is told that the partition does not continue from there, at once or when it reads.
+/// Whether a reader after this offset learns that the partition does not continue there, on opening or on reading.
 async fn is_told_that_it_moved<L: PartitionLog>(log: &L, partition: Partition, life: &Incarnation, after: u64) -> bool {
     match log.reader(partition, life, Offset::new(after)).await {
         Ok(mut reader) => matches!(reader.next_batch(10).await, Err(ReadError::Moved(_))),

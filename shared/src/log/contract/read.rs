@@ -58,13 +58,13 @@ pub async fn a_reader_with_nothing_to_read_says_that_it_is_alive<L: PartitionLog
     assert_eq!(take(&mut reader, 1, 10).await, records(2, &entries(1, 3, 3)));
 }
 
-/// [`PartitionReader::next_batch`] is cancel safe: whatever was under way when a call was dropped comes with the next.
+/// [`PartitionReader::next_batch`] is cancel safe: records under way in a dropped call come with the next one.
 pub async fn a_dropped_call_loses_no_record<L: PartitionLog>(log: L) {
     let mut reader = reader(&log, ONE, 0).await;
     let mut read = Vec::new();
     for version in 1..=50 {
         let batch = [entry(1, version)];
-        // Whichever ends first; the reader's call is dropped half way when it is the slower one.
+        // Whichever ends first; the reader's call is dropped half way if it is the slower one.
         let raced = select(Box::pin(reader.next_batch(10)), Box::pin(publish(&log, ONE, &batch))).await;
         match raced {
             Either::Left((yielded, publishing)) => {
@@ -89,7 +89,7 @@ pub async fn readers_do_not_disturb_each_other<L: PartitionLog>(log: L) {
     assert_eq!(take(&mut first, 7, 10).await, records(3, &entries(1, 4, 10)));
 }
 
-/// L4: a place the partition does not reach is a loss of its end.
+/// L4: an offset beyond the end of the partition means that the partition lost its end.
 pub async fn a_reader_behind_the_end_says_so<L: PartitionLog>(log: L) {
     let extent = publish(&log, ONE, &entries(1, 1, 3)).await;
     for after in [4, 1_000] {

@@ -1,4 +1,4 @@
-//! Trimming and law L5: what a partition forgets.
+//! Trimming and law L5: what a partition removes.
 
 use super::{
     FAR_FUTURE, ONE, TWO, entries, is_told_that_it_moved, publish, publish_singly, reader, records, take,
@@ -8,7 +8,7 @@ use crate::clock::Timestamp;
 use crate::coordinate::Offset;
 use crate::log::{Extent, Incarnation, PartitionLog, PartitionReader, ReadError};
 
-/// [`PartitionLog::trim`] needs both reasons to forget a record.
+/// [`PartitionLog::trim`] removes a record only if it is both below and old.
 pub async fn trimming_forgets_what_is_both_below_and_old<L: PartitionLog>(log: L) {
     let extent = publish_singly(&log, ONE, &entries(1, 1, 10)).await;
     assert_eq!(log.trim(ONE, Offset::new(10), Timestamp::EPOCH).await.unwrap(), 0);
@@ -20,7 +20,7 @@ pub async fn trimming_forgets_what_is_both_below_and_old<L: PartitionLog>(log: L
     assert_eq!(log.trim(ONE, Offset::new(6), FAR_FUTURE).await.unwrap(), 2);
 }
 
-/// [`PartitionLog::trim`]: all of a batch may be kept for a record of it that stays, and all that is held can be read.
+/// [`PartitionLog::trim`]: a whole batch may stay because one of its records must, and all that is held can be read.
 pub async fn trimming_forgets_nothing_of_a_batch_that_is_to_stay<L: PartitionLog>(log: L) {
     let all = entries(1, 1, 30);
     for batch in all.chunks(10) {
@@ -92,7 +92,7 @@ pub async fn a_reader_in_front_of_trimmed_records_says_so<L: PartitionLog>(log: 
     assert!(is_told_that_it_moved(&log, ONE, &extent.incarnation, 4).await);
 }
 
-/// L4: it may have fetched some of the trimmed records before; then it yields those, and still skips none.
+/// L4: it may yield trimmed records that it fetched before, and still skips none.
 pub async fn an_open_reader_never_skips_what_was_trimmed<L: PartitionLog>(log: L) {
     let all = entries(1, 1, 20);
     publish_singly(&log, ONE, &all).await;
@@ -135,7 +135,7 @@ pub async fn a_partition_never_has_the_same_incarnation_twice<L: PartitionLog>(l
     }
 }
 
-/// [`PartitionLog::renew`]: of two who notice the same loss, the second empties nothing.
+/// [`PartitionLog::renew`]: if two callers notice the same loss, the second empties nothing.
 pub async fn renewing_another_life_changes_nothing<L: PartitionLog>(log: L) {
     let first = publish(&log, ONE, &entries(1, 1, 3)).await;
     log.renew(ONE, &first.incarnation).await.unwrap();
@@ -155,7 +155,7 @@ pub async fn renewing_a_partition_leaves_the_others_alone<L: PartitionLog>(log: 
     assert_eq!(take(&mut reader(&log, TWO, 0).await, 3, 10).await, records(0, &entries(2, 1, 3)));
 }
 
-/// L4 and L5: also when the new life has grown past the reader's place.
+/// L4 and L5: even if the new incarnation has grown past the reader's offset.
 pub async fn an_open_reader_notices_a_renewal<L: PartitionLog>(log: L) {
     let old = entries(1, 1, 3);
     let before = publish(&log, ONE, &old).await;

@@ -9,15 +9,15 @@ use crate::coordinate::Offset;
 use crate::log::{Extent, Incarnation, Record};
 use crate::partition::Partition;
 
-/// How many bits of a place are the offset: 2^48 records last a partition for ever.
+/// How many bits of a place hold the offset: 2^48 records are enough for ever.
 const OFFSET_BITS: u32 = 48;
 
-/// The row that ends with a record.
+/// The key of the row that ends with a record.
 fn place(partition: Partition, offset: Offset) -> u64 {
     (u64::from(partition.get()) << OFFSET_BITS) + offset.get()
 }
 
-/// The last record of a row.
+/// The offset of a row's last record.
 const fn offset(place: u64) -> Offset {
     Offset::new(place & ((1 << OFFSET_BITS) - 1))
 }
@@ -26,13 +26,13 @@ const fn offset(place: u64) -> Offset {
 pub(super) enum Started {
     /// The log as it was left.
     Known,
-    /// An empty log: a new one, or one that may have lost its end since.
+    /// An empty log: it is new, or the old one may have lost its end.
     Renewed,
     /// A log with another number of partitions; nothing was changed.
     Differs(u16),
 }
 
-/// Takes the file into use for this start of the machine.
+/// Prepares the file for use in this boot of the machine.
 pub(super) fn start(
     connection: &Connection,
     partitions: u16,
@@ -58,7 +58,7 @@ pub(super) fn start(
     Ok(Started::Renewed)
 }
 
-/// An empty partition of this life.
+/// Begins this incarnation of a partition, empty.
 fn begin(connection: &Connection, partition: Partition, life: &Incarnation) -> rusqlite::Result<Extent> {
     connection.execute(
         "INSERT OR REPLACE INTO partitions (number, incarnation, trimmed, last) VALUES (?1, ?2, 0, 0)",
@@ -84,7 +84,7 @@ pub(super) fn extent(connection: &Connection, partition: Partition) -> rusqlite:
 pub(super) enum Published {
     /// All of it was written; this is the new end.
     Behind(Offset),
-    /// Nothing was written: the partition is this one.
+    /// Nothing was written: the partition has this extent.
     Conflict(Extent),
     /// Nothing was written: there is no room.
     Full,
@@ -120,8 +120,8 @@ pub(super) fn publish(
     Ok(Published::Behind(last))
 }
 
-/// What follows a place of this life, or where the partition went. Whole rows are read until there are `limit` records
-/// at least: beyond the limit come those of one row at most, which is the bound on what is read too early.
+/// The records after an offset of this incarnation, or the extent if the partition does not continue from there. Reads
+/// whole rows until there are at least `limit` records, so what is read too early is at most one row.
 pub(super) fn read(
     connection: &Connection,
     partition: Partition,
@@ -151,16 +151,16 @@ fn part(row: &Row<'_>) -> rusqlite::Result<Part> {
     Ok(Part { count: row.get(1)?, body: Bytes::copy_from_slice(row.get_ref(BODY)?.as_blob()?) })
 }
 
-/// What was forgotten.
+/// What a trim removed.
 pub(super) struct Trimmed {
     /// How many records.
     pub(super) records: u64,
-    /// The last of all that were ever forgotten.
+    /// The last record ever removed.
     pub(super) through: Offset,
 }
 
-/// Forgets at most `limit` records from the front, in whole rows, up to the first row that is too young to forget: what
-/// a partition holds has no hole, also if the clock that dated it was set back.
+/// Removes at most `limit` records from the front, in whole rows, and stops at the first row that is too young. So the
+/// remaining records have no hole, even if the clock that dated them was set back.
 pub(super) fn trim(
     connection: &Connection,
     partition: Partition,
@@ -182,7 +182,7 @@ pub(super) fn trim(
     Ok(Trimmed { records: end - from, through })
 }
 
-/// The last row behind a place that neither ends behind another place nor lies behind one that is too young.
+/// The last row after `from` and up to `to` that comes before the first one too young to remove.
 fn last_old(connection: &Connection, from: u64, to: u64, before: Timestamp) -> rusqlite::Result<Option<u64>> {
     let too_young: Option<u64> = connection
         .prepare_cached(
@@ -245,13 +245,13 @@ mod tests {
         (1..=count).map(|version| FeedEntry { position: Position::Number(version), recorded: write(version) }).collect()
     }
 
-    /// Publishes behind the end at a time.
+    /// Publishes `count` writes at the end, at a given time.
     fn publish_at(connection: &Connection, life: &Incarnation, count: u64, micros: i64, records_max: u64) -> Published {
         let (after, batch) = (extent(connection, ONE).unwrap().last, Part::all_of(&writes(count)));
         publish(connection, ONE, life, after, &batch, Timestamp::from_micros(micros), records_max).unwrap()
     }
 
-    /// Forgets what is old at a time and lies at or below an offset; answers how many, and the last of all forgotten.
+    /// Trims what is older than a time, up to an offset; returns how many records went, and the last one ever removed.
     fn trim_at(connection: &Connection, through: u64, micros: i64, limit: u64) -> (u64, u64) {
         let trimmed = trim(connection, ONE, Offset::new(through), Timestamp::from_micros(micros), limit).unwrap();
         assert_eq!(extent(connection, ONE).unwrap().trimmed, trimmed.through);

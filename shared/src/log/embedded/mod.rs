@@ -1,24 +1,24 @@
 //! The log in one SQLite file of the data folder, `log.db`, for a bank that runs without servers.
 //!
-//! The death of the process loses nothing of it. The death of the machine may lose the newest transactions, because
-//! they are not fsynced ([`Durability::Normal`]): whatever stands here stands in the store as well, which is, and an
-//! fsync for each batch would only buy the same thing twice. Why such a loss is an ordinary event: a log that is opened
-//! for the first time since the machine started begins another life of every partition (law L5). So no offset can come
-//! to name another record than before (law L1), whoever had an older place is told that it moved (law L4), and what is
-//! missing is read from the store. The same happens to a copy that is put back on another machine.
+//! A crash of the process loses nothing. A crash of the machine may lose the newest transactions, because they are not
+//! fsynced ([`Durability::Normal`]): everything in the log is also in the store, which is fsynced, and an fsync per
+//! batch would pay twice for the same thing. Such a loss needs no special treatment: when the log is opened for the
+//! first time since the machine booted, every partition begins a new incarnation (law L5). So no offset can come to
+//! name a different record (law L1), readers with an older offset learn that the partition moved (law L4), and what is
+//! missing is read from the store. The same happens to a copy that is restored on another machine.
 //!
 //! Y1  A publish is one transaction: all of its records and the new end of the partition, or nothing.
-//! Y2  A row holds a part of a batch ([`super::body`]), up to 1,000 records; a row costs far more than a record in it
-//!     (ADR 15). The rows of a life follow each other without a gap up to the end of the partition. A read that finds
-//!     them otherwise, or a body that is none, fails and says that the file is damaged; it skips nothing.
-//! Y3  Trimming forgets whole rows, and the extent begins where a row begins. The last row may go as well, because the
-//!     end of the partition stands beside the rows.
+//! Y2  A row holds a part of a batch ([`super::body`]), up to 1,000 records, because a row costs far more than a record
+//!     in it (ADR 15). The rows of an incarnation follow each other without a gap up to the end of the partition. A
+//!     read that finds a gap or an invalid body fails and reports that the file is damaged; it skips nothing.
+//! Y3  Trimming removes whole rows, so the extent begins where a row begins. Even the last row may go, because the end
+//!     of the partition is stored beside the rows.
 //!
 //! Why they keep the laws of the log. Offsets have no gap (law L1) because a publish reads and moves the end of its
-//! partition in the transaction in which it writes, and one thread writes one transaction after the other (Y1). A read
-//! sees one committed state, so it finds the extent and the rows that belong to it (law L4). A row is found by its last
-//! record, so the first one behind a place holds the next record, also if the place lies within it; what a row says of
-//! the number of its records tells where it begins, and so whether something is missing in front of it (Y2).
+//! partition in the transaction in which it writes, and one thread runs one transaction after the other (Y1). A read
+//! sees one committed state, so the extent and the rows that it finds belong together (law L4). The key of a row is its
+//! last record, so the first row after a place holds the next record, even if the place lies within that row; the row's
+//! record count tells where it begins, and so whether something before it is missing (Y2).
 
 mod file;
 mod newest;
@@ -52,21 +52,21 @@ const LOG: FileSpec = FileSpec {
     durability: Durability::Normal,
 };
 
-/// How many records a partition holds at most. Some gigabytes in each: enough for a long stop of the workers, and an
-/// end before the disk is full.
+/// The most records in a partition, some gigabytes each: enough for a long stop of the workers, and a limit that is
+/// reached before the disk is full.
 const RECORDS_MAX: u64 = 10_000_000;
 
-/// How long a publisher leaves a full partition alone.
+/// How long a publisher waits before it tries a full partition again.
 const FULL_WAIT: Duration = Duration::from_secs(1);
 
-/// How many records are deleted in one transaction, so that trimming does not keep publishers waiting: five full rows,
-/// or as many rows of a single record.
+/// The most records deleted in one transaction, so that trimming does not keep publishers waiting: five full rows, or
+/// as many rows of a single record each.
 const TRIMMED_AT_ONCE: u64 = 5_000;
 
-/// A transaction that forgets no more than this was not stopped by [`TRIMMED_AT_ONCE`]: that leaves less than a row.
+/// A transaction that deletes no more than this was not stopped by [`TRIMMED_AT_ONCE`]: that leaves less than a row.
 const TRIMMED_FEW: u64 = TRIMMED_AT_ONCE - body::RECORDS_MAX as u64;
 
-/// Where Linux names the start of the machine. Where there is no such file, every start of the process counts as one.
+/// Where Linux identifies the boot of the machine. Without this file, every start of the process counts as a boot.
 const MACHINE_START_FILE: &str = "/proc/sys/kernel/random/boot_id";
 
 /// Why a log was not opened.
@@ -75,7 +75,7 @@ pub enum LogOpenError {
     /// The file cannot be used; it was left as it is.
     #[error(transparent)]
     File(#[from] OpenError),
-    /// Another number of partitions would find the records of many accounts in the wrong place.
+    /// With another number of partitions, the records of many accounts would be in the wrong place.
     #[error(
         "{file} was created with {stored} partitions, not {asked}: start with {stored}, or delete {file}* and start \
          with {asked}; nothing is lost, the workers read what they need from the store"
@@ -83,7 +83,7 @@ pub enum LogOpenError {
     Partitions {
         /// The file.
         file: String,
-        /// How many it was made with.
+        /// How many it was created with.
         stored: u16,
         /// How many were asked for.
         asked: u16,
@@ -93,7 +93,7 @@ pub enum LogOpenError {
     Backend(#[from] BackendError),
 }
 
-/// The log of an embedded bank. Clones share it; the last one that is dropped closes the file, and waits for that.
+/// The log of an embedded bank. Clones share it; dropping the last one closes the file and waits for that.
 #[derive(Clone, Debug)]
 pub struct EmbeddedLog {
     database: Database,
@@ -105,10 +105,10 @@ pub struct EmbeddedLog {
 }
 
 impl EmbeddedLog {
-    /// Opens the log of a data folder, or makes an empty one. `clock` dates what is published, `ids` names lives.
+    /// Opens the log of a data folder, or creates an empty one. `clock` dates publishes, `ids` names incarnations.
     ///
     /// # Errors
-    /// [`LogOpenError`] says what stands in the way and how to get past it.
+    /// [`LogOpenError`] says what is wrong and how to fix it.
     pub async fn open(
         folder: &DataFolder,
         partitions: PartitionMap,
@@ -146,7 +146,7 @@ fn machine_start(ids: &Ids) -> String {
     }
 }
 
-/// A batch as records behind an offset. The events are shared, not copied.
+/// A batch as records after an offset. The events are shared, not copied.
 fn numbered(after: Offset, batch: &[FeedEntry]) -> Vec<Record> {
     let mut offset = after;
     let record = |entry: &FeedEntry| {
@@ -160,7 +160,7 @@ fn lives(ids: &Ids, partitions: PartitionMap) -> Vec<(Partition, Incarnation)> {
     partitions.all().map(|partition| (partition, life(ids))).collect()
 }
 
-/// A random name that no partition ever had.
+/// A random name that no partition has ever had.
 fn life(ids: &Ids) -> Incarnation {
     Incarnation(ids.commit().to_string().into())
 }
@@ -181,9 +181,9 @@ impl PartitionLog for EmbeddedLog {
         batch: &[FeedEntry],
     ) -> Result<Offset, PublishError> {
         let place = self.place_of("publish", partition)?;
-        // Told when this call ends, however it ends: also a publish that nobody waits for any more may have happened.
+        // Notifies readers however this call ends: a publish whose caller has gone away may still have happened.
         let _told = Told { news: &self.news, place };
-        // Bodies are written here, so that the thread that writes the file does not wait for them.
+        // Bodies are written here, to keep that work off the thread that writes the file.
         let (parts, records) = (Part::all_of(batch), numbered(after, batch));
         let (life, now) = (incarnation.clone(), self.clock.now());
         let (newest, incarnation) = (self.newest.clone(), incarnation.clone());
@@ -238,7 +238,7 @@ impl PartitionLog for EmbeddedLog {
     }
 }
 
-/// Wakes the readers of a partition; one channel each, so that they do not wake for their neighbours.
+/// Wakes the readers of a partition. Each partition has its own channel, so that readers do not wake for others.
 #[derive(Clone, Debug)]
 struct News(Arc<[watch::Sender<()>]>);
 

@@ -5,14 +5,14 @@ use crate::log::{Incarnation, Record};
 use crate::partition::PartitionMap;
 use crate::sqlite::Tail;
 
-/// How many of a partition's newest records are kept in memory for readers that follow it: some megabytes in each.
+/// How many of a partition's newest records stay in memory for readers that follow it: some megabytes per partition.
 const RECORDS_KEPT: usize = 4_096;
 
 /// The newest records of each partition, as the file has them. Clones share them.
 #[derive(Clone, Debug)]
 pub(super) struct Newest(Arc<[Mutex<Life>]>);
 
-/// The newest records of one life of a partition; of none before the first publish.
+/// The newest records of one incarnation of a partition, or of none before the first publish.
 #[derive(Debug)]
 struct Life {
     incarnation: Option<Incarnation>,
@@ -25,7 +25,7 @@ impl Newest {
         Self(partitions.all().map(|_| empty()).collect())
     }
 
-    /// Adds what was published to the partition at a place.
+    /// Adds the records published to the partition at index `place`.
     pub(super) fn push(&self, place: usize, incarnation: &Incarnation, records: Vec<Record>) {
         let Some(first) = records.first().map(|record| record.offset.get()) else { return };
         self.change(place, |life| {
@@ -37,7 +37,7 @@ impl Newest {
         });
     }
 
-    /// What follows an offset in this life, or nothing if only the file can tell.
+    /// The records after an offset of this incarnation, or `None` if only the file can tell.
     pub(super) fn after(
         &self,
         place: usize,
@@ -49,12 +49,12 @@ impl Newest {
         if life.incarnation.as_ref() == Some(incarnation) { life.tail.after(after.get(), limit) } else { None }
     }
 
-    /// What was trimmed is not yielded any more (law L4).
+    /// Trimmed records are no longer yielded (law L4).
     pub(super) fn trimmed(&self, place: usize, through: Offset) {
         self.change(place, |life| life.tail.forget_through(through.get()));
     }
 
-    /// The life has ended.
+    /// The incarnation has ended.
     pub(super) fn renewed(&self, place: usize) {
         self.change(place, |life| {
             life.incarnation = None;

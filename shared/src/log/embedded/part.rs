@@ -9,19 +9,19 @@ use crate::log::Record;
 use crate::log::body::{self, BodyError};
 use crate::store::FeedEntry;
 
-/// A part of a batch as a row takes it.
+/// A part of a batch as stored in a row.
 #[derive(Debug)]
 pub(super) struct Part {
-    /// How many records it holds; one at least.
+    /// How many records it holds; at least one.
     pub(super) count: u64,
     pub(super) body: Bytes,
 }
 
-/// How an operator gets past a damaged file.
+/// What an operator does about a damaged file.
 const WAY_OUT: &str =
     "stop the bank and delete log.db*; nothing is lost, the workers read what they need from the store";
 
-/// Why the records behind a place cannot be read though the partition holds them.
+/// Why the records after an offset cannot be read although the partition holds them.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum Damage {
     #[error("log.db is damaged, the record after {0} is missing: {WAY_OUT}")]
@@ -36,7 +36,7 @@ impl From<Damage> for Error {
     }
 }
 
-/// The column of the body where rows are read.
+/// The column of the body in queries for rows.
 pub(super) const BODY: usize = 2;
 
 impl Part {
@@ -45,7 +45,7 @@ impl Part {
         body::parts(batch).map(|writes| Self { count: writes.len() as u64, body: body::write(writes) }).collect()
     }
 
-    /// The records behind an offset, if this part, which ends with the offset `last`, holds the next one.
+    /// The records after an offset, if this part, whose last offset is `last`, holds the next one.
     pub(super) fn behind(&self, after: Offset, last: Offset) -> Result<impl Iterator<Item = Record>, Damage> {
         let first = (last.get() + 1).checked_sub(self.count).filter(|first| (1..=after.next().get()).contains(first));
         let first = first.ok_or(Damage::Missing(after))?;

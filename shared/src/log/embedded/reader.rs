@@ -11,28 +11,28 @@ use crate::log::{Incarnation, PartitionReader, ReadError, Record};
 use crate::partition::Partition;
 use crate::sqlite::Database;
 
-/// How long a reader without news waits before it says that it is alive.
+/// How long a reader waits for news before it shows with an empty batch that it is alive.
 const IDLE_MAX: Duration = Duration::from_secs(1);
 
-/// Reads on when something was published to its partition; in between it costs nothing. What is new is mostly in
-/// memory; out of the file come whole rows, and what of them was not asked for is held for the next call.
+/// Reads on when something is published to its partition, and costs nothing in between. New records mostly come from
+/// memory; the file yields whole rows, and records beyond the limit of a call are held for the next one.
 ///
-/// What is held may be trimmed before it is yielded, or its life may end. It is yielded all the same: it follows the
-/// reader's place without a gap in the life that the reader was opened for, so nothing is skipped (law L4), and what
-/// was published does not become wrong, since it stands in the store. What is read next begins behind all that is held
-/// and is asked of the partition as it is then; so a trim beyond that, or another life, is told before anything
-/// follows.
+/// Held records may be trimmed, or their incarnation may end, before they are yielded. They are yielded all the same:
+/// they follow the reader's offset without a gap in the incarnation that the reader was opened for, so nothing is
+/// skipped (law L4), and published writes never become wrong, since the store has them. The next read begins after all
+/// held records and checks the partition as it is then, so a trim beyond them, or another incarnation, is reported
+/// before anything further is yielded.
 #[derive(Debug)]
 pub struct EmbeddedReader {
     database: Database,
     news: watch::Receiver<()>,
-    /// What is new, and the place of the partition in it.
+    /// The newest records, and the partition's index in them.
     newest: (Newest, usize),
     partition: Partition,
     incarnation: Incarnation,
     /// The last record that was yielded.
     after: Offset,
-    /// What follows it and was read already: at most what was asked for and the rest of a row.
+    /// Records after it that were read already: at most those asked for and the rest of a row.
     held: VecDeque<Record>,
 }
 
@@ -46,12 +46,12 @@ impl EmbeddedReader {
         after: Offset,
     ) -> Result<Self, ReadError> {
         let reader = Self { database, news, newest, partition, incarnation, after, held: VecDeque::new() };
-        // Whether the partition continues from here; the first record stays for the first batch.
+        // Checks that the partition continues from here; the first record is left to the first batch.
         reader.read_file(after, 0).await?;
         Ok(reader)
     }
 
-    /// Sees to it that `limit` records are held, as far as there are so many.
+    /// Reads until `limit` records are held, or all there are.
     async fn hold(&mut self, limit: usize) -> Result<(), ReadError> {
         // Marked as seen before the read, so that a publish during the read ends the next wait.
         self.news.mark_unchanged();
@@ -75,7 +75,7 @@ impl EmbeddedReader {
         self.database.read("next_batch", read).await?.map_err(ReadError::Moved)
     }
 
-    /// Yields what is held. Nothing is awaited here, so a dropped call loses no record.
+    /// Yields held records. Nothing is awaited here, so a dropped call loses no record.
     fn yielded(&mut self, limit: usize) -> Vec<Record> {
         let records: Vec<Record> = self.held.drain(..limit.min(self.held.len())).collect();
         self.after = records.last().map_or(self.after, |record| record.offset);
@@ -94,7 +94,7 @@ impl PartitionReader for EmbeddedReader {
             }
             match timeout_at(idle_until, self.news.changed()).await {
                 Ok(Ok(())) => {}
-                // The log was dropped, so nobody publishes; the pace stays the same.
+                // The log was dropped, so nothing more is published; the pace stays the same.
                 Ok(Err(_)) => {
                     sleep_until(idle_until).await;
                     return Ok(records);

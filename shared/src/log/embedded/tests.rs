@@ -1,4 +1,4 @@
-//! What lies in the file: a file of an earlier release, rows that are read in pieces, rows that were damaged.
+//! The file itself: one of an earlier release, rows that are read in pieces, rows that are damaged.
 
 use std::path::Path;
 
@@ -35,7 +35,7 @@ fn entries(from: u64, to: u64) -> Vec<FeedEntry> {
     (from..=to).map(entry).collect()
 }
 
-/// Publishes the versions behind the end of a partition up to this one: each record's version is its offset.
+/// Publishes the versions after the end of a partition up to `to`: each record's version is its offset.
 async fn publish_up_to(log: &EmbeddedLog, to: u64) -> Extent {
     let extent = log.extent(ONE).await.unwrap();
     let batch = entries(extent.last.get() + 1, to);
@@ -50,13 +50,13 @@ async fn in_the_file() -> (EmbeddedLog, Extent, TempDir) {
     (opened(dir.path()).await, extent, dir)
 }
 
-/// Changes the file past the log.
+/// Changes the file behind the log's back.
 async fn tamper(log: &EmbeddedLog, change: &'static str) {
     let changed = log.database.write("tamper", move |connection| connection.execute(change, [])).await.unwrap();
     assert!(changed > 0, "{change}");
 }
 
-/// Asks once; every record is the next one.
+/// Reads one batch and checks that every record is the next one.
 async fn read(reader: &mut EmbeddedReader, behind: &mut u64, limit: usize) -> Result<(), ReadError> {
     let batch = reader.next_batch(limit).await?;
     assert!(batch.len() <= limit);
@@ -156,7 +156,7 @@ async fn a_row_is_read_once_however_little_of_it_is_asked_for() {
     }
 }
 
-/// L4: what is held is yielded or not, and never is something skipped.
+/// L4: held records may be yielded or not, but none is ever skipped.
 #[tokio::test]
 async fn a_reader_that_holds_a_part_of_a_row_notices_a_trim_or_another_life_behind_it() {
     for is_renewed in [false, true] {

@@ -15,34 +15,34 @@ use super::failure::CALL_MAX;
 use crate::config::TlsAuthorities;
 use crate::error::BackendError;
 
-/// How often the connection is tried, so that a peer that went away without a word is noticed.
+/// How often the server is pinged, so that one that vanished silently is noticed.
 const PING_EVERY: Duration = Duration::from_secs(5);
 
 /// How long the client waits before it connects again.
 const RECONNECT_WAIT: Duration = Duration::from_millis(250);
 
-/// How large a message the server must take: with its headers one of the bank is well below this
+/// The message size that the server must accept: the bank's messages, headers included, stay well below it
 /// ([`crate::log::body`]).
 pub(super) const PAYLOAD_BYTES_MIN: usize = 256 * 1024;
 
-/// The scheme of an address that is never talked to in plain text.
+/// The scheme of addresses that are never contacted in plain text.
 const TLS: &str = "tls";
 
-/// How a NATS is reached, and what is asked of it.
+/// How to reach NATS, and what to ask of it.
 #[derive(Clone, Copy, Default)]
 pub struct NatsOptions<'a> {
-    /// `nats://…` or `tls://…`, more of them separated by commas. A user and a password, or a token instead of a user,
-    /// may stand in front of the first host.
+    /// `nats://…` or `tls://…`, several separated by commas. A user and a password, or a token instead of a user, may
+    /// precede the first host.
     pub url: &'a str,
-    /// Who vouches for the servers, in place of the authorities of the system.
+    /// The certificate authorities to trust instead of those of the system.
     pub authorities: Option<&'a TlsAuthorities>,
-    /// A file of credentials (JWT and seed), as `nsc` writes it.
+    /// A credentials file (JWT and seed), as `nsc` writes it.
     pub credentials: Option<&'a Path>,
-    /// How many servers keep each partition; nothing for three of a cluster, and one of a server that is alone.
+    /// How many servers store each partition; by default three in a cluster, and one if the server is alone.
     pub replicas: Option<u8>,
 }
 
-/// Connects as a log does; for who measures the server past the bank.
+/// Connects as a log does; also for measuring the server without the bank.
 ///
 /// # Errors
 /// [`NatsOpenError`] says what is wrong and what to do about it.
@@ -77,7 +77,7 @@ fn servers(url: &str) -> Result<Vec<ServerAddr>, NatsOpenError> {
     url.split(',').map(|address| address.trim().parse().map_err(|_| NatsOpenError::Url)).collect()
 }
 
-/// The client logs addresses as it gets them.
+/// The client logs addresses as it gets them, so they must not hold passwords.
 fn without_secrets(server: &ServerAddr) -> Result<ServerAddr, NatsOpenError> {
     let url = server.as_url_str();
     let bare = match (url.split_once("://"), url.rsplit_once('@')) {
@@ -87,7 +87,7 @@ fn without_secrets(server: &ServerAddr) -> Result<ServerAddr, NatsOpenError> {
     bare.parse().map_err(|_| NatsOpenError::Url)
 }
 
-/// The client takes neither users nor tokens from addresses, and forgets `tls` when it learns of further servers.
+/// The client takes no users or tokens from addresses, and forgets `tls` when it learns of further servers.
 async fn options(asked: &NatsOptions<'_>, servers: &[ServerAddr]) -> Result<ConnectOptions, NatsOpenError> {
     let mut options = ConnectOptions::new()
         .name("bank")

@@ -1,7 +1,7 @@
-//! What the servers promise beyond what the log asks of them.
+//! How durable the servers are, beyond what the log itself asks of them.
 //!
-//! How often they sync their files (`sync_interval`) they tell only to their own monitors, so it cannot be looked at
-//! from here: that is said once, when a bank starts, and not taken for a weakness.
+//! How often they sync their files (`sync_interval`) is visible only to their own monitoring, so it cannot be checked
+//! from here: this is logged once, when a bank starts, and not reported as a weakness.
 
 use async_nats::jetstream::Context;
 use tracing::{debug, info};
@@ -11,13 +11,13 @@ use crate::durability::Weakness;
 
 const SERVER: &str = "nats";
 
-/// Whether the server belongs to others.
+/// Whether the server is part of a cluster.
 pub(super) fn is_cluster(jetstream: &Context) -> bool {
     jetstream.client().server_info().cluster.is_some()
 }
 
 impl NatsLog {
-    /// What the servers' settings promise less than a bank should have.
+    /// Server settings that promise less than a bank needs.
     pub async fn weaknesses(&self) -> Vec<Weakness> {
         info!(
             setting = "jetstream.sync_interval",

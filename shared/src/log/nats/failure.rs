@@ -5,10 +5,10 @@ use tokio::time::timeout;
 
 use crate::error::BackendError;
 
-/// How long one call may take: far more than a server that works needs, and less than anybody waits for a bank.
+/// How long one call may take: far longer than a working server needs, and shorter than clients are willing to wait.
 pub(super) const CALL_MAX: Duration = Duration::from_secs(5);
 
-/// A call that changes nothing, so that no failure of it has had an effect.
+/// Makes a call whose failure is treated as having had no effect: a read, or a purge, which its caller repeats.
 pub(super) async fn within<T, E>(
     operation: &'static str,
     call: impl IntoFuture<Output = Result<T, E>>,

@@ -1,5 +1,5 @@
-//! Finding messages of a life: where a reader begins, and what may be forgotten. Both are found by halving, because
-//! within a life offsets and times grow with the sequences of the messages.
+//! Finding messages of an incarnation: where a reader begins, and what may be trimmed. Both use binary search, because
+//! within an incarnation offsets and times grow with the sequences of the messages.
 
 use async_nats::jetstream::message::StreamMessage;
 use async_nats::jetstream::stream::{RawMessageError, RawMessageErrorKind, Stream};
@@ -14,7 +14,7 @@ use crate::coordinate::Offset;
 use crate::error::BackendError;
 use crate::log::Incarnation;
 
-/// How many messages are purged in one call, so that none takes longer than a call may.
+/// The most messages purged in one call, so that no call exceeds its time limit.
 const TRIMMED_AT_ONCE: u64 = 100_000;
 
 /// Which message comes next.
@@ -27,13 +27,13 @@ pub(super) struct Place {
 }
 
 impl Shared {
-    /// What calls to a stream are made on; asks the server nothing.
+    /// A handle for calls to a stream; asks the server nothing.
     pub(super) async fn stream(&self, operation: &'static str, names: &Names) -> Result<Stream<()>, BackendError> {
         let stream = self.jetstream.get_stream_no_info(&names.stream).await;
         stream.map_err(|error| BackendError::broken(operation, error))
     }
 
-    /// The records at a sequence, if there is a message of this life.
+    /// The records of the message at a sequence, if there is one of this incarnation.
     pub(super) async fn span(
         &self,
         operation: &'static str,
@@ -46,7 +46,7 @@ impl Shared {
         Ok(message.and_then(|message| span_in(life, names, &message)))
     }
 
-    /// The first message of records behind the beginning of a life, if it is one of this life.
+    /// The first message of records after the beginning of an incarnation, if it belongs to that incarnation.
     pub(super) async fn oldest(
         &self,
         operation: &'static str,
@@ -59,8 +59,8 @@ impl Shared {
         Ok(message.and_then(|message| Some((message.sequence, span_in(life, names, &message)?))))
     }
 
-    /// Where a reader begins that goes on behind an offset of this life: with the message that holds the next record.
-    /// If something is missing on the way there, with one in front of that, so that the reader comes upon it.
+    /// Where a reader after an offset of this incarnation begins: at the message that holds the next record. If a
+    /// message is missing on the way there, at one before the gap, so that the reader comes upon it.
     pub(super) async fn place(
         &self,
         operation: &'static str,
@@ -87,8 +87,8 @@ impl Shared {
         Ok(place)
     }
 
-    /// Forgets the messages whose records all lie at or below `through` and were published before `before`, but never
-    /// the last one, which says where the life ends. Answers how many records that were.
+    /// Removes the messages whose records are all at or below `through` and were published before `before`, but never
+    /// the last one, which tells where the incarnation ends. Returns how many records were removed.
     pub(super) async fn trim(&self, names: &Names, through: Offset, before: Timestamp) -> Result<u64, BackendError> {
         let life = self.life("trim", names).await?;
         let stream = self.stream("trim", names).await?;
@@ -96,7 +96,7 @@ impl Shared {
         let mut trimmed = life.trimmed;
         while old < unknown {
             let middle = old + (unknown - old).div_ceil(2);
-            // One that is gone was trimmed by somebody else, who had a reason.
+            // One that is gone was rightly trimmed by another process.
             let goes = match found("trim", stream.get_raw_message(middle)).await? {
                 None => true,
                 Some(message) => {
@@ -116,7 +116,7 @@ impl Shared {
         Ok(trimmed.get() - life.trimmed.get())
     }
 
-    /// Forgets the records up to a sequence; the beginning of the life stays.
+    /// Removes the records up to a sequence; the beginning of the incarnation stays.
     async fn purge(&self, names: &Names, through: u64) -> Result<(), BackendError> {
         let purge = self.stream("trim", names).await?.purge().filter(&names.records).sequence(through + 1);
         match timeout(CALL_MAX, IntoFuture::into_future(purge)).await {
@@ -126,7 +126,7 @@ impl Shared {
     }
 }
 
-/// Which records of a life a message holds, if it holds any.
+/// Which records of an incarnation a message holds, if any.
 fn span_in(life: &Incarnation, names: &Names, message: &StreamMessage) -> Option<Span> {
     let is_of_life = header(&message.headers, INCARNATION).is_ok_and(|name| *name == *life.0);
     if is_of_life && *message.subject == *names.records { message::span(&message.headers).ok() } else { None }

@@ -1,4 +1,4 @@
-//! Lives of a partition: where the present one began, where it ends, and how another one begins.
+//! Incarnations of a partition: where the current one began, where it ends, and how a new one begins.
 
 use std::collections::BTreeMap;
 use std::sync::{MutexGuard, PoisonError};
@@ -21,10 +21,10 @@ use crate::error::BackendError;
 use crate::log::{Extent, Incarnation};
 use crate::partition::Partition;
 
-/// How often a life is looked for again because somebody deletes or renews the stream at the same time.
+/// How often an incarnation is looked up again because another process deletes or renews the stream at the same time.
 const LOOKS_MAX: usize = 10;
 
-/// Where a life ends.
+/// Where an incarnation ends.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct End {
     /// The sequence of its last message, or of its beginning if none follows.
@@ -33,23 +33,23 @@ pub(super) struct End {
     pub(super) last: Offset,
 }
 
-/// A life and its end, as far as this log knows: all that a publish has to say.
+/// An incarnation and its end, as far as this log knows: all that a publish needs.
 #[derive(Clone, Debug)]
 pub(super) struct Known {
     pub(super) incarnation: Incarnation,
     pub(super) end: End,
 }
 
-/// A life and what it holds.
+/// An incarnation and what it holds.
 #[derive(Clone, Debug)]
 pub(super) struct Life {
     pub(super) known: Known,
     /// The sequence of its beginning.
     pub(super) base: u64,
     pub(super) trimmed: Offset,
-    /// The sequence of the first message that is held; of the next one if none is.
+    /// The sequence of the first message held, or of the next one if none is.
     pub(super) first: u64,
-    /// When the stream it was found in was made, in nanoseconds since 1970: one that is made again is another.
+    /// When its stream was created, in nanoseconds since 1970: a stream that is created again is another one.
     pub(super) made: i128,
 }
 
@@ -59,13 +59,13 @@ impl Life {
         Extent { incarnation: incarnation.clone(), trimmed: self.trimmed, last: end.last }
     }
 
-    /// Whether a reader can go on from a place.
+    /// Whether a reader can continue after an offset.
     pub(super) fn continues(&self, incarnation: &Incarnation, after: Offset) -> bool {
         self.known.incarnation == *incarnation && (self.trimmed..=self.known.end.last).contains(&after)
     }
 
-    /// Whether this life still is the present one, and no message follows this sequence. To begin another life takes a
-    /// sequence; what a stream loses by hand, its beginning goes first.
+    /// Whether this incarnation is still the current one, and no message follows this sequence. Beginning a new
+    /// incarnation takes a sequence, and removing messages by hand removes the beginning first.
     pub(super) fn ends_at(&self, sequence: u64, stream: &Info) -> bool {
         let state = &stream.state;
         made(stream) == self.made && state.first_sequence <= self.base && state.last_sequence == sequence
@@ -77,8 +77,8 @@ fn made(stream: &Info) -> i128 {
 }
 
 impl Shared {
-    /// The present life of a partition. The end of the stream is read first: a beginning found afterwards is either in
-    /// front of it, so both belong together, or behind it, and then the life was empty a moment ago.
+    /// The current incarnation of a partition. The end of the stream is read first: a beginning found afterwards is
+    /// either before it, so both belong together, or after it, and then the incarnation was empty a moment ago.
     pub(super) async fn life(&self, operation: &'static str, names: &Names) -> Result<Life, BackendError> {
         for _ in 0..LOOKS_MAX {
             let Some(stream) = self.info(operation, names).await? else {
@@ -93,7 +93,7 @@ impl Shared {
                 self.note(names, life.known.clone());
                 return Ok(life);
             }
-            // Refused if something follows by now; then all of it is looked at again.
+            // Refused if another message has followed by now; then everything is looked up again.
             let has_begun = self.begin(operation, names, stream.state.last_sequence).await?;
             if has_begun && had_life {
                 warn!(stream = names.stream, "the incarnation was incomplete, a new one began");
@@ -102,7 +102,7 @@ impl Shared {
         Err(BackendError::not_done(operation, format!("another process keeps changing the stream {}", names.stream)))
     }
 
-    /// The end a partition had when this log looked or published last. It may have moved: then a publish behind it
+    /// The end of a partition when this log last looked it up or published. It may have moved: then a publish after it
     /// writes nothing (N2).
     pub(super) fn known(&self, names: &Names) -> Option<Known> {
         self.lives().get(&names.partition).cloned()
@@ -116,14 +116,14 @@ impl Shared {
         self.lives.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Ends the life with this name, and begins another; or answers the one that did.
+    /// Ends this incarnation and begins a new one, or returns the one that has already replaced it.
     pub(super) async fn renew(&self, names: &Names, ended: &Incarnation) -> Result<Life, BackendError> {
         for _ in 0..LOOKS_MAX {
             let life = self.life("renew", names).await?;
             if life.known.incarnation != *ended {
                 return Ok(life);
             }
-            // A publish in between makes this one expect the wrong end; then it is done again.
+            // After a publish in between, this one expects the wrong end; then it is tried again.
             self.begin("renew", names, life.known.end.sequence).await?;
         }
         Err(BackendError::not_done("renew", format!("another process keeps publishing to the stream {}", names.stream)))
@@ -146,7 +146,7 @@ impl Shared {
         }
     }
 
-    /// The name of the present life and the sequence of its beginning.
+    /// The name of the current incarnation and the sequence of its beginning.
     async fn beginning(
         &self,
         operation: &'static str,
@@ -156,13 +156,13 @@ impl Shared {
         let Some(found) = found(operation, stream.get_last_raw_message_by_subject(&names.beginnings)).await? else {
             return Ok(None);
         };
-        // A beginning without a name was made by somebody else; another one follows it.
+        // A beginning without a name is foreign; a new one follows it.
         let name = header(&found.headers, INCARNATION).ok();
         Ok(name.map(|name| (Incarnation(name.into()), found.sequence)))
     }
 
-    /// What a life holds in a stream that ended so. Nothing if it does not end in a record of this life, or does not
-    /// begin with one: then it cannot be told (law N5).
+    /// What an incarnation holds, given the end of its stream. `None` if the first or the last message is not a record
+    /// of this incarnation: then the extent cannot be known (law N5).
     async fn measure(
         &self,
         operation: &'static str,
@@ -183,8 +183,8 @@ impl Shared {
         Ok(Some(Life { known, base, trimmed: Offset::new(trimmed), first, made }))
     }
 
-    /// Begins another life behind this end of the stream, and forgets what lies in front of it. Does nothing if the
-    /// stream ends elsewhere. Answers whether it has begun.
+    /// Begins a new incarnation at this end of the stream, and removes what precedes it. Does nothing if the stream
+    /// ends elsewhere. Returns whether the incarnation has begun.
     async fn begin(&self, operation: &'static str, names: &Names, last_sequence: u64) -> Result<bool, BackendError> {
         let incarnation = Incarnation(self.ids.commit().to_string().into());
         let mut headers = HeaderMap::new();
@@ -198,7 +198,7 @@ impl Shared {
             }
         };
         info!(stream = names.stream, %incarnation, base, "new incarnation of a partition");
-        // What stays when this fails lies in front of every life that is read, and goes with the next trim or renewal.
+        // What remains if this fails precedes every incarnation that is read, and goes with the next trim or renewal.
         let purge = self.stream(operation, names).await?.purge().sequence(base);
         if let Err(failure) = within(operation, purge).await {
             warn!(stream = names.stream, %failure, "cannot purge the records of an ended incarnation");

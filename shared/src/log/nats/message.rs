@@ -1,5 +1,5 @@
-//! Several writes as a message: the body is that of [`crate::log::body`], the headers say which records of which life
-//! it holds.
+//! Several writes as a message: the body is that of [`crate::log::body`], the headers say which records of which
+//! incarnation it holds.
 
 use async_nats::HeaderMap;
 
@@ -7,14 +7,14 @@ use crate::coordinate::Offset;
 use crate::log::Incarnation;
 use crate::log::body::BodyError;
 
-/// The life a message belongs to.
+/// The incarnation a message belongs to.
 pub(super) const INCARNATION: &str = "Bank-Incarnation";
 /// The offset of its first record.
 const OFFSET: &str = "Bank-Offset";
 /// How many records it holds.
 const RECORDS: &str = "Bank-Records";
 
-/// Why a message is no record.
+/// Why a message holds no records.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum NoRecord {
     #[error("the header {0} is missing or malformed")]
@@ -23,7 +23,7 @@ pub(super) enum NoRecord {
     Body(#[from] BodyError),
 }
 
-/// Which records a message holds; one at least.
+/// Which records a message holds; at least one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Span {
     pub(super) first: Offset,
@@ -37,7 +37,7 @@ impl Span {
     }
 }
 
-/// The headers of so many writes behind an offset of a life.
+/// The headers of a message with this many writes after an offset of an incarnation.
 pub(super) fn headers(life: &Incarnation, after: Offset, writes: usize) -> HeaderMap {
     let mut headers = HeaderMap::new();
     headers.insert(INCARNATION, &*life.0);
@@ -54,7 +54,7 @@ fn number(headers: &HeaderMap, name: &'static str) -> Result<u64, NoRecord> {
     header(headers, name)?.parse().map_err(|_| NoRecord::Header(name))
 }
 
-/// Which records the headers say a message holds.
+/// Which records a message holds, by its headers.
 pub(super) fn span(headers: &HeaderMap) -> Result<Span, NoRecord> {
     let first = number(headers, OFFSET)?;
     let others = number(headers, RECORDS)?.checked_sub(1).ok_or(NoRecord::Header(RECORDS))?;

@@ -1,39 +1,39 @@
-//! The log in NATS JetStream: a stream for each partition, so that any client of NATS can follow along.
+//! The log in NATS JetStream: one stream per partition, so that any NATS client can follow along.
 //!
-//! A stream holds two subjects. On `balance.<N>` lie the records, as messages of one or more: all writes of a publish
-//! go in one, as far as they fit ([`super::body`]), because a message costs far more than a write in it (ADR 11).
-//! On `balance.<N>.incarnation` lies the *beginning* of the present life: a message that names it.
+//! A stream has two subjects. `balance.<N>` holds the records, one or more per message: all writes of a publish go into
+//! one message, as far as they fit ([`super::body`]), because a message costs far more than a write in it (ADR 11).
+//! `balance.<N>.incarnation` holds the *beginning* of the current incarnation: a message that names it.
 //!
-//! N1  Within a life the messages of records follow each other without a gap, in sequences and in offsets: each says in
-//!     its headers which life it belongs to, the offset of its first record and how many it holds; its publisher
-//!     believed the offset in front of that to be the last, and was right (N2). So offsets are dense (law L1), and the
-//!     headers of the last message tell where the life ends.
-//! N2  Every publish carries the sequence it expects to be the last, and the server compares it when it writes. To
-//!     begin another life is such a publish too. Sequences never return, so whoever believes in an earlier life, or in
-//!     another end of this one, expects a sequence the stream has passed and writes nothing (law L3); and of two who
-//!     renew at the same time one succeeds. An end this log has not seen itself is asked for before it is published
-//!     behind.
-//! N3  A message is stored whole or not at all. A batch that does not fit into one is published message by message, and
-//!     each is answered before the next one goes. So what is stored of a batch is a prefix of it. A batch that is
-//!     stored by half is told as full or as a conflict; publishing it again adds the rest, or is a repeat.
-//! N4  A reader looks at each message: one that is not the next one by sequence and offset, or that does not name the
-//!     reader's life, is never yielded. Behind it lies a renewal, a trim, a loss, or a message the connection dropped;
-//!     the extent tells which (law L4).
-//! N5  A hole or a foreign message *inside* a life cannot be filled or passed. Whoever finds one renews the partition,
-//!     so that it is noticed by all and the store fills what was in it: a reader on its way, and whoever asks for the
-//!     extent when there is one at either end of the life.
-//! N6  Trimming forgets whole messages, and never the last one: without it nobody could tell where the life ends.
+//! N1  Within an incarnation the messages of records follow each other without a gap, in sequences and in offsets. The
+//!     headers of each name its incarnation, the offset of its first record and how many it holds; its publisher
+//!     believed the offset before that to be the last, and was right (N2). So offsets are dense (law L1), and the
+//!     headers of the last message tell where the incarnation ends.
+//! N2  Every publish carries the sequence it expects to be the last, and the server compares it when it writes.
+//!     Beginning a new incarnation is such a publish too. Sequences are never reused, so a publisher that believes in
+//!     an earlier incarnation, or in another end of this one, expects a sequence the stream has passed and writes
+//!     nothing (law L3); and of two concurrent renewals one succeeds. Before it publishes after an end that it has not
+//!     seen itself, this log asks the server for the end.
+//! N3  A message is stored whole or not at all. A batch that does not fit into one is published message by message,
+//!     each acknowledged before the next is sent, so what is stored of a batch is a prefix of it. A partly stored batch
+//!     is reported as full or as a conflict; publishing it again adds the rest, or is a repeat.
+//! N4  A reader checks each message: one that is not the next by sequence and offset, or that does not name the
+//!     reader's incarnation, is never yielded. The cause is a renewal, a trim, a loss, or a message that the connection
+//!     dropped; the extent tells which (law L4).
+//! N5  A hole or a foreign message *inside* an incarnation cannot be filled or passed. A reader finds one on its way;
+//!     at either end of the incarnation, a call for the extent does. The finder renews the partition, so that all
+//!     readers notice and what was in the hole is read from the store.
+//! N6  Trimming removes whole messages, and never the last one: only that tells where the incarnation ends.
 //!
-//! What the server may lose. It fsyncs from time to time, so the death of its machine can cost the newest messages. The
-//! partition then ends earlier, its publisher sees that and renews it. The one thing a sequence cannot tell: if a loss,
-//! a renewal by one forwarder and a publish by another that has not noticed fall together so that the numbers agree,
-//! a message of the lost life is accepted. Its readers find it by the life it names, or by an offset that is not the
-//! next one (N4, N5).
+//! What the server may lose. It fsyncs only from time to time, so a crash of its machine can lose the newest messages.
+//! The partition then ends earlier; its publisher sees that and renews it. One case escapes the sequences: if a loss, a
+//! renewal by one forwarder and a publish by another that has not noticed coincide so that the numbers agree, a message
+//! of the lost incarnation is accepted. Its readers detect it by the incarnation it names, or by an offset that is not
+//! the next one (N4, N5).
 //!
-//! Messages have no id (`Nats-Msg-Id`), so the server takes none for a repeat: a write is published again after a loss.
+//! Messages have no id (`Nats-Msg-Id`), so none counts as a duplicate: a write is published again after a loss.
 //!
-//! A stream somebody deletes is made again, and a stream somebody empties begins another life, as soon as anybody asks
-//! for its extent.
+//! A stream that was deleted by hand is created again, and a stream that was emptied by hand begins a new incarnation,
+//! as soon as its extent is asked for.
 
 mod connect;
 mod durability;
@@ -66,23 +66,23 @@ use crate::id::Ids;
 use crate::partition::{Partition, PartitionMap};
 use crate::store::FeedEntry;
 
-/// How long a publisher leaves a full partition alone.
+/// How long a publisher waits before it tries a full partition again.
 const FULL_WAIT: Duration = Duration::from_secs(1);
 
-/// How many servers of a cluster keep a partition, so that one of them may die.
+/// How many servers of a cluster store a partition, so that one of them may fail.
 const CLUSTER_REPLICAS: u8 = 3;
 
-/// The log of a bank in NATS. Clones share one connection, which comes back by itself.
+/// The log of a bank in NATS. Clones share one connection, which reconnects by itself.
 #[derive(Clone)]
 pub struct NatsLog(Arc<Shared>);
 
 struct Shared {
     jetstream: Context,
     partitions: PartitionMap,
-    /// How many servers keep a stream that is made.
+    /// How many servers store a newly created stream.
     replicas: u8,
     names: Box<[Names]>,
-    /// The lives last seen and their ends, one for each partition, so that a publish need not ask.
+    /// The incarnation and end last seen of each partition, so that a publish need not ask for them.
     lives: Mutex<BTreeMap<Partition, Known>>,
     ids: Ids,
 }
@@ -93,14 +93,14 @@ impl fmt::Debug for NatsLog {
     }
 }
 
-/// What a partition is called in NATS.
+/// The names of a partition in NATS.
 #[derive(Clone, Debug)]
 struct Names {
     partition: Partition,
     stream: String,
     /// Where its records are published.
     records: String,
-    /// Where its lives begin.
+    /// Where its incarnations begin.
     beginnings: String,
 }
 
@@ -118,10 +118,10 @@ impl Names {
 }
 
 impl NatsLog {
-    /// Opens the log of a namespace, and makes the streams that are missing. `ids` names lives.
+    /// Opens the log of a namespace, and creates the streams that are missing. `ids` names incarnations.
     ///
     /// # Errors
-    /// [`NatsOpenError`] says what stands in the way and how to get past it.
+    /// [`NatsOpenError`] says what is wrong and how to fix it.
     pub async fn open(
         options: NatsOptions<'_>,
         namespace: &Namespace,

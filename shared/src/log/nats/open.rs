@@ -14,27 +14,27 @@ use super::failure::CALL_MAX;
 use super::{Names, Shared};
 use crate::error::BackendError;
 
-/// How many messages a partition holds at most. Each holds a record at least, so it has room for as many as an embedded
-/// one. How many bytes that may come to is for the server to say (`max_file_store`, or `max_bytes` of a stream), which
-/// pushes back in the same way: a bound of our own would reserve them, on machines that may not have them.
+/// The most messages in a partition. Each holds at least one record, so there is room for as many records as in an
+/// embedded one. The limit in bytes is left to the server (`max_file_store`, or `max_bytes` of a stream), which pushes
+/// back in the same way: a limit of our own would reserve the space, on machines that may not have it.
 const MESSAGES_MAX: i64 = 10_000_000;
 
-/// The shortest the server allows: messages have no ids, so there is nothing to remember.
+/// The shortest the server allows: messages have no ids, so there are no duplicates to recognise.
 const DUPLICATE_WINDOW: Duration = Duration::from_millis(100);
 
-/// How many streams are looked at or made at the same time.
+/// How many streams are checked or created at the same time.
 const STREAMS_AT_ONCE: usize = 8;
 
 /// Where a stream notes how many partitions its log has.
 const PARTITIONS: &str = "bank_partitions";
 
-/// Where a stream notes how its messages are to be read, and what this release reads.
+/// Where a stream notes the format of its messages, and the format that this release reads.
 const FORMAT: (&str, &str) = ("bank_format", "2");
 
 /// Why a log was not opened; nothing that existed was changed.
 #[derive(Debug, thiserror::Error)]
 pub enum NatsOpenError {
-    /// Another number of partitions would find the records of many accounts in the wrong place.
+    /// With another number of partitions, the records of many accounts would be in the wrong place.
     #[error(
         "the stream {stream} was created for {stored} partitions, not {asked}: start with {stored}, or delete the \
          streams of all partitions (nats stream rm) and start with {asked}; nothing is lost, the workers read what \
@@ -43,12 +43,12 @@ pub enum NatsOpenError {
     Partitions {
         /// The stream.
         stream: String,
-        /// How many partitions it was made for.
+        /// How many partitions it was created for.
         stored: String,
         /// How many were asked for.
         asked: u16,
     },
-    /// A stream has the name of a partition, and is something else.
+    /// A stream has the name of a partition, but is something else.
     #[error("the stream {stream} {reason}: rename or delete it (nats stream rm), or choose another --namespace")]
     Foreign {
         /// The stream.
@@ -61,10 +61,10 @@ pub enum NatsOpenError {
     TooOld {
         /// Which server.
         server: String,
-        /// What it says it is.
+        /// The version it reports.
         version: String,
     },
-    /// The server has no place for streams.
+    /// The server has no JetStream.
     #[error(
         "the NATS server at {server} has no JetStream for this user: add a block jetstream {{ store_dir: … }} to its \
          configuration (or start it with -js), and enable JetStream for the account"
@@ -87,7 +87,7 @@ pub enum NatsOpenError {
     /// Not a NATS URL. It is not quoted, since it may hold a password.
     #[error("invalid NATS URL: it must be like nats://HOST:4222 or tls://HOST:4222")]
     Url,
-    /// The file of credentials.
+    /// The credentials file cannot be read.
     #[error("cannot read the NATS credentials (--log-credentials): {reason}")]
     Credentials {
         /// Why not.
@@ -98,15 +98,15 @@ pub enum NatsOpenError {
     Backend(#[from] BackendError),
 }
 
-/// More copies than there are servers.
+/// More replicas than there are servers.
 #[derive(Debug, thiserror::Error)]
 #[error(
     "the NATS cluster cannot keep {0} replicas of a partition: add servers, or lower BANK_LOG_REPLICAS to their number"
 )]
 struct TooManyCopies(usize);
 
-/// Checks the streams of all partitions, and makes those that are missing. The first one is looked at alone, so that a
-/// log with another number of partitions gets none of ours.
+/// Checks the streams of all partitions and creates those that are missing. The first one is checked alone, so that a
+/// log with another number of partitions gets no stream of ours.
 pub(super) async fn streams(shared: &Shared) -> Result<(), NatsOpenError> {
     let Some((first, others)) = shared.names.split_first() else { return Ok(()) };
     take(shared, first).await?;
@@ -147,7 +147,7 @@ fn check(shared: &Shared, names: &Names, info: &Info) -> Result<(), NatsOpenErro
     Ok(())
 }
 
-/// Makes the stream of a partition; harmless if somebody else does so at the same time.
+/// Creates the stream of a partition; harmless if another process does so at the same time.
 pub(super) async fn create(shared: &Shared, names: &Names) -> Result<(), BackendError> {
     let config = config(shared, names);
     let replicas = config.num_replicas;
@@ -177,7 +177,7 @@ fn config(shared: &Shared, names: &Names) -> Config {
         storage: StorageType::File,
         num_replicas: shared.replicas.into(),
         retention: RetentionPolicy::Limits,
-        // For each subject, so that a life can begin in a full partition.
+        // Per subject, so that an incarnation can begin in a full partition.
         max_messages_per_subject: MESSAGES_MAX,
         discard: DiscardPolicy::New,
         discard_new_per_subject: true,

@@ -19,17 +19,17 @@ use crate::coordinate::Offset;
 use crate::error::BackendError;
 use crate::log::{Incarnation, PartitionReader, ReadError, Record, body};
 
-/// How long a reader without news waits before it looks whether its partition still is what it was.
+/// How long a reader waits for news before it checks whether its partition is still what it was.
 const IDLE_MAX: Duration = Duration::from_secs(1);
 
-/// How many messages are asked for at once, and again when half of them have come. At 160 KiB each a reader has 4 MiB
-/// in memory at most; and the readers of sixteen partitions stay within the 64 MiB (`max_pending`) that a server keeps
-/// for a connection before it cuts it.
+/// How many messages are requested at once, and again when half of them have arrived. At 160 KiB each a reader holds at
+/// most 4 MiB in memory, and the readers of sixteen partitions stay within the 64 MiB (`max_pending`) that a server
+/// buffers for a connection before it closes it.
 const MESSAGES_AT_ONCE: i64 = 16;
 
 type Incoming = BoxStream<'static, Result<Message, OrderedError>>;
 
-/// Reads on as the server delivers. Its place is its own: the server only knows where it began.
+/// Reads messages as the server delivers them. It tracks its own place: the server only knows where it began.
 pub struct NatsReader {
     shared: Arc<Shared>,
     names: Names,
@@ -37,13 +37,13 @@ pub struct NatsReader {
     life: Life,
     /// Which message is taken next.
     place: Place,
-    /// The last record that was taken, or is not wanted: the first message may hold some in front of it.
+    /// The last record taken, or the one to start after: the first message may hold earlier records.
     after: Offset,
-    /// What was taken and not yet yielded.
+    /// Records taken but not yet yielded.
     held: vec::IntoIter<Record>,
-    /// Nothing when what comes in is to be opened again at the place.
+    /// `None` if delivery must be opened again at the place.
     incoming: Option<Incoming>,
-    /// Whether what came in was wrong before, and nothing right has come since.
+    /// Whether delivery went wrong before, and no right message has come since.
     reopened: bool,
 }
 
@@ -92,7 +92,7 @@ impl NatsReader {
         }
     }
 
-    /// Whether there is more behind the place, if the partition still continues from there.
+    /// Whether there is more after the place, if the partition still continues from there.
     async fn look(&mut self) -> Result<bool, ReadError> {
         let stream = self.shared.info("next_batch", &self.names).await?;
         if stream.is_some_and(|stream| self.life.ends_at(self.place.sequence - 1, &stream)) {
@@ -105,7 +105,7 @@ impl NatsReader {
         Ok(now.known.end.last > self.after)
     }
 
-    /// Takes what a message holds, if it is the next one (law N4).
+    /// Takes the records of a message, if it is the next one (law N4).
     fn take(&mut self, message: &Message) -> Result<(), Stray> {
         let sequence = message.info().map_err(|_| Stray::NoRecord(NoRecord::Header("reply")))?.stream_sequence;
         let headers = message.headers.as_ref().ok_or(NoRecord::Header(INCARNATION))?;
@@ -127,7 +127,7 @@ impl NatsReader {
         Ok(())
     }
 
-    /// Waits for records to hold, but only for a quiet while.
+    /// Waits for records to hold, but only until [`IDLE_MAX`] has passed without news.
     async fn wait(&mut self) -> Result<(), ReadError> {
         while self.held.len() == 0 {
             let incoming = match self.incoming.take() {
@@ -135,7 +135,7 @@ impl NatsReader {
                 None => self.incoming().await?,
             };
             let Ok(next) = timeout(IDLE_MAX, self.incoming.insert(incoming).next()).await else {
-                // What is there and was not delivered is asked for again.
+                // Messages that exist but were not delivered are requested again.
                 if self.look().await? {
                     self.incoming = None;
                 }
@@ -148,19 +148,19 @@ impl NatsReader {
         Ok(())
     }
 
-    /// Takes the next message, if it is here already.
+    /// Takes the next message, if it has already arrived.
     fn is_more_at_hand(&mut self) -> bool {
         let Some(incoming) = self.incoming.as_mut() else { return false };
         let Some(next) = tokio::task::unconstrained(incoming.next()).now_or_never() else { return false };
         let is_taken = matches!(self.taken(next), Ok(Ok(())));
         if !is_taken {
-            // Whatever it was is asked for again, and dealt with then.
+            // Whatever it was is requested again, and handled then.
             self.incoming = None;
         }
         is_taken
     }
 
-    /// Takes what came in.
+    /// Takes what was delivered.
     fn taken(&mut self, next: Option<Result<Message, OrderedError>>) -> Result<Result<(), Stray>, BackendError> {
         let failed = match next {
             Some(Ok(message)) => return Ok(self.take(&message)),
@@ -171,8 +171,8 @@ impl NatsReader {
         Err(failed)
     }
 
-    /// What is to be done about a message that is not the next one: the partition has moved, or the connection dropped
-    /// something and what follows the place is asked for again, or the life has a hole and ends (law N5).
+    /// Handles a message that is not the next one: the partition has moved; or the connection dropped something, and
+    /// delivery resumes from the place; or the incarnation has a hole and ends (law N5).
     async fn astray(&mut self, stray: Stray) -> Result<(), ReadError> {
         self.incoming = None;
         self.look().await?;
@@ -202,7 +202,7 @@ impl PartitionReader for NatsReader {
         if limit > 0 {
             self.wait().await?;
         }
-        // Nothing is awaited once a record was yielded, so a dropped call loses none.
+        // Nothing is awaited once a record is taken out, so a dropped call loses none.
         let mut records: Vec<Record> = self.held.by_ref().take(limit).collect();
         while !records.is_empty() && records.len() < limit && self.is_more_at_hand() {
             records.extend(self.held.by_ref().take(limit - records.len()));

@@ -1,4 +1,4 @@
-//! Publishing, so that a wrong belief about the end of a partition writes nothing.
+//! Publishing, such that a wrong belief about the end of a partition writes nothing.
 
 use async_nats::HeaderMap;
 use async_nats::client::{Request, RequestErrorKind};
@@ -15,8 +15,8 @@ use crate::error::BackendError;
 use crate::log::{Incarnation, PublishError, body};
 use crate::store::FeedEntry;
 
-/// What the server says when a limit of the stream keeps a message out; the code alone covers every failure of its
-/// storage.
+/// Part of the server's text when a limit of the stream rejects a message; the error code alone covers every failure of
+/// its storage.
 const LIMIT_REACHED: &str = "maximum";
 
 /// The answer to a publish.
@@ -29,7 +29,7 @@ struct Answer {
 
 /// What became of a message.
 pub(super) enum Fate {
-    /// It lies at the end, under this sequence.
+    /// It is stored at the end, with this sequence.
     Stored(u64),
     /// Nothing was written: the stream ends elsewhere, or does not exist.
     Elsewhere,
@@ -52,7 +52,7 @@ impl Shared {
         }
     }
 
-    /// A publish behind an end this log has not seen: where it lies has to be asked for, and the belief is checked.
+    /// Publishes after an end this log has not seen: asks where it is, and checks the publisher's belief.
     async fn look_and_publish(
         &self,
         names: &Names,
@@ -67,7 +67,7 @@ impl Shared {
         self.publish_to(names, life.known, batch).await
     }
 
-    /// Publishes one message after the other; hardly ever more than one (law N3).
+    /// Publishes one message after the other; there is rarely more than one (law N3).
     async fn publish_to(&self, names: &Names, known: Known, batch: &[FeedEntry]) -> Result<Offset, PublishError> {
         let Known { incarnation, mut end } = known;
         for part in body::parts(batch) {
@@ -83,7 +83,7 @@ impl Shared {
         Ok(end.last)
     }
 
-    /// Publishes a message behind the end of a life.
+    /// Publishes a message at the end of an incarnation.
     async fn store(
         &self,
         names: &Names,
@@ -129,7 +129,7 @@ impl Shared {
     }
 }
 
-/// What a refusal means: only those known to have had no effect are told as such.
+/// What a refusal means: only those known to have had no effect are reported as such.
 fn refused(operation: &'static str, refusal: async_nats::jetstream::Error) -> Result<Fate, BackendError> {
     match refusal.error_code() {
         ErrorCode::STREAM_WRONG_LAST_SEQUENCE | ErrorCode::STREAM_WRONG_LAST_SEQUENCE_CONSTANT => Ok(Fate::Elsewhere),

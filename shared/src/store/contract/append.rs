@@ -10,7 +10,7 @@ use crate::event::{AccountEvent, Recorded, codec};
 use crate::id::{AccountId, CommitId};
 use crate::store::{AppendError, Appended, Commit, EventStore};
 
-/// Law S1, without anybody else around.
+/// Law S1, without concurrent writers.
 pub async fn a_commit_to_several_streams_is_taken_whole_or_not_at_all(store: &impl EventStore) {
     let scribe = Scribe::new();
     let (a, b) = (scribe.account(), scribe.account());
@@ -26,7 +26,7 @@ pub async fn a_commit_to_several_streams_is_taken_whole_or_not_at_all(store: &im
     assert_eq!([whole_stream(store, a).await, whole_stream(store, b).await].concat(), traces(&transfer));
 }
 
-/// Law S2 under contention: every writer gets through, and together they make one stream.
+/// Law S2 under contention: every writer succeeds, and together they write one stream.
 pub async fn concurrent_writers_of_a_stream_leave_no_gap_and_no_twin(store: &impl EventStore) {
     const WRITERS: u32 = 64;
     let scribe = &Scribe::new();
@@ -52,7 +52,7 @@ pub async fn concurrent_writers_of_a_stream_leave_no_gap_and_no_twin(store: &imp
     assert!(whole_stream(store, stream).await == written, "the stream is not what its writers were told");
 }
 
-/// Law S1 under contention: what was taken stands in both streams once, what was refused in neither.
+/// Law S1 under contention: a transfer that was taken is in both streams once, a refused one in neither.
 pub async fn concurrent_transfers_reach_both_streams_or_none(store: &impl EventStore) {
     let scribe = &Scribe::new();
     let accounts = &scribe.accounts(4);
@@ -101,7 +101,7 @@ pub async fn a_batch_takes_effect_in_its_order_each_commit_for_itself(store: &im
     let batch: [Commit; 7] = [
         scribe.commit(&[(a, 0, 2)]),
         scribe.commit(&[(a, 2, 1), (b, 0, 1)]),
-        scribe.commit(&[(b, 0, 1)]),            // is late by one commit of this batch
+        scribe.commit(&[(b, 0, 1)]),            // is stale by one commit of this batch
         scribe.commit(&[(b, 1, 1), (c, 0, 1)]), // builds on the refused one, though its versions fit
         scribe.commit(&[(c, 0, 1)]),            // builds on that
         scribe.commit(&[(b, 2, 1)]),
@@ -123,7 +123,7 @@ pub async fn a_batch_takes_effect_in_its_order_each_commit_for_itself(store: &im
     append_new(store, &[scribe.commit(&[(b, 1, 1), (c, 0, 1)])]).await;
 }
 
-/// Law S5, where the commit in front wrote nothing because another one has its key.
+/// Law S5, where the earlier commit wrote nothing because another one has its key.
 pub async fn a_commit_that_builds_on_a_repeated_key_is_refused(store: &impl EventStore) {
     let scribe = Scribe::new();
     let (a, key) = (scribe.account(), scribe.key());

@@ -1,4 +1,4 @@
-//! Law S3. A feed may yield again what was visible before its position; these promises ask for what follows it.
+//! Law S3. A feed may yield again what was visible before its position; these promises are about what follows it.
 
 use std::collections::BTreeMap;
 use std::task::Poll;
@@ -12,11 +12,11 @@ use crate::event::Recorded;
 use crate::id::AccountId;
 use crate::store::{ChangeFeed, Commit, EventStore, FeedEntry};
 
-/// How many batches without anything new are borne before a write counts as lost.
+/// How many batches in a row may be empty before a write counts as lost.
 const EMPTY_BATCHES_MAX: usize = 60;
 
-/// Reads on until everything in `expected` was yielded. From the versions in `known` on, each stream must come without
-/// a gap; what lies below may come again.
+/// Reads until everything in `expected` was yielded. Each stream must continue from its version in `known` without a
+/// gap; writes up to that version may be repeated.
 async fn read_until<F: ChangeFeed>(
     feed: &mut F,
     expected: &[Recorded],
@@ -65,7 +65,7 @@ fn interwoven(scribe: &Scribe) -> Vec<Commit> {
     commits
 }
 
-/// Wherever a reader stops, the next one goes on without a gap.
+/// Wherever a reader stops, the next one continues without a gap.
 pub async fn a_feed_resumes_behind_every_position(store: &impl EventStore) {
     let commits = interwoven(&Scribe::new());
     append_new(store, &commits).await;
@@ -81,7 +81,7 @@ pub async fn a_feed_resumes_behind_every_position(store: &impl EventStore) {
     }
 }
 
-/// A feed that is opened first, and many writers.
+/// A feed that is opened before many concurrent writers.
 pub async fn a_feed_sees_everything_that_is_appended_meanwhile(store: &impl EventStore) {
     let scribe = &Scribe::new();
     let commits: Vec<Commit> = scribe
@@ -104,7 +104,7 @@ pub async fn a_feed_sees_everything_that_is_appended_meanwhile(store: &impl Even
     assert_eq!(entries.len(), expected.len());
 }
 
-/// The head is a position too: what was there before it is not needed, what comes later is not missed.
+/// The head is a position too: what was there before need not be yielded, what comes later is not missed.
 pub async fn a_feed_from_the_head_yields_what_comes_later(store: &impl EventStore) {
     let scribe = Scribe::new();
     let account = scribe.account();
@@ -144,7 +144,7 @@ pub async fn a_dropped_call_of_a_feed_loses_nothing(store: &impl EventStore) {
         let mut waiting = Box::pin(feed.next_batch(10));
         let answered = poll!(&mut waiting);
         append_new(store, std::slice::from_ref(&commit)).await;
-        // Asked again at a moment when the answer may be half-way, then dropped, unless it has answered.
+        // Polled again when the answer may be half-way, then dropped unless it has answered.
         let answered = if answered.is_pending() { poll!(&mut waiting) } else { answered };
         drop(waiting);
         let mut known = BTreeMap::from([(account, Version::new(head))]);

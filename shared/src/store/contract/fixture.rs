@@ -1,4 +1,4 @@
-//! Commits to append, and the questions that most promises ask.
+//! Commits to append, and the queries that most promises need.
 
 use bytes::Bytes;
 
@@ -10,7 +10,7 @@ use crate::money::Amount;
 use crate::partition::SlotRange;
 use crate::store::{AppendError, Appended, Commit, EventStore, IdempotencyKey, KeyedRequest, StreamWrite};
 
-/// Writes commits that no other run ever wrote.
+/// Makes commits that no other run ever made.
 pub(super) struct Scribe {
     ids: Ids,
 }
@@ -32,7 +32,7 @@ impl Scribe {
         self.ids.commit()
     }
 
-    /// A commit that adds so many events to each of these streams, which it believes at these versions.
+    /// A commit of writes, each given as stream, expected version and number of events.
     pub(super) fn commit(&self, writes: &[(AccountId, u64, u32)]) -> Commit {
         let id = self.ids.commit();
         let time = Timestamp::from_micros(1_700_000_000_123_456);
@@ -49,7 +49,7 @@ impl Scribe {
         Commit { key: Some(KeyedRequest { key: key.clone(), request: [7; 32] }), ..self.commit(writes) }
     }
 
-    /// A key nobody used.
+    /// A key that was never used.
     pub(super) fn key(&self) -> IdempotencyKey {
         IdempotencyKey::new(&self.ids.event().to_string()).unwrap()
     }
@@ -63,7 +63,7 @@ impl Scribe {
     }
 }
 
-/// What a commit leaves in its streams.
+/// The writes of a commit as a store should record them.
 pub(super) fn traces(commit: &Commit) -> Vec<Recorded> {
     commit
         .writes
@@ -84,14 +84,14 @@ pub(super) async fn append_one(store: &impl EventStore, commit: &Commit) -> Resu
     fates.remove(0)
 }
 
-/// Appends commits that nothing speaks against.
+/// Appends commits, all of which must be taken.
 pub(super) async fn append_new(store: &impl EventStore, commits: &[Commit]) {
     for fate in store.append(commits.to_vec()).await {
         assert_eq!(fate.unwrap(), Appended::New);
     }
 }
 
-/// The whole of a stream; fails where a version is missing or double.
+/// A whole stream; panics if a version is missing or duplicated.
 pub(super) async fn whole_stream(store: &impl EventStore, stream: AccountId) -> Vec<Recorded> {
     let question = StreamAfter { stream, after: Version::EMPTY };
     let records = store.read_streams(&[question], usize::MAX).await.unwrap().remove(0);

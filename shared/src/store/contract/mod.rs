@@ -1,10 +1,9 @@
-//! What every backend of the store is held to: one function for each promise, its name the promise.
+//! What every backend of the store must keep: one function per promise, named after it.
 //!
-//! Each takes a store that holds nothing yet and works through the port alone, so that the embedded store, a server's
-//! and a simulated one pass the same suite. [`store_contract`](crate::store_contract) makes a test of each.
+//! Each takes an empty store and uses only the port, so that the embedded store, a server's and a simulated one pass
+//! the same suite. [`store_contract`](crate::store_contract) turns each into a test.
 //!
-//! What a store may do more than the laws ask is not refused here: a feed may repeat itself, a page may be a little
-//! longer than its limit.
+//! What the laws leave open is accepted here: a feed may repeat itself, a page may be a little longer than its limit.
 #![allow(clippy::unwrap_used, clippy::missing_panics_doc, reason = "a contract is a test: a broken promise panics")]
 
 mod append;

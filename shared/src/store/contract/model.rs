@@ -1,4 +1,4 @@
-//! The laws of appending against the simplest thing that keeps them, over random batches.
+//! The laws of appending, checked over random batches against the simplest model that keeps them.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -17,7 +17,7 @@ const SEEDS: u64 = 12;
 /// How many batches a sequence has.
 const BATCHES: usize = 25;
 
-/// A store as one would explain it.
+/// The simplest model of a store.
 #[derive(Default)]
 struct Model {
     streams: BTreeMap<AccountId, Vec<Recorded>>,
@@ -36,7 +36,7 @@ impl Model {
         self.streams.get(&stream).and_then(|records| records.last()).map_or(0, |last| last.last_version().get())
     }
 
-    /// Takes a commit of a batch; `spoiled` are the streams of those in front of it that wrote nothing.
+    /// Takes a commit of a batch; `spoiled` has the streams of earlier ones that wrote nothing.
     fn append(&mut self, commit: &Commit, spoiled: &mut BTreeSet<AccountId>) -> Fate {
         let fate = self.judge(commit, spoiled);
         let holds = match fate {

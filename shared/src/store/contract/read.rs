@@ -1,4 +1,4 @@
-//! What the reading calls of the store promise beside the laws.
+//! What the read calls of the store promise beyond the laws.
 
 use bytes::Bytes;
 
@@ -26,7 +26,7 @@ pub async fn what_was_written_is_read_back_exactly(store: &impl EventStore) {
     assert_eq!(store.find_commits(&[small.id, large.id]).await.unwrap(), [Some(stored(&small)), Some(stored(&large))]);
 }
 
-/// Also when a question is asked twice or has no answer.
+/// Even when a question is asked twice or has no answer.
 pub async fn answers_stand_in_the_order_of_the_questions(store: &impl EventStore) {
     let scribe = Scribe::new();
     let accounts = scribe.accounts(3);
@@ -50,7 +50,7 @@ pub async fn answers_stand_in_the_order_of_the_questions(store: &impl EventStore
     assert!(store.read_streams(&[], 10).await.unwrap().is_empty());
 }
 
-/// A reader who goes on from where a page ended sees every write once.
+/// A reader that continues where a page ended sees every write once.
 pub async fn reading_on_begins_behind_what_the_reader_has_and_stops_at_the_limit(store: &impl EventStore) {
     let scribe = Scribe::new();
     let stream = scribe.account();

@@ -33,7 +33,7 @@ pub async fn the_wrong_revision_changes_nothing(store: &impl Registers) {
     assert_eq!(store.read_register("map").await.unwrap(), Some(expected));
 }
 
-/// Law R2: whoever remembers a revision from before a removal is refused after it.
+/// Law R2: a writer that remembers a revision from before a removal is refused after it.
 pub async fn revisions_of_a_register_grow_also_over_a_removal(store: &impl Registers) {
     let mut last = Revision::ABSENT;
     for _ in 0..3 {
@@ -71,7 +71,7 @@ pub async fn concurrent_writers_of_a_register_count_without_loss(store: &impl Re
     assert_eq!(store.read_register("count").await.unwrap().unwrap().value.len(), WRITERS);
 }
 
-/// Prefixes are plain text: nothing in them has a meaning.
+/// Prefixes are plain text: no character in them is special.
 pub async fn registers_are_listed_by_prefix_in_order(store: &impl Registers) {
     for name in ["b/2", "a", "b/10", "b", "b_x", "b/%", "c/1", "B/1"] {
         store.write_register(name, Revision::ABSENT, value(name)).await.unwrap();

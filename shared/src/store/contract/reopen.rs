@@ -1,4 +1,4 @@
-//! Laws S7 and R3, as far as they can be seen without pulling a plug.
+//! Laws S7 and R3, as far as they can be tested without a power cut.
 
 use std::collections::BTreeMap;
 
@@ -10,7 +10,7 @@ use crate::event::Recorded;
 use crate::partition::SlotRange;
 use crate::store::{ChangeFeed, Commit, Store, WriteError};
 
-/// `open` opens the same data each time, which is empty at first. The store is dropped before it is opened again.
+/// `open` opens the same data each time, empty at first. The store is dropped before it is opened again.
 pub async fn what_was_acknowledged_is_there_when_the_store_is_opened_again<S: Store>(open: impl AsyncFn() -> S) {
     let scribe = Scribe::new();
     let accounts = scribe.accounts(3);

@@ -5,10 +5,10 @@ use futures::future::join_all;
 use super::fixture::{Scribe, append_new, append_one, assert_before, conflict, traces, whole_stream};
 use crate::store::{Appended, Commit, EventStore};
 
-/// How many send the same at once.
+/// How many repeats are sent at once.
 const REPEATS: usize = 24;
 
-/// A repeat is known by its id, whatever else has changed meanwhile.
+/// A repeat is recognised by its id, whatever else has changed.
 pub async fn a_repeated_id_writes_nothing_and_returns_the_first_commit(store: &impl EventStore) {
     let scribe = Scribe::new();
     let (a, b) = (scribe.account(), scribe.account());
@@ -29,7 +29,7 @@ pub async fn a_repeated_id_writes_nothing_and_returns_the_first_commit(store: &i
     assert_eq!(whole_stream(store, b).await, traces(&in_one_batch));
 }
 
-/// A key belongs to one commit over all streams.
+/// A key belongs to one commit across all streams.
 pub async fn a_repeated_key_writes_nothing_and_returns_the_first_commit(store: &impl EventStore) {
     let scribe = Scribe::new();
     let (a, b) = (scribe.account(), scribe.account());
@@ -49,7 +49,7 @@ pub async fn a_repeated_key_writes_nothing_and_returns_the_first_commit(store: &
     assert_eq!(whole_stream(store, b).await, traces(&batch[0]));
 }
 
-/// Only what was taken is taken.
+/// A commit that was refused can still be taken with the same id and key.
 pub async fn a_refused_commit_takes_neither_its_id_nor_its_key(store: &impl EventStore) {
     let scribe = Scribe::new();
     let stream = scribe.account();
@@ -59,7 +59,7 @@ pub async fn a_refused_commit_takes_neither_its_id_nor_its_key(store: &impl Even
     assert_before(append_one(store, &early).await, &early);
 }
 
-/// One of them is taken and all the others are told so; the same for one key under many ids.
+/// One of them is taken and all the others get it as their answer; likewise for one key under many ids.
 pub async fn repeats_at_the_same_time_have_one_effect(store: &impl EventStore) {
     let scribe = Scribe::new();
     let (a, b) = (scribe.account(), scribe.account());

@@ -13,7 +13,7 @@ use crate::store::{Commit, EventStore};
 
 const STREAMS: usize = 40;
 
-/// Streams of one to four writes, and what a scan of everything should yield.
+/// Appends streams of one to four writes; returns what a scan of everything should yield.
 async fn filled(store: &impl EventStore, scribe: &Scribe) -> Vec<Recorded> {
     let mut commits: Vec<Commit> = Vec::new();
     for (n, account) in scribe.accounts(STREAMS).into_iter().enumerate() {
@@ -34,7 +34,7 @@ fn within(records: &[Recorded], slots: SlotRange) -> Vec<Recorded> {
     records.iter().filter(|record| slots.contains(Slot::of(&record.stream))).cloned().collect()
 }
 
-/// Any partitioning, any size of pages: the same streams in the same order.
+/// Any partitioning and any page size: the same streams in the same order.
 pub async fn a_scan_yields_each_range_in_order_and_in_pages_of_any_size(store: &impl EventStore) {
     assert!(whole_scan(store, SlotRange::ALL, 10).await.is_empty());
     let expected = filled(store, &Scribe::new()).await;
@@ -50,7 +50,7 @@ pub async fn a_scan_yields_each_range_in_order_and_in_pages_of_any_size(store: &
     assert!((5..5 + 3).contains(&events), "about five events, not {events}");
 }
 
-/// What was there when the scan began is in it, and each stream is without a gap from its first event on.
+/// Everything that was there when the scan began is in it, and no stream has a gap from its first event on.
 pub async fn a_scan_loses_nothing_while_others_write(store: &impl EventStore) {
     let scribe = &Scribe::new();
     let before = filled(store, scribe).await;

@@ -11,7 +11,7 @@ fn snapshot(stream: AccountId, version: u64, state: &str) -> Snapshot {
     Snapshot { stream, version: Version::new(version), schema: 3, state: Bytes::copy_from_slice(state.as_bytes()) }
 }
 
-/// In the order of the questions, with nothing for streams that have none.
+/// In the order asked for, with `None` for streams without one.
 pub async fn snapshots_are_read_back_exactly(store: &impl Snapshots) {
     let scribe = Scribe::new();
     let (a, b) = (snapshot(scribe.account(), 7, "{\"a\":1}"), snapshot(scribe.account(), 9, ""));

@@ -1,16 +1,16 @@
-//! What a feed that is far behind has read before it is asked for it.
+//! Reads ahead for a feed that is far behind.
 //!
-//! Settled writes lie by account in the file, and a feed wants them by position: each is a look-up somewhere else. Many
-//! at once are looked up in the order in which they lie, and while one chunk is handed out the next one is read, so
-//! that whoever follows a backlog does not wait for the file and then leave it idle while he works.
+//! Settled writes are stored by account, but a feed wants them by position: each is a look-up somewhere else in the
+//! file. So a chunk of them is looked up in storage order, and while one chunk is handed out the next one is read, so
+//! that a reader of a backlog does not wait for the file and then leave it idle while it works.
 //!
-//! What is handed out has no gap and no twin (law S3): a chunk is read in one transaction, holds all positions from
-//! the one it begins at (law G1), and begins behind the last position of the chunk before. It ends at the position that
-//! was settled when it was begun, or earlier; what lies behind that is in memory, or in the file for the next chunk.
+//! The feed has no gap and no duplicate (law S3): a chunk is read in one transaction, holds all positions from the one
+//! it begins at (law G1), and begins after the last position of the previous chunk. It ends at the position that was
+//! settled when it was begun, or earlier; later writes are in memory, or in the file for the next chunk.
 //!
-//! At most two chunks are in memory: the rest of one that is handed out, and the one behind it, which is read or there.
-//! A call that is dropped while it waits loses nothing, since the read under way is kept here and entries leave in the
-//! step that answers. When this is dropped, the read under way ends at its next row.
+//! At most two chunks are in memory: the rest of the one being handed out, and the next one, complete or still being
+//! read. A call that is dropped while it waits loses nothing, since the read in progress is kept here and entries leave
+//! in the step that answers. When the `Ahead` is dropped, the read in progress ends at its next row.
 
 use std::collections::VecDeque;
 
@@ -19,24 +19,24 @@ use crate::error::BackendError;
 use crate::sqlite::{Database, Reading};
 use crate::store::FeedEntry;
 
-/// One chunk that is handed out, and the one behind it.
+/// The chunk that is handed out, and the next one.
 pub(super) struct Ahead {
     // Dropped before the database, whose closing waits for reads.
     coming: Option<Reading<Vec<FeedEntry>>>,
-    /// What was read and not yet handed out.
+    /// Entries read but not handed out yet.
     ready: VecDeque<FeedEntry>,
     chunk_max: usize,
     database: Database,
 }
 
 impl Ahead {
-    /// Nothing yet, and then chunks of at most so many writes.
+    /// Begins empty; reads chunks of at most `chunk_max` writes.
     pub(super) const fn new(database: Database, chunk_max: usize) -> Self {
         Self { coming: None, ready: VecDeque::new(), chunk_max, database }
     }
 
-    /// The next settled writes, at most `limit`: those behind the last one that was handed out, whose position is
-    /// `after`. A failure leaves everything as if the chunk had not been begun.
+    /// The next settled writes, at most `limit`: those after position `after`, which was the last one handed out. A
+    /// failure leaves everything as if the chunk had not been begun.
     pub(super) async fn next(
         &mut self,
         after: u64,
@@ -51,7 +51,7 @@ impl Ahead {
         Ok(self.ready.drain(..limit.min(self.ready.len())).collect())
     }
 
-    /// Begins the chunk behind a position, unless one is under way or nothing is settled there.
+    /// Begins to read the chunk after a position, unless one is being read or nothing after it is settled.
     fn begin(&mut self, after: u64, settled: u64) {
         if self.coming.is_some() || after >= settled {
             return;
@@ -89,10 +89,10 @@ mod tests {
     use crate::sqlite::DataFolder;
     use crate::store::{Appended, ChangeFeed, Commit, EventStore, FeedEntry, FeedError, StreamWrite};
 
-    /// Twenty chunks, of which memory has the last two.
+    /// Twenty chunks, the last two of which are in memory.
     const BACKLOG: usize = 100;
 
-    /// A store whose accounts take turns, and what was appended to it.
+    /// A store whose accounts are written to in turn, and everything appended to it.
     struct Backlog {
         store: EmbeddedStore,
         dir: TempDir,
@@ -191,7 +191,7 @@ mod tests {
                 entries.extend(feed.next_batch(1).await.unwrap().entries);
             }
             backlog.rename(AWAY).await;
-            // What was read before comes first.
+            // Entries read before come first.
             let failure = loop {
                 match feed.next_batch(1).await {
                     Ok(batch) => entries.extend(batch.entries),

@@ -10,7 +10,7 @@ use crate::id::{AccountId, CommitId};
 use crate::partition::Slot;
 use crate::store::{AppendError, Appended, Commit, IdempotencyKey, KeyedRequest, StoredCommit};
 
-/// A stream that is not where the writer believes it to be.
+/// A stream that is not at the version the writer expected.
 pub(super) struct Conflict {
     stream: AccountId,
     expected: Version,
@@ -30,8 +30,8 @@ pub(super) struct Batch {
     pub(super) last: u64,
 }
 
-/// Takes the commits one after the other; each sees what those before it did. An error leaves it to the transaction to
-/// undo all of them in the file, and to the next append to take back what stands in memory (law G3).
+/// Takes the commits one after another; each sees the effects of those before it. After an error the transaction undoes
+/// all of them in the file, and the next append removes their rows from memory (law G3).
 pub(super) fn append(
     connection: &Connection,
     shared: &Shared,
@@ -40,8 +40,8 @@ pub(super) fn append(
 ) -> rusqlite::Result<Batch> {
     let before = read::last_position(connection)?;
     prepare(&mut shared.write(), before, rows_max)?;
-    // Memory is held only while it is changed, so that readers never wait for a look into the file. Nobody else changes
-    // either of them meanwhile.
+    // Memory is locked only while it is changed, so that readers never wait for a look-up in the file. Nobody else
+    // changes memory or file meanwhile.
     let settled = Settled::look_up(connection, shared, commits)?;
     let fates = judge(&mut shared.write(), &settled, commits);
     let taken = commits.iter().zip(&fates).filter(|(_, fate)| matches!(fate, Ok(Appended::New)));
@@ -49,7 +49,7 @@ pub(super) fn append(
     Ok(Batch { fates, last })
 }
 
-/// Brings memory to where the file is, or says why nothing can be judged.
+/// Brings memory in line with the file, or says why nothing can be judged.
 fn prepare(recent: &mut Recent, before: u64, rows_max: u64) -> rusqlite::Result<()> {
     recent.take_back_behind(before);
     if recent.last() != before {
@@ -65,7 +65,7 @@ fn refused(code: i32, reason: &str) -> Error {
     Error::SqliteFailure(ffi::Error::new(code), Some(reason.to_owned()))
 }
 
-/// What the sorted tables have of what a batch asks for and memory does not know.
+/// What the sorted tables hold of the ids, keys and streams of a batch that are not in memory.
 struct Settled {
     commits: HashMap<CommitId, StoredCommit>,
     keys: HashMap<IdempotencyKey, StoredCommit>,
@@ -95,7 +95,7 @@ fn heads(connection: &Connection, streams: &BTreeSet<Place>) -> rusqlite::Result
     Ok(heads)
 }
 
-/// What memory does not know of a batch.
+/// The ids, keys and streams of a batch that are not in memory.
 struct Unknown {
     ids: Vec<CommitId>,
     keys: Vec<IdempotencyKey>,
@@ -125,7 +125,7 @@ fn judge(recent: &mut Recent, settled: &Settled, commits: &[Commit]) -> Vec<Resu
 struct Judge<'a> {
     recent: &'a mut Recent,
     settled: &'a Settled,
-    /// The streams of this batch's commits that wrote nothing: what comes behind was decided on what did not happen.
+    /// Streams of commits in this batch that wrote nothing: later commits to them were decided on what did not happen.
     spoiled: BTreeSet<AccountId>,
 }
 
@@ -169,7 +169,7 @@ impl Judge<'_> {
     }
 }
 
-/// The rows of a commit; the first carries what the commit leaves.
+/// The rows of a commit; the first one carries its id, key and receipt.
 fn rows(commit: &Commit) -> impl Iterator<Item = Row> {
     let Commit { id, time, key, receipt, writes } = commit;
     let mut stored = Some(StoredCommit { id: *id, time: *time, key: key.clone(), receipt: receipt.clone() });
@@ -180,7 +180,7 @@ fn rows(commit: &Commit) -> impl Iterator<Item = Row> {
     })
 }
 
-/// Writes the commits behind a position; answers with the last one.
+/// Inserts the commits after a position; returns the last position.
 fn insert<'a>(
     connection: &Connection,
     before: u64,

@@ -10,11 +10,11 @@ use crate::error::BackendError;
 use crate::sqlite::Database;
 use crate::store::{ChangeFeed, FeedBatch, FeedEntry, FeedError};
 
-/// How long a feed without news waits before it says that it is alive.
+/// How long a feed without new writes waits before it reports that it is alive.
 const IDLE_MAX: Duration = Duration::from_secs(1);
 
-/// Reads on when the writer thread has committed; between commits it costs nothing. What is new is mostly in memory;
-/// of what is not, the next chunk is read while the one before is handed out.
+/// Continues when the writer thread has committed; between commits it costs nothing. New writes are mostly in memory;
+/// of older ones, the next chunk is read while the current one is handed out.
 pub struct EmbeddedFeed {
     ahead: Ahead,
     recent: Shared,
@@ -29,7 +29,7 @@ impl EmbeddedFeed {
         chunk_max: usize,
         after: Position,
     ) -> Result<Self, FeedError> {
-        // A position behind the last write comes from another store, or from before an old copy was put back.
+        // A position after the last write comes from another store, or from before an old backup was restored.
         let last = recent.read().committed().last();
         if number(&after).is_none_or(|number| number > last) {
             return Err(FeedError::Lost(after));
@@ -69,7 +69,7 @@ impl ChangeFeed for EmbeddedFeed {
     }
 }
 
-/// The number of a position that this kind of store made.
+/// The number of a position; `None` if another kind of store made it.
 fn number(position: &Position) -> Option<u64> {
     match position {
         Position::Start => Some(0),

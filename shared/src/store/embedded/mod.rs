@@ -1,58 +1,58 @@
-//! The store in one SQLite file of the data folder, `store.db`, for a bank that runs without servers.
+//! The store in one SQLite file of the data folder, `store.db`, for a bank without servers.
 //!
-//! An append goes to the end of table `recent`, one row a write, so a commit touches few pages however many accounts it
-//! is for. What is recent is in memory too ([`recent`]). When much has gathered, it is sorted in ([`settle`]): the
-//! writes into table `writes`, clustered by (slot, stream, first version), where reading a stream and scanning a
-//! partition touch neighbouring rows (laws S2, S6); ids, idempotency keys and receipts into `commits`, for ever (law
-//! S4); the order of the feed into `positions`. Rows of `recent` up to a position S are gone: these are *settled*.
+//! An append goes to the end of table `recent`, one row per write, so a commit touches few pages however many accounts
+//! it is for. Recent rows are in memory too ([`recent`]). When enough have gathered, they are sorted ([`settle`]): the
+//! writes into `writes`, clustered by (slot, stream, first version), where reading a stream and scanning a partition
+//! touch neighbouring rows (laws S2, S6); ids, idempotency keys and receipts into `commits`, for ever (law S4); the
+//! order of the feed into `positions`. Rows up to a position S have left `recent`: these are *settled*.
 //!
-//! G1  Positions number the writes in the order in which they were appended, without a gap: 1 to S are in `positions`
-//!     and `writes`, and their commits in `commits`; S + 1 and later are in `recent`.
-//! G2  Memory holds the rows of `recent`, neither more nor less of what is committed, whenever no transaction is under
-//!     way and no commit's outcome is unknown.
-//! G3  The writer judges by what the file holds within its transaction, also when that is run a second time.
-//! G4  A read sees the writes of one committed state, and in it every write that was answered before it began.
-//! G5  A slice of the sorting is part of one transaction, and the file says in it how far the sorting is. Killed
-//!     anywhere, the next process goes on with the next slice.
-//! G6  Not more than a bounded number of rows is recent.
+//! G1  Positions number the writes in append order, without a gap: 1 to S are in `positions` and `writes`, and their
+//!     commits in `commits`; S + 1 and later are in `recent`.
+//! G2  Whenever no transaction is under way and no commit's outcome is unknown, memory holds exactly the committed rows
+//!     of `recent`.
+//! G3  The writer judges commits by what the file holds within its transaction, even when the transaction is run again.
+//! G4  A read sees the writes of a single committed state, which includes every write answered before the read began.
+//! G5  A slice of the sorting is part of one transaction, which also records in the file how far the sorting has come.
+//!     Wherever a process is killed, the next one continues with the next slice.
+//! G6  The number of recent rows is bounded.
 //!
-//! Why they hold, at each point at which a process may be killed:
+//! Why they hold, wherever a process may be killed:
 //!
-//! - *Between an append and memory*: an append is part of one transaction. A process that dies behind it reads its rows
-//!   when it starts again. One that lives on changes memory in `committed`, before it answers and before anything else
-//!   is written (G1, G2).
-//! - *In a transaction that comes to nothing, or is run again*: judging adds rows to memory that readers do not see
-//!   yet, behind the last committed one. Every append first asks the file for its last position and takes back the rows
-//!   behind it; if the file has more than memory, which can only follow a commit whose outcome is unknown, it refuses
-//!   to go on (G3).
-//! - *While writes are sorted in*: their rows stay in `recent` and in memory. Table `sorting` says up to which position
-//!   and which slot they are in `writes` as well, in the transaction that put them there, so none is put there twice
-//!   (G5). Whoever reads `writes` skips rows behind S. Slices ride behind appends, and move none of those: only what
-//!   was committed before. If one fails, the appends are run again without it.
-//! - *While rows leave*: one transaction puts positions and commits of the next rows into their tables and deletes the
-//!   rows, if all slots of these rows are in `writes`, so S grows by whole rows (G1). Memory lets them go after that
-//!   (G2). A commit with several writes may be cut here: what the commit leaves is in its first write.
-//! - *At a clean close* all is settled, by the same slices.
+//! - *Between an append and memory*: an append is part of one transaction. If the process dies after it, the next
+//!   process reads the rows when it starts. Otherwise `committed` updates memory, before the append is answered and
+//!   before anything else is written (G1, G2).
+//! - *In a transaction that is rolled back or run again*: judging adds rows to memory after the last committed one,
+//!   where readers do not see them yet. Every append first asks the file for its last position and removes later rows
+//!   from memory; if the file has more rows than memory, which can only follow a commit whose outcome is unknown, it
+//!   refuses to continue (G3).
+//! - *While writes are sorted*: their rows stay in `recent` and in memory. Table `sorting` records, in the transaction
+//!   that inserts them, up to which position and which slot they are in `writes` as well, so none is inserted twice
+//!   (G5). Readers of `writes` skip rows after S. A slice runs after the appends of its transaction and moves none of
+//!   them, only rows committed before. If it fails, the appends are run again without it.
+//! - *While rows leave*: once all slots of the next rows are in `writes`, one transaction inserts their positions and
+//!   commits into the other tables and deletes the rows, so S grows by whole rows (G1). Memory drops them after that
+//!   (G2). A commit with several writes may be split here: its id, key and receipt are in the row of its first write.
+//! - *At a clean close*: everything is settled, by the same slices.
 //!
-//! Why a read sees one state (G4): it first takes from memory S, the last committed position L, and the rows between;
-//! an answer comes after memory has its write. Then it opens its transaction in the file and takes from `writes` the
-//! rows up to S, by their positions. All of those are there, since memory let them go after they were, and nothing is
-//! ever taken out of `writes`. So it has 1 to L, each once, whatever was appended and sorted in meanwhile. Pages need
-//! no more: a page of memory has as many events as the whole page may have, or all there are. A look for a commit or
-//! for the last versions of streams needs no such cut, and may find what is newer.
+//! Why a read sees one state (G4): it first takes S, the last committed position L and the rows between them from
+//! memory, which has every answered write. Then it opens its transaction in the file and takes the rows up to S, by
+//! their positions, from `writes`. All of them are there: memory drops rows only once they are, and nothing is ever
+//! removed from `writes`. So it has 1 to L, each once, whatever is appended and sorted meanwhile. A page needs no more:
+//! its part from memory has as many events as the whole page may have, or all there are. Looking up a commit or the
+//! last versions of streams needs no such cut, and may find newer ones.
 //!
-//! Why the feed skips nothing (law S3): it is read from memory behind S and from `positions` up to S, and both have no
-//! gap (G1). The one writer thread commits one transaction after the other, so whoever sees a position sees all lower
-//! ones. A transaction that is rolled back gives its numbers back. A feed that is far behind reads ahead ([`ahead`]),
-//! and may: what is settled stays where it is and as it is, so that a chunk read earlier is what the same read would
-//! find later, and the next one begins behind its last position. A chunk that could not be read is told of once, when
-//! its turn has come, and read again; nothing behind it was handed out before.
+//! Why the feed skips nothing (law S3): it reads positions up to S from `positions` and later ones from memory, and
+//! neither has a gap (G1). The single writer thread commits one transaction after another, so a reader that sees a
+//! position sees all lower ones. A transaction that is rolled back returns its numbers. A feed that is far behind may
+//! read ahead ([`ahead`]): settled rows neither move nor change, so a chunk read early is what the same read would find
+//! later, and the next chunk begins after its last position. A chunk that cannot be read is reported once, when its
+//! turn comes, and read again; nothing after it is handed out before.
 //!
-//! Why rows are bounded (G6): for so many rows appended a slice is due, so that a run is over when as many have
-//! gathered as it moves. If slices fail, one is tried with every turn, and at the bound appends are refused.
+//! Why recent rows are bounded (G6): a slice is due per fixed number of appended rows, so that a run is over when as
+//! many have gathered as it moves. If slices keep failing, every turn tries one, and at the bound appends are refused.
 //!
-//! Appends of all callers that wait share one transaction and one fsync (laws Q1, Q2 of [`crate::sqlite`]). Everything
-//! is checked before anything is inserted, so a refused commit needs no undoing (laws S1, S5).
+//! Appends of all waiting callers share one transaction and one fsync (laws Q1, Q2 of [`crate::sqlite`]). Everything is
+//! checked before anything is inserted, so a refused commit leaves nothing to undo (laws S1, S5).
 
 mod ahead;
 mod append;
@@ -93,7 +93,7 @@ const STORE: FileSpec = FileSpec {
     durability: Durability::Full,
 };
 
-/// The store of an embedded bank. Clones share it; the last one that is dropped closes the file, and waits for that.
+/// The store of an embedded bank. Clones share it; dropping the last one closes the file, and blocks meanwhile.
 #[derive(Clone, Debug)]
 pub struct EmbeddedStore {
     database: Database,
@@ -102,17 +102,17 @@ pub struct EmbeddedStore {
 }
 
 impl EmbeddedStore {
-    /// Whether there is a store in a folder, sound or not. Nothing is opened, locked or made.
+    /// Whether a folder holds a store, sound or not. Opens, locks and creates nothing.
     #[must_use]
     pub fn is_in(folder: &Path) -> bool {
         let file = STORE.file_name;
         [file.to_owned(), format!("{file}-wal")].iter().any(|name| folder.join(name).exists())
     }
 
-    /// Opens the store of a data folder, or makes an empty one.
+    /// Opens the store of a data folder, or creates an empty one.
     ///
     /// # Errors
-    /// [`OpenError`] for a file that is damaged, foreign or from a newer release; it was left as it is.
+    /// [`OpenError`] for a file that is damaged, foreign or from a newer release; the file is left unchanged.
     pub fn open(folder: &DataFolder) -> Result<Self, OpenError> {
         Self::open_sized(folder, SIZES)
     }
@@ -193,7 +193,7 @@ impl EventStore for EmbeddedStore {
     }
 
     async fn head(&self) -> Result<Position, BackendError> {
-        // Memory would answer on, and who asks whether the bank is ready asks this.
+        // Memory would keep answering after the writer has died, and readiness checks ask for the head.
         self.database.check_writer("head")?;
         let last = self.recent.read().committed().last();
         Ok(if last == 0 { Position::Start } else { Position::Number(last) })
@@ -204,11 +204,11 @@ impl EventStore for EmbeddedStore {
     }
 }
 
-/// A commit, or none, for each that was asked for.
+/// A commit or `None`, for each one asked for.
 type Found = Vec<Option<StoredCommit>>;
 
 impl EmbeddedStore {
-    /// Looks for commits in memory, and in the file for those that are not there.
+    /// Looks up commits in memory, and those not found there in the file.
     async fn find<K: Clone + Send + 'static>(
         &self,
         operation: &'static str,
@@ -230,7 +230,7 @@ impl EmbeddedStore {
     }
 }
 
-/// What a stream has on disk and then in memory, until there are enough events.
+/// The writes of a stream on disk, then those in memory, until there are enough events.
 fn joined(older: Option<Vec<Recorded>>, newer: Vec<Recorded>, limit: usize) -> Vec<Recorded> {
     let mut records = older.unwrap_or_default();
     let mut events: usize = records.iter().map(|record| record.events.count as usize).sum();
@@ -244,7 +244,7 @@ fn joined(older: Option<Vec<Recorded>>, newer: Vec<Recorded>, limit: usize) -> V
     records
 }
 
-/// The failure of a whole batch, told to each of its commits.
+/// The failure of a whole batch, as the answer to each of its commits.
 fn one_each(failure: &BackendError, commits: usize) -> Vec<Result<Appended, AppendError>> {
     let (operation, effect, retry) = (failure.operation, failure.effect, failure.retry);
     let reason: Arc<str> = failure.source.to_string().into();
@@ -252,7 +252,7 @@ fn one_each(failure: &BackendError, commits: usize) -> Vec<Result<Appended, Appe
     (0..commits).map(|_| Err(told().into())).collect()
 }
 
-/// A write as a row of `stream, first_version, count, time, events`.
+/// Reads a write from a row of `stream, first_version, count, time, events`.
 fn recorded(row: &Row<'_>) -> rusqlite::Result<Recorded> {
     Ok(Recorded {
         stream: AccountId::from_bytes(row.get(0)?),

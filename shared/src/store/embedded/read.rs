@@ -22,7 +22,7 @@ fn stored_commit(row: &Row<'_>) -> rusqlite::Result<StoredCommit> {
     commit_at(row, 0)
 }
 
-/// The columns `id, time, key, request, receipt` from this one on.
+/// Reads the columns `id, time, key, request, receipt`, beginning with `first`.
 pub(super) fn commit_at(row: &Row<'_>, first: usize) -> rusqlite::Result<StoredCommit> {
     let key: Option<Box<str>> = row.get(first + 2)?;
     let key = key.map(|key| {
@@ -48,7 +48,7 @@ pub(super) fn keys(connection: &Connection, keys: &[IdempotencyKey]) -> rusqlite
     keys.iter().map(|key| find.query_row([key.as_str()], stored_commit).optional()).collect()
 }
 
-/// The position of the newest write; zero for none.
+/// The position of the newest write; zero if there is none.
 pub(super) fn last_position(connection: &Connection) -> rusqlite::Result<u64> {
     let mut find = connection.prepare_cached(
         "SELECT coalesce((SELECT max(position) FROM recent), (SELECT max(position) FROM positions), 0)",
@@ -56,7 +56,7 @@ pub(super) fn last_position(connection: &Connection) -> rusqlite::Result<u64> {
     find.query_row([], |row| row.get(0))
 }
 
-/// What `writes` holds of streams up to position `settled`, at least until each has `limit_each` events.
+/// What `writes` holds of these streams up to position `settled`, until each has at least `limit_each` events.
 pub(super) fn streams(
     connection: &Connection,
     streams: impl Iterator<Item = StreamAfter>,
@@ -97,8 +97,8 @@ impl Settled<'_> {
     }
 }
 
-/// A page out of what `writes` holds up to position `settled` and of what is recent behind that: the latter with about
-/// `limit` events, or all there is.
+/// A page that merges what `writes` holds up to position `settled` with the `recent` writes after it: about `limit`
+/// events of those, or all there are.
 pub(super) fn scan(
     connection: &Connection,
     slots: SlotRange,
@@ -140,8 +140,8 @@ fn order(record: &Recorded) -> (Place, Version) {
     (place(record.stream), record.first_version)
 }
 
-/// Jumps from stream to stream, so that long streams cost as much as short ones. `recent` has the first streams behind
-/// the same place that are recent, up to the same limit.
+/// Jumps from stream to stream, so that a long stream costs no more than a short one. `recent` has the first recent
+/// streams after the same place, up to the same limit.
 pub(super) fn heads(
     connection: &Connection,
     slots: SlotRange,
@@ -166,7 +166,7 @@ pub(super) fn heads(
     Ok(heads.into_iter().map(|((_, stream), head)| (stream, head)).take(limit).collect())
 }
 
-/// The place in the order of the table behind which a page begins; the empty stream sorts before every other.
+/// The place in the order of the table after which a page begins; an empty stream id sorts before every other.
 fn behind(slots: SlotRange, stream: Option<AccountId>) -> (u16, Vec<u8>) {
     match stream {
         Some(stream) => (Slot::of(&stream).get(), stream.as_bytes().to_vec()),
@@ -174,9 +174,9 @@ fn behind(slots: SlotRange, stream: Option<AccountId>) -> (u16, Vec<u8>) {
     }
 }
 
-/// Writes with positions after `after` up to `settled`, in the order of their positions. They are looked up in the
-/// order in which they lie, so that those of one account, which share a page, are read one behind the other: the more
-/// are asked for at once, the fewer pages for each. Asks before each whether it is still wanted.
+/// Writes with positions after `after` up to `settled`, in position order. They are looked up in storage order, so that
+/// those of one account, which share a page, are read one after another: the more are asked for at once, the fewer
+/// pages each costs. Checks before each look-up whether the read is still wanted.
 pub(super) fn fed(
     connection: &Connection,
     after: u64,
@@ -206,7 +206,7 @@ pub(super) fn fed(
     Ok(found.into_iter().map(entry).collect())
 }
 
-/// What the tables say of what is recent.
+/// Loads the recent rows from the tables.
 pub(super) fn recent(connection: &Connection) -> rusqlite::Result<Recent> {
     let settled = connection.query_row("SELECT coalesce(max(position), 0) FROM positions", [], |row| row.get(0))?;
     let greatest: Option<[u8; 16]> = connection.query_row("SELECT max(id) FROM commits", [], |row| row.get(0))?;

@@ -1,4 +1,4 @@
-//! The rows of table `recent` in memory, so that neither a command nor a reader has to look for them in the file.
+//! The rows of table `recent` in memory, so that neither a command nor a reader has to look them up in the file.
 
 use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, HashMap, VecDeque};
@@ -14,25 +14,25 @@ use crate::store::{IdempotencyKey, StoredCommit};
 #[derive(Debug)]
 pub(super) struct Row {
     pub(super) recorded: Recorded,
-    /// What its commit leaves, in the commit's first write.
+    /// What the store keeps of the commit, in the row of its first write.
     pub(super) commit: Option<StoredCommit>,
 }
 
-/// Where a stream stands in the order of `writes`.
+/// The place of a stream in the order of `writes`.
 pub(super) type Place = (u16, AccountId);
 
 pub(super) fn place(stream: AccountId) -> Place {
     (Slot::of(&stream).get(), stream)
 }
 
-/// The rows behind the last settled position, and behind them those of the transaction under way.
+/// The rows after the last settled position, followed by those of the transaction under way.
 #[derive(Debug)]
 pub(super) struct Recent {
     /// In the order of their positions, which have no gap.
     pub(super) rows: VecDeque<Row>,
-    /// The position in front of the first row.
+    /// The position before the first row.
     pub(super) settled: u64,
-    /// The last position that is committed; readers see nothing behind it.
+    /// The last committed position; readers see nothing after it.
     pub(super) committed: u64,
     /// The positions of each stream's rows, in the order of its versions.
     pub(super) streams: BTreeMap<Place, VecDeque<u64>>,
@@ -43,7 +43,7 @@ pub(super) struct Recent {
 }
 
 impl Recent {
-    /// Nothing recent in a store whose last position is this one.
+    /// No recent rows, in a store whose last position is `settled`.
     pub(super) fn behind(settled: u64, greatest_settled: Option<CommitId>) -> Self {
         Self {
             rows: VecDeque::new(),
@@ -56,12 +56,12 @@ impl Recent {
         }
     }
 
-    /// What is committed.
+    /// The committed rows.
     pub(super) const fn committed(&self) -> View<'_> {
         View::new(self, self.committed)
     }
 
-    /// Also what is not committed yet: for the writer alone.
+    /// All rows, including those not committed yet: for the writer alone.
     pub(super) fn all(&self) -> View<'_> {
         View::new(self, self.last())
     }
@@ -71,8 +71,8 @@ impl Recent {
         self.settled + self.rows.len() as u64
     }
 
-    /// Whether a commit of this id can be among the settled ones. Ids sort by the time at which they were made, so that
-    /// of a new command is greater than all of them.
+    /// Whether a commit with this id can be among the settled ones. Ids sort by creation time, so the id of a new
+    /// command is greater than all of theirs.
     pub(super) fn may_be_settled(&self, id: &CommitId) -> bool {
         self.greatest_settled.as_ref().is_some_and(|greatest| id <= greatest)
     }
@@ -90,12 +90,12 @@ impl Recent {
         self.rows.push_back(row);
     }
 
-    /// What was pushed through this position is committed.
+    /// Marks the rows through this position as committed.
     pub(super) fn commit_through(&mut self, position: u64) {
         self.committed = self.committed.max(position);
     }
 
-    /// Takes back the rows behind a position, whose transaction came to nothing.
+    /// Removes the rows after a position, whose transaction was not committed.
     pub(super) fn take_back_behind(&mut self, position: u64) {
         while self.last() > position.max(self.committed) {
             let position = self.last();
@@ -105,7 +105,7 @@ impl Recent {
         }
     }
 
-    /// Lets go the rows through this position, which are settled now.
+    /// Drops the rows through this position, which are settled now.
     pub(super) fn forget_through(&mut self, position: u64) {
         while self.settled < position {
             let Some(row) = self.rows.pop_front() else { break };
@@ -115,7 +115,7 @@ impl Recent {
         }
     }
 
-    /// Forgets where the first or the last row was.
+    /// Removes the first or the last row from the maps.
     fn leave_out(&mut self, position: u64, row: &Row) {
         if let Entry::Occupied(mut stream) = self.streams.entry(place(row.recorded.stream)) {
             let positions = stream.get_mut();
@@ -137,7 +137,7 @@ impl Recent {
     }
 }
 
-/// [`Recent`] as the writer thread, which alone changes it, and all readers share it.
+/// [`Recent`], shared by all readers and the writer thread, which alone changes it.
 #[derive(Clone, Debug)]
 pub(super) struct Shared(Arc<RwLock<Recent>>);
 
@@ -150,7 +150,7 @@ impl Shared {
         self.0.read().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// A panic in a write leaves at most rows that are not committed, which the next append takes back.
+    /// A panic in a write leaves at most uncommitted rows, which the next append removes.
     pub(super) fn write(&self) -> RwLockWriteGuard<'_, Recent> {
         self.0.write().unwrap_or_else(PoisonError::into_inner)
     }

@@ -41,7 +41,7 @@ impl Registers for EmbeddedStore {
     }
 }
 
-/// Sets or removes a register that is at `expected`; otherwise says where it is.
+/// Sets or removes a register that is at `expected`; otherwise returns its actual revision.
 fn set(
     connection: &Connection,
     name: &str,

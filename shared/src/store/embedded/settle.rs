@@ -1,4 +1,4 @@
-//! Moves what is recent into the sorted tables, a slice at a time (laws G4 to G6 of the module above).
+//! Moves recent rows into the sorted tables, one slice at a time (laws G4 to G6 of the parent module).
 
 use rusqlite::{Connection, Transaction, TransactionBehavior, params};
 
@@ -8,33 +8,33 @@ use crate::partition::{SLOTS, SlotRange};
 use crate::sqlite::Upkeep;
 use crate::store::StoredCommit;
 
-/// How much is gathered before it is sorted in, how finely that is done, and how much of it is read ahead.
+/// How many rows gather before they are sorted, in how many slices, and how many a feed reads ahead.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Sizes {
-    /// How many rows are gathered. At most about twice as many are in memory, and are read when a store is opened whose
-    /// process was killed.
+    /// How many rows gather before a run begins. At most about twice as many are in memory, and are read again when the
+    /// store is opened after its process was killed.
     pub(super) rows: u64,
-    /// In how many slices a run sorts the writes in, and in how many it then moves the rest.
+    /// In how many slices a run sorts the writes, and then again in how many it moves the rest.
     pub(super) slices: u16,
-    /// From how many rows on nothing is appended: only if sorting has failed for long. Far above what the turn in which
-    /// a run ends can add to twice `rows`.
+    /// From how many rows on appends are refused: only if sorting has failed for long. Far above twice `rows` plus what
+    /// the turn in which a run ends can add.
     pub(super) rows_max: u64,
-    /// How many writes a feed that is far behind reads at once; it has twice as many in memory at most.
+    /// How many writes a feed that is far behind reads at once; it has at most twice as many in memory.
     pub(super) ahead: usize,
 }
 
-/// 32,768 rows: some thirty for each of a thousand busy accounts, so that pages are filled, and about 30 MB of memory.
-/// 128 slices, eight slots or 256 rows each: by reckoning appends wait for a millisecond a slice, and one is due for
-/// 128 rows. Read ahead are as many as a run puts into pages together: of some hundred bytes each, so that by reckoning
-/// the two chunks of a feed take 20 to 30 MB.
+/// 32,768 rows: about thirty for each of a thousand busy accounts, so that pages are filled, and about 30 MB of memory.
+/// 128 slices of eight slots or 256 rows each: appends wait for an estimated millisecond per slice, and one is due
+/// every 128 rows. A feed reads ahead as many writes as a run puts into pages together: of a few hundred bytes each, so
+/// its two chunks take an estimated 20 to 30 MB.
 pub(super) const SIZES: Sizes = Sizes { rows: 32_768, slices: 128, rows_max: 131_072, ahead: 32_768 };
 
-// The slices of a run are enough for it, and are all due before as many rows are appended again (law G6).
+// The slices of a run suffice for it, and are all due before as many rows are appended again (law G6).
 const _: () = assert!(SIZES.slices as u64 * SIZES.rows_of_a_slice() >= SIZES.rows);
 const _: () = assert!(2 * SIZES.slices as u64 * SIZES.rows_between() <= SIZES.rows);
 
 impl Sizes {
-    /// From how many rows on a slice is moved with every turn.
+    /// From how many rows on every turn moves a slice.
     const fn rows_late(self) -> u64 {
         3 * self.rows
     }
@@ -44,28 +44,28 @@ impl Sizes {
         if rows == 0 { 1 } else { rows }
     }
 
-    /// How many rows are appended for each slice: a run of `rows` has two kinds of slices, and is over when as many
-    /// rows were appended.
+    /// How many rows are appended per slice: a run of `rows` has two kinds of slices, and is over once as many rows
+    /// were appended.
     const fn rows_between(self) -> u64 {
         self.rows_of_a_slice().div_ceil(2)
     }
 }
 
-/// How far the run under way is, as it stands in table `sorting`.
+/// The progress of the current run, as recorded in table `sorting`.
 struct Run {
     /// Rows up to this position belong to it.
     through: u64,
-    /// Those of slots below this one are in `writes`.
+    /// Those in slots below this one are in `writes`.
     slots: u16,
 }
 
-/// Sorts in on the writer thread, behind the appends of its turns.
+/// Sorts on the writer thread, after the appends of each turn.
 pub(super) struct Settler {
     recent: Shared,
     sizes: Sizes,
     /// The position at which the next slice is due.
     next_at: u64,
-    /// The position through which rows leave in the transaction under way.
+    /// The position through which rows leave in the current transaction.
     leaving: Option<u64>,
 }
 
@@ -75,8 +75,8 @@ impl Settler {
         Self { recent, sizes, next_at, leaving: None }
     }
 
-    /// Moves a slice of the run under way. If there is none, one begins when `rows_min` rows are there, but not in the
-    /// transaction in which the last rows of another one leave, since they are still in memory.
+    /// Moves a slice of the current run. If there is none, one begins once there are `rows_min` rows, but not in the
+    /// transaction in which the last rows of another run leave, since those are still in memory.
     fn move_slice(&mut self, connection: &Connection, rows_min: u64) -> rusqlite::Result<()> {
         let recent = self.recent.read();
         let committed = recent.committed();
@@ -106,7 +106,7 @@ impl Upkeep for Settler {
             (recent.committed().last(), recent.committed().len())
         };
         while last >= self.next_at {
-            // Set before, so that what fails is not tried again with every turn.
+            // Set first, so that a slice that fails is not tried again with every turn.
             self.next_at += self.sizes.rows_between();
             self.move_slice(connection, self.sizes.rows)?;
         }
@@ -136,7 +136,7 @@ fn read_run(connection: &Connection) -> rusqlite::Result<Run> {
         .query_row([], |row| Ok(Run { through: row.get(0)?, slots: row.get(1)? }))
 }
 
-/// Puts the rows of the next slots into `writes`, in the order of that table, and notes that they are there.
+/// Inserts the rows of the next slots into `writes`, in the order of that table, and records that they are there.
 fn sort_in(connection: &Connection, rows: View<'_>, slots: SlotRange) -> rusqlite::Result<()> {
     let mut insert = connection.prepare_cached(
         "INSERT INTO writes (slot, stream, first_version, count, time, position, events)
@@ -159,7 +159,7 @@ fn sort_in(connection: &Connection, rows: View<'_>, slots: SlotRange) -> rusqlit
         .map(drop)
 }
 
-/// Moves what is left of rows behind position `settled` whose writes are sorted in: their positions and commits.
+/// Moves the rest of the rows after position `settled`, whose writes are sorted already: their positions and commits.
 fn settle(connection: &Connection, rows: View<'_>, settled: u64) -> rusqlite::Result<()> {
     let leaving = || rows.rows().skip_while(|(position, _)| *position <= settled);
     let mut insert = connection

@@ -14,7 +14,7 @@ use crate::id::Ids;
 use crate::sqlite::Upkeep;
 use crate::store::{ChangeFeed, FeedEntry, KeyedRequest, StreamWrite, contract};
 
-/// So small that something is always being sorted in.
+/// So small that something is always being sorted.
 const TINY: Sizes = Sizes { rows: 4, slices: 2, rows_max: 10_000, ahead: 5 };
 
 fn opened(path: &Path) -> EmbeddedStore {
@@ -26,7 +26,7 @@ pub(super) fn empty_store() -> (EmbeddedStore, TempDir) {
     (opened(dir.path()), dir)
 }
 
-/// What a process that is killed now leaves.
+/// A copy of what a process killed now would leave.
 fn left_behind(path: &Path) -> TempDir {
     let left = TempDir::new().unwrap();
     for name in ["store.db", "store.db-wal"] {
@@ -46,7 +46,7 @@ mod tiny {
         contract::what_was_acknowledged_is_there_when_the_store_is_opened_again(async || opened(dir.path())).await;
     }
 
-    /// Stores that are never closed; each goes on with what the one before would leave if it were killed.
+    /// Stores that are never closed; each continues with what the previous one would leave if it were killed.
     #[tokio::test]
     async fn what_was_acknowledged_is_there_when_the_store_is_killed_and_opened_again() {
         let stores = super::Mutex::new(vec![empty_store()]);
@@ -61,7 +61,7 @@ mod tiny {
     }
 }
 
-/// A store's writer thread, a step at a time.
+/// A store's writer thread, one step at a time.
 struct Steps {
     dir: TempDir,
     connection: Connection,
@@ -78,7 +78,7 @@ impl Steps {
         let (store, dir) = empty_store();
         drop(store);
         let connection = Connection::open(dir.path().join("store.db")).unwrap();
-        // As far as the test goes, the log keeps every transaction.
+        // For the length of the test, the write-ahead log keeps every transaction.
         connection.pragma_update(None, "wal_autocheckpoint", 0).unwrap();
         let recent = Shared::new(read::recent(&connection).unwrap());
         let ids = Ids::seeded(Clock::system(), seed);
@@ -109,8 +109,8 @@ impl Steps {
         Commit { id, time: Timestamp::EPOCH, key, receipt: id.to_string().into(), writes }
     }
 
-    /// Appends a batch and sorts behind it in one transaction. That comes to nothing now and then, and is then run
-    /// again without the sorting, or not at all.
+    /// Appends a batch and then sorts, in one transaction. Now and then that is rolled back, and then run again without
+    /// the sorting, or not at all.
     fn turn(&mut self) {
         let before = self.accounts.clone();
         let batch: Vec<Commit> = (0..self.random.random_range(1..=2)).map(|_| self.commit()).collect();
@@ -129,7 +129,7 @@ impl Steps {
         self.settler.after_turn(is_kept_up);
     }
 
-    /// Answers the last position, if it is committed, and whether the sorting is.
+    /// Returns the last position if it is committed, and whether the sorting is.
     fn run(&mut self, batch: &[Commit], is_kept_up: bool, is_committed: bool) -> (Option<u64>, bool) {
         let transaction = self.connection.unchecked_transaction().unwrap();
         let Batch { fates, last } = append::append(&transaction, &self.recent, u64::MAX, batch).unwrap();
@@ -145,7 +145,7 @@ impl Steps {
         (is_committed.then_some(last), is_kept_up && is_committed)
     }
 
-    /// What was committed, in the order of the feed.
+    /// All committed writes, in the order of the feed.
     fn records(&self) -> Vec<Recorded> {
         let record = |commit: &Commit, StreamWrite { stream, expected, events }: &StreamWrite| Recorded {
             stream: *stream,
@@ -166,7 +166,7 @@ impl Steps {
         self.connection.query_row(&format!("SELECT count(*) FROM {table}"), [], |row| row.get(0)).unwrap()
     }
 
-    /// Whether a store that finds the folder as it is now has all of it, and goes on.
+    /// Checks that a store opened on the folder as it is now has everything, and continues.
     async fn assert_nothing_is_lost_if_killed_now(&self) {
         let left = left_behind(self.dir.path());
         let store = opened(left.path());
@@ -214,7 +214,7 @@ async fn scanned(store: &EmbeddedStore) -> Vec<Recorded> {
     }
 }
 
-/// Laws G1, G2, G5 and G6: at each stage of a run, and of the appends beside it.
+/// Laws G1, G2, G5 and G6: at each stage of a run, and of the appends alongside it.
 #[tokio::test]
 async fn a_process_that_is_killed_at_any_stage_loses_and_doubles_nothing() {
     for seed in 0..6 {
@@ -230,7 +230,7 @@ async fn a_process_that_is_killed_at_any_stage_loses_and_doubles_nothing() {
     }
 }
 
-/// Law G4: whatever is sorted in between the look into memory and the look into the file.
+/// Law G4: whatever is sorted between the look into memory and the look into the file.
 #[test]
 fn a_read_that_is_overtaken_by_the_sorting_sees_the_state_it_began_with() {
     for seed in 0..10 {
@@ -260,7 +260,7 @@ fn a_read_that_is_overtaken_by_the_sorting_sees_the_state_it_began_with() {
     }
 }
 
-/// What a release without `recent` left is there, in the same order, and goes on.
+/// The data of a release without `recent` is there, in the same order, and can be appended to.
 #[tokio::test]
 async fn a_store_of_the_first_layout_goes_on() {
     let dir = TempDir::new().unwrap();
@@ -306,7 +306,7 @@ async fn a_store_of_the_first_layout_goes_on() {
     assert_eq!(versions, [1, 2, 3]);
 }
 
-/// Laws G3 and Q3: a transaction that is run again, since another write in it failed, has the same outcome.
+/// Laws G3 and Q3: a transaction that is run again because another write in it failed has the same outcome.
 #[tokio::test]
 async fn a_batch_that_is_run_again_is_judged_anew() {
     let (store, _dir) = empty_store();
@@ -319,7 +319,7 @@ async fn a_batch_that_is_run_again_is_judged_anew() {
     };
     let (open_gate, gate) = std::sync::mpsc::channel::<()>();
     let wait = store.database.write("wait", move |_| {
-        // Open once its other end is gone, also if this is run again.
+        // Open once its other end is dropped, even if this is run again.
         gate.recv().unwrap_or_default();
         Ok(())
     });
@@ -350,7 +350,7 @@ fn nothing_is_appended_when_too_much_is_unsorted() {
     assert_eq!(refusal.sqlite_error_code(), Some(rusqlite::ErrorCode::DiskFull), "{refusal}");
 }
 
-/// Law G6: appends that are refused do not keep the rows in front of them from being sorted in.
+/// Law G6: refused appends do not keep the rows before them from being sorted.
 #[tokio::test]
 async fn a_store_that_refuses_appends_sorts_and_takes_them_again() {
     let dir = TempDir::new().unwrap();
@@ -369,7 +369,7 @@ async fn a_store_that_refuses_appends_sorts_and_takes_them_again() {
     assert_eq!(store.append(vec![commit()]).await.remove(0).unwrap(), Appended::New);
 }
 
-/// Whoever asks whether the bank is ready asks for the head, which memory knows without the file.
+/// Readiness checks ask for the head, which memory knows without the file.
 #[tokio::test]
 async fn a_store_whose_writer_has_died_says_so_when_it_is_asked_for_its_head() {
     let (store, _dir) = empty_store();

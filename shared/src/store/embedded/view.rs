@@ -19,12 +19,12 @@ impl<'r> View<'r> {
         Self { recent, through }
     }
 
-    /// The same without the rows behind a position.
+    /// The same view without the rows after a position.
     pub(super) fn through(self, position: u64) -> Self {
         Self { through: self.through.min(position), ..self }
     }
 
-    /// The position in front of the first row: what lies further back is read from the sorted tables.
+    /// The position before the first row: everything up to it is read from the sorted tables.
     pub(super) const fn settled(self) -> u64 {
         self.recent.settled
     }
@@ -66,7 +66,7 @@ impl<'r> View<'r> {
         positions.iter().rev().find_map(|position| self.row(*position)).map(|row| row.recorded.last_version())
     }
 
-    /// The rows of a stream after a version, and whether nothing lies between that version and them.
+    /// The rows of a stream after a version, and whether they continue from that version without a gap.
     pub(super) fn stream(self, asked: StreamAfter, limit: usize) -> (Vec<Recorded>, bool) {
         let Some(positions) = self.recent.streams.get(&place(asked.stream)) else { return (Vec::new(), false) };
         let first = positions.front().and_then(|position| self.row(*position));
@@ -76,7 +76,7 @@ impl<'r> View<'r> {
         (page.records, is_whole)
     }
 
-    /// The rows of the streams behind a place in the order of the table, up to about `limit` events.
+    /// The rows after a place in the order of the table, up to about `limit` events.
     pub(super) fn page(self, slots: SlotRange, after: Option<StreamAfter>, limit: usize) -> Vec<Recorded> {
         let mut page = Page { records: Vec::new(), events: 0, limit };
         for (place, positions) in self.recent.streams.range(first_place(slots, after.map(|after| after.stream))..) {
@@ -119,7 +119,7 @@ impl<'r> View<'r> {
         })
     }
 
-    /// The next writes of a feed, or nothing if not all of them are here.
+    /// The next writes of a feed, or `None` if not all of them are in memory.
     pub(super) fn fed(self, after: u64, limit: usize) -> Option<Vec<FeedEntry>> {
         if after < self.recent.settled {
             return None;
@@ -132,7 +132,7 @@ impl<'r> View<'r> {
     }
 }
 
-/// What is read until there are enough events.
+/// A page that is filled until it has enough events.
 struct Page {
     records: Vec<Recorded>,
     events: usize,
@@ -145,7 +145,7 @@ impl Page {
     }
 }
 
-/// Where the streams of some slots begin, or the one that was reached among them.
+/// Where the streams of some slots begin, or the place of the stream reached so far.
 fn first_place(slots: SlotRange, reached: Option<AccountId>) -> Place {
     reached.map_or((slots.start, AccountId::from_bytes([0; 16])), place)
 }

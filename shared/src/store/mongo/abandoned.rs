@@ -1,10 +1,10 @@
-//! Transactions that nobody will end.
+//! Transactions that their owner will never end.
 //!
-//! A process that dies between the first insert of a transaction and its commit leaves the transaction to the server,
-//! which keeps it, and every place it wrote to, for `transactionLifetimeLimitSeconds`: a minute. All that time every
-//! other process that wants one of these places meets a write conflict. So whoever is hindered for long looks for
-//! transactions of the bank that nobody works on, and ends them. One whose owner is only slow has no effect then, and
-//! its owner begins again as after any lost race.
+//! If a process dies between the first insert of a transaction and its commit, the server keeps the transaction, and
+//! every place it wrote to, for `transactionLifetimeLimitSeconds`: a minute. Meanwhile every other process that wants
+//! one of these places meets a write conflict. So a process that is blocked for long looks for inactive transactions of
+//! the bank, and ends them. If the owner of one is only slow, its transaction has no effect, and it starts over as
+//! after any lost race.
 
 use std::pin::pin;
 use std::time::Duration;
@@ -19,14 +19,13 @@ use tracing::{debug, warn};
 
 use super::failure::CALL_MAX;
 
-/// How long an append waits, or loses races, before it looks for the reason. A winner needs some milliseconds.
+/// How long an append waits, or loses races, before it looks for the reason. A winner needs a few milliseconds.
 pub(super) const HINDERED_AFTER: Duration = Duration::from_secs(1);
 
-/// How long nobody has worked on a transaction that counts as abandoned: a living process sends the next command of it
-/// at once.
+/// How long a transaction must be inactive to count as abandoned: a living process sends its next command at once.
 const IDLE_AFTER: Duration = Duration::from_secs(1);
 
-/// Waits for a step that an abandoned transaction may hold up, and ends such transactions while that takes long.
+/// Waits for a step that an abandoned transaction may block, and ends such transactions if it takes long.
 pub(super) async fn unhindered<T>(client: &Client, application: &str, step: impl Future<Output = T>) -> T {
     let mut step = pin!(step);
     loop {
@@ -42,8 +41,8 @@ pub(super) async fn unhindered<T>(client: &Client, application: &str, step: impl
     }
 }
 
-/// Ends what is abandoned. It needs no right beyond the user's own sessions; where even that is refused, the server's
-/// own limit remains.
+/// Ends abandoned transactions. It needs no privilege beyond the user's own sessions; if even that is refused, the
+/// server's own limit remains.
 pub(super) async fn end_abandoned(client: &Client, application: &str) {
     match timeout(CALL_MAX, Box::pin(end(client, application))).await {
         Ok(Ok(0)) => debug!("appends are blocked, but no transaction is abandoned"),
@@ -65,7 +64,7 @@ async fn end(client: &Client, application: &str) -> Result<usize, Error> {
         } },
         doc! { "$project": { "session": { "id": "$lsid.id" } } },
     ]);
-    // What goes on now is nothing that a majority could have.
+    // Running operations are not data that a majority could have.
     let found: Vec<Document> = found.read_concern(ReadConcern::local()).await?.try_collect().await?;
     let sessions: Vec<Bson> = found.into_iter().filter_map(|mut operation| operation.remove("session")).collect();
     let count = sessions.len();

@@ -1,4 +1,4 @@
-//! Judges a batch, inserts what is taken of it, and begins again where another writer was faster.
+//! Judges a batch, inserts the commits taken, and tries again where another writer was faster.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -16,10 +16,10 @@ use crate::error::BackendError;
 use crate::id::{AccountId, CommitId};
 use crate::store::{AppendError, Appended, Commit, IdempotencyKey};
 
-/// How long a batch may take, with all its tries.
+/// How long a batch may take, including all tries.
 pub(super) const APPEND_MAX: Duration = Duration::from_secs(20);
 
-/// How often a batch is judged anew after another writer was faster. Each time somebody else got through.
+/// How often a batch is tried while other writers are faster. Each time, another one has succeeded.
 const TRIES_MAX: u32 = 40;
 
 /// The wait before the second try; it doubles up to [`WAIT_MAX`]. The winner needs about this long to commit.
@@ -42,7 +42,7 @@ pub(super) async fn append(store: &MongoStore, commits: &[Commit]) -> Fates {
     }
 }
 
-/// `written` gets the commits of which is known that this call wrote them, also when others of the batch failed.
+/// `written` collects the commits known to be written by this call, even if others of the batch failed.
 async fn until_settled(
     store: &MongoStore,
     commits: &[Commit],
@@ -89,7 +89,7 @@ async fn until_settled(
     Err(raced.unwrap_or_else(|| BackendError::not_done(APPEND, "timed out before it was tried")))
 }
 
-/// What this call wrote before it judged once more was found as written; it was taken now.
+/// A commit that this call wrote in an earlier try is found as a repeat; it was taken now.
 fn as_written(mut fates: Fates, written: &BTreeSet<CommitId>) -> Fates {
     for fate in &mut fates {
         if matches!(fate, Ok(Appended::Before(before)) if written.contains(&before.id)) {
@@ -99,7 +99,7 @@ fn as_written(mut fates: Fates, written: &BTreeSet<CommitId>) -> Fates {
     fates
 }
 
-/// The failure of a batch, told to each commit that it can have met.
+/// The failure of a batch, as the answer to each commit that is not known to be written.
 fn given_up(failure: &BackendError, commits: &[Commit], written: &BTreeSet<CommitId>) -> Fates {
     let BackendError { operation, effect, retry, source } = failure;
     let reason: Arc<str> = source.to_string().into();
@@ -110,8 +110,8 @@ fn given_up(failure: &BackendError, commits: &[Commit], written: &BTreeSet<Commi
     commits.iter().map(fate).collect()
 }
 
-/// What a batch of new commits needs to know, mostly without asking: that no id or key is taken, the unique indexes
-/// say themselves; that the streams end where the writers believe, is often known from the last look at them.
+/// What judging a batch of new commits needs, mostly without asking: the unique indexes tell by themselves whether an
+/// id or key is taken, and where the streams end is often known from the last look at them.
 async fn assume(store: &MongoStore, commits: &[Commit]) -> Result<Known, BackendError> {
     let mut heads = BTreeMap::new();
     let mut unknown = Vec::new();
@@ -120,7 +120,7 @@ async fn assume(store: &MongoStore, commits: &[Commit]) -> Result<Known, Backend
             Some(end) if end >= believed => {
                 heads.insert(stream, end);
             }
-            // Whether it is empty, the insert finds out.
+            // The insert finds out whether it is empty.
             _ if believed == Version::EMPTY => {}
             _ => unknown.push(stream),
         }
@@ -129,19 +129,19 @@ async fn assume(store: &MongoStore, commits: &[Commit]) -> Result<Known, Backend
     Ok(Known { heads, ..Known::default() })
 }
 
-/// The same from the store alone, with the repeats that a refusal may turn out to be.
+/// The same from the store alone, including taken ids and keys, since a refusal may turn out to be a repeat.
 async fn learn(store: &MongoStore, commits: &[Commit]) -> Result<Known, BackendError> {
     let ids: Vec<_> = commits.iter().map(|commit| commit.id).collect();
     let keys: Vec<IdempotencyKey> =
         commits.iter().filter_map(|commit| commit.key.as_ref()).map(|keyed| keyed.key.clone()).collect();
     let streams: Vec<AccountId> = first_beliefs(commits).into_keys().collect();
-    // The heads come first: a repeat that is taken between the two looks is then found as what it is.
+    // The heads come first: a repeat taken between the two look-ups is then recognised as one.
     let heads = store.read_heads(&streams).await?;
     let (by_id, by_key) = futures::try_join!(store.commits_by_id(&ids), store.commits_by_key(&keys))?;
     Ok(Known { ids: by_id, keys: by_key, heads })
 }
 
-/// What each stream's first writer in the batch believes.
+/// The version that the first write to each stream in the batch expects.
 fn first_beliefs(commits: &[Commit]) -> BTreeMap<AccountId, Version> {
     let mut beliefs = BTreeMap::new();
     for write in commits.iter().flat_map(|commit| &commit.writes) {

@@ -1,4 +1,4 @@
-//! How a process begins to work with its database.
+//! How a process starts to use its database.
 
 use std::time::Duration;
 
@@ -12,17 +12,17 @@ use super::{MongoOpenError, failure};
 use crate::error::BackendError;
 use crate::store::SERVER_FOUND_WITHIN;
 
-/// How long a process that starts looks for a primary: longer than an election. Later on a call ends sooner, and
-/// whoever has more time than a customer makes it again.
+/// How long a starting process looks for a primary: longer than an election takes. Later calls give up sooner, and
+/// callers with more time than a customer retry.
 pub(super) const PRIMARY_MAX: Duration = Duration::from_secs(8);
 
-/// Makes what is missing in the database, and looks for a primary for so long if there is none.
+/// Creates what is missing in the database; if there is no primary, looks for one for up to `patience`.
 pub(super) async fn begin(database: &Database, patience: Duration) -> Result<About, MongoOpenError> {
     let began = Instant::now();
     loop {
         let asked = Instant::now();
         match Box::pin(make(database)).await {
-            // What failed sooner was not for want of time, and would fail again.
+            // A call that failed sooner did not run out of time, and would fail again.
             Err(MongoOpenError::Backend(failure))
                 if failure::is_without_server(&failure)
                     && asked.elapsed() >= SERVER_FOUND_WITHIN
@@ -40,7 +40,7 @@ async fn make(database: &Database) -> Result<About, MongoOpenError> {
     Ok(failure::read("open", Box::pin(create(database, now))).await?)
 }
 
-/// The newest moment of the cluster; nothing when the server is not a member of one.
+/// The newest moment of the cluster; `None` if the server is not a member of one.
 async fn cluster_time(database: &Database) -> Result<Option<ClusterTime>, BackendError> {
     let hello = failure::read("open", Box::pin(async { database.run_command(doc! { "hello": 1 }).await })).await?;
     Ok(hello.get_timestamp("operationTime").ok())
@@ -55,7 +55,7 @@ mod tests {
     async fn a_process_that_starts_looks_for_a_primary_for_longer_than_a_call_does() {
         let store = store_without_server().await;
         let began = Instant::now();
-        // The first look ends long before that, and the second one behind it.
+        // The first look ends long before that, the second one after it.
         let patience = (SERVER_FOUND_WITHIN * 2).saturating_sub(Duration::from_millis(1));
         let failed = Box::pin(begin(&store.database, patience)).await.unwrap_err();
         assert!(matches!(&failed, MongoOpenError::Backend(failure) if failure::is_without_server(failure)), "{failed}");

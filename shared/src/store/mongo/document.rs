@@ -1,7 +1,7 @@
-//! A write as it lies in the collection of events.
+//! A write as it is stored in the collection of events.
 //!
-//! The first write of a commit carries what the store remembers of the commit: its id, receipt, key and request. So a
-//! commit to one stream is one document, which is there or not, and needs no transaction.
+//! The first write of a commit carries what the store keeps of the commit: its id, receipt, key and request. So a
+//! commit to one stream is one document, which exists or does not, and needs no transaction.
 
 use std::str::{Utf8Error, from_utf8};
 
@@ -16,7 +16,7 @@ use crate::event::{EncodedEvents, Recorded};
 use crate::id::{AccountId, CommitId};
 use crate::store::{Commit, IdempotencyKey, KeyedRequest, StoredCommit, StreamWrite};
 
-/// What a stored document should have been; something else wrote it.
+/// The part of a stored document that is not as the store writes it: something else wrote it.
 #[derive(Debug, thiserror::Error)]
 #[error("a stored document is damaged: {0}")]
 pub(super) struct Damaged(pub(super) &'static str);
@@ -37,7 +37,7 @@ fn event(commit: &Commit, write: &StreamWrite) -> Result<RawDocumentBuf, Utf8Err
     document.append(cstr!("stream"), uuid(write.stream.as_bytes()));
     document.append(cstr!("version"), signed(first));
     document.append(cstr!("count"), i64::from(write.events.count));
-    // Microseconds, which a BSON date does not hold.
+    // Microseconds, which a BSON date cannot hold.
     document.append(cstr!("time"), commit.time.as_micros());
     document.append(cstr!("events"), from_utf8(&write.events.json)?);
     Ok(document)
@@ -60,7 +60,7 @@ const fn generic(bytes: &[u8]) -> RawBinaryRef<'_> {
     RawBinaryRef { subtype: BinarySubtype::Generic, bytes }
 }
 
-/// A stored write, read where it lies: only the events are copied.
+/// A stored write, read in place: only the events are copied.
 pub(super) fn recorded(document: &RawDocument) -> Result<Recorded, Damaged> {
     let (mut stream, mut version, mut count, mut time, mut events) = (None, None, None, None, None);
     for field in document {
@@ -72,7 +72,7 @@ pub(super) fn recorded(document: &RawDocument) -> Result<Recorded, Damaged> {
             "time" => time = value.as_i64(),
             "events" => {
                 events = value.as_str();
-                // Nothing of what follows belongs to the write.
+                // No later field belongs to the write.
                 break;
             }
             _ => {}
@@ -116,7 +116,7 @@ pub(super) fn stored_fields() -> Document {
     doc! { "_id": 0, "commit": 1, "time": 1, "receipt": 1, "key": 1, "request": 1 }
 }
 
-/// What the first write of a commit says of the commit.
+/// What the document of a first write keeps of its commit.
 pub(super) fn stored(document: &RawDocument) -> Result<StoredCommit, Damaged> {
     let bytes = |field: &'static str| document.get_binary(field).map(|binary| binary.bytes).map_err(|_| Damaged(field));
     let key = match document.get("key").map_err(|_| Damaged("key"))? {

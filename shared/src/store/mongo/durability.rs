@@ -1,4 +1,4 @@
-//! What the servers of a replica set promise beyond what the store asks of them.
+//! What the servers of a replica set guarantee beyond what the store asks of them.
 
 use std::time::Duration;
 
@@ -13,27 +13,27 @@ use crate::durability::Weakness;
 
 const SERVER: &str = "mongodb";
 
-/// The oldest releases of each line whose change streams survive the step-down of a primary with what it rolled back
+/// The oldest release of each line whose change streams survive the step-down of a primary and its rollback
 /// (SERVER-92239).
 const RELEASES: [[u32; 3]; 2] = [[7, 0, 21], [8, 0, 5]];
 
-/// How long the feed may be left alone, in hours, before the server forgets what it has not seen.
+/// How many hours a feed must be able to pause, at least, before the server forgets what it has not seen.
 const WINDOW_HOURS_MIN: f64 = 24.0;
 
-/// Filled to this part, an oplog has begun to forget, or is about to.
+/// The filled fraction from which an oplog has begun to forget, or is about to.
 const OPLOG_FULL: f64 = 0.9;
 
-/// A younger oplog tells nothing about a day.
+/// A younger oplog has too little history to judge a day by.
 const HISTORY_HOURS_MIN: f64 = 1.0;
 
 const SECONDS_AN_HOUR: f64 = 3_600.0;
 
-/// How far a server's clock may be from this machine's: half of what makes an event look late.
+/// How far a server's clock may differ from this machine's: half of what makes an event look late.
 const CLOCKS_APART_MAX: Duration = Duration::from_millis(500);
 
 impl MongoStore {
-    /// What the servers' settings promise less than a bank should have, and whether the primary's clock is far from
-    /// this one. What they do not tell is not among it.
+    /// Where the servers' settings guarantee less than a bank should have, and whether the primary's clock is far from
+    /// this one. What the servers do not reveal is left out.
     pub async fn weaknesses(&self, clock: &Clock) -> Vec<Weakness> {
         let admin = self.client.database("admin");
         let build = told(&admin, doc! { "buildInfo": 1 }).await;
@@ -55,7 +55,7 @@ impl MongoStore {
     }
 }
 
-/// What the server answers, if it does.
+/// The server's answer, if it gives one.
 async fn told(database: &Database, command: Document) -> Option<Document> {
     let answer = read("weaknesses", Box::pin(async { database.run_command(command).await })).await;
     answer.inspect_err(|failure| debug!(%failure, "cannot read the configuration of mongodb")).ok()
@@ -116,7 +116,7 @@ fn clock_apart(theirs: Timestamp, asked: Timestamp, answered: Timestamp) -> Opti
     })
 }
 
-/// How long the server keeps its history at least, in hours, whatever its size.
+/// The minimum number of hours for which the server keeps its history, whatever its size.
 fn retention(status: &Document) -> Option<f64> {
     number(status.get_document("oplogTruncation").ok()?.get("oplogMinRetentionHours")?)
 }
@@ -126,7 +126,7 @@ fn retention(status: &Document) -> Option<f64> {
 struct Oplog {
     /// From its first entry to its last.
     hours: f64,
-    /// How much of its room it takes.
+    /// The fraction of its maximum size in use.
     filled: f64,
 }
 
@@ -145,7 +145,7 @@ impl Oplog {
         Some(Self { hours: f64::from(last.saturating_sub(first)) / SECONDS_AN_HOUR, filled })
     }
 
-    /// How long it lasts when it is full, as far as it can be told from what is in it.
+    /// How many hours it lasts when it is full, as far as its content tells.
     fn window(self) -> Option<f64> {
         if self.filled >= OPLOG_FULL {
             Some(self.hours)
@@ -174,7 +174,7 @@ fn first_of(answer: &Document) -> Option<&Document> {
     answer.get_document("cursor").ok()?.get_array("firstBatch").ok()?.first()?.as_document()
 }
 
-/// A number of any kind; servers change the kind from release to release.
+/// A number of any BSON type; servers change the type from release to release.
 #[expect(clippy::cast_precision_loss, reason = "a size to compare with another one")]
 fn number(value: &Bson) -> Option<f64> {
     value.as_f64().or_else(|| value.as_i64().map(|whole| whole as f64)).or_else(|| value.as_i32().map(f64::from))

@@ -1,4 +1,4 @@
-//! What an error of the driver says about the call that met it.
+//! What a driver error says about the call that met it.
 
 use std::future::Future;
 use std::time::Duration;
@@ -8,7 +8,7 @@ use tokio::time::timeout;
 
 use crate::error::{BackendError, Effect, Retry};
 
-/// How long a call that reads or writes once may take; beyond it the server counts as gone.
+/// How long a call that reads or writes once may take; after that the server counts as gone.
 pub(super) const CALL_MAX: Duration = Duration::from_secs(10);
 
 pub(super) const NAMESPACE_EXISTS: i32 = 48;
@@ -18,7 +18,7 @@ const WRITE_CONFLICT: i32 = 112;
 /// `InvalidResumeToken`, `ChangeStreamFatalError`, `ChangeStreamHistoryLost`, `CappedPositionLost`.
 const FEED_LOST: [i32; 4] = [260, 280, 286, 136];
 
-/// How the server marks a failure of a change stream that another try can get past.
+/// The server's label for a failure of a change stream that may succeed when retried.
 const RETRYABLE: &str = "ResumableChangeStreamError";
 
 /// `Unauthorized`, `AuthenticationFailed`, `DocumentValidationFailure`: the server refused before it did anything.
@@ -40,7 +40,7 @@ fn code_of(error: &Error) -> Option<i32> {
     }
 }
 
-/// Another write took the place first: of a document, or of a transaction.
+/// Another write has taken the unique key first.
 pub(super) fn is_duplicate(error: &Error) -> bool {
     has_code(error, DUPLICATE_KEY)
 }
@@ -50,19 +50,19 @@ pub(super) const fn is_race(code: i32) -> bool {
     matches!(code, DUPLICATE_KEY | WRITE_CONFLICT)
 }
 
-/// Whether a document was not written because it, or whoever writes it, is not what the server takes.
+/// Whether a document was not written because the server refuses it or its writer.
 pub(super) fn is_refusal(code: i32) -> bool {
     REFUSED.contains(&code)
 }
 
-/// The transaction has no effect and may be tried again as a whole. Not so where there is no server: whoever appends is
-/// to hear of that while he still waits.
+/// The transaction has no effect and may be retried as a whole. Not so if no server was found: the caller should learn
+/// that while it still waits.
 pub(super) fn is_lost_race(error: &Error) -> bool {
     let is_transient = error.contains_label(TRANSIENT_TRANSACTION_ERROR) && !found_no_server(error);
     code_of(error).is_some_and(is_race) || is_transient
 }
 
-/// The server answered that it will not, and did not say that it may later.
+/// The server refused, and did not mark the failure as retryable.
 pub(super) fn is_refused(error: &Error) -> bool {
     matches!(&*error.kind, ErrorKind::Command(_)) && !error.contains_label(RETRYABLE) && !is_feed_lost(error)
 }
@@ -72,17 +72,17 @@ pub(super) fn is_feed_lost(error: &Error) -> bool {
     code_of(error).is_some_and(|code| FEED_LOST.contains(&code))
 }
 
-/// What the driver says, without the list of empty fields behind it and behind each failure that it quotes.
+/// The driver's message, without the list of empty fields after it and after each failure that it quotes.
 pub(super) fn words_of(error: &Error) -> String {
     error.kind.to_string().replace("Kind: ", "").replace(", labels: {}, source: None, server response: None", "")
 }
 
-/// An error of the driver in readable words.
+/// A driver error with a readable message.
 #[derive(Debug, thiserror::Error)]
 #[error("{}", words_of(.0))]
 struct Readable(Error);
 
-/// Whether a call failed because there was no server that could take it.
+/// Whether a call failed because no server was there to take it.
 pub(super) fn is_without_server(failure: &BackendError) -> bool {
     failure.source.downcast_ref::<Readable>().is_some_and(|Readable(error)| found_no_server(error))
 }
@@ -91,7 +91,7 @@ fn found_no_server(error: &Error) -> bool {
     matches!(&*error.kind, ErrorKind::ServerSelection { .. })
 }
 
-/// A read has no effect, whatever becomes of it. Neither has a transaction that was never asked to commit.
+/// A read has no effect, whatever its outcome. Neither has a transaction that was never asked to commit.
 pub(super) fn without_effect(operation: &'static str, error: Error) -> BackendError {
     BackendError { operation, effect: Effect::None, retry: retry(&error), source: Readable(error).into() }
 }
@@ -113,7 +113,7 @@ fn retry(error: &Error) -> Retry {
     if refused || misused { Retry::Never } else { Retry::Later }
 }
 
-/// Reads within the limit of a call.
+/// Reads within [`CALL_MAX`].
 pub(super) async fn read<T>(
     operation: &'static str,
     call: impl Future<Output = Result<T, Error>>,
@@ -124,7 +124,7 @@ pub(super) async fn read<T>(
     }
 }
 
-/// Writes within the limit of a call; what came back too late may have happened.
+/// Writes within [`CALL_MAX`]; a write that is not answered in time may have happened.
 pub(super) async fn write<T>(
     operation: &'static str,
     call: impl Future<Output = Result<T, Error>>,

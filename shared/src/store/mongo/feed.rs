@@ -17,32 +17,32 @@ use crate::coordinate::Position;
 use crate::error::BackendError;
 use crate::store::{ChangeFeed, FeedBatch, FeedEntry, FeedError};
 
-/// How long the server waits for news before it says that it is alive.
+/// How long the server waits for changes before it answers that it is alive.
 const IDLE_MAX: Duration = Duration::from_secs(1);
 
-/// The most changes asked for at once, whatever the caller's limit: a few megabytes.
+/// How many changes are asked for at once at most, whatever the caller's limit: a few megabytes.
 const CHANGES_MAX: u32 = 4_000;
 
 /// Marks a position that is a moment of the cluster; every other token is the server's own, in hexadecimal.
 const MOMENT: &str = "moment:";
 
-/// What a change stream calls a moment and a token to begin behind.
+/// The options of a change stream for a moment to begin at and a token to begin after.
 const MOMENT_FIELD: &str = "startAtOperationTime";
 const TOKEN: &str = "resumeAfter";
 
 const FEED: &str = "feed";
 
-/// A change stream of the events' collection, asked for batch by batch.
+/// A change stream of the collection of events, read batch by batch.
 ///
-/// The driver's own stream is not used: it decodes every change twice, and goes on by itself without an end while no
-/// server answers. Its cursor of batches is: a request that is under way stays in it when a call is dropped, and every
-/// failure is told; the next call then resumes behind what was yielded.
+/// The driver's own stream is not used: it decodes every change twice, and retries by itself without end while no
+/// server answers. Its cursor of batches is used instead: it keeps a request in flight when a call is dropped, and
+/// reports every failure; the next call then resumes after what was yielded.
 pub struct MongoFeed {
     store: MongoStore,
     cursor: Place,
-    /// What arrived and was not yielded yet.
+    /// Entries that arrived but were not yielded yet.
     waiting: VecDeque<FeedEntry>,
-    /// Behind everything that arrived.
+    /// The position after everything that arrived.
     arrived: Position,
 }
 
@@ -52,17 +52,17 @@ enum Place {
     Closed,
     /// A cursor that is being opened.
     Opening(BoxFuture<'static, Result<RawBatchCursor, FeedError>>),
-    /// A cursor, and until when the request that is under way is to be answered.
+    /// A cursor, and the deadline of the request in flight.
     Open(Box<RawBatchCursor>, Option<Instant>),
 }
 
 struct Changes {
     entries: Vec<FeedEntry>,
-    /// Behind all of them, and behind everything of other collections that was passed over.
+    /// The position after all of them, and after all changes of other collections that were skipped.
     reached: Option<Position>,
 }
 
-/// The position from which everything is seen that comes after a moment, and what came at it.
+/// The position from which a feed yields everything at and after a moment.
 pub(super) fn position_at(moment: ClusterTime) -> Position {
     Position::Token(format!("{MOMENT}{}:{}", moment.time, moment.increment).into())
 }
@@ -75,7 +75,7 @@ impl MongoFeed {
         }
     }
 
-    /// Opens a cursor behind a position and takes its first answer, so that a lost position is told here.
+    /// Opens a cursor after a position and takes its first answer, so that a lost position is reported here.
     async fn begin(store: &MongoStore, after: Position) -> Result<Self, FeedError> {
         let cursor = open(store.clone(), after.clone()).await?;
         let cursor = Place::Open(Box::new(cursor), None);
@@ -119,7 +119,7 @@ impl MongoFeed {
         }
     }
 
-    /// Yields from what has arrived.
+    /// Yields entries that have arrived.
     fn batch(&mut self, limit: usize) -> FeedBatch {
         let entries: Vec<FeedEntry> = self.waiting.drain(..limit.min(self.waiting.len())).collect();
         let behind_last = entries.last().map(|entry| entry.position.clone());
@@ -132,7 +132,7 @@ impl MongoFeed {
 }
 
 impl Place {
-    /// No request is under way any more.
+    /// No request is in flight any more.
     fn answered(&mut self) {
         if let Self::Open(_, until) = self {
             *until = None;
@@ -149,15 +149,15 @@ impl ChangeFeed for MongoFeed {
     }
 }
 
-/// Where a feed of everything starts when the server no longer knows the store's first moment: later, if the store was
-/// still empty then. The moment is taken before the look, so what is written after the look comes behind it.
+/// Where a feed of everything starts when the server no longer knows the store's first moment: at a later one, if the
+/// store is still empty. The moment is taken before the look, so what is written after the look comes after it.
 async fn later_start(store: &MongoStore) -> Result<Position, FeedError> {
     let (moment, _) = settled(&store.database).await?;
     let (_, written) = settled(&store.database).await?;
     if written { Err(FeedError::Lost(Position::Start)) } else { Ok(position_at(moment)) }
 }
 
-/// Opens a cursor behind a position. It owns what it needs, so that it outlives the call that asked.
+/// Opens a cursor after a position. The future owns what it needs, so that it outlives the call that began it.
 async fn open(store: MongoStore, after: Position) -> Result<RawBatchCursor, FeedError> {
     let Some(begin) = beginning(&store, &after) else { return Err(FeedError::Lost(after)) };
     let is_token = begin.contains_key(TOKEN);
@@ -179,8 +179,8 @@ async fn changes(store: &MongoStore, begin: Document) -> Result<RawBatchCursor, 
     store.events.aggregate(stages).batch_size(CHANGES_MAX).max_await_time(IDLE_MAX).batch().await
 }
 
-/// Whether the server opens a feed at its present moment. Servers say in many ways that they cannot read a token; one
-/// that opens another feed means the token.
+/// Whether the server opens a feed at its current moment. Servers report an unreadable token in many ways; if one opens
+/// another feed, it was the token.
 async fn can_open(store: &MongoStore) -> bool {
     let attempt = async {
         let (moment, _) = settled(&store.database).await.ok()?;
@@ -189,7 +189,7 @@ async fn can_open(store: &MongoStore) -> bool {
     timeout(CALL_MAX, attempt).await.is_ok_and(|opened| opened.is_some())
 }
 
-/// Where the server is to begin; nothing for a position that this store did not make.
+/// Where the server should begin; `None` for a position that this store did not make.
 fn beginning(store: &MongoStore, after: &Position) -> Option<Document> {
     let moment = |time, increment| doc! { MOMENT_FIELD: ClusterTime { time, increment } };
     match after {
@@ -215,7 +215,7 @@ fn told<T>(outcome: Result<Result<T, Error>, tokio::time::error::Elapsed>, after
     }
 }
 
-/// Reads an answer in place: nothing but the events is copied.
+/// Reads an answer in place: only the events are copied.
 fn understand(batch: &RawBatch, after: &Position) -> Result<Changes, FeedError> {
     let strange = |error: &dyn std::fmt::Display| BackendError::not_done(FEED, error.to_string());
     let mut entries = Vec::new();

@@ -1,11 +1,11 @@
-//! Inserting what was judged: one command for a batch.
+//! Inserts what was judged: one command for a batch.
 //!
-//! The command is ordered: it ends at the first document that collides, and what stands before that is written. So of
-//! commits to one stream a prefix is written (law S2), and a commit of one document is written or not (law S1). Where a
-//! commit has several documents, the whole batch goes into a transaction, which is one round trip more.
+//! The command is ordered: it ends at the first document that collides, and the documents before it are written. So a
+//! prefix of the commits to each stream is written (law S2), and a commit of one document is written or not (law S1).
+//! If a commit has several documents, the whole batch goes into a transaction, which takes one more round trip.
 //!
-//! The command is sent once. The driver would repeat it after a lost answer, for which the server keeps notes about
-//! each batch; whoever appends the same commits again is told what became of them (law S4), so that is not needed.
+//! The command is sent once. The driver could retry it after a lost answer, but then the server would keep a record of
+//! each batch; that is not needed, since appending the same commits again tells what became of them (law S4).
 
 use mongodb::ClientSession;
 use mongodb::bson::{Document, RawArrayBuf, RawDocumentBuf, cstr, rawdoc};
@@ -23,17 +23,17 @@ use crate::error::{BackendError, Effect};
 use crate::store::Commit;
 
 /// How many bytes of documents one command carries, far below the 16 MiB that a server takes. A batch of the account
-/// service has less than one.
+/// service has less than 1 MiB.
 const COMMAND_BYTES_MAX: usize = 8 << 20;
 
-/// How often the same commit of a transaction is asked for; the driver doubles each.
+/// How often the commit of a transaction is requested; the driver retries each request once.
 const COMMIT_TRIES_MAX: u32 = 3;
 
-/// Why commits were not all written. Those in front of `before` were, whatever became of the others.
+/// Why not all commits were written. Those before index `before` were, whatever became of the others.
 pub(super) enum Failed {
-    /// The one at `before` met another writer, and nothing behind it was tried.
+    /// The one at `before` collided with another writer, and nothing after it was tried.
     Race { before: usize, failure: BackendError },
-    /// Anything else; the failure says whether something of what is not in front of `before` may have happened.
+    /// Anything else; the failure says whether any of those from `before` on may have been written.
     Backend { before: usize, failure: BackendError },
 }
 
@@ -42,7 +42,7 @@ impl Failed {
         Self::Backend { before: 0, failure }
     }
 
-    /// The same of a part in front of which so many were written.
+    /// The same for a part that follows `written` commits already written.
     fn behind(self, written: usize) -> Self {
         match self {
             Self::Race { before, failure } => Self::Race { before: written + before, failure },
@@ -50,7 +50,7 @@ impl Failed {
         }
     }
 
-    /// The same in a transaction, which is not committed then.
+    /// The same in a transaction, which is then not committed.
     fn undone(self) -> Self {
         let no_effect = |failure| BackendError { effect: Effect::None, ..failure };
         match self {
@@ -60,7 +60,7 @@ impl Failed {
     }
 }
 
-/// Writes the commits in their order, durably.
+/// Writes the commits in order, durably.
 pub(super) async fn insert(store: &MongoStore, commits: &[&Commit], deadline: Instant) -> Result<(), Failed> {
     let mut writes = Vec::with_capacity(commits.len());
     for commit in commits {
@@ -76,13 +76,13 @@ pub(super) async fn insert(store: &MongoStore, commits: &[&Commit], deadline: In
     }
 }
 
-/// Commits of one document each. The server waits with them for a transaction that holds a place of theirs.
+/// Inserts commits of one document each. The server makes them wait for a transaction that holds one of their places.
 async fn insert_alone(store: &MongoStore, writes: &[RawDocumentBuf], deadline: Instant) -> Result<(), Failed> {
     let mut before = 0;
     for part in parts(writes) {
         let mut command = command(part);
         command.append(cstr!("writeConcern"), rawdoc! { "w": "majority", "j": true });
-        // What the server works on when nobody waits for it any more is to end as well.
+        // So that the server ends the command too once nobody waits for it any more.
         let left = deadline.saturating_duration_since(Instant::now());
         command.append(cstr!("maxTimeMS"), i64::try_from(left.as_millis()).unwrap_or(i64::MAX).max(1));
         let inserting = store.database.run_raw_command(command).into_future();
@@ -98,7 +98,7 @@ async fn insert_alone(store: &MongoStore, writes: &[RawDocumentBuf], deadline: I
     Ok(())
 }
 
-/// Commits of which one at least has several documents: all of them or none.
+/// Inserts commits of which at least one has several documents: all or none.
 async fn insert_together(store: &MongoStore, writes: &[RawDocumentBuf], deadline: Instant) -> Result<(), Failed> {
     let mut session = within(deadline, async { store.client.start_session().causal_consistency(false).await }).await?;
     if let Err(failed) = insert_in(store, &mut session, writes, deadline).await {
@@ -126,7 +126,7 @@ async fn insert_in(
     Ok(())
 }
 
-/// Parts of what is written, each small enough for a command.
+/// Splits the documents into parts, each small enough for one command.
 fn parts(writes: &[RawDocumentBuf]) -> impl Iterator<Item = &[RawDocumentBuf]> {
     let mut bytes = 0;
     writes.chunk_by(move |document, next| {
@@ -149,8 +149,8 @@ fn command(writes: &[RawDocumentBuf]) -> RawDocumentBuf {
     command
 }
 
-/// Reads the answer to an ordered insert. It tells of the first document that was not inserted; those in front of it
-/// count as written only if a majority has them, since others may be lost again.
+/// Reads the answer to an ordered insert. It names the first document that was not inserted; those before it count as
+/// written only if a majority has them, since they may be lost again otherwise.
 fn understand(answer: &Document) -> Result<(), Failed> {
     if let Ok(doubt) = answer.get_document("writeConcernError") {
         return Err(Failed::nothing_but(BackendError::unknown(APPEND, doubt.to_string())));
@@ -166,7 +166,7 @@ fn understand(answer: &Document) -> Result<(), Failed> {
     })
 }
 
-/// A step of a transaction before its commit: whatever becomes of it, nothing has happened.
+/// A step of a transaction before its commit: whatever its outcome, nothing has taken effect.
 async fn within<T>(deadline: Instant, step: impl Future<Output = Result<T, Error>>) -> Result<T, Failed> {
     match timeout_at(deadline, step).await {
         Ok(Ok(done)) => Ok(done),
@@ -181,14 +181,14 @@ fn lost(error: Error) -> Failed {
     Failed::Race { before: 0, failure: without_effect(APPEND, error) }
 }
 
-/// Commits. Asking again for the same commit is harmless, so an unknown answer is asked for again first.
+/// Commits. Requesting the same commit again is harmless, so an unknown result is retried first.
 async fn commit(session: &mut ClientSession, deadline: Instant) -> Result<(), Failed> {
     let mut last = None;
     for _ in 0..COMMIT_TRIES_MAX {
         match timeout_at(deadline, session.commit_transaction()).await {
             Ok(Ok(())) => return Ok(()),
             Ok(Err(error)) if error.contains_label(UNKNOWN_TRANSACTION_COMMIT_RESULT) => last = Some(error),
-            // A commit that was asked for again may answer so about a transaction that did commit before.
+            // A retried commit may get this answer for a transaction that was committed before.
             Ok(Err(error)) if error.contains_label(TRANSIENT_TRANSACTION_ERROR) && last.is_none() => {
                 return Err(lost(error));
             }

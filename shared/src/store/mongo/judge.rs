@@ -1,4 +1,4 @@
-//! Which commits of a batch are taken, decided in memory (laws S1, S2, S4, S5).
+//! Decides in memory which commits of a batch are taken (laws S1, S2, S4, S5).
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -6,12 +6,12 @@ use crate::coordinate::Version;
 use crate::id::{AccountId, CommitId};
 use crate::store::{AppendError, Appended, Commit, IdempotencyKey, StoredCommit};
 
-/// What is known about a batch when it is judged, and what becomes true while it is.
+/// What is known about a batch when it is judged, updated with every commit taken.
 #[derive(Debug, Default)]
 pub(super) struct Known {
     pub(super) ids: BTreeMap<CommitId, StoredCommit>,
     pub(super) keys: BTreeMap<IdempotencyKey, StoredCommit>,
-    /// The last versions of the batch's streams; one that is not here is empty.
+    /// The last versions of the batch's streams; one that is missing is empty.
     pub(super) heads: BTreeMap<AccountId, Version>,
 }
 
@@ -20,12 +20,12 @@ pub(super) struct Known {
 pub(super) struct Judged {
     /// One for each commit.
     pub(super) fates: Vec<Result<Appended, AppendError>>,
-    /// Where the streams of taken commits are when they are written.
+    /// The heads of the taken commits' streams once they are written.
     pub(super) heads: BTreeMap<AccountId, Version>,
 }
 
 impl Judged {
-    /// The commits that are to be written, in their order.
+    /// The commits to write, in order.
     pub(super) fn taken<'c>(&self, commits: &'c [Commit]) -> Vec<&'c Commit> {
         let taken = |(commit, fate): (&'c Commit, &Result<Appended, AppendError>)| {
             matches!(fate, Ok(Appended::New)).then_some(commit)
@@ -39,7 +39,7 @@ impl Judged {
     }
 }
 
-/// Judges the commits one after the other; each sees what those before it do.
+/// Judges the commits one after another; each sees the effects of those before it.
 pub(super) fn judge(commits: &[Commit], known: Known) -> Judged {
     let mut bench = Bench { known, spoiled: BTreeSet::new(), heads: BTreeMap::new() };
     let fates = commits.iter().map(|commit| bench.take(commit)).collect();
@@ -48,7 +48,7 @@ pub(super) fn judge(commits: &[Commit], known: Known) -> Judged {
 
 struct Bench {
     known: Known,
-    /// The streams of commits that wrote nothing: what comes behind was decided on what did not happen.
+    /// The streams of commits that wrote nothing: later commits to them were decided on what did not happen.
     spoiled: BTreeSet<AccountId>,
     heads: BTreeMap<AccountId, Version>,
 }

@@ -1,37 +1,36 @@
 //! The store in MongoDB: a replica set, version 6.0 or newer.
 //!
 //! Collection `events` has one document for each write of a commit to a stream. Its `_id` is slot, stream and first
-//! version in binary, and the collection is clustered by it: the order of a scan, the read path of a stream and the
-//! optimistic lock are one and the same (laws S2, S6). The first write of a commit carries the commit's id, receipt and
-//! key as well, and remembers them for ever; `commit_unique` and `key_unique` are the secondary indexes (law S4).
+//! version in binary, and the collection is clustered by it: one order serves scans, reads of a stream and the
+//! optimistic lock (laws S2, S6). The document of a commit's first write also keeps the commit's id, receipt and key,
+//! for ever; `commit_unique` and `key_unique` are the secondary indexes (law S4).
 //!
-//! A batch is judged in memory, and what is taken of it is inserted by one ordered command, acknowledged by a majority
+//! A batch is judged in memory, and the commits taken are inserted by one ordered command, acknowledged by a majority
 //! and its journals (law S7; [ADR 13](../../../../docs/adr/0013-a-batch-is-one-insert.md)). A commit to one stream is
-//! one document, so it is there whole or not at all (law S1). The command ends at the first document that finds its
-//! place, its id or its key taken; what stands in front is written, and only the rest is judged anew, on what is true
-//! then. So nothing is written behind a commit of its stream that was not (laws S2, S5). A batch in which a commit
-//! writes to several streams is a transaction, all of it or nothing.
+//! one document, so it is there whole or not at all (law S1). The command ends at the first document whose place, id or
+//! key is taken; the documents before it are written, and only the rest is judged again, on what is then true. So
+//! nothing is written after a commit of its stream that was not (laws S2, S5). A batch in which a commit writes to
+//! several streams is a transaction, all or nothing.
 //!
-//! Why there is no gap (law S2), though the heads of streams are looked up before: that a write ends at version v is
-//! true for ever once a majority has it, since nothing is removed. If v is believed and is such an end, the insert at
-//! v + 1 either takes the place or collides with the write that is there. So ends may be kept in memory ([`ENDS_KEPT`]
-//! of them) and most appends ask nothing. Everything is read from the primary with majority, so what a refusal says is
-//! true and what an earlier acknowledgement promised is seen. There is one exception: a primary that was cut off from
-//! its majority answers with what it knew until it steps down, so a read or a refusal there may be as old as an
+//! Why there is no gap (law S2), although heads are looked up beforehand: once a majority has a write that ends at
+//! version v, this stays true for ever, since nothing is removed. If the expected version v is such an end, the insert
+//! at v + 1 either takes the place or collides with the write that is there. So ends may be kept in memory
+//! ([`ENDS_KEPT`] of them), and most appends need no look-up. Everything is read from the primary with read concern
+//! majority, so a refusal is correct and every acknowledged write is seen. One exception: a primary that is cut off
+//! from its majority answers from its old state until it steps down, so a read or a refusal there may be as old as an
 //! election takes. An append there is safe: no majority acknowledges it, and its place is unique.
 //!
-//! Why an attempt that comes late does no harm (law S4): its command begins with the same documents in the same order
-//! as the attempt that was answered. If that one wrote the first of them, or another writer did, the late one ends
-//! there.
+//! Why a late attempt does no harm (law S4): its command begins with the same documents in the same order as the
+//! attempt that was answered. If that one or another writer has written the first of them, the late one ends there.
 //!
-//! Why the feed skips nothing (law S3): a change stream follows the oplog, in which a command's inserts stand in their
-//! order, those of a transaction at its commit. The head is a moment up to which a majority has everything, so what is
-//! not read at it comes behind it.
+//! Why the feed skips nothing (law S3): a change stream follows the oplog, which has a command's inserts in their
+//! order, and those of a transaction at its commit. The head is a moment up to which a majority has everything, so what
+//! is not read at it comes after it.
 //!
-//! A process that dies leaves its transaction, and the places it holds, to the server; who is hindered ends it
+//! A process that dies leaves its transaction, and the places it holds, to the server; a process blocked by it ends it
 //! ([`abandoned`]).
 //!
-//! A backup that is put back under running processes makes them remember ends that are gone: restart them.
+//! After a backup is restored under running processes, they remember ends that are gone: restart them.
 
 mod abandoned;
 mod append;
@@ -70,13 +69,13 @@ use crate::event::{Recorded, StreamAfter};
 use crate::id::{AccountId, CommitId};
 use crate::partition::SlotRange;
 
-/// The most connections of one process: writers with a batch under way, readers and feeds together.
+/// The maximum number of connections of one process: writers with a batch in flight, readers and feeds together.
 const CONNECTIONS_MAX: u32 = 32;
 
 /// How long a connection may take to open.
 const CONNECT_MAX: Duration = Duration::from_secs(3);
 
-/// How many ends of streams are remembered, as many as the account service keeps accounts; about 50 bytes each.
+/// How many stream ends are remembered, as many as the account service caches accounts; about 50 bytes each.
 const ENDS_KEPT: usize = 840_000;
 
 /// Why the store cannot be opened; nothing in it was changed.
@@ -88,15 +87,15 @@ pub enum MongoOpenError {
     /// The URL asks for less than the store promises.
     #[error("the MongoDB URL weakens durability: leave {0} out, the bank itself asks for majority and journal")]
     Weakened(&'static str),
-    /// The URL names another database than the namespace.
+    /// The URL names a database other than the namespace's.
     #[error(
         "the MongoDB URL names the database {named}, but the bank uses {database}, named after its namespace: leave \
          /{named} out of the URL (with authSource={named} if the user is defined there), or start with --namespace"
     )]
     Database {
-        /// What the URL names.
+        /// The database in the URL.
         named: Box<str>,
-        /// What the bank uses.
+        /// The database the bank uses.
         database: Box<str>,
     },
     /// A single server has neither transactions nor change streams.
@@ -124,17 +123,17 @@ pub struct MongoStore {
     client: Client,
     database: Database,
     events: Collection<Document>,
-    /// Versions at which writes end, the latest seen of each stream.
+    /// For each stream, the latest version seen at which a write ends.
     ends: Arc<Cache<AccountId, Version>>,
-    /// Before the first commit.
+    /// A moment before the first commit.
     start: ClusterTime,
-    /// What the server knows this bank's connections by.
+    /// The name by which the server knows this bank's connections.
     application: Arc<str>,
 }
 
 impl MongoStore {
-    /// Opens the store in this database, and makes what is missing in it. `authorities` vouch for the servers, in place
-    /// of the public ones.
+    /// Opens the store in this database, and creates what is missing in it. `authorities` replace the public
+    /// certificate authorities.
     ///
     /// # Errors
     /// [`MongoOpenError`] says what is wrong and what to do about it.
@@ -188,12 +187,12 @@ async fn options(
     if let (Some(authorities), Some(Tls::Enabled(tls))) = (authorities, &mut options.tls) {
         tls.ca_file_path.get_or_insert_with(|| authorities.path().to_owned());
     }
-    // By this name a process knows the transactions of its own bank.
+    // Identifies the transactions of this bank.
     options.app_name.get_or_insert_with(|| format!("bank {database}"));
     Ok(options)
 }
 
-/// A memory for ends. Keys of those that were forgotten are not kept: each would take as much room as an end.
+/// A cache of ends. It does not keep the keys of evicted ones: each would take as much room as an end.
 fn no_ends() -> Cache<AccountId, Version> {
     let options = OptionsBuilder::new()
         .estimated_items_capacity(ENDS_KEPT)
@@ -204,15 +203,15 @@ fn no_ends() -> Cache<AccountId, Version> {
     Cache::with_options(options, UnitWeighter, DefaultHashBuilder::default(), DefaultLifecycle::default())
 }
 
-/// The driver's words about a URL name the option, never the password.
+/// The driver's message about a URL names the option, never the password.
 fn unreadable(error: &mongodb::error::Error) -> MongoOpenError {
     MongoOpenError::Url(failure::words_of(error).into())
 }
 
-/// A moment up to which a majority has everything, and whether there was a write at it.
+/// A moment up to which a majority has everything, and whether the store has any write at it.
 ///
-/// It is asked for by a majority read, and not by a greeting: a greeting tells of moments that only the primary has,
-/// and a commit at one of them would neither be read yet nor come behind it.
+/// It comes from a majority read, not from a `hello`: that reports moments that only the primary has, and a commit at
+/// one of them would neither be read yet nor come after it.
 async fn settled(database: &Database) -> Result<(ClusterTime, bool), BackendError> {
     let any = doc! {
         "find": schema::EVENTS,
@@ -306,7 +305,7 @@ mod tests {
         }
     }
 
-    /// A store whose set has one member, which nobody finds.
+    /// A store whose replica set has one member, which cannot be reached.
     pub(super) async fn store_without_server() -> MongoStore {
         let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
         let options = options(&format!("mongodb://127.0.0.1:{port}/?replicaSet=rs0"), "bank", None).await.unwrap();
@@ -332,7 +331,7 @@ mod tests {
         Commit { id, time, key: None, receipt: Bytes::new(), writes: writes.iter().map(write).collect() }
     }
 
-    /// One that inserts at once, one that looks at its stream first, and a transaction.
+    /// An append that inserts at once, one that looks up its stream first, and a transaction.
     #[tokio::test]
     async fn an_append_that_finds_no_server_ends_soon_and_had_no_effect() {
         let store = store_without_server().await;

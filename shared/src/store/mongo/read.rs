@@ -15,21 +15,21 @@ use crate::id::{AccountId, CommitId};
 use crate::partition::SlotRange;
 use crate::store::{IdempotencyKey, ScanPage, StoredCommit};
 
-/// How many streams one query asks for: an own look-up each, in one round trip.
+/// How many streams one query asks for: a look-up for each, in one round trip.
 const STREAMS_A_QUERY: usize = 64;
 
-/// How many queries of one call are under way at once.
+/// How many queries of one call are in flight at once.
 const QUERIES_AT_ONCE: usize = 4;
 
-/// How many writes of one stream are streamed over before its end is looked up: as many as cost about what the look-up
-/// and a new query do.
+/// How many writes of one stream are read before its end is looked up: reading them costs about as much as the look-up
+/// and a new query.
 const LEAP_AFTER: u32 = 1_000;
 
-/// The most documents asked for in one page, whatever the caller's limit.
+/// How many documents a page asks for at most, whatever the caller's limit.
 const PAGE_MAX: usize = 10_000;
 
 impl MongoStore {
-    /// The last versions of streams; one that is empty is not among them.
+    /// The last versions of streams; empty streams are left out.
     pub(super) async fn read_heads(&self, streams: &[AccountId]) -> Result<BTreeMap<AccountId, Version>, BackendError> {
         let seek = |stream: &AccountId| {
             let mut stages = within(place(stream, Version::EMPTY), place(stream, Version::MAX), -1, 1);
@@ -49,7 +49,7 @@ impl MongoStore {
         questions: &[StreamAfter],
         limit_each: usize,
     ) -> Result<Vec<Vec<Recorded>>, BackendError> {
-        // One query must not ask for a stream twice: what it yields is told apart by stream.
+        // One query must not ask for a stream twice: its results are told apart by stream.
         let distinct: BTreeMap<AccountId, Version> = questions.iter().fold(BTreeMap::new(), |mut lowest, question| {
             let after = lowest.entry(question.stream).or_insert(question.after);
             *after = question.after.min(*after);
@@ -57,7 +57,7 @@ impl MongoStore {
         });
         let asked: Vec<StreamAfter> =
             distinct.into_iter().map(|(stream, after)| StreamAfter { stream, after }).collect();
-        // Every write has an event at least.
+        // Every write has at least one event.
         let limit = i64::try_from(limit_each).unwrap_or(i64::MAX).max(1);
         let read_on = |asked: &StreamAfter| {
             within(place(&asked.stream, asked.after), place(&asked.stream, Version::MAX), 1, limit)
@@ -149,7 +149,7 @@ impl MongoStore {
         Ok(ScanPage { records, next })
     }
 
-    /// Streams over the heads of the writes, and leaps over what is left of a stream that is long.
+    /// Reads the heads of the writes in order, and leaps over the rest of a long stream.
     pub(super) async fn heads_page(
         &self,
         slots: SlotRange,
@@ -168,7 +168,7 @@ impl MongoStore {
         Ok(heads)
     }
 
-    /// Adds heads until the range ends, the page is full, or a stream turns out to be long, whose name it answers.
+    /// Adds heads until the range ends, the page is full, or a stream turns out to be long; returns that stream.
     async fn heads_on(
         &self,
         begin: Binary,
@@ -202,8 +202,8 @@ impl MongoStore {
         Ok(None)
     }
 
-    /// Asks for each item by a look-up of its own, many of them in one round trip. One filter with many ranges would
-    /// not do: a clustered collection is then read from the first range to the last.
+    /// Asks for each item with its own look-up, many of them in one round trip. One filter with many ranges would not
+    /// do: it reads a clustered collection from the first range to the last.
     async fn unite<Q: Sync, T>(
         &self,
         operation: &'static str,
@@ -222,7 +222,7 @@ impl MongoStore {
     }
 }
 
-/// What the batches of an answer hold, each document read where it lies.
+/// Decodes the documents in the batches of an answer, each in place.
 fn decoded<'b, T>(
     operation: &'static str,
     batches: impl IntoIterator<Item = &'b RawBatch>,
@@ -247,7 +247,7 @@ fn union<Q>(items: &[Q], stages: impl Fn(&Q) -> Vec<Document>) -> Vec<Document> 
     united
 }
 
-/// The documents of one stream behind a place.
+/// The documents of one stream after a place.
 fn within(begin: Binary, end: Binary, direction: i32, limit: i64) -> Vec<Document> {
     vec![
         doc! { "$match": { "_id": { "$gt": begin, "$lte": end } } },

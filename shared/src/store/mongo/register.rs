@@ -11,7 +11,7 @@ use crate::coordinate::Revision;
 use crate::error::BackendError;
 use crate::store::{Register, Registers, WriteError};
 
-/// A register. A removed one stays without its value, so that its revisions grow on (law R2).
+/// A register. A removed one stays, without its value, so that its revisions keep growing (law R2).
 #[derive(Debug, Serialize, Deserialize)]
 pub(super) struct RegisterDocument {
     #[serde(rename = "_id")]
@@ -81,8 +81,8 @@ impl MongoStore {
         self.database.collection(REGISTERS)
     }
 
-    /// Changes a register that is at `expected`; nothing if it is elsewhere. The driver repeats it with a number by
-    /// which the server knows a repeat, so a lost answer counts once.
+    /// Changes a register that is at `expected`; `None` if it is at another revision. The driver retries with a number
+    /// by which the server recognises the retry, so a lost answer does not count twice.
     async fn change(
         &self,
         operation: &'static str,
@@ -91,7 +91,7 @@ impl MongoStore {
         change: Document,
     ) -> Result<Option<RegisterDocument>, BackendError> {
         let absent = expected == Revision::ABSENT;
-        // An upsert whose filter does not fit an existing register collides with it.
+        // An upsert whose filter does not match an existing register collides with it.
         let filter = if absent {
             doc! { "_id": name, "value": { "$exists": false } }
         } else {
@@ -114,7 +114,7 @@ impl MongoStore {
     }
 }
 
-/// A revision as BSON has it; one that no register ever reaches matches none.
+/// A revision as a BSON integer; one too large for it matches no register.
 fn signed(revision: Revision) -> i64 {
     i64::try_from(revision.get()).unwrap_or(i64::MAX)
 }

@@ -1,4 +1,4 @@
-//! How the store lies in its database.
+//! The layout of the store in its database.
 
 use mongodb::bson::spec::BinarySubtype;
 use mongodb::bson::{Binary, Document, Timestamp as ClusterTime, Uuid, doc};
@@ -16,14 +16,14 @@ pub(super) const SNAPSHOTS: &str = "snapshots";
 pub(super) const REGISTERS: &str = "registers";
 const ABOUT: &str = "about";
 
-/// The indexes beside the order of the collection, by the field that is unique; fixed, so that operators and later
-/// releases know them.
+/// The secondary indexes, by the field that is unique; their names are fixed, so that operators and later releases know
+/// them.
 const UNIQUE: [(&str, &str); 2] = [("commit", "commit_unique"), ("key", "key_unique")];
 
-/// What this release writes and reads. Layout 1 kept commits in a collection of their own.
+/// The layout this release writes and reads. Layout 1 kept commits in a collection of their own.
 const FORMAT: i32 = 2;
 
-/// The database's own word about itself.
+/// The database's description of itself.
 #[derive(Debug, Serialize, Deserialize)]
 pub(super) struct About {
     /// The layout's number.
@@ -32,7 +32,7 @@ pub(super) struct About {
     pub(super) start: ClusterTime,
 }
 
-/// Makes what is missing, and says what is there. A database of another layout is left alone.
+/// Creates what is missing, and returns what is there. A database of another layout is left alone.
 pub(super) async fn create(database: &Database, now: ClusterTime) -> mongodb::error::Result<About> {
     let about: Collection<About> = database.collection(ABOUT);
     if let Some(other) = about.find_one(doc! { "_id": "store" }).await?.filter(|about| !about.is_known()) {
@@ -44,7 +44,7 @@ pub(super) async fn create(database: &Database, now: ClusterTime) -> mongodb::er
     allow_existing(database.create_collection(SNAPSHOTS).validator(snapshot_rules()).await)?;
     allow_existing(database.create_collection(REGISTERS).validator(register_rules()).await)?;
     database.collection::<Document>(EVENTS).create_indexes(UNIQUE.map(unique)).await?;
-    // Last, so that a database that says what it is has everything.
+    // Last, so that a database with a description has everything else.
     let first = doc! { "$setOnInsert": { "format": FORMAT, "start": now } };
     about.update_one(doc! { "_id": "store" }, first).upsert(true).await?;
     let found = about.find_one(doc! { "_id": "store" }).await?;
@@ -58,7 +58,7 @@ impl About {
     }
 }
 
-/// An index of the documents that have the field, each with a value of its own.
+/// A unique index over the documents that have the field.
 fn unique((field, name): (&str, &str)) -> IndexModel {
     let unique = IndexOptions::builder()
         .name(name.to_owned())
@@ -124,7 +124,7 @@ pub(super) const fn binary(bytes: Vec<u8>) -> Binary {
     Binary { subtype: BinarySubtype::Generic, bytes }
 }
 
-/// Where a write stands in the order of (slot, stream, version): each part big-endian, so that bytes sort as numbers.
+/// The place of a write in the order of (slot, stream, version): each part big-endian, so that bytes sort like numbers.
 pub(super) fn place(stream: &AccountId, version: Version) -> Binary {
     let mut bytes = Vec::with_capacity(26);
     bytes.extend(Slot::of(stream).get().to_be_bytes());
@@ -140,7 +140,7 @@ pub(super) fn slot_start(slot: u16) -> Binary {
     binary(bytes)
 }
 
-/// A version as BSON has it; [`Version::MAX`] fits.
+/// A version as a BSON integer; [`Version::MAX`] fits.
 pub(super) fn signed(version: Version) -> i64 {
     i64::try_from(version.get()).unwrap_or(i64::MAX)
 }

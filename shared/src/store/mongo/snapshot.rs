@@ -14,7 +14,7 @@ use crate::error::BackendError;
 use crate::id::AccountId;
 use crate::store::{Snapshot, Snapshots};
 
-/// How many snapshots one command keeps: a few megabytes, far below what the server takes.
+/// How many snapshots one command saves: a few megabytes, far below the server's limit.
 const SNAPSHOTS_A_COMMAND: usize = 1_000;
 
 #[derive(Debug, Serialize, Deserialize)]
@@ -27,7 +27,7 @@ struct SnapshotDocument {
 }
 
 impl SnapshotDocument {
-    /// Nothing for a document that no release writes: a snapshot that is not understood is one that is missing.
+    /// `None` for a document that no release writes: a snapshot that is not understood counts as missing.
     fn into_snapshot(self) -> Option<Snapshot> {
         Some(Snapshot {
             stream: AccountId::from_bytes(self.stream.bytes()),
@@ -38,7 +38,7 @@ impl SnapshotDocument {
     }
 }
 
-/// A cache: it is neither journaled nor waited for, and what a failover loses costs time only (law SN2).
+/// A cache: writes wait for neither journal nor majority, and losing some in a failover costs only time (law SN2).
 impl Snapshots for MongoStore {
     async fn load_snapshots(&self, streams: &[AccountId]) -> Result<Vec<Option<Snapshot>>, BackendError> {
         if streams.is_empty() {
@@ -68,7 +68,7 @@ impl Snapshots for MongoStore {
         }
         let updates: Vec<Document> = newest.values().map(update).collect();
         for chunk in updates.chunks(SNAPSHOTS_A_COMMAND) {
-            // A refused update is one that found a newer snapshot; the command does not fail for it.
+            // An update is refused if there is a newer snapshot; the command does not fail for it.
             let command = doc! {
                 "update": SNAPSHOTS,
                 "updates": chunk,
@@ -82,7 +82,7 @@ impl Snapshots for MongoStore {
     }
 }
 
-/// Replaces an older snapshot or makes the first; collides with a newer one.
+/// Replaces an older snapshot or inserts the first; collides with a newer one.
 fn update(snapshot: &Snapshot) -> Document {
     let stream = Uuid::from_bytes(*snapshot.stream.as_bytes());
     let version = signed(snapshot.version);

@@ -1,4 +1,4 @@
-//! How many requests Elasticsearch is sent for what the services ask: a few for thousands of documents.
+//! How many requests to Elasticsearch the calls of the services take: a few for thousands of documents.
 
 use shared::id::AccountId;
 use shared::index::{Balance, BalanceIndex, ElasticOptions, Projected};
@@ -24,7 +24,7 @@ async fn thousands_of_documents_are_written_and_read_with_few_requests() {
     let index = scratch.index_at(&format!("http://{}", tap.address()), &ElasticOptions::default());
     let generation = index.create().await.unwrap();
 
-    // A bulk, and the checkpoint behind it.
+    // A bulk, and the checkpoint after it.
     let thousand = ids(1_000);
     assert_eq!(tap.costs(2, index.apply(generation, &batch(&thousand, 1))).await.unwrap().written, 1_000);
     // A bulk has 2,000 lines.
@@ -33,7 +33,7 @@ async fn thousands_of_documents_are_written_and_read_with_few_requests() {
 
     let loaded = tap.costs(1, index.load(generation, &thousand)).await.unwrap();
     assert!(loaded.iter().all(|loaded| loaded.balance.is_some()));
-    // A question asks for 2,000 accounts.
+    // A request asks for 2,000 accounts.
     tap.costs(5, index.load(generation, &many)).await.unwrap();
 
     // A refresh before the first page of 4,096, and a search for each.

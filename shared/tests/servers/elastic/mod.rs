@@ -1,4 +1,4 @@
-//! The index in Elasticsearch keeps the laws of the index, and what it promises of its own.
+//! The index in Elasticsearch keeps the laws of the index, and some promises of its own.
 
 mod costs;
 mod pressure;
@@ -63,7 +63,7 @@ impl Scratch {
 impl Drop for Scratch {
     fn drop(&mut self) {
         let alias = self.alias();
-        // On a thread of its own, since a test's runtime cannot be waited for from within.
+        // On a thread of its own, since a test's runtime cannot be blocked on from within.
         let cleaned = thread::spawn(move || {
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
             runtime.block_on(delete_all(&alias));
@@ -124,7 +124,7 @@ async fn one_document_the_index_refuses_is_named_and_the_others_are_written() {
     let (index, scratch) = empty_index();
     let generation = index.create().await.unwrap();
     let documents = scratch.documents(generation);
-    // Somebody makes the index by hand, and takes owners for numbers.
+    // The index is made by hand, and takes owners for numbers.
     ask(Method::Delete, &documents, None).await;
     let mapping = json!({
         "aliases": { format!("{documents}-open"): { "is_hidden": true } },
@@ -167,7 +167,7 @@ async fn a_server_that_does_not_answer_has_done_nothing() {
     }
 }
 
-/// Its maker died between the two indices.
+/// Its creator died between the two indices.
 #[tokio::test]
 async fn a_generation_that_was_only_half_made_is_known_and_can_be_discarded() {
     let scratch = Scratch::new();

@@ -39,7 +39,7 @@ async fn a_full_disk_is_waited_out_and_nobody_is_parked_for_it() {
         ..Projected::default()
     };
     index.apply(generation, &batch(1)).await.unwrap();
-    // First the documents have no room, then what stands beside them: the checkpoint is never ahead (law X1).
+    // First the index of documents is full, then the one beside it: the checkpoint is never ahead (law X1).
     for (version, full) in [(2, scratch.documents(generation)), (3, scratch.work(generation))] {
         flood(&scratch, &full, true).await;
         let applied = index.apply(generation, &batch(version)).await;
@@ -61,7 +61,7 @@ async fn noted(index: &impl BalanceIndex, generation: Generation) -> u64 {
     index.checkpoint(generation, Partition::new(1)).await.unwrap().unwrap().offset.get()
 }
 
-/// As a worker does: again and again, while an operator makes room.
+/// As a worker does: again and again, until an operator makes room.
 #[tokio::test]
 async fn a_write_that_is_repeated_gets_through_when_there_is_room_again() {
     let (index, scratch) = empty_index();

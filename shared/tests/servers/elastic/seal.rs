@@ -1,4 +1,4 @@
-//! What a seal stops and what it does not.
+//! What a seal blocks and what it does not.
 
 use elasticsearch::http::Method;
 use serde_json::json;
@@ -13,14 +13,14 @@ use super::{Scratch, ask, document, empty_index, projected};
 
 const SEAL: Seal = Seal(Uuid::from_u128(1));
 
-/// Lifts the write block as a late call of a job that is over does.
+/// Lifts the write block, as a late call of a finished job does.
 async fn lift_block(scratch: &Scratch, generation: Generation) {
     let lifted = json!({ "index.blocks.write": null });
     let settings = format!("{}/_settings", scratch.documents(generation));
     assert_eq!(ask(Method::Put, &settings, Some(lifted)).await.0, 200);
 }
 
-/// The lifting of a seal that is over may come when the next seal is there.
+/// A call that lifts an earlier seal may arrive when the next seal is in place.
 #[tokio::test]
 async fn a_seal_refuses_writes_also_without_its_block() {
     let (index, scratch) = empty_index();
@@ -31,7 +31,7 @@ async fn a_seal_refuses_writes_also_without_its_block() {
     assert!(matches!(refused, Err(ApplyError::Sealed(_))), "{refused:?}");
 }
 
-/// A write that was delayed since before the seal could have come through.
+/// A write that was delayed since before the seal might otherwise come through.
 #[tokio::test]
 async fn nothing_is_promoted_from_under_a_seal_that_has_lost_its_block() {
     let (index, scratch) = empty_index();
@@ -50,7 +50,7 @@ async fn nothing_is_promoted_from_under_a_seal_that_has_lost_its_block() {
     assert_eq!(index.generations().await.unwrap().active, Some(new));
 }
 
-/// The block of a seal may come late, when nothing is sealed any more.
+/// The block of a seal may arrive late, when nothing is sealed any more.
 #[tokio::test]
 async fn a_block_without_a_seal_is_told_and_the_next_seal_takes_it_along() {
     let (index, scratch) = empty_index();
@@ -64,8 +64,8 @@ async fn a_block_without_a_seal_is_told_and_the_next_seal_takes_it_along() {
     index.apply(generation, &projected(vec![document(1, 1)])).await.unwrap();
 }
 
-/// What is written beside the documents says nothing that the seal makes untrue: the checkpoint stands for documents
-/// that were written before, and nobody's document moves.
+/// What is written beside the documents does not contradict the seal: the checkpoint covers documents that were written
+/// before, and no document changes.
 #[tokio::test]
 async fn checkpoints_and_parked_accounts_under_a_seal_move_no_document() {
     let (index, _scratch) = empty_index();
@@ -85,7 +85,7 @@ async fn checkpoints_and_parked_accounts_under_a_seal_move_no_document() {
     index.apply(generation, &Projected { parked: vec![parked], ..Projected::default() }).await.unwrap();
     assert_eq!(index.versions(generation, SlotRange::ALL, None, 10).await.unwrap(), before);
 
-    // Whatever has a document is refused as a whole, the checkpoint first of all.
+    // A batch with a document is refused as a whole, above all its checkpoint.
     let ahead = Projected { balances: vec![document(1, 2)], checkpoint: Some(checkpoint(9)), ..Projected::default() };
     let refused = index.apply(generation, &ahead).await;
     assert!(matches!(refused, Err(ApplyError::Sealed(_))), "{refused:?}");
@@ -93,7 +93,7 @@ async fn checkpoints_and_parked_accounts_under_a_seal_move_no_document() {
     assert_eq!(noted, checkpoint(4));
 }
 
-/// Somebody may promote what somebody else has begun to discard.
+/// One process may promote what another one has begun to discard.
 #[tokio::test]
 async fn a_generation_that_is_being_discarded_cannot_become_active() {
     let (index, scratch) = empty_index();

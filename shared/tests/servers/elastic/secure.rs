@@ -21,7 +21,7 @@ async fn a_server_is_trusted_by_an_authority_of_ones_own_and_by_no_other() {
     assert_eq!(index.get(document(1, 1).id).await.unwrap(), Some(document(1, 1)));
 
     for (url, options) in [
-        // Nobody has vouched for it, or for another name.
+        // Its authority is not trusted, or its certificate is for another name.
         (format!("https://user:secret@localhost:{}", tls.port()), ElasticOptions::default()),
         (format!("https://user:secret@127.0.0.1:{}", tls.port()), trusting),
     ] {

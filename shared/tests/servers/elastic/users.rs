@@ -34,12 +34,12 @@ async fn a_users_own_queries_work_as_written() {
     assert_eq!(names(listed, "index"), [scratch.documents(generation)], "the rest is hidden");
     let (_, listed) = ask(Method::Get, "_cat/aliases?format=json", None).await;
     assert!(names(listed, "alias").contains(&alias));
-    // By its alias it is not deleted, and the answer says what to name instead.
+    // It cannot be deleted by its alias, and the answer says what to name instead.
     let (status, refused) = ask(Method::Delete, &alias, None).await;
     assert!(status == 400 && refused.to_string().contains("concrete indices"), "{refused}");
 }
 
-/// Those of ADR 14 among them, for which there is no index of terms.
+/// Even the fields of ADR 14, for which there is no index of terms.
 #[tokio::test]
 async fn a_document_is_found_sorted_and_counted_by_each_of_its_fields() {
     let (index, scratch) = empty_index();
@@ -122,14 +122,14 @@ async fn an_index_that_a_user_deleted_is_gone_and_its_number_is_not_used_again()
     assert!(matches!(refused, Err(ApplyError::Gone(_))), "{refused:?}");
     assert!(matches!(index.get(document(1, 1).id).await, Err(QueryError::NoGeneration)));
     assert_eq!(index.generations().await.unwrap().all, []);
-    // The server makes an index for whoever writes to one that does not exist; the bank asks it not to.
+    // The server creates a missing index on the first write to it; the bank asks it not to.
     let (status, _) = ask(Method::Get, &scratch.documents(generation), None).await;
     assert_eq!(status, 404, "a late write has made the index again");
 
     let next = index.create().await.unwrap();
     assert!(next > generation);
     index.promote(next, None).await.unwrap();
-    // The counter too.
+    // Even the counter.
     assert_eq!(ask(Method::Delete, &format!("{}-state", scratch.alias()), None).await.0, 200);
     assert_eq!(index.create().await.unwrap(), Generation(next.0 + 1));
     assert_eq!(index.create().await.unwrap(), Generation(next.0 + 2));

@@ -1,4 +1,5 @@
-//! Faults of the wire: whatever is lost, the caller is told that it may have happened, and doing it again is harmless.
+//! Network faults: whatever is lost, the caller learns that the call may have taken effect, and repeating it is
+//! harmless.
 
 use std::collections::BTreeMap;
 use std::future::Future;
@@ -21,15 +22,15 @@ use super::pressure::checkpoint;
 use super::{Scratch, ask, document, projected};
 use crate::server::Server;
 
-/// How long a call in trouble is waited for.
+/// How long a disturbed call may take.
 const HASTE: Duration = Duration::from_millis(700);
 
-/// How often a call is made when nothing is in its way any more.
+/// How often an undisturbed call is tried.
 const TRIES_MAX: usize = 5;
 
 const SEAL: Seal = Seal(Uuid::from_u128(7));
 
-/// An index behind a proxy, once in haste, and the same without.
+/// An index behind a proxy, with a short and with the usual time limit, and the same index without the proxy.
 struct Wired {
     scratch: Scratch,
     proxy: Proxy,
@@ -52,7 +53,7 @@ impl Wired {
     }
 }
 
-/// What a call through trouble came to: nothing but "it may have happened" is honest.
+/// The outcome of a disturbed call: only "it may have happened" is honest.
 trait Told {
     fn effect(self) -> Option<Effect>;
 }
@@ -83,7 +84,8 @@ impl<T> Told for Result<T, PromoteError> {
     }
 }
 
-/// Every kind of write of the port, in an order that makes a life of two generations: each call has something to do.
+/// Every kind of write of the port, in an order that makes up the life of two generations: each call has something to
+/// do.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Call {
     Bulk,
@@ -131,7 +133,7 @@ async fn set_up(index: &ElasticIndex) -> Two {
     Two { old, new: index.create().await.unwrap() }
 }
 
-/// Whether the call succeeded, else what is told of its effect.
+/// `None` if the call succeeded, else what the failure says of its effect.
 async fn make(index: &ElasticIndex, call: Call, Two { old, new }: Two) -> Option<Effect> {
     let applied = async |projected| index.apply(old, &projected).await;
     match call {
@@ -148,7 +150,7 @@ async fn make(index: &ElasticIndex, call: Call, Two { old, new }: Two) -> Option
         Call::Seal => index.seal(old, SEAL).await.effect(),
         Call::Prepare => index.prepare(new).await.effect(),
         Call::Promote => match index.promote(new, Some((old, SEAL))).await {
-            // It had happened: whoever repeats it asks which one is active.
+            // It had taken effect: a caller that repeats it checks which one is active.
             Err(PromoteError::Moved(Some(active))) if active == new => None,
             promoted => promoted.effect(),
         },
@@ -158,7 +160,7 @@ async fn make(index: &ElasticIndex, call: Call, Two { old, new }: Two) -> Option
     }
 }
 
-/// Makes a call until it succeeds: connections that were open before the trouble have ended, too.
+/// Makes a call until it succeeds: the connections that were open during the trouble have ended as well.
 async fn repeat(index: &ElasticIndex, call: Call, two: Two) {
     for _ in 0..TRIES_MAX {
         if make(index, call, two).await.is_none() {
@@ -168,7 +170,7 @@ async fn repeat(index: &ElasticIndex, call: Call, two: Two) {
     panic!("{call:?} does not succeed");
 }
 
-/// Everything of the port that a call may change, in words that fit every bank.
+/// Everything of the port that a call may change, in words that are the same for every bank.
 async fn state(index: &ElasticIndex, Two { old, new }: Two) -> String {
     let found = index.generations().await.unwrap();
     let exists = [old, new].map(|generation| found.all.contains(&generation));
@@ -179,7 +181,7 @@ async fn state(index: &ElasticIndex, Two { old, new }: Two) -> String {
     format!("exists {exists:?} answers {answers:?} sealed {sealed:?} {loaded:?} {noted:?}")
 }
 
-/// What each call leads to when nothing is in its way; the state before the first call is the first.
+/// The state after each undisturbed call; before them the state at the beginning.
 async fn undisturbed() -> Vec<String> {
     let scratch = Scratch::new();
     let index = scratch.index();
@@ -193,7 +195,7 @@ async fn undisturbed() -> Vec<String> {
     states
 }
 
-/// Leads the same life with every call in trouble first, and then again; answers the states between the two.
+/// Makes the same calls, each first disturbed and then again; returns the states in between.
 async fn disturbed(expected: &[String], trouble: Trouble) -> Vec<String> {
     let wired = Wired::new().await;
     let two = set_up(&wired.direct).await;
@@ -222,11 +224,11 @@ async fn a_call_that_nobody_answers_ends_and_may_be_repeated() {
 async fn a_call_whose_reply_is_lost_may_have_happened_and_may_be_repeated() {
     let expected = undisturbed().await;
     let between = disturbed(&expected, Trouble::LoseReplies).await;
-    // Calls that are one request have happened, although nobody heard of it.
+    // Calls of a single request have taken effect, although their answers were lost.
     assert_eq!(between[..5], expected[1..6]);
 }
 
-/// Many calls consist of several: the connection ends before, in and behind each of them.
+/// Many calls take several requests: the connection ends before, during and after each of them.
 #[tokio::test]
 async fn a_call_that_is_cut_anywhere_can_be_repeated() {
     let expected = undisturbed().await;
@@ -250,7 +252,7 @@ async fn a_call_that_is_cut_anywhere_can_be_repeated() {
     assert!(cuts > 11, "only {cuts} calls were cut");
 }
 
-/// The names behind an alias, each with whether it is there.
+/// The names of the indices behind an alias.
 async fn named(alias: &str) -> Vec<String> {
     match ask(Method::Get, &format!("_alias/{alias}"), None).await {
         (200, found) => found.as_object().unwrap().keys().cloned().collect(),
@@ -271,7 +273,7 @@ async fn until<T>(work: impl Future<Output = T>, mut look: impl AsyncFnMut()) ->
     }
 }
 
-/// Readers look all the time while the queries are turned to and fro through a bad line.
+/// Readers look all the time while the bank switches to and fro over a bad connection.
 #[tokio::test]
 async fn the_alias_names_exactly_one_index_at_every_moment() {
     let wired = Wired::new().await;

@@ -1,4 +1,4 @@
-//! Elasticsearch: bulks of documents under external versions, new ones and ones that are there.
+//! Elasticsearch: bulks of documents with external versions, of new documents and of existing ones.
 
 use std::fmt::Write;
 
@@ -18,11 +18,11 @@ use tokio::time::{Duration, Instant};
 use super::super::super::report::Report;
 use super::{CALL_MAX, Run, removed_behind, together, within};
 
-/// How many documents a bulk has, and how many bulks are under way at once.
+/// How many documents a bulk has, and how many bulks are in flight at once.
 const DOCUMENTS_PER_BULK: usize = 5_000;
 const BULKS_AT_ONCE: usize = 2;
 
-/// How long it is asked before anything is timed: a new JVM is slow until it has compiled what it is asked for.
+/// How long it is loaded before anything is timed: a new JVM is slow until it has compiled the code that the load runs.
 const WARM_UP: Duration = Duration::from_secs(5);
 
 pub(super) async fn measure(
@@ -72,7 +72,7 @@ fn layout() -> serde_json::Value {
     })
 }
 
-/// Writes bulks, one after the other, to accounts that nobody else writes.
+/// Writes bulks, one after the other, to accounts of its own.
 struct Writer {
     client: Elasticsearch,
     path: String,

@@ -16,15 +16,15 @@ use tokio::time::{Instant, timeout};
 
 use super::super::report::{Report, per_second};
 
-/// How long one call may take. A server that is asked for all it has is slower than one at work.
+/// How long one call may take. A server at its limit is slower than one at normal load.
 const CALL_MAX: Duration = Duration::from_secs(30);
 
-/// What stands in the report for a port without a server.
+/// What the report says of a port without a server.
 const EMBEDDED: &str = "embedded: no server to measure";
 
-/// What every limit is told.
+/// What every measurement gets.
 struct Run {
-    /// Of everything that is written, and of nothing else.
+    /// The name of everything that is written, and of nothing else.
     name: String,
     duration: Duration,
     clock: Clock,
@@ -58,12 +58,12 @@ fn last_digits(ids: &Ids) -> String {
     ids.commit().to_string().chars().rev().take(8).collect()
 }
 
-/// Waits for a call, but not for ever.
+/// Waits for a call, but no longer than [`CALL_MAX`].
 async fn within<T, E: Into<anyhow::Error>>(call: impl IntoFuture<Output = Result<T, E>>) -> anyhow::Result<T> {
     timeout(CALL_MAX, call).await.map_err(|_| anyhow!("no answer within {} s", CALL_MAX.as_secs()))?.map_err(Into::into)
 }
 
-/// Measures, and removes what was written whatever became of it (law LI2).
+/// Measures, and removes what was written whatever the outcome (law LI2).
 async fn removed_behind(
     measuring: impl Future<Output = anyhow::Result<()>>,
     removing: impl Future<Output = anyhow::Result<()>>,
@@ -77,8 +77,8 @@ async fn removed_behind(
     measured.and(removed)
 }
 
-/// Lets tasks work side by side until their time is over; how much they did together, a second. Each says how much it
-/// did, and ends what it began.
+/// Runs workers side by side until their time is over, and returns how much they did together per second. Each returns
+/// how much it did, and finishes what it began.
 async fn together<W>(workers: impl IntoIterator<Item = W>) -> anyhow::Result<f64>
 where
     W: Future<Output = anyhow::Result<u64>> + Send + 'static,

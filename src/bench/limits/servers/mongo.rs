@@ -17,11 +17,11 @@ use super::super::super::report::{Report, per_second};
 use super::written::{Deposit, Deposits};
 use super::{Run, removed_behind, together, within};
 
-/// How many documents an insert has, and how many inserts are under way at once.
+/// How many documents an insert has, and how many inserts are in flight at once.
 const DOCUMENTS_PER_INSERT: usize = 1_000;
 const INSERTS_AT_ONCE: usize = 8;
 
-/// How many inserts of one document are under way at once, each on a connection of its own.
+/// How many inserts of one document are in flight at once, each on a connection of its own.
 const SINGLES_AT_ONCE: usize = 128;
 
 /// How many accounts each writer has: ten thousand together.
@@ -30,7 +30,7 @@ const ACCOUNTS_PER_WRITER: usize = 1_250;
 const BATCHED: &str = "batched";
 const SINGLE: &str = "single";
 
-/// A write as it lies in the store.
+/// A write as the store holds it.
 #[derive(Serialize)]
 struct EventDocument {
     #[serde(rename = "_id")]
@@ -101,7 +101,7 @@ async fn limits(database: &Database, run: &Run, report: &mut Report) -> anyhow::
     Ok(())
 }
 
-/// A moment before anything is written.
+/// The cluster time before anything is written.
 async fn moment(database: &Database) -> anyhow::Result<ClusterTime> {
     let hello = within(database.run_command(doc! { "hello": 1 })).await?;
     hello.get_timestamp("operationTime").context("MongoDB must run as a replica set")
@@ -135,7 +135,7 @@ async fn insert_singles(
     Ok(written)
 }
 
-/// How many changes a second arrive of a backlog, undecoded.
+/// How many changes of a backlog arrive per second, undecoded.
 async fn read_changes(database: &Database, after: ClusterTime, duration: Duration) -> anyhow::Result<f64> {
     let events = database.collection::<Document>(BATCHED);
     let written = within(events.estimated_document_count()).await?;
@@ -147,7 +147,7 @@ async fn read_changes(database: &Database, after: ClusterTime, duration: Duratio
     read(within(changes.batch()).await?, written, duration).await
 }
 
-/// How many documents a second arrive in their order, undecoded.
+/// How many documents arrive per second, sorted and undecoded.
 async fn scan(database: &Database, duration: Duration) -> anyhow::Result<f64> {
     let events = database.collection::<Document>(BATCHED);
     let written = within(events.estimated_document_count()).await?;
@@ -155,7 +155,7 @@ async fn scan(database: &Database, duration: Duration) -> anyhow::Result<f64> {
     read(within(sorted.batch()).await?, written, duration).await
 }
 
-/// Reads as many documents as there are, or for so long.
+/// Reads until it has this many documents, or for this long.
 async fn read(mut batches: RawBatchCursor, documents: u64, duration: Duration) -> anyhow::Result<f64> {
     let (began, mut count) = (Instant::now(), 0);
     while count < documents && began.elapsed() < duration {

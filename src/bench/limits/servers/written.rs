@@ -1,4 +1,4 @@
-//! What is written: deposits, as the bank writes them, to accounts in turn.
+//! What is written: deposits as the bank writes them, to accounts in turn.
 
 use shared::clock::{Clock, Timestamp};
 use shared::coordinate::Version;
@@ -15,7 +15,7 @@ pub(super) struct Deposits {
     ids: Ids,
 }
 
-/// One of them.
+/// One deposit.
 pub(super) struct Deposit {
     pub(super) account: AccountId,
     pub(super) version: Version,

@@ -13,10 +13,10 @@ use shared::log::{NatsOptions, connect_nats};
 use super::super::super::report::Report;
 use super::{Run, removed_behind, together, within};
 
-/// As many as a bank has partitions unless it is told.
+/// The default number of a bank's partitions.
 const STREAMS: usize = 8;
 
-/// As the bank has it: messages have no ids, so there is nothing to remember.
+/// As in the bank: messages have no ids, so there is nothing to remember.
 const DUPLICATE_WINDOW: Duration = Duration::from_millis(100);
 
 pub(super) async fn measure(
@@ -42,7 +42,7 @@ pub(super) async fn measure(
     removed_behind(Box::pin(limits(&jetstream, copies, run, report)), removing).await
 }
 
-/// The streams; each has one subject, called like itself.
+/// The streams; each has one subject, with the same name.
 fn names(run: &Run) -> impl Iterator<Item = String> {
     (1..=STREAMS).map(|number| format!("{}-{number}", run.name))
 }
@@ -53,7 +53,7 @@ async fn limits(jetstream: &Context, copies: u8, run: &Run, report: &mut Report)
     }
     let singles = names(run).map(|name| publish::singles(jetstream.clone(), name, run));
     report.figures.insert("nats_single_publishes_per_second", together(singles).await?);
-    // What is read below are messages as the bank has them.
+    // The reads below are of messages like the bank's.
     for name in names(run) {
         let stream = within(jetstream.get_stream(name)).await?;
         within(stream.purge()).await?;

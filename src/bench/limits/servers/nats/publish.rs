@@ -10,19 +10,19 @@ use tokio::time::Instant;
 use super::super::written::{Deposit, Deposits};
 use super::super::{Run, within};
 
-/// How many publishes to a stream wait for their answers.
+/// How many publishes to a stream are in flight.
 const WINDOW: usize = 256;
 
 /// How many writes a message has: as many as a busy forwarder has at once for one of eight partitions.
 const WRITES_PER_MESSAGE: u64 = 500;
 
-/// Where a message says how many writes it holds.
+/// The header in which a message says how many writes it holds.
 const RECORDS: &str = "Bank-Records";
 
 /// How many accounts each publisher has: ten thousand together.
 const ACCOUNTS_PER_PUBLISHER: usize = 1_250;
 
-/// Publishes messages of one write, many of which wait for their answers.
+/// Publishes messages of one write, many of which are in flight at once.
 pub(super) fn singles(
     jetstream: Context,
     subject: String,
@@ -51,8 +51,8 @@ pub(super) fn singles(
     }
 }
 
-/// Publishes messages of many writes, one after the other, as the bank does: each names the end it is to stand behind,
-/// and is answered. How many writes that were.
+/// Publishes messages of many writes, one after the other, as the bank does: each states the end that it expects, and
+/// is answered. Returns the number of writes.
 pub(super) fn packed(
     jetstream: Context,
     subject: String,
@@ -74,12 +74,12 @@ pub(super) fn packed(
     }
 }
 
-/// How many writes a message holds by its headers.
+/// How many writes a message holds, according to its headers.
 pub(super) fn writes_in(headers: Option<&HeaderMap>) -> u64 {
     headers.and_then(|headers| headers.get(RECORDS)?.as_str().parse().ok()).unwrap_or(0)
 }
 
-/// Deposits as they lie in the log.
+/// Deposits as the log holds them.
 fn message(deposits: &mut Deposits, writes: u64) -> (HeaderMap, Bytes) {
     let mut headers = HeaderMap::new();
     headers.insert(RECORDS, writes.to_string().as_str());

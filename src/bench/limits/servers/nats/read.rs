@@ -9,10 +9,10 @@ use tokio::time::Instant;
 use super::super::within;
 use super::publish::writes_in;
 
-/// How many messages are asked for at once, as by the bank: of many more a server would cut the connection.
+/// How many messages are requested at once, as in the bank: with many more a server would cut the connection.
 const MESSAGES_AT_ONCE: i64 = 16;
 
-/// Reads a stream from its beginning, in order, to its end or for so long; answers how many writes that were.
+/// Reads a stream in order from its beginning, to its end or for this long; returns the number of writes.
 pub(super) async fn all(jetstream: Context, name: String, duration: Duration) -> anyhow::Result<u64> {
     let stream = within(jetstream.get_stream(name)).await?;
     let stored = stream.cached_info().state.messages;

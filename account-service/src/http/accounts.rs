@@ -3,7 +3,9 @@
 use axum::extract::State;
 use axum::http::StatusCode;
 use serde::Serialize;
-use shared::http::{JsonBody, NoBody, NoParams, PathId, Problem, ProblemBody, QueryParams, Reason};
+use shared::http::{
+    CommandRefusals, JsonBody, NoBody, NoParams, PathId, Problem, ProblemBody, QueryParams, Reason, Unavailable,
+};
 use shared::id::AccountId;
 use shared::store::Store;
 
@@ -25,10 +27,7 @@ use crate::command::{CommandError, Outcome};
             ("ETag" = String, description = "Version of the account, in quotation marks"),
             ("Idempotent-Replayed" = String, description = "`true` if an earlier request with this key took effect"),
         )),
-        (status = "4XX", description = "Rejected, nothing was changed",
-         body = ProblemBody, content_type = "application/problem+json"),
-        (status = 503, description = "Unavailable, or the outcome is unknown: retry with the same Idempotency-Key",
-         body = ProblemBody, content_type = "application/problem+json"),
+        CommandRefusals,
     )
 )]
 pub(super) async fn open<S: Store>(
@@ -59,8 +58,7 @@ pub(super) async fn open<S: Store>(
         (status = 200, description = "The account", body = AccountAnswer, headers(("ETag" = String, description = "Version of the account, in quotation marks"))),
         (status = "4XX", description = "No such account, or the id is not a UUID",
          body = ProblemBody, content_type = "application/problem+json"),
-        (status = 503, description = "Unavailable: retry later",
-         body = ProblemBody, content_type = "application/problem+json"),
+        Unavailable,
     )
 )]
 pub(super) async fn show<S: Store>(
@@ -90,10 +88,7 @@ pub(super) async fn show<S: Store>(
             ("ETag" = String, description = "Version of the account, in quotation marks"),
             ("Idempotent-Replayed" = String, description = "`true` if an earlier request with this key took effect"),
         )),
-        (status = "4XX", description = "Rejected, nothing was changed",
-         body = ProblemBody, content_type = "application/problem+json"),
-        (status = 503, description = "Unavailable, or the outcome is unknown: retry with the same Idempotency-Key",
-         body = ProblemBody, content_type = "application/problem+json"),
+        CommandRefusals,
     )
 )]
 pub(super) async fn rename<S: Store>(
@@ -121,10 +116,7 @@ pub(super) async fn rename<S: Store>(
             ("ETag" = String, description = "Version of the account, in quotation marks"),
             ("Idempotent-Replayed" = String, description = "`true` if an earlier request with this key took effect"),
         )),
-        (status = "4XX", description = "Rejected, nothing was changed",
-         body = ProblemBody, content_type = "application/problem+json"),
-        (status = 503, description = "Unavailable, or the outcome is unknown: retry with the same Idempotency-Key",
-         body = ProblemBody, content_type = "application/problem+json"),
+        CommandRefusals,
     )
 )]
 pub(super) async fn close<S: Store>(

@@ -3,7 +3,9 @@
 use axum::extract::State;
 use axum::http::StatusCode;
 use serde::Serialize;
-use shared::http::{JsonBody, NoParams, PathId, Problem, ProblemBody, QueryParams, Reason};
+use shared::http::{
+    CommandRefusals, JsonBody, NoParams, PathId, Problem, ProblemBody, QueryParams, Reason, Unavailable,
+};
 use shared::id::CommitId;
 use shared::store::Store;
 
@@ -27,10 +29,7 @@ use crate::command::{Outcome, Receipt, Request};
             ("ETag" = String, description = "Version of the account, in quotation marks"),
             ("Idempotent-Replayed" = String, description = "`true` if an earlier request with this key took effect"),
         )),
-        (status = "4XX", description = "Rejected, nothing was changed",
-         body = ProblemBody, content_type = "application/problem+json"),
-        (status = 503, description = "Unavailable, or the outcome is unknown: retry with the same Idempotency-Key",
-         body = ProblemBody, content_type = "application/problem+json"),
+        CommandRefusals,
     )
 )]
 pub(super) async fn deposit<S: Store>(
@@ -54,10 +53,7 @@ pub(super) async fn deposit<S: Store>(
             ("ETag" = String, description = "Version of the account, in quotation marks"),
             ("Idempotent-Replayed" = String, description = "`true` if an earlier request with this key took effect"),
         )),
-        (status = "4XX", description = "Rejected, nothing was changed",
-         body = ProblemBody, content_type = "application/problem+json"),
-        (status = 503, description = "Unavailable, or the outcome is unknown: retry with the same Idempotency-Key",
-         body = ProblemBody, content_type = "application/problem+json"),
+        CommandRefusals,
     )
 )]
 pub(super) async fn withdraw<S: Store>(
@@ -88,10 +84,7 @@ async fn one_sided<S: Store>(edge: &SharedEdge<S>, request: Request) -> Result<A
             ("Location" = String, description = "Path of the transaction"),
             ("Idempotent-Replayed" = String, description = "`true` if an earlier request with this key took effect"),
         )),
-        (status = "4XX", description = "Rejected, nothing was changed",
-         body = ProblemBody, content_type = "application/problem+json"),
-        (status = 503, description = "Unavailable, or the outcome is unknown: retry with the same Idempotency-Key",
-         body = ProblemBody, content_type = "application/problem+json"),
+        CommandRefusals,
     )
 )]
 pub(super) async fn transfer<S: Store>(
@@ -122,10 +115,7 @@ pub(super) async fn transfer<S: Store>(
             ("Preference-Applied" = String, description = "`return=representation` if the body is the transaction"),
             ("Idempotent-Replayed" = String, description = "`true` if an earlier request with this key took effect"),
         )),
-        (status = "4XX", description = "Rejected, nothing was changed",
-         body = ProblemBody, content_type = "application/problem+json"),
-        (status = 503, description = "Unavailable, or the outcome is unknown: retry with the same Idempotency-Key",
-         body = ProblemBody, content_type = "application/problem+json"),
+        CommandRefusals,
     )
 )]
 pub(super) async fn transact<S: Store>(
@@ -164,8 +154,7 @@ fn created(outcome: &Outcome, body: &impl Serialize) -> Answer {
         (status = 200, description = "The transaction", body = TransactionAnswer),
         (status = "4XX", description = "No such transaction, or the id is not a UUID",
          body = ProblemBody, content_type = "application/problem+json"),
-        (status = 503, description = "Unavailable: retry later",
-         body = ProblemBody, content_type = "application/problem+json"),
+        Unavailable,
     )
 )]
 pub(super) async fn look_up<S: Store>(

@@ -12,7 +12,7 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::MethodRouter;
 use futures::stream::{self, Stream};
 use shared::backends::Backends;
-use shared::http::{NoBody, NoParams, Problem, ProblemBody, QueryParams, Reason};
+use shared::http::{NoBody, NoParams, Problem, ProblemBody, QueryParams, Reason, Unavailable};
 
 use super::{BalanceApi, RebuildView};
 use crate::rebuild::RebuildRefusal;
@@ -40,8 +40,7 @@ fn started(status: impl Into<RebuildView>) -> Started {
      body = ProblemBody, content_type = "application/problem+json"),
     (status = 409, description = "A job is already running; it is in `running`", body = ProblemBody,
      content_type = "application/problem+json"),
-    (status = 503, description = "A backend does not answer: retry later",
-     body = ProblemBody, content_type = "application/problem+json"),
+    Unavailable,
 ))]
 pub(super) async fn start<B: Backends>(
     State(api): State<BalanceApi<B>>,
@@ -61,8 +60,7 @@ pub(super) async fn start<B: Backends>(
      body = ProblemBody, content_type = "application/problem+json"),
     (status = 409, description = "A job is already running; it is in `running`", body = ProblemBody,
      content_type = "application/problem+json"),
-    (status = 503, description = "A backend does not answer: retry later",
-     body = ProblemBody, content_type = "application/problem+json"),
+    Unavailable,
 ))]
 pub(super) async fn start_by_get<B: Backends>(
     State(api): State<BalanceApi<B>>,
@@ -79,8 +77,7 @@ pub(super) async fn start_by_get<B: Backends>(
      body = ProblemBody, content_type = "application/problem+json"),
     (status = 404, description = "There has been no job yet",
      body = ProblemBody, content_type = "application/problem+json"),
-    (status = 503, description = "A backend does not answer: retry later",
-     body = ProblemBody, content_type = "application/problem+json"),
+    Unavailable,
 ))]
 pub(super) async fn status<B: Backends>(
     State(api): State<BalanceApi<B>>,
@@ -104,8 +101,7 @@ pub(super) async fn status<B: Backends>(
     (status = 404, description = "No job is running", body = ProblemBody, content_type = "application/problem+json"),
     (status = 409, description = "The job is already switching",
      body = ProblemBody, content_type = "application/problem+json"),
-    (status = 503, description = "A backend does not answer: retry later",
-     body = ProblemBody, content_type = "application/problem+json"),
+    Unavailable,
 ))]
 pub(super) async fn cancel<B: Backends>(
     State(api): State<BalanceApi<B>>,
@@ -123,8 +119,7 @@ pub(super) async fn cancel<B: Backends>(
      body = ProblemBody, content_type = "application/problem+json"),
     (status = 409, description = "No previous generation is kept, or a job is running", body = ProblemBody,
      content_type = "application/problem+json"),
-    (status = 503, description = "A backend does not answer: retry later",
-     body = ProblemBody, content_type = "application/problem+json"),
+    Unavailable,
 ))]
 pub(super) async fn rollback<B: Backends>(
     State(api): State<BalanceApi<B>>,

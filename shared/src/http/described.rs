@@ -3,10 +3,12 @@
 use axum::handler::Handler;
 use axum::routing::{MethodFilter, MethodRouter, on};
 use utoipa::__dev::SchemaReferences;
-use utoipa::Path;
 use utoipa::openapi::path::Paths;
+use utoipa::{PartialSchema, Path, ToSchema};
 use utoipa_axum::PathItemExt;
 use utoipa_axum::router::UtoipaMethodRouter;
+
+use super::ProblemBody;
 
 /// A handler at the path and methods of its `#[utoipa::path]`, for `OpenApiRouter::routes`.
 ///
@@ -30,7 +32,9 @@ where
     T: 'static,
     S: Clone + Send + Sync + 'static,
 {
-    let mut schemas = Vec::new();
+    // Refusals that several routes share refer to it without bringing it along.
+    let mut schemas = vec![(ProblemBody::name().into_owned(), ProblemBody::schema())];
+    ProblemBody::schemas(&mut schemas);
     P::schemas(&mut schemas);
     let mut operation = P::operation();
     if path != P::path() {

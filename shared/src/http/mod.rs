@@ -25,6 +25,7 @@ mod limits;
 mod problem;
 mod query;
 mod reason;
+mod refusals;
 mod serve;
 mod stall;
 
@@ -37,4 +38,5 @@ pub use limits::Limits;
 pub use problem::{FieldError, PROBLEM_JSON, Problem, ProblemBody};
 pub use query::{NoParams, QueryParams};
 pub use reason::Reason;
+pub use refusals::{CommandRefusals, Unavailable};
 pub use serve::serve;

@@ -6,7 +6,6 @@ use std::num::NonZeroUsize;
 use lru::LruCache;
 use metrics::counter;
 use shared::backends::Backends;
-use shared::coordinate::Version;
 use shared::event::Recorded;
 use shared::id::AccountId;
 use shared::index::{Balance, Projected};
@@ -36,7 +35,7 @@ impl<B: Backends> Worker<B> {
     /// Projects a batch. Its checkpoint is noted later, together with that of other batches (law W2).
     pub(super) async fn project(&self, cache: &mut Cache, records: Vec<Record>) -> Result<(), WorkerError> {
         let groups = by_account(records);
-        let mut foldings = self.load(cache, &groups).await?;
+        let mut foldings = self.load(cache, groups.keys().copied()).await?;
         let before = events_folded(&foldings);
         let gaps = take_all(&mut foldings, &groups).await;
         if !gaps.is_empty() {
@@ -61,22 +60,19 @@ impl<B: Backends> Worker<B> {
         Ok(())
     }
 
-    /// The state that the records of these accounts are folded onto. An account whose first event is in this batch is
-    /// not looked up: if the index has it already, its records are delivered again, and their fold is skipped by
-    /// version.
+    /// What the records of these accounts are folded onto. One whose first event is in this batch is looked up too: its
+    /// records may come once more, and it may be parked.
     async fn load(
         &self,
         cache: &mut Cache,
-        groups: &BTreeMap<AccountId, Vec<Recorded>>,
+        accounts: impl Iterator<Item = AccountId>,
     ) -> Result<BTreeMap<AccountId, Folding>, WorkerError> {
         let mut foldings = BTreeMap::new();
         let mut missing = Vec::new();
-        for (account, records) in groups {
-            let begins_here = records.first().is_some_and(|first| first.first_version == Version::EMPTY.next());
-            match cache.0.get(account) {
-                Some(balance) => _ = foldings.insert(*account, Folding::new(*account, Some(balance.clone()))),
-                None if begins_here => {}
-                None => missing.push(*account),
+        for account in accounts {
+            match cache.0.get(&account) {
+                Some(balance) => _ = foldings.insert(account, Folding::new(account, Some(balance.clone()))),
+                None => missing.push(account),
             }
         }
         if !missing.is_empty() {

@@ -51,7 +51,7 @@ async fn ten_thousand_records_are_projected_in_batches() {
     let bill = Bill::of(&bank.world, bank.project_all()).await;
     bill.assert_beside_upkeep(&[
         bound("log.next_batch", 4, "each partition holds 5,000 records, and a batch is 4,096"),
-        bound("index.load", 0, "the first batch of a partition has the first event of all of its accounts"),
+        bound("index.load", 2, "the first batch of a partition has all of its accounts, and then they are known"),
         bound(
             "index.apply",
             10,

@@ -67,28 +67,28 @@ pub async fn retry<B: Backends>(backends: &B, clock: &Clock, account: AccountId)
     // Events that a worker has skipped since the fold, because the account was parked, will not come again from the
     // log. If this fails, the account's next event or a comparison of heads finds what is missing.
     match catch_up(backends, clock, generation, account).await {
-        Ok(Some(parked)) => Err(ParkingError::StillPoison(parked)),
-        Ok(None) => Ok(index.load(generation, &[account]).await?.pop().and_then(|now| now.balance).unwrap_or(balance)),
-        Err(failure) => {
+        Err(failure @ (ParkingError::Apply(_) | ParkingError::Backend(_))) => {
             warn!(%account, %failure, "what came while the account was parked is not folded yet");
             Ok(balance)
         }
+        caught_up => caught_up,
     }
 }
 
-/// Writes what the store now holds of an account; if the account is parked again, returns why.
+/// Writes what the store now holds of an account, and parks it again if it has come to another poison event.
 async fn catch_up<B: Backends>(
     backends: &B,
     clock: &Clock,
     generation: Generation,
     account: AccountId,
-) -> Result<Option<Parked>, ParkingError> {
+) -> Result<Balance, ParkingError> {
     let folding = fold_anew(backends, account).await?;
     let parked = folding.to_parked(clock.now());
-    let balances = folding.into_changed().into_iter().collect();
-    let projected = Projected { balances, parked: parked.iter().cloned().collect(), checkpoint: None };
+    let balance = folding.into_changed().ok_or(ParkingError::NotParked)?;
+    let parked_again = parked.iter().cloned().collect();
+    let projected = Projected { balances: vec![balance.clone()], parked: parked_again, checkpoint: None };
     backends.index().apply(generation, &projected).await?;
-    Ok(parked)
+    parked.map_or(Ok(balance), |parked| Err(ParkingError::StillPoison(parked)))
 }
 
 /// Everything the store holds of an account, folded from its first event: the existing document may be what makes the

@@ -1,6 +1,6 @@
 //! One forwarder at a time.
 
-use metrics::{counter, gauge};
+use metrics::gauge;
 use shared::clock::Clock;
 use shared::coordinate::{Position, Revision};
 use shared::error::BackendError;
@@ -9,6 +9,7 @@ use shared::log::PartitionLog;
 use shared::store::{FeedError, Store, WriteError};
 use shared::supervise::{OnFailure, Supervisor, TaskFailure};
 use shared::telemetry::metric::{FORWARDER_LEADING, LOG_FULL_WAITS, Metric, PARTITIONS_RENEWED};
+use shared::telemetry::show_from_the_start;
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
@@ -127,9 +128,7 @@ async fn lead<S: Store, L: PartitionLog>(
 ) -> Result<(), ForwardError> {
     let _leading = Leading::new();
     for partition in config.partitions.all() {
-        for metric in WATCHED {
-            counter!(metric.name, "partition" => partition.to_string()).increment(0);
-        }
+        show_from_the_start(WATCHED, partition);
     }
     let full = FullPartitions::default();
     // A batch may wait for room in the log, or for a server. It can be dropped: the next forwarder publishes it again.

@@ -9,7 +9,7 @@ use axum::http::{HeaderMap, Uri};
 use serde::de::Error;
 use serde::{Deserialize, Deserializer};
 use shared::backends::Backends;
-use shared::http::{Problem, ProblemBody, QueryParams, Reason, whole_within};
+use shared::http::{PageRefusals, Problem, QueryParams, Reason, whole_within};
 use shared::index::{AccountStatus, BalanceIndex, BalanceQuery, Cursor, PAGE_DEFAULT, PAGE_MAX, Sort};
 use shared::money::Money;
 use shared::owner::Owner;
@@ -159,10 +159,7 @@ pub(super) fn next_link(path: &str, query: &str) -> Result<HeaderMap, Problem> {
 #[utoipa::path(get, path = "/balance", tag = "balances", params(ListParams), responses(
     (status = 200, description = "A page; `Link` with `rel=\"next\"` is the next page", body = Vec<BalanceView>,
      headers(("Link" = String, description = "The next page, if there is one"))),
-    (status = 400, description = "A parameter is invalid",
-     body = ProblemBody, content_type = "application/problem+json"),
-    (status = 503, description = "The projection is being built, or the index does not answer: retry later",
-     body = ProblemBody, content_type = "application/problem+json"),
+    PageRefusals,
 ))]
 pub(super) async fn list<B: Backends>(
     State(api): State<BalanceApi<B>>,

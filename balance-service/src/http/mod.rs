@@ -23,7 +23,7 @@ use shared::index::QueryError;
 use shared::telemetry::MetricsReader;
 use tokio_util::sync::CancellationToken;
 use utoipa::OpenApi;
-use utoipa_axum::router::{OpenApiRouter, UtoipaMethodRouterExt};
+use utoipa_axum::router::OpenApiRouter;
 
 pub use view::{BalanceView, ParkedView, PartitionView, RebuildView};
 
@@ -69,15 +69,14 @@ impl<B: Backends> BalanceApi<B> {
             .routes(described(parked::__path_parked, parked::parked::<B>))
             .routes(described(parked::__path_retry, parked::retry::<B>))
             .routes(described(rebuild::__path_start, rebuild::start::<B>))
-            .routes(described(rebuild::__path_start_by_get, rebuild::start_by_get::<B>).map(rebuild::without_head::<
-                Self,
-            >(
-                "DELETE,GET,POST"
-            )))
-            .routes(
-                described_at("/rebuild/balance", rebuild::__path_start_by_get, rebuild::start_by_get::<B>)
-                    .map(rebuild::without_head::<Self>("GET")),
-            )
+            .routes(rebuild::without_head(
+                "DELETE,GET,POST",
+                described(rebuild::__path_start_by_get, rebuild::start_by_get::<B>),
+            ))
+            .routes(rebuild::without_head(
+                "GET",
+                described_at("/rebuild/balance", rebuild::__path_start_by_get, rebuild::start_by_get::<B>),
+            ))
             .routes(described(rebuild::__path_status, rebuild::status::<B>))
             .routes(described(rebuild::__path_cancel, rebuild::cancel::<B>))
             .routes(described(rebuild::__path_rollback, rebuild::rollback::<B>))

@@ -5,7 +5,7 @@ use axum::extract::State;
 use axum::http::{HeaderMap, Uri};
 use serde::Deserialize;
 use shared::backends::Backends;
-use shared::http::{NoBody, NoParams, PathId, Problem, ProblemBody, QueryParams, Reason};
+use shared::http::{NoBody, NoParams, PageRefusals, PathId, Problem, ProblemBody, QueryParams, Reason};
 use shared::id::AccountId;
 use shared::index::ApplyError;
 use tracing::warn;
@@ -32,10 +32,7 @@ pub(super) struct ParkedParams {
 #[utoipa::path(get, path = "/balance/parked", tag = "parked", params(ParkedParams), responses(
     (status = 200, description = "A page; `Link` with `rel=\"next\"` is the next page", body = Vec<ParkedView>,
      headers(("Link" = String, description = "The next page, if there is one"))),
-    (status = 400, description = "A parameter is invalid",
-     body = ProblemBody, content_type = "application/problem+json"),
-    (status = 503, description = "The projection is being built, or the index does not answer: retry later",
-     body = ProblemBody, content_type = "application/problem+json"),
+    PageRefusals,
 ))]
 pub(super) async fn parked<B: Backends>(
     State(api): State<BalanceApi<B>>,

@@ -12,7 +12,8 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::MethodRouter;
 use futures::stream::{self, Stream};
 use shared::backends::Backends;
-use shared::http::{NoBody, NoParams, Problem, ProblemBody, QueryParams, Reason, Unavailable};
+use shared::http::{NoBody, NoParams, NothingTaken, Problem, ProblemBody, QueryParams, Reason, Unavailable};
+use utoipa_axum::router::{UtoipaMethodRouter, UtoipaMethodRouterExt};
 
 use super::{BalanceApi, RebuildView};
 use crate::rebuild::RebuildRefusal;
@@ -36,8 +37,7 @@ fn started(status: impl Into<RebuildView>) -> Started {
 #[utoipa::path(post, path = "/balance/rebuild", tag = "rebuild", responses(
     (status = 202, description = "Started; `Location` is the status of the job", body = RebuildView,
      headers(("Location" = String, description = "Path of the status of the job"))),
-    (status = 400, description = "A parameter or a body was given, and there are none",
-     body = ProblemBody, content_type = "application/problem+json"),
+    NothingTaken,
     (status = 409, description = "A job is already running; it is in `running`", body = ProblemBody,
      content_type = "application/problem+json"),
     Unavailable,
@@ -56,8 +56,7 @@ pub(super) async fn start<B: Backends>(
 #[utoipa::path(get, path = "/balance/rebuild", tag = "rebuild", responses(
     (status = 202, description = "Started; `Location` is the status of the job", body = RebuildView,
      headers(("Location" = String, description = "Path of the status of the job"))),
-    (status = 400, description = "A parameter or a body was given, and there are none",
-     body = ProblemBody, content_type = "application/problem+json"),
+    NothingTaken,
     (status = 409, description = "A job is already running; it is in `running`", body = ProblemBody,
      content_type = "application/problem+json"),
     Unavailable,
@@ -96,8 +95,7 @@ pub(super) async fn status<B: Backends>(
 /// A generation that was kept for a rollback was discarded when the rebuild started, and does not come back.
 #[utoipa::path(delete, path = "/balance/rebuild", tag = "rebuild", responses(
     (status = 200, description = "Cancelled", body = RebuildView),
-    (status = 400, description = "A parameter or a body was given, and there are none",
-     body = ProblemBody, content_type = "application/problem+json"),
+    NothingTaken,
     (status = 404, description = "No job is running", body = ProblemBody, content_type = "application/problem+json"),
     (status = 409, description = "The job is already switching",
      body = ProblemBody, content_type = "application/problem+json"),
@@ -115,8 +113,7 @@ pub(super) async fn cancel<B: Backends>(
 #[utoipa::path(post, path = "/balance/rebuild/rollback", tag = "rebuild", responses(
     (status = 202, description = "Started; `Location` is the status of the job", body = RebuildView,
      headers(("Location" = String, description = "Path of the status of the job"))),
-    (status = 400, description = "A parameter or a body was given, and there are none",
-     body = ProblemBody, content_type = "application/problem+json"),
+    NothingTaken,
     (status = 409, description = "No previous generation is kept, or a job is running", body = ProblemBody,
      content_type = "application/problem+json"),
     Unavailable,
@@ -131,16 +128,12 @@ pub(super) async fn rollback<B: Backends>(
 
 /// Refuses HEAD where a GET starts something: axum routes HEAD to GET by default, and a client that sends HEAD wants
 /// nothing to happen. `allowed` are the methods of the path, without HEAD, which axum would include.
-pub(super) fn without_head<S>(allowed: &'static str) -> impl FnOnce(MethodRouter<S>) -> MethodRouter<S>
+pub(super) fn without_head<S>(allowed: &'static str, route: UtoipaMethodRouter<S>) -> UtoipaMethodRouter<S>
 where
     S: Clone + Send + Sync + 'static,
 {
-    let refused = move || async move {
-        let refusal =
-            Problem::new(Reason::MethodNotAllowed).detail("this path has other methods; see the Allow header");
-        ([(ALLOW, allowed)], refusal)
-    };
-    move |route: MethodRouter<S>| route.head(refused).fallback(refused)
+    let refused = move || async move { ([(ALLOW, allowed)], Problem::other_methods()) };
+    route.map(|route: MethodRouter<S>| route.head(refused).fallback(refused))
 }
 
 fn refused(refusal: RebuildRefusal) -> Problem {

@@ -12,6 +12,7 @@ use shared::supervise::RestartDelays;
 use shared::telemetry::metric::{
     ACCOUNTS_HEALED, ACCOUNTS_PARKED, AHEAD_OF_STORE, DOCUMENTS_REPAIRED, Metric, WORKER_FAILURES,
 };
+use shared::telemetry::show_from_the_start;
 use tokio::task::{AbortHandle, Id, JoinError, JoinSet};
 use tokio::time::{Instant, timeout};
 use tokio_util::sync::CancellationToken;
@@ -59,9 +60,7 @@ impl<B: Backends> Owner<B> {
 
     /// Works until asked to stop, or until another process turns out to own the partition.
     pub(super) async fn run(self) -> Result<(), OwnerError> {
-        for metric in WATCHED {
-            counter!(metric.name, "partition" => self.partition.to_string()).increment(0);
-        }
+        show_from_the_start(WATCHED, self.partition);
         let roster = &self.ownership.roster;
         let mut workers = Workers::default();
         loop {

@@ -28,9 +28,7 @@ use super::{Limits, Problem, Reason};
 pub fn guarded(router: Router, service: &'static str, limits: Limits) -> Router {
     router
         .fallback(|| async { Problem::new(Reason::RouteNotFound).detail("no such path; /openapi.json lists them all") })
-        .method_not_allowed_fallback(|| async {
-            Problem::new(Reason::MethodNotAllowed).detail("this path has other methods; see the Allow header")
-        })
+        .method_not_allowed_fallback(|| async { Problem::other_methods() })
         .layer(Guard(Arc::new(Post { limits, counts: RequestCounts::new(service) })))
 }
 

@@ -67,6 +67,12 @@ pub struct ProblemBody {
 }
 
 impl Problem {
+    /// The path does not support the method; the answer names those it does in `Allow`.
+    #[must_use]
+    pub fn other_methods() -> Self {
+        Self::new(Reason::MethodNotAllowed).detail("this path has other methods; see the Allow header")
+    }
+
     /// A refusal for this reason; with status 503 it says when to retry.
     #[must_use]
     pub fn new(reason: Reason) -> Self {

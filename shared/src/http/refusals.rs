@@ -7,28 +7,41 @@ use utoipa::openapi::{ContentBuilder, Ref, RefOr, Response, ResponseBuilder};
 
 use super::PROBLEM_JSON;
 
-/// How a command is refused.
-#[derive(Clone, Copy, Debug)]
-pub struct CommandRefusals;
+macro_rules! refusals {
+    ($($(#[$meaning:meta])* $name:ident { $($status:literal $description:literal;)+ })+) => {$(
+        $(#[$meaning])*
+        #[derive(Clone, Copy, Debug)]
+        pub struct $name;
 
-/// How a route that only reads answers when a backend does not.
-#[derive(Clone, Copy, Debug)]
-pub struct Unavailable;
-
-impl IntoResponses for CommandRefusals {
-    fn responses() -> BTreeMap<String, RefOr<Response>> {
-        [
-            ("4XX", "Rejected, nothing was changed"),
-            ("503", "Unavailable, or the outcome is unknown: retry with the same Idempotency-Key"),
-        ]
-        .map(problem)
-        .into()
-    }
+        impl IntoResponses for $name {
+            fn responses() -> BTreeMap<String, RefOr<Response>> {
+                [$(($status, $description)),+].map(problem).into()
+            }
+        }
+    )+};
 }
 
-impl IntoResponses for Unavailable {
-    fn responses() -> BTreeMap<String, RefOr<Response>> {
-        [("503", "A backend does not answer: retry later")].map(problem).into()
+refusals! {
+    /// How a command is refused.
+    CommandRefusals {
+        "4XX" "Rejected, nothing was changed";
+        "503" "Unavailable, or the outcome is unknown: retry with the same Idempotency-Key";
+    }
+
+    /// How a page of the projection is refused.
+    PageRefusals {
+        "400" "A parameter is invalid";
+        "503" "The projection is being built, or the index does not answer: retry later";
+    }
+
+    /// How a route that takes neither parameters nor a body refuses both.
+    NothingTaken {
+        "400" "A parameter or a body was given, and there are none";
+    }
+
+    /// How a route answers when a backend does not.
+    Unavailable {
+        "503" "A backend does not answer: retry later";
     }
 }
 

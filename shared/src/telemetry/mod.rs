@@ -7,4 +7,4 @@ mod recorder;
 
 pub use handles::Handles;
 pub use logs::{LogError, LogFilter, LogFilterError, init_logs};
-pub use recorder::{MetricsError, MetricsReader, install_metrics};
+pub use recorder::{MetricsError, MetricsReader, install_metrics, show_from_the_start};

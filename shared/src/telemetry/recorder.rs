@@ -10,6 +10,7 @@ use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusHandle};
 use super::metric::{
     APPEND_CONFLICTS, DOCUMENTS_UNREADABLE, FORWARDER_POSITIONS_LOST, Kind, LEASES_LOST, METRICS, Metric,
 };
+use crate::partition::Partition;
 
 /// Bounds of the distributions of time, in seconds: from a command in memory to the longest wait that a request is
 /// allowed.
@@ -89,6 +90,13 @@ pub fn install_metrics() -> Result<MetricsReader, MetricsError> {
     let reader = MetricsReader(handle);
     *installed = Some(reader.clone());
     Ok(reader)
+}
+
+/// Shows the counters of a partition before they first move, as those of [`WATCHED`].
+pub fn show_from_the_start(counters: &[Metric], partition: Partition) {
+    for metric in counters {
+        counter!(metric.name, "partition" => partition.to_string()).increment(0);
+    }
 }
 
 fn describe() {

@@ -14,6 +14,7 @@ pub mod parking;
 mod project;
 pub mod rebuild;
 mod reconcile;
+mod repair;
 mod right_of_way;
 mod roster;
 mod service;

@@ -1,20 +1,24 @@
-//! The generations to feed, as this process sees them.
+//! The generations to feed, and the repairs that wait for a worker, as this process sees them.
 //!
-//! The source of truth is the index (which generation is active) and the job in the store. Every process reads both
+//! The source of truth is the index (which generation is active) and registers of the store. Every process reads both
 //! periodically, and at once when it is nudged. Seeing a change late only costs time: a generation that is fed for too
 //! long refuses or skips the writes, and one that is fed too late is filled from the store.
 
+use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use shared::backends::Backends;
 use shared::clock::Clock;
+use shared::coordinate::Revision;
 use shared::error::BackendError;
 use shared::index::{BalanceIndex, Generation};
+use shared::partition::Partition;
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
 use crate::rebuild::{JobFile, fed};
+use crate::repair::requests;
 
 /// How often a process looks for changes made by other processes.
 pub(crate) const LOOK_EVERY: Duration = Duration::from_millis(500);
@@ -51,7 +55,7 @@ impl Nudge {
     }
 }
 
-/// The generations to feed, and a notification for the tasks that feed them. Cheap to clone.
+/// What a process saw at its last look, and a notification for the tasks that act on it. Cheap to clone.
 ///
 /// Not a `watch` channel: it wakes its receivers in random order, so a simulation could not repeat a run.
 #[derive(Clone, Debug, Default)]
@@ -59,23 +63,25 @@ pub(crate) struct Roster(Arc<Posted>);
 
 #[derive(Debug, Default)]
 struct Posted {
-    fed: Mutex<Fed>,
+    seen: Mutex<Seen>,
     changed: Notify,
 }
 
 /// What a process saw at its last look.
 #[derive(Debug, Default)]
-struct Fed {
-    all: Vec<Generation>,
+struct Seen {
+    fed: Vec<Generation>,
     active: Option<Generation>,
     /// Fed only for a rollback, while no job runs.
     on_standby: Option<Generation>,
+    /// The requests for repairs.
+    requests: BTreeMap<Partition, Revision>,
 }
 
 impl Roster {
     /// The generations to feed.
     pub(crate) fn fed(&self) -> Vec<Generation> {
-        self.look().all.clone()
+        self.look().fed.clone()
     }
 
     /// Whether this generation answers queries.
@@ -88,22 +94,27 @@ impl Roster {
         self.look().on_standby == Some(generation)
     }
 
-    /// Waits until this generation is not on standby.
-    pub(crate) async fn called_up(&self, generation: Generation) {
-        self.until(|fed| fed.on_standby != Some(generation)).await;
+    /// The request for a repair that waits for the worker of a partition. It may have been carried out since.
+    pub(crate) fn repair_request(&self, partition: Partition) -> Option<Revision> {
+        self.look().requests.get(&partition).copied()
     }
 
-    fn look(&self) -> MutexGuard<'_, Fed> {
-        self.0.fed.lock().unwrap_or_else(PoisonError::into_inner)
+    /// Waits until this generation is not on standby.
+    pub(crate) async fn called_up(&self, generation: Generation) {
+        self.until(|seen| seen.on_standby != Some(generation)).await;
+    }
+
+    fn look(&self) -> MutexGuard<'_, Seen> {
+        self.0.seen.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Waits until the generations to feed differ from these.
     pub(crate) async fn changed_from(&self, known: &[Generation]) {
-        self.until(|fed| fed.all != known).await;
+        self.until(|seen| seen.fed != known).await;
     }
 
     /// Waits until the posted state satisfies `is_so`.
-    async fn until(&self, is_so: impl Fn(&Fed) -> bool) {
+    async fn until(&self, is_so: impl Fn(&Seen) -> bool) {
         loop {
             // Registered before the look, so that no change in between is missed.
             let changed = self.0.changed.notified();
@@ -114,8 +125,8 @@ impl Roster {
         }
     }
 
-    fn post(&self, fed: Fed) {
-        *self.look() = fed;
+    fn post(&self, seen: Seen) {
+        *self.look() = seen;
         self.0.changed.notify_waiters();
     }
 }
@@ -135,7 +146,8 @@ pub(crate) async fn keep_roster<B: Backends>(
         fed.retain(|generation| generations.all.contains(generation));
         let job_runs = file.job.is_some_and(|job| job.state.is_running());
         let on_standby = fed.iter().copied().find(|fed| !job_runs && generations.active != Some(*fed));
-        roster.post(Fed { all: fed, active: generations.active, on_standby });
+        let requests = requests(backends.store()).await?;
+        roster.post(Seen { fed, active: generations.active, on_standby, requests });
         tokio::select! {
             biased;
             () = shutdown.cancelled() => {}

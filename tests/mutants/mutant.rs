@@ -144,6 +144,20 @@ pub(crate) const MUTANTS: &[Mutant] = &[
         seed: 90,
     },
     Mutant {
+        name: "a_repaired_balance_stays_in_memory",
+        file: "balance-service/src/worker/repair.rs",
+        text: "            cache.forget_all();\n",
+        replacement: "            let _ = &cache;\n",
+        seed: 0,
+    },
+    Mutant {
+        name: "a_generation_that_differs_is_switched_to",
+        file: "balance-service/src/rebuild/conductor.rs",
+        text: "        if !clean {\n",
+        replacement: "        if !clean && false {\n",
+        seed: 0,
+    },
+    Mutant {
         name: "the_queries_are_turned_before_the_new_generation_caught_up",
         file: "balance-service/src/rebuild/switch.rs",
         text: "lagging.push((pair.account, pair.left));",

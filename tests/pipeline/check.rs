@@ -16,10 +16,10 @@ use shared::index::{Balance, BalanceIndex, Generation, Projected, Seal};
 use shared::money::{Amount, Money};
 use shared::owner::Owner;
 use shared::partition::Partition;
-use shared::store::EmbeddedStore;
+use shared::store::{EmbeddedStore, Registers};
 use tokio::task::JoinSet;
 
-use crate::bank::Bank;
+use crate::bank::{Bank, until};
 
 /// Long enough for anything in transit, on a machine that is busy with other tests.
 const PATIENT: Duration = Duration::from_secs(30);
@@ -233,6 +233,40 @@ async fn a_repair_writes_what_the_store_says_and_leaves_what_it_has_no_events_fo
     assert_eq!(bank.visible(accounts[2]).await.unwrap().version, Version::new(2));
     assert_eq!(bank.visible(missing).await.unwrap().balance, Money::new(5).unwrap());
     assert_eq!(bank.visible(accounts[1]).await.unwrap().version, Version::new(9), "a version has fallen");
+}
+
+/// Goal: a worker that has folded onto a wrong document repairs it when a check asks it to, and never writes the damage
+/// again.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_was_repaired_stays_right_though_a_worker_had_the_damage_in_memory() {
+    let folder = tempfile::tempdir().unwrap();
+    let (mut bank, accounts) = Bank::start_without_projection(folder.path(), [5, 6]).await;
+    let generation = bank.active().await;
+    for account in &accounts {
+        let right = bank.visible(*account).await.unwrap();
+        plant(&bank, generation, Balance { balance: Money::new(1_000).unwrap(), ..right }).await;
+    }
+    // A worker that has none of the balances in memory loads them from the index.
+    bank.start_projection("two");
+    let reached = async |account, version| {
+        let arrived = async || bank.visible(account).await.is_some_and(|b| b.version == Version::new(version));
+        until("the deposit is visible", arrived).await;
+        bank.visible(account).await.unwrap().balance
+    };
+    for account in &accounts {
+        bank.deposit(*account, 1).await;
+        assert_eq!(reached(*account, 2).await, Money::new(1_001).unwrap(), "the damage was not taken up");
+    }
+
+    let repaired = bank.check(IMPATIENT, true).await;
+    assert_eq!(total(&repaired).diverged, 2);
+    assert_eq!(repaired.iter().map(|report| report.repaired).sum::<u64>(), 2);
+    for (account, right) in accounts.iter().zip([7, 8]) {
+        bank.deposit(*account, 1).await;
+        assert_eq!(reached(*account, 3).await, Money::new(right).unwrap(), "the damage was written again");
+    }
+    assert!(total(&bank.check(PATIENT, false).await).is_clean());
+    assert_eq!(bank.ports.store.list_registers("repair/").await.unwrap(), [], "the request was carried out");
 }
 
 /// Goal: wrong documents are all counted and all repaired, without being kept in memory, even if there are more than

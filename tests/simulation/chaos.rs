@@ -12,6 +12,7 @@ use tokio::time::sleep;
 
 use crate::fleet::Fleet;
 use crate::journal::Journal;
+use crate::operator::Operator;
 use crate::options::Options;
 use crate::world::World;
 use crate::world::fault::Fault;
@@ -27,11 +28,15 @@ const RESTARTS: u64 = 20;
 /// Requests about rebuilds, per mille of ticks.
 const REBUILDS: u64 = 150;
 
+/// Repairs, and attempts with parked accounts, per mille of ticks.
+const OPERATIONS: u64 = 40;
+
 /// Injects the faults of one run.
 pub(crate) struct Chaos {
     pub(crate) random: Random,
     pub(crate) world: World,
     pub(crate) fleet: Fleet,
+    pub(crate) operator: Option<Operator>,
     pub(crate) journal: Journal,
     pub(crate) options: Options,
 }
@@ -49,6 +54,9 @@ impl Chaos {
             }
             if self.options.rebuilds && self.random.chance(REBUILDS) {
                 self.ask_for_a_rebuild();
+            }
+            if self.operator.is_some() && self.random.chance(OPERATIONS) {
+                self.ask_the_operator();
             }
             if self.random.chance(RESTARTS) {
                 let place = self.random.index(self.fleet.len());
@@ -90,6 +98,8 @@ impl Chaos {
             Fault::Poison => self.poison(),
             Fault::DocumentsDeleted => self.world.delete_document(),
             Fault::GenerationDeleted => self.world.delete_generation(),
+            Fault::DocumentChanged => self.world.change_document(),
+            Fault::FillingChanged => self.world.change_filling(),
             Fault::ErrorBefore
             | Fault::ErrorAfter
             | Fault::Late
@@ -113,6 +123,21 @@ impl Chaos {
                 0..=5 => ("asked: rebuild", rebuilds.start().await.is_ok()),
                 6..=7 => ("asked: cancel", rebuilds.cancel().await.is_ok()),
                 _ => ("asked: rollback", rebuilds.rollback().await.is_ok()),
+            };
+            world.with(|state| state.note(CHAOS, label, u64::from(answered), 0));
+        });
+    }
+
+    /// Has the view repaired, or parked accounts let go.
+    fn ask_the_operator(&mut self) {
+        let Some(operator) = self.operator.clone() else { return };
+        let (repairs, world) = (self.random.chance(500), self.world.clone());
+        #[expect(clippy::disallowed_methods, reason = "the operator is no task of a service")]
+        tokio::spawn(async move {
+            let (label, answered) = if repairs {
+                ("asked: repair", operator.repair().await.is_ok())
+            } else {
+                ("asked: retry", operator.retry_parked().await.is_ok())
             };
             world.with(|state| state.note(CHAOS, label, u64::from(answered), 0));
         });

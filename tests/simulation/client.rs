@@ -30,11 +30,11 @@ const DOUBLED: u64 = 100;
 
 /// One customer.
 pub(crate) struct Client {
-    pub(crate) number: u64,
-    pub(crate) random: Random,
-    pub(crate) world: World,
-    pub(crate) fleet: Fleet,
-    pub(crate) journal: Journal,
+    number: u64,
+    random: Random,
+    world: World,
+    fleet: Fleet,
+    journal: Journal,
 }
 
 /// What a customer wants. A new account gets its id from the teller that takes the order, so it has another id in every
@@ -65,6 +65,19 @@ fn currency() -> Currency {
 }
 
 impl Client {
+    pub(crate) fn new(number: u64, random: &mut Random, world: &World, fleet: &Fleet, journal: &Journal) -> Self {
+        let (world, fleet, journal) = (world.clone(), fleet.clone(), journal.clone());
+        Self { number, random: random.split(), world, fleet, journal }
+    }
+
+    /// Deposits something to every account there is.
+    pub(crate) async fn deposit_everywhere(mut self) {
+        let amount = Amount::new(1).expect("an amount");
+        for (order, account) in (0..).zip(self.journal.accounts()) {
+            self.order(order, &Wish::Known(Command::Deposit { account, amount })).await;
+        }
+    }
+
     /// Carries out some orders, one after the other.
     pub(crate) async fn run(mut self, orders: u64) {
         for order in 0..orders {

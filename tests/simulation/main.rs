@@ -12,6 +12,7 @@ mod contracts;
 mod costs;
 mod fleet;
 mod journal;
+mod operator;
 mod options;
 mod pace;
 mod run;

@@ -17,6 +17,7 @@ use crate::chaos::Chaos;
 use crate::client::Client;
 use crate::fleet::Fleet;
 use crate::journal::Journal;
+use crate::operator::Operator;
 use crate::options::Options;
 use crate::verdict;
 use crate::world::World;
@@ -94,11 +95,14 @@ async fn act(world: &World, options: &Options) -> Result<(), String> {
     let mut random = Random::new(options.seed ^ 0xac7);
     let fleet = Fleet::start(world.clone(), Arc::new(options.clone()));
     let journal = Journal::default();
+    // The operator heals what is found, as the comparison of heads does.
+    let operator = options.compare_heads.then(|| Operator::new(world, options.partitions));
     let chaos = spawn(
         Chaos {
             random: random.split(),
             world: world.clone(),
             fleet: fleet.clone(),
+            operator: operator.clone(),
             journal: journal.clone(),
             options: options.clone(),
         }
@@ -110,6 +114,12 @@ async fn act(world: &World, options: &Options) -> Result<(), String> {
     world.heal();
     fleet.start_missing();
     come_to_rest(world).await?;
+    if let Some(operator) = operator {
+        clear_up(world, &operator).await?;
+        let customer = Client::new(options.clients as u64, &mut random, world, &fleet, &journal);
+        customer.deposit_everywhere().await;
+        come_to_rest(world).await?;
+    }
     verdict::judge(world, &journal, &options.faults)?;
     for place in 0..fleet.len() {
         fleet.stop(place).await?;
@@ -126,13 +136,7 @@ async fn serve_clients(
 ) -> Result<(), String> {
     let mut clients = JoinSet::new();
     for number in 0..options.clients as u64 {
-        let client = Client {
-            number,
-            random: random.split(),
-            world: world.clone(),
-            fleet: fleet.clone(),
-            journal: journal.clone(),
-        };
+        let client = Client::new(number, random, world, fleet, journal);
         clients.spawn(client.run(options.orders_each));
     }
     let served = async { while clients.join_next().await.is_some() {} };
@@ -151,6 +155,15 @@ pub(crate) async fn come_to_rest(world: &World) -> Result<(), String> {
         }
         sleep(LOOK_EVERY).await;
     }
+    Ok(())
+}
+
+/// Lets the operator put right what no service puts right by itself. From then on every document has to be right, also
+/// those that are folded onto what was repaired.
+async fn clear_up(world: &World, operator: &Operator) -> Result<(), String> {
+    operator.repair().await?;
+    operator.retry_parked().await?;
+    world.vouch_for_view();
     Ok(())
 }
 

@@ -20,6 +20,7 @@ const REACHED_MIN: u64 = 25;
 /// What the bank does to recover, as the world sees it: each must be reached, or the schedules prove less than they
 /// claim.
 const BRANCHES: &[&str] = &[
+    "account moves on",
     "account parked",
     "acquire: held",
     "append: conflict",
@@ -28,6 +29,7 @@ const BRANCHES: &[&str] = &[
     "apply: refused",
     "apply: sealed",
     "apply: stale document",
+    "document repaired",
     "feed: position lost",
     "generation discarded",
     "generation promoted",

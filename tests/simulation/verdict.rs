@@ -2,36 +2,32 @@
 
 use shared::coordinate::Version;
 use shared::id::AccountId;
+use shared::index::Balance;
 use shared::log::floor::FLOORS;
 
 use crate::journal::Journal;
 use crate::world::fault::Faults;
 use crate::world::generation::Contents;
+use crate::world::job::Job;
 use crate::world::{State, World};
 
 /// Why the view is not yet the fold of the store; `None` when it is.
 pub(crate) fn missing(state: &State) -> Option<String> {
-    if state.registers.get(JOB).is_some_and(|job| is_running(&job.value)) {
+    if Job::of(state).is_some_and(|job| job.is_running()) {
         return Some("a rebuild is still running".to_owned());
     }
     if let Some(floor) = state.registers.names().find(|name| is_floor_of_nobody(state, name)) {
         return Some(format!("M2 the floor {floor} holds the log for a generation that is gone"));
     }
+    if let Some(request) = state.registers.names().find(|name| name.starts_with(REPAIRS)) {
+        return Some(format!("P5 the request {request} is not carried out"));
+    }
     let Some((_, view)) = state.index.active() else { return Some("no generation is active".to_owned()) };
     state.store.streams().find_map(|account| missing_account(state, view, account))
 }
 
-/// The register of the running or last rebuild.
-const JOB: &str = "rebuild/balance";
-
-fn state_of(job: &[u8]) -> String {
-    let job: serde_json::Value = serde_json::from_slice(job).unwrap_or_default();
-    job["state"].as_str().unwrap_or_default().to_owned()
-}
-
-fn is_running(job: &[u8]) -> bool {
-    matches!(state_of(job).as_str(), "replaying" | "catching_up" | "verifying" | "switching")
-}
+/// The prefix of the registers that hold requests for repairs.
+const REPAIRS: &str = "repair/balance/";
 
 fn is_floor_of_nobody(state: &State, register: &str) -> bool {
     let floor_of = |generation| register.starts_with(&format!("{FLOORS}{generation}/"));
@@ -43,9 +39,12 @@ fn missing_account(state: &State, view: &Contents, account: AccountId) -> Option
     // A parked account is not folded, so its deleted document comes back only when it is retried or rebuilt.
     let waits = view.was_refused(account) && view.parked().contains_key(&account);
     let excused = waits || (poison.is_some() && view.was_deleted(account));
-    if view.documents().get(&account) != document && !excused {
-        let have = view.documents().get(&account).map(|document| document.version);
-        let want = document.map(|document| document.version);
+    let (have, want) = (view.documents().get(&account), document);
+    let version = |document: &Balance| document.version;
+    // Nothing puts a changed document right by itself.
+    let same = if view.was_changed(account) { have.map(version) == want.map(version) } else { have == want };
+    if !same && !excused {
+        let (have, want) = (have.map(version), want.map(version));
         return Some(format!("AU8 {account} stands at {have:?}, the store at {want:?}"));
     }
     let parked = view.parked().get(&account).map(|parked| parked.at);
@@ -60,8 +59,7 @@ fn missing_account(state: &State, view: &Contents, account: AccountId) -> Option
 pub(crate) fn judge(world: &World, journal: &Journal, faults: &Faults) -> Result<(), String> {
     journal.check(world)?;
     world.with(|state| {
-        let job = state.registers.get(JOB).map(|job| state_of(&job.value));
-        if faults.are_none() && job.as_deref() == Some("failed") {
+        if faults.are_none() && Job::of(state).is_some_and(|job| job.has_failed()) {
             return Err("a rebuild failed, and nothing went wrong".to_owned());
         }
         if let Some((outside, inside)) = state.audit.sums()

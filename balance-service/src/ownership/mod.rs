@@ -178,6 +178,12 @@ fn note_end(owned: &mut Owned, ended: Result<(Partition, Ended<Result<(), OwnerE
     }
 }
 
+/// Whether a process owns a partition, as far as the leases tell.
+pub(crate) async fn has_owner<L: LeaseStore>(leases: &L, partition: Partition) -> Result<bool, BackendError> {
+    let name = name_of(partition);
+    Ok(leases.list(&name.0).await?.iter().any(|held| held.name == name))
+}
+
 fn name_of(partition: Partition) -> LeaseName {
     LeaseName(format!("{PARTITIONS}{}", partition.get()).into())
 }

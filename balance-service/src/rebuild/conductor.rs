@@ -187,6 +187,9 @@ impl<B: Backends> Conductor<B> {
                 return Ok(PROGRESS_EVERY);
             }
             if !matches!(checkpoint.phase, Phase::Live { .. }) || checkpoint.offset < target.offset {
+                if self.is_lost(target).await? {
+                    self.note_targets(file, job).await?;
+                }
                 return Ok(PROGRESS_EVERY);
             }
         }
@@ -198,6 +201,13 @@ impl<B: Backends> Conductor<B> {
         info!(job = %job.job, state = ?next, "rebuild has caught up");
         file.save(self.backends.store(), Job { state: next, ..job }).await?;
         Ok(Duration::ZERO)
+    }
+
+    /// Whether the log has lost the end that was noted. In a quiet bank it might never come as far again. Whether
+    /// anything is missing is for the proof to say.
+    async fn is_lost(&self, target: &Target) -> Result<bool, BackendError> {
+        let extent = self.backends.log().extent(target.partition).await?;
+        Ok(extent.incarnation == target.incarnation && extent.last < target.offset)
     }
 
     async fn prove(&self, file: JobFile, job: Job, generation: Generation) -> Result<Duration, StepError> {

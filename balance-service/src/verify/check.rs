@@ -9,19 +9,23 @@ use futures::{Stream, StreamExt};
 use metrics::counter;
 use shared::backends::Backends;
 use shared::error::BackendError;
+use shared::id::AccountId;
 use shared::index::{ApplyError, BalanceIndex, Generation};
 use shared::partition::{Partition, PartitionMap};
 use shared::telemetry::metric::DOCUMENTS_REPAIRED;
 use tracing::warn;
 
 use super::PARTITIONS_AT_ONCE;
-use super::repair::repair;
-use super::report::PartitionReport;
+use super::report::{Fault, Finding, PartitionReport};
 use super::walk::{Comparison, Walk};
+use crate::repair::{forget, repair};
 use crate::right_of_way::RightOfWay;
 
 /// How often a partition is compared when queries are switched to another generation each time.
 const SWITCHES_MAX: usize = 3;
+
+/// How often a check looks whether queries were switched.
+const SWITCH_LOOK_EVERY: Duration = Duration::from_secs(1);
 
 /// What to check, and how.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -100,12 +104,27 @@ impl<B: Backends> One<B> {
     async fn check(self) -> Result<PartitionReport, CheckError> {
         for _ in 0..SWITCHES_MAX {
             let generation = self.active().await?;
-            let report = self.check_in(generation).await;
+            let report = tokio::select! {
+                biased;
+                report = self.check_in(generation) => report,
+                () = self.another_is_active(generation) => continue,
+            };
             if self.active().await? == generation {
                 return report;
             }
         }
         Err(CheckError::Turned(self.partition))
+    }
+
+    /// Waits until another generation is active. In a discarded one everything looks missing, which takes the whole
+    /// patience to find out.
+    async fn another_is_active(&self, generation: Generation) {
+        loop {
+            tokio::time::sleep(SWITCH_LOOK_EVERY).await;
+            if self.active().await.is_ok_and(|active| active != generation) {
+                return;
+            }
+        }
     }
 
     async fn active(&self) -> Result<Generation, CheckError> {
@@ -123,10 +142,13 @@ impl<B: Backends> One<B> {
             progress: &self.progress,
             right_of_way: &right_of_way,
         };
+        if self.repair {
+            forget(&self.backends, generation, self.partition).await?;
+        }
         let mut walk = Walk::new(&comparison);
         while let Some(wrong) = walk.next_wrong().await? {
             if self.repair {
-                repair(&self.backends, generation, &wrong).await?;
+                repair(&self.backends, generation, self.partition, &to_repair(&wrong)).await?;
             }
         }
         let found = walk.into_verification();
@@ -138,4 +160,14 @@ impl<B: Backends> One<B> {
         }
         Ok(PartitionReport { partition: self.partition, generation, found, repaired, left })
     }
+}
+
+/// The accounts whose documents a repair writes anew. An orphan has no events, and a document that is ahead means that
+/// the store was set back: an operator has to decide.
+fn to_repair(wrong: &[Finding]) -> Vec<AccountId> {
+    let can_be = |finding: &&Finding| match finding.fault {
+        Fault::Missing | Fault::Behind | Fault::Diverged => true,
+        Fault::Orphan | Fault::Ahead => false,
+    };
+    wrong.iter().filter(can_be).map(|finding| finding.account).collect()
 }

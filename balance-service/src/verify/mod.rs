@@ -9,17 +9,19 @@
 //!     accounts and a page wait to be looked at again. Store and index are read in batches, never account by account.
 //! P4  A repair writes the fold of the store's events, at the document's version or above it. A document for which the
 //!     store lacks the events is left alone: nothing is deleted, and nothing is set back.
+//! P5  While a partition has a worker, that worker makes its repairs, between two of its batches, and first forgets
+//!     every balance it keeps in memory. A check that may repair has it do so once before it compares. So no document
+//!     that is written later builds on one that was wrong.
 //!
 //! [`scan`] folds every stream of a partition once, in the sorted order of the store, and compares each document with
 //! the fold; [`orphans`] looks for documents of accounts that the store does not list. A difference is only a suspect,
 //! since something may have changed between the two reads; [`suspects`] looks at it again, on its own, for as long as
-//! [`waiting`] says. [`repair`] rewrites what stays wrong, and the partition is compared once more. [`check()`] does
-//! this for the active generation, [`verify`] verifies one that is not active yet.
+//! [`waiting`] says. [`crate::repair`] rewrites what stays wrong, and the partition is compared once more. [`check()`]
+//! does this for the active generation, [`verify`] verifies one that is not active yet.
 
 mod check;
 mod compare;
 mod orphans;
-mod repair;
 mod report;
 mod scan;
 mod suspects;

@@ -50,7 +50,7 @@ impl<B: Backends> Worker<B> {
             log.reader(self.partition, &checkpoint.incarnation, checkpoint.offset).await.map_err(stopped_reading)?;
         info!(generation = %self.generation, partition = %self.partition, epoch = %self.epoch,
             offset = %checkpoint.offset, "worker follows the log");
-        let mut cache = Cache::new();
+        let (mut cache, mut last_repair) = (Cache::new(), None);
         let mut report = Report::new();
         let mut batches = Batches::new(self.roster.clone(), self.generation, self.partition);
         let mut progress = Progress::at(checkpoint);
@@ -70,6 +70,7 @@ impl<B: Backends> Worker<B> {
             if !self.still_stands(&mut report, &progress.noted).await {
                 return Err(Stopped::Overwritten);
             }
+            self.carry_out_repair(&mut cache, &mut last_repair).await;
             let Some(read) = read else { return Ok(self.note_progress(&mut progress).await?) };
             batch = read.map_err(stopped_reading)?;
         }

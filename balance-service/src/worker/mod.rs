@@ -22,6 +22,7 @@ mod lag;
 mod live;
 mod project;
 mod refill;
+mod repair;
 mod replay;
 mod synchronise;
 mod write;

@@ -21,13 +21,18 @@ use crate::stint::Stint;
 /// about 300 bytes.
 const BALANCES_CACHED: NonZeroUsize = NonZeroUsize::new(16_384).unwrap();
 
-/// The last balances a worker wrote. They need no invalidation: any other writer of the account writes folds of the
-/// same stream, and the index keeps the highest version.
+/// The last balances a worker wrote. Nobody else's writes make them wrong: any other writer of the account writes folds
+/// of the same stream, and the index keeps the highest version. Only a repair makes the worker forget them.
 pub(super) struct Cache(LruCache<AccountId, Balance>);
 
 impl Cache {
     pub(super) fn new() -> Self {
         Self(LruCache::new(BALANCES_CACHED))
+    }
+
+    /// Every account is read from the index before it is written next.
+    pub(super) fn forget_all(&mut self) {
+        self.0.clear();
     }
 }
 

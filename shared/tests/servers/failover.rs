@@ -10,6 +10,7 @@ use futures::future::join_all;
 use mongodb::bson::{Bson, Document, doc};
 use shared::clock::{Clock, Timestamp};
 use shared::coordinate::{Position, Version};
+use shared::error::Effect;
 use shared::event::{EncodedEvents, StreamAfter};
 use shared::id::{AccountId, CommitId, Ids};
 use shared::partition::SlotRange;
@@ -72,6 +73,13 @@ impl Set {
 
     pub(crate) async fn opened(&self) -> MongoStore {
         until("a primary is there", async || MongoStore::open(&self.url(), "bank", None).await.ok()).await
+    }
+
+    /// Lets a member fetch from the primary, or not; its heartbeats go on.
+    async fn replicates(&self, member: usize, is_allowed: bool) {
+        let mode = if is_allowed { "off" } else { "alwaysOn" };
+        let order = doc! { "configureFailPoint": "stopReplProducer", "mode": mode };
+        self.admin(member).await.run_command(order).await.expect("a member that takes test commands");
     }
 
     /// Which member is the primary; one that does not answer is not.
@@ -234,6 +242,34 @@ async fn a_set_of_three_goes_on_without_its_primary_and_keeps_what_was_acknowled
         progress.goes_on().await;
     })
     .await;
+}
+
+/// Goal: a commit that the primary has taken and no majority confirms in time is of unknown fate: neither acknowledged
+/// nor refused. Once a majority has it, it is found, and repeating it changes nothing.
+#[tokio::test]
+async fn a_commit_that_no_majority_confirms_in_time_is_of_unknown_fate_and_is_found_later() {
+    let set = Set::new(3, "").await;
+    let store = set.opened().await;
+    let primary = until("a primary is there", async || set.primary().await).await;
+    let followers = [(primary + 1) % 3, (primary + 2) % 3];
+    for follower in followers {
+        set.replicates(follower, false).await;
+    }
+    let (ids, stream) = (Ids::new(Clock::system()), Ids::new(Clock::system()).account());
+    let doubtful = commit(ids.commit(), stream, 0);
+    let outcome = store.append(vec![doubtful.clone()]).await.remove(0);
+    let Err(AppendError::Backend(failure)) = outcome else { panic!("{outcome:?}") };
+    assert_eq!(failure.effect, Effect::Unknown, "{failure}");
+    for follower in followers {
+        set.replicates(follower, true).await;
+    }
+    let find = async || store.find_commits(&[doubtful.id]).await.ok()?.remove(0);
+    let found = until("the commit is found", find).await;
+    assert_eq!(found.id, doubtful.id);
+    let repeated = store.append(vec![doubtful.clone()]).await.remove(0);
+    assert!(matches!(repeated, Ok(Appended::Before(ref before)) if before.id == doubtful.id), "{repeated:?}");
+    let question = StreamAfter { stream, after: Version::EMPTY };
+    assert_eq!(store.read_streams(&[question], 10).await.unwrap()[0].len(), 1, "taken twice");
 }
 
 /// A server whose oplog holds a megabyte, and more than that is written while the feed is not read.

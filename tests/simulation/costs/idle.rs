@@ -24,8 +24,8 @@ async fn a_minute_in_which_nothing_happens_asks_two_dozen_times_a_second() {
         bound("store.write_register", 8, "each worker notes its floor, which then stays"),
         bound(
             "store.list_registers",
-            12,
-            "the forwarder reads the floors every 10 s, to trim, and the conductor to sweep",
+            132,
+            "the forwarder reads the floors every 10 s, to trim, and the conductor to sweep; the roster looks for repairs",
         ),
         bound("store.next_batch", 12, "the simulated feed says every 5 s that it is alive"),
         bound("log.next_batch", 96, "each of 8 simulated readers says every 5 s that it is alive"),

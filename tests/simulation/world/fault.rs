@@ -56,11 +56,15 @@ pub(crate) enum Fault {
     DocumentsDeleted,
     /// Somebody deletes the active generation by hand.
     GenerationDeleted,
+    /// Somebody changes a document of the active generation by hand.
+    DocumentChanged,
+    /// Somebody changes a document of a generation that is being filled.
+    FillingChanged,
 }
 
 impl Fault {
     /// Every fault, with the name under which it is counted.
-    pub(crate) const ALL: [(Self, &'static str); 22] = [
+    pub(crate) const ALL: [(Self, &'static str); 24] = [
         (Self::ErrorBefore, "fault: error before"),
         (Self::ErrorAfter, "fault: error after"),
         (Self::Late, "fault: late"),
@@ -83,6 +87,8 @@ impl Fault {
         (Self::DocumentRefused, "fault: document refused"),
         (Self::DocumentsDeleted, "fault: documents deleted"),
         (Self::GenerationDeleted, "fault: generation deleted"),
+        (Self::DocumentChanged, "fault: document changed"),
+        (Self::FillingChanged, "fault: filling changed"),
     ];
 
     /// The name under which the fault is counted.
@@ -90,9 +96,9 @@ impl Fault {
         Self::ALL[self as usize].1
     }
 
-    /// Whether only the comparison of heads can find the damage of the fault.
+    /// Whether only the comparison of heads, or the operator, can find the damage of the fault.
     pub(crate) const fn needs_heads(self) -> bool {
-        matches!(self, Self::TailLost | Self::DocumentsDeleted)
+        matches!(self, Self::TailLost | Self::DocumentsDeleted | Self::DocumentChanged)
     }
 
     /// Whether two forwarders may be at work after it. Then one of them can fill up a lost tail before the other

@@ -10,6 +10,7 @@ use shared::log::Incarnation;
 use shared::partition::Partition;
 
 use super::State;
+use super::audit::Audit;
 
 /// All generations.
 #[derive(Debug, Default)]
@@ -28,6 +29,10 @@ pub(crate) struct Contents {
     pub(super) sealed: Option<Seal>,
     /// Documents deleted by hand, with the versions the store had then: checkpoints are not answerable for these.
     pub(super) deleted: BTreeMap<AccountId, Version>,
+    /// Documents changed by hand, and what was folded onto them: not judged until somebody vouches for them.
+    pub(super) changed: BTreeSet<AccountId>,
+    /// Whether it answers queries, or has done so.
+    pub(super) has_answered: bool,
     /// Accounts with a refused document, which are parked although nothing is wrong with their events.
     pub(super) refused: BTreeSet<AccountId>,
     /// How far the records of a partition have been compared with the documents.
@@ -52,9 +57,20 @@ impl Contents {
         self.deleted.contains_key(&account)
     }
 
+    /// Whether somebody changed an account's document by hand.
+    pub(crate) fn was_changed(&self, account: AccountId) -> bool {
+        self.changed.contains(&account)
+    }
+
     /// Whether the index refused a document of an account.
     pub(crate) fn was_refused(&self, account: AccountId) -> bool {
         self.refused.contains(&account)
+    }
+
+    /// From now on every document is judged: whoever verified them says that all are right.
+    pub(super) fn vouch(&mut self, audit: &mut Audit) {
+        self.documents.values().for_each(|document| audit.document(document));
+        self.changed.clear();
     }
 
     pub(super) fn version(&self, account: AccountId) -> Option<Version> {

@@ -8,10 +8,12 @@ use shared::index::{
     Applied, ApplyError, Balance, BalanceIndex, BalancePage, BalanceQuery, Checkpoint, Generation, Generations, Loaded,
     Parked, Projected, PromoteError, QueryError, Seal,
 };
+use shared::money::Money;
 use shared::partition::{Partition, Slot, SlotRange};
 
 use super::fault::Fault;
 use super::generation::Contents;
+use super::job::Job;
 use super::process::Line;
 use super::search::search;
 use super::trace::CHAOS;
@@ -76,13 +78,18 @@ impl BalanceIndex for WorldIndex {
                 return Some(Err(PromoteError::Moved(state.index.active)));
             }
             let State { index, audit, .. } = state;
-            let Some(contents) = index.generations.get(&generation) else {
+            let Some(contents) = index.generations.get_mut(&generation) else {
                 return Some(Err(PromoteError::Gone(generation)));
             };
             audit.promoted(|account| contents.version(account));
             for document in contents.documents.values() {
                 audit.visible(document.id, document.version);
             }
+            // A rollback is not verified.
+            if !contents.has_answered {
+                contents.vouch(audit);
+            }
+            contents.has_answered = true;
             index.active = Some(generation);
             state.note(process, "generation promoted", u64::from(generation.0), 0);
             Some(Ok(()))
@@ -268,6 +275,31 @@ impl World {
         });
     }
 
+    /// Changes one document of the active generation, as if by hand.
+    pub(crate) fn change_document(&self) {
+        self.with(|state| {
+            let Some(active) = state.index.active else { return };
+            state.change_document(active, Fault::DocumentChanged);
+        });
+    }
+
+    /// Changes one document of a generation that is being filled, as if by hand.
+    pub(crate) fn change_filling(&self) {
+        self.with(|state| {
+            let Some(filled) = Job::of(state).and_then(|job| job.fills()) else { return };
+            state.change_document(filled, Fault::FillingChanged);
+        });
+    }
+
+    /// Somebody has had every document that answers queries compared, and repaired where it was wrong.
+    pub(crate) fn vouch_for_view(&self) {
+        self.with(|state| {
+            let State { index, audit, .. } = state;
+            let Some(contents) = index.active.and_then(|active| index.generations.get_mut(&active)) else { return };
+            contents.vouch(audit);
+        });
+    }
+
     /// Deletes the active generation, as if by hand.
     pub(crate) fn delete_generation(&self) {
         self.with(|state| {
@@ -276,5 +308,18 @@ impl World {
             state.audit.deleted_all();
             state.note(CHAOS, Fault::GenerationDeleted.name(), u64::from(active.0), 0);
         });
+    }
+}
+
+impl State {
+    fn change_document(&mut self, generation: Generation, fault: Fault) {
+        let Self { index, random, .. } = self;
+        let Some(contents) = index.generations.get_mut(&generation) else { return };
+        let which = random.index(contents.documents.len().max(1));
+        let Some(document) = contents.documents.values_mut().nth(which) else { return };
+        document.balance = Money::new(document.balance.get() + 1).expect("it is far from the largest");
+        let (account, version) = (document.id, document.version);
+        contents.changed.insert(account);
+        self.note(CHAOS, fault.name(), short(account), version.get());
     }
 }

@@ -11,6 +11,7 @@ pub(crate) mod fault;
 pub(crate) mod fold;
 pub(crate) mod generation;
 pub(crate) mod index;
+pub(crate) mod job;
 pub(crate) mod lease;
 pub(crate) mod log;
 pub(crate) mod process;

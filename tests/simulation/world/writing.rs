@@ -66,7 +66,9 @@ impl Writing {
             }
             contents.documents.insert(document.id, document.clone());
             self.applied.written += 1;
-            state.audit.document(document);
+            if !contents.changed.contains(&document.id) {
+                state.audit.document(document);
+            }
             if is_active {
                 state.audit.visible(document.id, document.version);
             }

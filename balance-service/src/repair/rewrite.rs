@@ -1,5 +1,3 @@
-//! Rewriting wrong documents from the store (law P4).
-
 use std::time::Duration;
 
 use shared::backends::Backends;
@@ -7,27 +5,28 @@ use shared::id::AccountId;
 use shared::index::{ApplyError, Balance, BalanceIndex, Generation};
 use tracing::warn;
 
-use super::check::CheckError;
-use super::report::{Fault, Finding};
 use crate::fold::Folding;
 use crate::worker::{load_stopping, refill};
 
-/// How many accounts are repaired in one write.
+/// How many accounts are folded and written at once.
 const ACCOUNTS_AT_ONCE: usize = 250;
 
-/// How often a repair checks whether the generation is still sealed.
+/// How often to check whether the generation is still sealed.
 const SEALED_PAUSE: Duration = Duration::from_millis(50);
 
-/// How long a repair waits for a seal: a switch takes less, and one whose process died is taken over within a lease.
+/// How long to wait for a seal: a switch takes less, and one whose process died is taken over within a lease.
 const SEALED_WAIT: Duration = Duration::from_secs(30);
 
-/// Repairs what can be repaired. The next comparison tells whether that was enough.
-pub(super) async fn repair<B: Backends>(
+/// Writes the documents of these accounts anew: each is the fold of all events the store has, or, if the account is
+/// parked, of those before the one that cannot be folded. No version falls.
+///
+/// # Errors
+/// A backend failed, or the generation is gone or stays sealed. A document that the index refuses is left out.
+pub(crate) async fn rewrite<B: Backends>(
     backends: &B,
     generation: Generation,
-    wrong: &[Finding],
-) -> Result<(), CheckError> {
-    let accounts: Vec<AccountId> = wrong.iter().filter(|finding| can_be_repaired(finding)).map(|f| f.account).collect();
+    accounts: &[AccountId],
+) -> Result<(), ApplyError> {
     for accounts in accounts.chunks(ACCOUNTS_AT_ONCE) {
         let mut foldings = load_stopping(backends.index(), generation, accounts).await?;
         refill(backends.store(), &mut foldings).await?;
@@ -37,20 +36,12 @@ pub(super) async fn repair<B: Backends>(
     Ok(())
 }
 
-/// An orphan has no events, and a document that is ahead means that the store was set back: an operator has to decide.
-const fn can_be_repaired(finding: &Finding) -> bool {
-    match finding.fault {
-        Fault::Missing | Fault::Behind | Fault::Diverged => true,
-        Fault::Orphan | Fault::Ahead => false,
-    }
-}
-
 /// Writes all documents but those the index refuses, and waits while a switch has sealed the generation.
 async fn write<B: Backends>(
     backends: &B,
     generation: Generation,
     mut balances: Vec<Balance>,
-) -> Result<(), CheckError> {
+) -> Result<(), ApplyError> {
     let mut waited = Duration::ZERO;
     while !balances.is_empty() {
         match backends.index().repair(generation, balances.clone()).await {
@@ -63,7 +54,7 @@ async fn write<B: Backends>(
                 waited += SEALED_PAUSE;
                 tokio::time::sleep(SEALED_PAUSE).await;
             }
-            Err(error) => return Err(error.into()),
+            Err(error) => return Err(error),
         }
     }
     Ok(())

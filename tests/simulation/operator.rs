@@ -1,0 +1,69 @@
+//! The operator: has wrong documents repaired and parked accounts let go, while the bank is at work and once it is
+//! healed.
+
+use std::pin::pin;
+use std::time::Duration;
+
+use balance_service::parking::{self, ParkingError};
+use balance_service::verify::{Check, Progress, check};
+use futures::StreamExt;
+use shared::backends::Ports;
+use shared::clock::Clock;
+use shared::partition::PartitionMap;
+
+use crate::fleet::WorldPorts;
+use crate::world::{ProcessPorts, World};
+
+/// How long a difference may be due to events in flight.
+const PATIENCE: Duration = Duration::from_secs(1);
+
+/// More parked accounts than a run has.
+const PARKED_MAX: usize = 1_000;
+
+/// An operator, with a process of its own.
+#[derive(Clone)]
+pub(crate) struct Operator {
+    backends: WorldPorts,
+    clock: Clock,
+    partitions: PartitionMap,
+}
+
+impl Operator {
+    pub(crate) fn new(world: &World, partitions: PartitionMap) -> Self {
+        let ProcessPorts { store, log, leases, index, clock, .. } = world.process("operator");
+        Self { backends: Ports { store, log, leases, index }, clock, partitions }
+    }
+
+    /// Compares the view with the store, and has repaired what differs.
+    ///
+    /// # Errors
+    /// What the repair could not put right, or why nothing can be said.
+    pub(crate) async fn repair(&self) -> Result<(), String> {
+        let what = Check { partitions: self.partitions.all().collect(), patience: PATIENCE, repair: true };
+        let mut reports = pin!(check(self.backends.clone(), self.partitions, what, Progress::default()));
+        while let Some(report) = reports.next().await {
+            let report = report.map_err(|failure| failure.to_string())?;
+            if !report.is_clean() {
+                return Err(format!("P4 a repair leaves {:?}", report.left.unwrap_or(report.found).findings));
+            }
+        }
+        Ok(())
+    }
+
+    /// Tries every parked account again.
+    ///
+    /// # Errors
+    /// One could not be tried.
+    pub(crate) async fn retry_parked(&self) -> Result<(), String> {
+        let listed = parking::parked(&self.backends, None, PARKED_MAX).await;
+        for parked in listed.map_err(|failure| failure.to_string())? {
+            match parking::retry(&self.backends, &self.clock, parked.account).await {
+                Ok(_) | Err(ParkingError::StillPoison(_) | ParkingError::NotParked) => {}
+                Err(failure @ (ParkingError::Query(_) | ParkingError::Apply(_) | ParkingError::Backend(_))) => {
+                    return Err(failure.to_string());
+                }
+            }
+        }
+        Ok(())
+    }
+}

@@ -2,6 +2,7 @@
 #![expect(clippy::unwrap_used, reason = "a test may")]
 
 mod client;
+mod framing;
 mod input;
 mod lifetime;
 mod operation;

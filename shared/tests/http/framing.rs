@@ -26,7 +26,9 @@ async fn said(address: SocketAddr, request: &str) -> String {
 }
 
 fn post(version: &str, headers: &str, body: &str) -> String {
-    format!("POST /order HTTP/{version}\r\nhost: x\r\ncontent-type: application/json\r\n{headers}\r\n\r\n{body}{HIDDEN}")
+    format!(
+        "POST /order HTTP/{version}\r\nhost: x\r\ncontent-type: application/json\r\n{headers}\r\n\r\n{body}{HIDDEN}"
+    )
 }
 
 /// Goal: what follows a request of certain length on its connection is another request.

@@ -18,6 +18,7 @@ mod mongo_costs;
 mod mongo_schema;
 mod nats;
 mod nats_costs;
+mod nats_damage;
 mod nats_faults;
 mod network;
 mod own;

@@ -21,7 +21,7 @@ use tokio::sync::watch;
 use crate::own::{Own, Program, free_port, until, words};
 use crate::server::Server;
 
-const ONE: Partition = Partition::new(1);
+pub(crate) const ONE: Partition = Partition::new(1);
 
 /// Far later than every record that is published now.
 const LATER: Timestamp = Timestamp::from_micros(i64::MAX);
@@ -30,12 +30,12 @@ fn ids() -> Ids {
     Ids::new(Clock::system())
 }
 
-fn fresh() -> Namespace {
+pub(crate) fn fresh() -> Namespace {
     let id = ids().commit().uuid().simple().to_string();
     format!("t{}", &id[1..]).parse().expect("a letter and hexadecimal digits")
 }
 
-async fn opened(url: &str, namespace: &Namespace, replicas: Option<u8>) -> Result<NatsLog, NatsOpenError> {
+pub(crate) async fn opened(url: &str, namespace: &Namespace, replicas: Option<u8>) -> Result<NatsLog, NatsOpenError> {
     let options = NatsOptions { url, replicas, ..NatsOptions::default() };
     NatsLog::open(options, namespace, PartitionMap::new(1).expect("one is a number of partitions"), ids()).await
 }
@@ -44,7 +44,7 @@ async fn jetstream() -> Context {
     jetstream::new(async_nats::connect(Server::Nats.url()).await.expect("a NATS that answers"))
 }
 
-fn entry(version: u64) -> FeedEntry {
+pub(crate) fn entry(version: u64) -> FeedEntry {
     let recorded = Recorded {
         stream: AccountId::from_bytes([1; 16]),
         first_version: Version::new(version),
@@ -91,7 +91,7 @@ async fn publish(log: &NatsLog, published: &Published, goes_on: &watch::Receiver
     }
 }
 
-async fn renewed(log: &NatsLog, life: &Incarnation) -> Extent {
+pub(crate) async fn renewed(log: &NatsLog, life: &Incarnation) -> Extent {
     until("the partition is renewed", async || log.renew(ONE, life).await.ok()).await
 }
 

@@ -65,6 +65,11 @@ impl Own {
         format!("127.0.0.1:{}", self.port)
     }
 
+    /// Where its files are.
+    pub(crate) fn folder(&self) -> &Path {
+        self.folder.path()
+    }
+
     /// As `kill -9` does.
     pub(crate) fn kill(&mut self) {
         self.child.kill().expect("a process of our own");

@@ -2,8 +2,8 @@
 //!
 //! A worker keeps the balances it wrote last in memory. If it had loaded a wrong document, it would fold the next event
 //! onto that, and so undo any repair that somebody else makes. So a check leaves a [`request`] for the worker of the
-//! partition, which carries it out between two batches: it forgets what it keeps in memory, and then [`rewrite`]s the
-//! documents that were found wrong. Without a worker, the check rewrites them itself.
+//! partition, which carries it out between two batches: it forgets what it keeps in memory, and then writes the
+//! documents that were found wrong anew ([`mod@rewrite`]). Without a worker, the check does that itself.
 //!
 //! A request is a register of the store. Whoever carries it out removes it afterwards, and to do so twice is harmless:
 //! one that is left behind by a process that died is carried out by the next worker.

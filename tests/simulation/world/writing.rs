@@ -7,7 +7,7 @@ use super::generation::judge;
 use super::{State, short};
 
 /// How many batches in a thousand are exposed to a refusal at all: a parked account reveals little afterwards.
-const REFUSED_OF_STRUCK: u64 = 200;
+const REFUSED_OF_STRUCK: u64 = 500;
 
 /// One batch on its way into a generation, a step at a time.
 pub(super) struct Writing {

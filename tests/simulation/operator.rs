@@ -5,7 +5,7 @@ use std::pin::pin;
 use std::time::Duration;
 
 use balance_service::parking::{self, ParkingError};
-use balance_service::verify::{Check, Progress, check};
+use balance_service::verify::{Check, CheckError, Finding, Progress, check};
 use futures::StreamExt;
 use shared::backends::Ports;
 use shared::clock::Clock;
@@ -39,15 +39,27 @@ impl Operator {
     /// # Errors
     /// What the repair could not put right, or why nothing can be said.
     pub(crate) async fn repair(&self) -> Result<(), String> {
-        let what = Check { partitions: self.partitions.all().collect(), patience: PATIENCE, repair: true };
-        let mut reports = pin!(check(self.backends.clone(), self.partitions, what, Progress::default()));
-        while let Some(report) = reports.next().await {
-            let report = report.map_err(|failure| failure.to_string())?;
-            if !report.is_clean() {
-                return Err(format!("P4 a repair leaves {:?}", report.left.unwrap_or(report.found).findings));
+        loop {
+            match self.repair_once().await {
+                Ok(left) if left.is_empty() => return Ok(()),
+                Ok(left) => return Err(format!("P4 a repair leaves {left:?}")),
+                // Rebuilds came in between, so nothing is known of the generation that answers now.
+                Err(CheckError::Turned(_)) => {}
+                Err(failure) => return Err(failure.to_string()),
             }
         }
-        Ok(())
+    }
+
+    /// Returns what is still wrong afterwards.
+    async fn repair_once(&self) -> Result<Vec<Finding>, CheckError> {
+        let what = Check { partitions: self.partitions.all().collect(), patience: PATIENCE, repair: true };
+        let mut reports = pin!(check(self.backends.clone(), self.partitions, what, Progress::default()));
+        let mut left = Vec::new();
+        while let Some(report) = reports.next().await {
+            let report = report?;
+            left.extend(report.left.unwrap_or(report.found).findings);
+        }
+        Ok(left)
     }
 
     /// Tries every parked account again.

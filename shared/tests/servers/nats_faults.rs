@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::Mutex;
+use std::time::Duration;
 
 use async_nats::jetstream::{self, Context};
 use bytes::Bytes;
@@ -60,6 +61,10 @@ type Published = Mutex<BTreeMap<(Box<str>, u64), u64>>;
 /// What a reader has seen: an incarnation, an offset, and the number that was published.
 type Seen = Mutex<Vec<(Box<str>, u64, u64)>>;
 
+/// The pause between two publishes, the shortest that a forwarder makes. Without any, an incarnation can only begin if
+/// no message comes between a look at the end and the beginning that follows it.
+const PUBLISH_PAUSE: Duration = Duration::from_millis(1);
+
 /// Publishes numbers until told to stop, and adopts the extent it is told, as a forwarder does.
 async fn publish(log: &NatsLog, published: &Published, goes_on: &watch::Receiver<bool>) {
     let mut next = 1;
@@ -74,6 +79,7 @@ async fn publish(log: &NatsLog, published: &Published, goes_on: &watch::Receiver
                 }
                 end.last = last;
                 next += 10;
+                tokio::time::sleep(PUBLISH_PAUSE).await;
             }
             Err(PublishError::Conflict(extent)) => {
                 // A shorter extent of the same incarnation has lost something: that incarnation ends, so that readers

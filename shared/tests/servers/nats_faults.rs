@@ -73,10 +73,8 @@ async fn publish(log: &NatsLog, published: &Published, goes_on: &watch::Receiver
         let batch: Vec<FeedEntry> = (next..next + 10).map(entry).collect();
         match log.publish(ONE, &end.incarnation, end.last, &batch).await {
             Ok(last) => {
-                let mut published = published.lock().unwrap();
-                for (offset, version) in (end.last.get() + 1..).zip(next..next + 10) {
-                    published.insert((end.incarnation.0.clone(), offset), version);
-                }
+                let offsets = (end.last.get() + 1..).map(|offset| (end.incarnation.0.clone(), offset));
+                published.lock().unwrap().extend(offsets.zip(next..next + 10));
                 end.last = last;
                 next += 10;
                 tokio::time::sleep(PUBLISH_PAUSE).await;

@@ -19,10 +19,9 @@ pub(crate) struct End {
 }
 
 impl End {
-    /// Whether a partition has lost records it held up to this end. One in another incarnation was renewed by somebody
-    /// who noticed the loss, so its readers already have the rest from the store.
+    /// Whether a partition has lost records it held up to this end.
     pub(crate) fn is_lost_by(&self, extent: &Extent) -> bool {
-        extent.incarnation == self.incarnation && extent.last < self.last
+        extent.has_lost(&self.incarnation, self.last)
     }
 }
 

@@ -187,7 +187,10 @@ impl<B: Backends> Conductor<B> {
                 return Ok(PROGRESS_EVERY);
             }
             if !matches!(checkpoint.phase, Phase::Live { .. }) || checkpoint.offset < target.offset {
-                if self.is_lost(target).await? {
+                // In a quiet bank a log that has lost the noted end might never come as far again. Whether anything is
+                // missing is for the proof to say.
+                let extent = self.backends.log().extent(target.partition).await?;
+                if extent.has_lost(&target.incarnation, target.offset) {
                     self.note_targets(file, job).await?;
                 }
                 return Ok(PROGRESS_EVERY);
@@ -201,13 +204,6 @@ impl<B: Backends> Conductor<B> {
         info!(job = %job.job, state = ?next, "rebuild has caught up");
         file.save(self.backends.store(), Job { state: next, ..job }).await?;
         Ok(Duration::ZERO)
-    }
-
-    /// Whether the log has lost the end that was noted. In a quiet bank it might never come as far again. Whether
-    /// anything is missing is for the proof to say.
-    async fn is_lost(&self, target: &Target) -> Result<bool, BackendError> {
-        let extent = self.backends.log().extent(target.partition).await?;
-        Ok(extent.incarnation == target.incarnation && extent.last < target.offset)
     }
 
     async fn prove(&self, file: JobFile, job: Job, generation: Generation) -> Result<Duration, StepError> {

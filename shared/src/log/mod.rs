@@ -59,6 +59,15 @@ pub struct Extent {
     pub last: Offset,
 }
 
+impl Extent {
+    /// Whether a partition that once ended at `end`, in this incarnation, has lost records since. One in another
+    /// incarnation was renewed by somebody who noticed the loss, so its readers already have the rest from the store.
+    #[must_use]
+    pub fn has_lost(&self, incarnation: &Incarnation, end: Offset) -> bool {
+        self.incarnation == *incarnation && self.last < end
+    }
+}
+
 /// A write as stored in a partition.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Record {

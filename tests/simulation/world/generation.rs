@@ -11,6 +11,7 @@ use shared::partition::Partition;
 
 use super::State;
 use super::audit::Audit;
+use super::random::Random;
 
 /// All generations.
 #[derive(Debug, Default)]
@@ -71,6 +72,12 @@ impl Contents {
     pub(super) fn vouch(&mut self, audit: &mut Audit) {
         self.documents.values().for_each(|document| audit.document(document));
         self.changed.clear();
+    }
+
+    /// An account that has a document, for a fault to strike.
+    pub(super) fn any_account(&self, random: &mut Random) -> Option<AccountId> {
+        let which = random.index(self.documents.len().max(1));
+        self.documents.keys().nth(which).copied()
     }
 
     pub(super) fn version(&self, account: AccountId) -> Option<Version> {

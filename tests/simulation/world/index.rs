@@ -266,8 +266,7 @@ impl World {
         self.with(|state| {
             let State { store, index, audit, random, .. } = state;
             let Some(contents) = index.active.and_then(|active| index.generations.get_mut(&active)) else { return };
-            let which = random.index(contents.documents.len().max(1));
-            let Some(account) = contents.documents.keys().nth(which).copied() else { return };
+            let Some(account) = contents.any_account(random) else { return };
             contents.documents.remove(&account);
             contents.deleted.insert(account, store.version(account));
             audit.deleted(account);
@@ -315,8 +314,8 @@ impl State {
     fn change_document(&mut self, generation: Generation, fault: Fault) {
         let Self { index, random, .. } = self;
         let Some(contents) = index.generations.get_mut(&generation) else { return };
-        let which = random.index(contents.documents.len().max(1));
-        let Some(document) = contents.documents.values_mut().nth(which) else { return };
+        let chosen = contents.any_account(random);
+        let Some(document) = chosen.and_then(|account| contents.documents.get_mut(&account)) else { return };
         document.balance = Money::new(document.balance.get() + 1).expect("it is far from the largest");
         let (account, version) = (document.id, document.version);
         contents.changed.insert(account);

@@ -245,6 +245,24 @@ async fn a_hole_or_a_foreign_message_ends_the_life_instead_of_being_skipped() {
     assert_eq!((foreign.trimmed, foreign.last), (Offset::START, Offset::START));
 }
 
+/// Law N6: what a hole leaves unknown is kept, since it is neither below the limit nor old.
+#[tokio::test]
+async fn a_trim_that_comes_upon_a_hole_removes_nothing_above_its_limit() {
+    let namespace = fresh();
+    let log = opened(&namespace, 1).await.unwrap();
+    let mut life = log.extent(ONE).await.unwrap();
+    for _ in 0..16 {
+        life = publish(&log, ONE, 1).await;
+    }
+    let raw = stream(&namespace, ONE).await;
+    let first = raw.get_first_raw_message_by_subject(format!("{namespace}.balance.1"), 1).await.unwrap().sequence;
+    for hole in 6..12 {
+        assert!(raw.delete_message(first + hole).await.unwrap());
+    }
+    assert_eq!(log.trim(ONE, Offset::new(3), LATER).await.unwrap(), 3);
+    assert_eq!(moved(&log, &life, 3).await.0, 6, "the records before the hole are still there");
+}
+
 /// Law N5: nothing then says where the incarnation ends.
 #[tokio::test]
 async fn a_life_that_ends_in_a_foreign_message_or_lost_its_last_one_is_over_for_whoever_looks() {

@@ -96,17 +96,16 @@ impl Shared {
         let mut trimmed = life.trimmed;
         while old < unknown {
             let middle = old + (unknown - old).div_ceil(2);
-            // One that is gone was rightly trimmed by another process.
-            let goes = match found("trim", stream.get_raw_message(middle)).await? {
-                None => true,
-                Some(message) => {
-                    let span = span_in(&life.known.incarnation, names, &message);
-                    let goes = span.filter(|span| span.last <= through && micros(&message) < before.as_micros());
-                    trimmed = goes.map_or(trimmed, |span| span.last);
-                    goes.is_some()
-                }
-            };
-            if goes { old = middle } else { unknown = middle - 1 }
+            // The message at the sequence, or the one after it: another process may have trimmed it, or it may be lost.
+            let next = found("trim", stream.get_first_raw_message_by_subject(&names.records, middle)).await?;
+            let goes = next.filter(|next| next.sequence <= unknown).and_then(|next| {
+                let span = span_in(&life.known.incarnation, names, &next)?;
+                (span.last <= through && micros(&next) < before.as_micros()).then_some((next.sequence, span.last))
+            });
+            match goes {
+                Some((sequence, last)) => (old, trimmed) = (sequence, last),
+                None => unknown = middle - 1,
+            }
         }
         let mut reached = life.first - 1;
         while reached < old {

@@ -14,7 +14,7 @@ use tracing::{info, warn};
 use super::failure::CALL_MAX;
 use super::find::found;
 use super::message::{INCARNATION, header};
-use super::write::Fate;
+use super::write::{After, Fate};
 use super::{Names, Shared, open, within};
 use crate::coordinate::Offset;
 use crate::error::BackendError;
@@ -23,6 +23,17 @@ use crate::partition::Partition;
 
 /// How often an incarnation is looked up again because another process deletes or renews the stream at the same time.
 const LOOKS_MAX: usize = 10;
+
+/// What the server calls the sequence of the last beginning if there is none.
+const NO_BEGINNING: u64 = 0;
+
+/// The last message that begins an incarnation.
+struct Beginning {
+    /// Its sequence, or [`NO_BEGINNING`].
+    base: u64,
+    /// What it is called; `None` if it has no name, or does not exist.
+    incarnation: Option<Incarnation>,
+}
 
 /// Where an incarnation ends.
 #[derive(Clone, Copy, Debug)]
@@ -80,21 +91,26 @@ impl Shared {
     /// The current incarnation of a partition. The end of the stream is read first: a beginning found afterwards is
     /// either before it, so both belong together, or after it, and then the incarnation was empty a moment ago.
     pub(super) async fn life(&self, operation: &'static str, names: &Names) -> Result<Life, BackendError> {
+        let mut incomplete = None;
         for _ in 0..LOOKS_MAX {
             let Some(stream) = self.info(operation, names).await? else {
                 open::create(self, names).await?;
                 continue;
             };
-            let beginning = self.beginning(operation, names).await?;
-            let had_life = beginning.is_some();
-            if let Some((incarnation, base)) = beginning
-                && let Some(life) = self.measure(operation, names, incarnation, base, &stream).await?
-            {
-                self.note(names, life.known.clone());
-                return Ok(life);
+            let Beginning { base, incarnation } = self.beginning(operation, names).await?;
+            let had_life = incarnation.is_some();
+            if let Some(incarnation) = incarnation {
+                if let Some(life) = self.measure(operation, names, incarnation, base, &stream).await? {
+                    self.note(names, life.known.clone());
+                    return Ok(life);
+                }
+                // What was the end a moment ago may have been trimmed after a publish: one look proves no hole.
+                if incomplete.replace(base) != Some(base) {
+                    continue;
+                }
             }
-            // Refused if another message has followed by now; then everything is looked up again.
-            let has_begun = self.begin(operation, names, stream.state.last_sequence).await?;
+            // Refused if another has begun by now; then everything is looked up again.
+            let has_begun = self.begin(operation, names, base).await?;
             if has_begun && had_life {
                 warn!(stream = names.stream, "the incarnation was incomplete, a new one began");
             }
@@ -123,10 +139,10 @@ impl Shared {
             if life.known.incarnation != *ended {
                 return Ok(life);
             }
-            // After a publish in between, this one expects the wrong end; then it is tried again.
-            self.begin("renew", names, life.known.end.sequence).await?;
+            // Refused if another has begun in between; that one is looked up then.
+            self.begin("renew", names, life.base).await?;
         }
-        Err(BackendError::not_done("renew", format!("another process keeps publishing to the stream {}", names.stream)))
+        Err(BackendError::not_done("renew", format!("another process keeps changing the stream {}", names.stream)))
     }
 
     pub(super) async fn info(&self, operation: &'static str, names: &Names) -> Result<Option<Info>, BackendError> {
@@ -146,19 +162,15 @@ impl Shared {
         }
     }
 
-    /// The name of the current incarnation and the sequence of its beginning.
-    async fn beginning(
-        &self,
-        operation: &'static str,
-        names: &Names,
-    ) -> Result<Option<(Incarnation, u64)>, BackendError> {
+    /// Where the current incarnation began.
+    async fn beginning(&self, operation: &'static str, names: &Names) -> Result<Beginning, BackendError> {
         let stream = self.stream(operation, names).await?;
         let Some(found) = found(operation, stream.get_last_raw_message_by_subject(&names.beginnings)).await? else {
-            return Ok(None);
+            return Ok(Beginning { base: NO_BEGINNING, incarnation: None });
         };
         // A beginning without a name is foreign; a new one follows it.
-        let name = header(&found.headers, INCARNATION).ok();
-        Ok(name.map(|name| (Incarnation(name.into()), found.sequence)))
+        let incarnation = header(&found.headers, INCARNATION).ok().map(|name| Incarnation(name.into()));
+        Ok(Beginning { base: found.sequence, incarnation })
     }
 
     /// What an incarnation holds, given the end of its stream. `None` if the first or the last message is not a record
@@ -183,14 +195,15 @@ impl Shared {
         Ok(Some(Life { known, base, trimmed: Offset::new(trimmed), first, made }))
     }
 
-    /// Begins a new incarnation at this end of the stream, and removes what precedes it. Does nothing if the stream
-    /// ends elsewhere. Returns whether the incarnation has begun.
-    async fn begin(&self, operation: &'static str, names: &Names, last_sequence: u64) -> Result<bool, BackendError> {
+    /// Begins a new incarnation at the end of the stream, and removes what precedes it. Does nothing if the last
+    /// beginning is not this one. Returns whether the incarnation has begun.
+    async fn begin(&self, operation: &'static str, names: &Names, last: u64) -> Result<bool, BackendError> {
         let incarnation = Incarnation(self.ids.commit().to_string().into());
         let mut headers = HeaderMap::new();
         headers.insert(INCARNATION, &*incarnation.0);
         let body = Bytes::from(format!("{{\"incarnation\":\"{incarnation}\"}}"));
-        let base = match self.put(operation, &names.beginnings, last_sequence, headers, body).await? {
+        let after = After::Beginning(last);
+        let base = match self.put(operation, &names.beginnings, after, headers, body).await? {
             Fate::Stored(base) => base,
             Fate::Elsewhere => return Ok(false),
             Fate::Full => {

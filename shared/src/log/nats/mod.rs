@@ -9,10 +9,11 @@
 //!     believed the offset before that to be the last, and was right (N2). So offsets are dense (law L1), and the
 //!     headers of the last message tell where the incarnation ends.
 //! N2  Every publish carries the sequence it expects to be the last, and the server compares it when it writes.
-//!     Beginning a new incarnation is such a publish too. Sequences are never reused, so a publisher that believes in
-//!     an earlier incarnation, or in another end of this one, expects a sequence the stream has passed and writes
-//!     nothing (law L3); and of two concurrent renewals one succeeds. Before it publishes after an end that it has not
-//!     seen itself, this log asks the server for the end.
+//!     Sequences are never reused, so a publisher that believes in an earlier incarnation, or in another end of this
+//!     one, expects a sequence the stream has passed and writes nothing (law L3). Before it publishes after an end that
+//!     it has not seen itself, this log asks the server for the end. A beginning expects only the last *beginning*, so
+//!     of two concurrent renewals one succeeds, and a publisher that never pauses cannot hold one up: what it stores
+//!     until then belongs to the incarnation that ends.
 //! N3  A message is stored whole or not at all. A batch that does not fit into one is published message by message,
 //!     each acknowledged before the next is sent, so what is stored of a batch is a prefix of it. A partly stored batch
 //!     is reported as full or as a conflict; publishing it again adds the rest, or is a repeat.

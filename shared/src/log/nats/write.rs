@@ -2,7 +2,7 @@
 
 use async_nats::HeaderMap;
 use async_nats::client::{Request, RequestErrorKind};
-use async_nats::header::NATS_EXPECTED_LAST_SEQUENCE;
+use async_nats::header::{NATS_EXPECTED_LAST_SEQUENCE, NATS_EXPECTED_LAST_SUBJECT_SEQUENCE};
 use async_nats::jetstream::ErrorCode;
 use bytes::Bytes;
 use serde::Deserialize;
@@ -27,11 +27,20 @@ struct Answer {
     seq: u64,
 }
 
+/// Which message its publisher believes to precede a message; it is stored only then (law N2).
+#[derive(Clone, Copy, Debug)]
+pub(super) enum After {
+    /// The message at this sequence is the last of the stream.
+    Message(u64),
+    /// The message at this sequence is the last beginning, whatever records follow it.
+    Beginning(u64),
+}
+
 /// What became of a message.
 pub(super) enum Fate {
     /// It is stored at the end, with this sequence.
     Stored(u64),
-    /// Nothing was written: the stream ends elsewhere, or does not exist.
+    /// Nothing was written: another message precedes it, or the stream does not exist.
     Elsewhere,
     /// Nothing was written: there is no room.
     Full,
@@ -92,19 +101,23 @@ impl Shared {
         part: &[FeedEntry],
     ) -> Result<Fate, BackendError> {
         let headers = message::headers(life, end.last, part.len());
-        self.put("publish", &names.records, end.sequence, headers, body::write(part)).await
+        self.put("publish", &names.records, After::Message(end.sequence), headers, body::write(part)).await
     }
 
-    /// Publishes a message that expects this sequence to be the last of the stream.
+    /// Publishes a message, if the server finds it after the one it is to follow.
     pub(super) async fn put(
         &self,
         operation: &'static str,
         subject: &str,
-        expected: u64,
+        after: After,
         mut headers: HeaderMap,
         body: Bytes,
     ) -> Result<Fate, BackendError> {
-        headers.insert(NATS_EXPECTED_LAST_SEQUENCE, expected.to_string().as_str());
+        let (condition, sequence) = match after {
+            After::Message(sequence) => (NATS_EXPECTED_LAST_SEQUENCE, sequence),
+            After::Beginning(sequence) => (NATS_EXPECTED_LAST_SUBJECT_SEQUENCE, sequence),
+        };
+        headers.insert(condition, sequence.to_string().as_str());
         let request = Request::new().headers(headers).payload(body).timeout(Some(CALL_MAX));
         let answer = match self.jetstream.client().send_request(subject.to_owned(), request).await {
             Ok(answer) => answer,

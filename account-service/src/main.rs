@@ -26,7 +26,7 @@ async fn main() -> ExitCode {
 }
 
 async fn serve(process: Process) -> anyhow::Result<()> {
-    let listener = Process::listen(process.settings.services.account_addr, "--account-addr").await?;
+    let listener = Process::listen(process.settings.services.account_addr, "--account-addr")?;
     info!(address = %listener.local_addr()?, "account service is listening");
     let config = AccountServiceConfig::of(&process);
     let Process { backends, clock, ids, shutdown, .. } = process;

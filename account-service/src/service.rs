@@ -32,7 +32,7 @@ impl AccountServiceConfig {
         Self {
             default_currency: process.settings.services.currency,
             teller: Settings::default(),
-            limits: Limits::default(),
+            limits: process.limits,
             metrics: Some(process.metrics.clone()),
         }
     }

@@ -5,7 +5,6 @@ use std::process::ExitCode;
 use balance_service::{BalanceConfig, Edge};
 use clap::Parser;
 use shared::config::Settings;
-use shared::http::Limits;
 use shared::process::{self, Allocator, Process};
 use tracing::info;
 
@@ -27,10 +26,10 @@ async fn main() -> ExitCode {
 }
 
 async fn serve(process: Process) -> anyhow::Result<()> {
-    let listener = Process::listen(process.settings.services.balance_addr, "--balance-addr").await?;
+    let listener = Process::listen(process.settings.services.balance_addr, "--balance-addr")?;
     info!(address = %listener.local_addr()?, "balance service is listening");
     let config = BalanceConfig::of(&process);
-    let Process { backends, clock, ids, metrics, shutdown, .. } = process;
-    let edge = Edge { listener, limits: Limits::default(), metrics: Some(metrics) };
+    let Process { backends, clock, ids, limits, metrics, shutdown, .. } = process;
+    let edge = Edge { listener, limits, metrics: Some(metrics) };
     Ok(balance_service::run(config, backends, clock, ids, edge, shutdown).await?)
 }

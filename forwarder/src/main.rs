@@ -27,12 +27,12 @@ async fn main() -> ExitCode {
 }
 
 async fn serve(process: Process) -> anyhow::Result<()> {
-    let listener = Process::listen(process.settings.services.forwarder_addr, "--forwarder-addr").await?;
+    let listener = Process::listen(process.settings.services.forwarder_addr, "--forwarder-addr")?;
     let config = ForwarderConfig::of(&process);
-    let Process { backends, clock, metrics, shutdown, .. } = process;
+    let Process { backends, clock, limits, metrics, shutdown, .. } = process;
     // Health and metrics are served until forwarding has stopped; if they cannot be served, forwarding stops too.
     let stopped = CancellationToken::new();
-    let answering = forwarder::serve_operations(backends.clone(), metrics, listener, stopped.clone());
+    let answering = forwarder::serve_operations(backends.clone(), metrics, listener, limits, stopped.clone());
     let forwarding = async {
         let ended = forwarder::run(config, backends.store, backends.log, backends.leases, clock, shutdown).await;
         stopped.cancel();

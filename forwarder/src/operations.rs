@@ -30,11 +30,12 @@ pub async fn serve_operations<B: Backends>(
     backends: B,
     metrics: MetricsReader,
     listener: TcpListener,
+    limits: Limits,
     shutdown: CancellationToken,
 ) -> io::Result<()> {
     let operations = Operations::new(move || dependencies(backends.clone()), Some(metrics));
     let router = with_operations(OpenApiRouter::with_openapi(Description::openapi()), operations);
-    serve("forwarder", router, listener, Limits::default(), shutdown).await
+    serve("forwarder", router, listener, limits, shutdown).await
 }
 
 /// Probes every backend a forwarder needs with a cheap call.

@@ -7,7 +7,6 @@ use anyhow::{Context, ensure};
 use balance_service::{BalanceConfig, Edge};
 use clap::Args;
 use forwarder::ForwarderConfig;
-use shared::http::Limits;
 use shared::process::Process;
 use tokio::process::Command;
 use tokio_util::sync::CancellationToken;
@@ -69,13 +68,13 @@ impl Bank {
     }
 
     /// A bank in this process, on a free port.
-    pub(super) async fn here(process: Process) -> anyhow::Result<Self> {
+    pub(super) fn here(process: Process) -> anyhow::Result<Self> {
         let over = CancellationToken::new();
         let anywhere = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
-        let listener = Process::listen(anywhere, "--balance-addr").await?;
+        let listener = Process::listen(anywhere, "--balance-addr")?;
         let base = Base::local(listener.local_addr()?);
         let config = BalanceConfig::of(&process);
-        let edge = Edge { listener, limits: Limits::default(), metrics: Some(process.metrics.clone()) };
+        let edge = Edge { listener, limits: process.limits, metrics: Some(process.metrics.clone()) };
         let (backends, clock, ids) = (process.backends.clone(), process.clock.clone(), process.ids.clone());
         let balance = Stage::start("balance-service", &over, |stop| {
             balance_service::run(config, backends, clock, ids, edge, stop)

@@ -94,7 +94,7 @@ pub(super) async fn measure(options: ProjectionOptions) -> anyhow::Result<(Repor
     let process = Process::begin(settings).await?;
     let writer =
         Writer { store: process.backends.store.clone(), clock: process.clock.clone(), ids: process.ids.clone() };
-    let mut bank = if is_here { Bank::here(process).await? } else { Bank::elsewhere(&target.balance_url, hold) };
+    let mut bank = if is_here { Bank::here(process)? } else { Bank::elsewhere(&target.balance_url, hold) };
     let mut streams = writer.open_accounts(accounts).await?;
     if !write_only {
         // Batches are opened in order, so the last one is visible last.

@@ -9,7 +9,6 @@ use account_service::AccountServiceConfig;
 use balance_service::{BalanceConfig, Edge};
 use forwarder::ForwarderConfig;
 use shared::config::Settings;
-use shared::http::Limits;
 use shared::process::{Process, until_told_to_stop};
 use tokio::net::TcpListener;
 
@@ -20,8 +19,8 @@ pub(crate) use stages::{Stage, run_in_stages};
 /// Serves until a signal, or until a failure that the services cannot recover from.
 pub(crate) async fn run(settings: Settings) -> anyhow::Result<Exit> {
     let process = Process::begin(settings).await?;
-    let account_listener = Process::listen(process.settings.services.account_addr, "--account-addr").await?;
-    let balance_listener = Process::listen(process.settings.services.balance_addr, "--balance-addr").await?;
+    let account_listener = Process::listen(process.settings.services.account_addr, "--account-addr")?;
+    let balance_listener = Process::listen(process.settings.services.balance_addr, "--balance-addr")?;
     let banner = Banner {
         account_address: account_listener.local_addr()?,
         balance_address: balance_listener.local_addr()?,
@@ -42,8 +41,8 @@ fn open(process: Process, account_listener: TcpListener, balance_listener: TcpLi
     let account = AccountServiceConfig::of(&process);
     let forwarder = ForwarderConfig::of(&process);
     let balance = BalanceConfig::of(&process);
-    let Process { backends, clock, ids, metrics, shutdown, .. } = process;
-    let edge = Edge { listener: balance_listener, limits: Limits::default(), metrics: Some(metrics) };
+    let Process { backends, clock, ids, limits, metrics, shutdown, .. } = process;
+    let edge = Edge { listener: balance_listener, limits, metrics: Some(metrics) };
     vec![
         Stage::start("account-service", &shutdown, |stop| {
             account_service::run(account, backends.store.clone(), clock.clone(), ids.clone(), account_listener, stop)

@@ -12,6 +12,9 @@ use crate::customers::PATIENCE;
 /// The program under test.
 pub(crate) const BANK: &str = env!("CARGO_BIN_EXE_bank");
 
+/// A free port of this machine.
+const ANYWHERE: &str = "127.0.0.1:0";
+
 /// A running bank. Dropping it kills it.
 pub(crate) struct Bank {
     process: Child,
@@ -25,11 +28,18 @@ pub(crate) struct Bank {
 impl Bank {
     /// Starts a bank on a folder and waits until it says where it listens.
     pub(crate) async fn start(data: &Path) -> Self {
-        Self::start_at(data, "127.0.0.1:0", "127.0.0.1:0").await
+        Self::start_as(Command::new(BANK), data, ANYWHERE, ANYWHERE).await
     }
 
-    async fn start_at(data: &Path, account_address: &str, balance_address: &str) -> Self {
-        let mut process = Command::new(BANK)
+    /// The same, after the shell has set a limit on its open files: arguments of `ulimit`.
+    pub(crate) async fn start_with_files(limit: &str, data: &Path) -> Self {
+        let mut shell = Command::new("sh");
+        shell.args(["-c", &format!("ulimit {limit} && exec \"$0\""), BANK]);
+        Self::start_as(shell, data, ANYWHERE, ANYWHERE).await
+    }
+
+    async fn start_as(mut program: Command, data: &Path, account_address: &str, balance_address: &str) -> Self {
+        let mut process = program
             .env("BANK_DATA", data)
             .env("BANK_ACCOUNT_ADDR", account_address)
             .env("BANK_BALANCE_ADDR", balance_address)
@@ -57,7 +67,8 @@ impl Bank {
     /// `kill -9`, and a new process on the same folder and ports.
     pub(crate) async fn kill_and_restart(&mut self) {
         self.process.kill().await.expect("the process can be killed");
-        *self = Self::start_at(&self.data, &self.account_address, &self.balance_address).await;
+        let program = Command::new(BANK);
+        *self = Self::start_as(program, &self.data, &self.account_address, &self.balance_address).await;
     }
 
     /// Asks the process to end, and waits for it.
@@ -66,6 +77,19 @@ impl Bank {
         let asked = Command::new("sh").args(["-c", &format!("kill -TERM {pid}")]).status().await;
         assert!(asked.expect("there is a shell").success());
         timeout(PATIENCE, self.process.wait()).await.expect("the bank ends in time").expect("its status is known")
+    }
+
+    /// How many files the process may have open, as the kernel says.
+    pub(crate) fn files_max(&self) -> u64 {
+        let pid = self.process.id().expect("the process runs");
+        let limits = std::fs::read_to_string(format!("/proc/{pid}/limits")).expect("Linux");
+        let files = limits.lines().find_map(|line| line.strip_prefix("Max open files")).expect("a limit on files");
+        files.split_whitespace().next().expect("the soft limit").parse().expect("a number")
+    }
+
+    /// Where the account service listens.
+    pub(crate) fn account_address(&self) -> &str {
+        &self.account_address
     }
 
     /// A URL of the account service.

@@ -2,13 +2,18 @@
 
 use std::path::Path;
 use std::process::{Output, Stdio};
+use std::time::Duration;
 
-use tokio::net::TcpListener;
+use futures::future::join_all;
+use tokio::net::{TcpListener, TcpStream};
 use tokio::process::Command;
 use tokio::time::timeout;
 
 use crate::bank::{BANK, Bank};
 use crate::customers::PATIENCE;
+
+/// Far longer than an answer takes, and shorter than an idle connection is kept.
+const TURN_MAX: Duration = Duration::from_secs(5);
 
 /// Runs a bank that must end by itself.
 async fn run(data: &Path, arguments: &[&str]) -> Output {
@@ -81,6 +86,31 @@ async fn a_damaged_file_is_refused_with_advice_that_loses_nothing() {
         std::fs::write(&file, sound).unwrap();
     }
     Bank::start(folder.path()).await;
+}
+
+/// Failure mode 74: more idle connections to one service than the process may have files open.
+#[tokio::test]
+async fn idle_connections_to_one_service_leave_the_rest_of_the_process_its_files() {
+    const FILES: usize = 300;
+    let folder = tempfile::tempdir().unwrap();
+    let bank = Bank::start_with_files(&format!("-n {FILES}"), folder.path()).await;
+    let crowd = join_all((0..FILES + 100).map(|_| TcpStream::connect(bank.account_address())));
+    let idle = timeout(TURN_MAX, crowd).await.expect("those beyond the limit wait in the kernel");
+    assert!(idle.iter().all(Result::is_ok));
+    let ready = async |url| reqwest::get(url).await.map(|answer| answer.status().as_u16()).ok();
+    let of_another_service = timeout(TURN_MAX, ready(bank.balance_url("/readyz"))).await;
+    assert_eq!(of_another_service.expect("its turn comes at once"), Some(200));
+    drop(idle);
+    assert_eq!(timeout(PATIENCE, ready(bank.account_url("/readyz"))).await.unwrap(), Some(200));
+    assert!(bank.stop().await.success());
+}
+
+#[tokio::test]
+async fn the_limit_on_open_files_is_raised_as_far_as_it_may_be() {
+    let folder = tempfile::tempdir().unwrap();
+    let bank = Bank::start_with_files("-Sn 200", folder.path()).await;
+    assert!(bank.files_max() > 200);
+    assert!(bank.stop().await.success());
 }
 
 #[tokio::test]

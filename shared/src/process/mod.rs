@@ -1,18 +1,20 @@
 //! What every process of the bank does before its service and while that runs.
 
+mod descriptors;
 mod signals;
 
 use std::fmt::Display;
 use std::net::SocketAddr;
 use std::process::ExitCode;
 
-use tokio::net::TcpListener;
+use tokio::net::{TcpListener, TcpSocket};
 use tokio_util::sync::CancellationToken;
 use tracing::error;
 
 use crate::backends::{AnyBackends, OpenBackendsError};
 use crate::clock::Clock;
 use crate::config::Settings;
+use crate::http::Limits;
 use crate::id::Ids;
 use crate::lease::Holder;
 use crate::partition::{PartitionCountError, PartitionMap};
@@ -30,6 +32,11 @@ pub const EXIT_FAILURE: u8 = 1;
 
 /// The exit code of a process whose data folder another process uses.
 pub const EXIT_DATA_IN_USE: u8 = 3;
+
+/// How many connections may wait until they are accepted, as many as the kernel allows by default
+/// (`net.core.somaxconn`). One that finds no room tries again after a second, and then after two: with the usual 128, a
+/// crowd that comes back after a restart would wait for seconds.
+const BACKLOG: u32 = 4_096;
 
 /// Why a process cannot begin.
 #[derive(Debug, thiserror::Error)]
@@ -84,6 +91,8 @@ pub struct Process {
     pub ids: Ids,
     /// The name of this process as a holder of leases; new at every start.
     pub holder: Holder,
+    /// How much of each of its services one client may use.
+    pub limits: Limits,
     /// What `/metrics` shows.
     pub metrics: MetricsReader,
     /// The four backends.
@@ -93,29 +102,38 @@ pub struct Process {
 }
 
 impl Process {
-    /// Starts logging and metrics, and opens the backends.
+    /// Starts logging and metrics, raises the limit on open files, and opens the backends.
     ///
     /// # Errors
     /// [`BeginError`]; nothing was changed.
     pub async fn begin(settings: Settings) -> Result<Self, BeginError> {
         init_logs(&settings.logs)?;
         let metrics = install_metrics()?;
+        let limits = descriptors::limits();
         let clock = Clock::system();
         let ids = Ids::new(clock.clone());
         let partitions = PartitionMap::new(settings.pipeline.partitions)?;
         let backends = AnyBackends::open(&settings.backends, partitions, &clock, &ids).await?;
         let holder = Holder(ids.commit().to_string().into());
         let shutdown = CancellationToken::new();
-        Ok(Self { settings, partitions, clock, ids, holder, metrics, backends, shutdown })
+        Ok(Self { settings, partitions, clock, ids, holder, limits, metrics, backends, shutdown })
     }
 
     /// Listens on an address, which comes from the setting `flag`.
     ///
     /// # Errors
     /// [`BeginError::Listen`].
-    pub async fn listen(address: SocketAddr, flag: &'static str) -> Result<TcpListener, BeginError> {
-        TcpListener::bind(address).await.map_err(|reason| BeginError::Listen { address, flag, reason })
+    pub fn listen(address: SocketAddr, flag: &'static str) -> Result<TcpListener, BeginError> {
+        listen(address).map_err(|reason| BeginError::Listen { address, flag, reason })
     }
+}
+
+fn listen(address: SocketAddr) -> std::io::Result<TcpListener> {
+    let socket = if address.is_ipv4() { TcpSocket::new_v4() } else { TcpSocket::new_v6() }?;
+    // Otherwise a process that is started again would have to wait for the connections of the last one.
+    socket.set_reuseaddr(true)?;
+    socket.bind(address)?;
+    socket.listen(BACKLOG)
 }
 
 /// Runs the work of a process until it ends or a second signal arrives: the first signal cancels `shutdown`.

@@ -5,13 +5,14 @@
 //! | trouble | what a client meets |
 //! |---|---|
 //! | [`Proxy::cut`] | its connections end, new ones work |
+//! | [`Proxy::strand`] | its connections are half-open for ever, new ones work: another host has the server's name |
 //! | [`Trouble::Refuse`] | its connections end, new ones end at once: the server is down |
 //! | [`Trouble::Silence`] | its bytes arrive nowhere and nothing comes back: a half-open connection |
 //! | [`Trouble::LoseReplies`] | its requests take effect, their answers never arrive |
 //! | [`Trouble::Delay`] | each piece of an answer arrives this much later |
 //!
 //! A byte stream with a gap is useless. So connections that have lost bytes end with the trouble, and a client that
-//! goes on reconnects.
+//! goes on reconnects. Only stranded ones stay, since nothing is passed on over them again.
 
 use std::io;
 use std::net::SocketAddr;
@@ -55,11 +56,12 @@ enum Direction {
     ToClient,
 }
 
-/// What the proxy does now, and how often connections were cut.
+/// What the proxy does now, and how often connections were cut or stranded.
 #[derive(Clone, Copy)]
 struct Orders {
     trouble: Trouble,
     cuts: u64,
+    strandings: u64,
 }
 
 /// A proxy in front of one server. Dropping it ends its connections and frees its port.
@@ -93,7 +95,7 @@ impl Proxy {
     {
         let listener = TcpListener::bind("127.0.0.1:0").await?;
         let address = listener.local_addr()?;
-        let orders = Arc::new(watch::Sender::new(Orders { trouble: Trouble::None, cuts: 0 }));
+        let orders = Arc::new(watch::Sender::new(Orders { trouble: Trouble::None, cuts: 0, strandings: 0 }));
         let task = tokio::spawn(accept(listener, server.into(), orders.subscribe(), ear)).abort_handle();
         Ok(Self { address, orders, task })
     }
@@ -116,6 +118,12 @@ impl Proxy {
     /// Ends all connections; new ones work as the present trouble allows.
     pub fn cut(&self) {
         self.orders.send_modify(|orders| orders.cuts += 1);
+    }
+
+    /// Leaves all connections open and passes nothing on over them any more, until they are cut; new ones work as the
+    /// present trouble allows.
+    pub fn strand(&self) {
+        self.orders.send_modify(|orders| orders.strandings += 1);
     }
 }
 
@@ -141,7 +149,7 @@ async fn accept<H: FnMut(&[u8]) + Send + 'static>(
 
 /// Serves one connection until it ends; any failure ends both sides.
 async fn connect(client: TcpStream, server: String, orders: watch::Receiver<Orders>, hear: impl FnMut(&[u8])) {
-    let Orders { trouble, cuts } = *orders.borrow();
+    let Orders { trouble, cuts, strandings } = *orders.borrow();
     if trouble == Trouble::Refuse {
         return;
     }
@@ -154,24 +162,28 @@ async fn connect(client: TcpStream, server: String, orders: watch::Receiver<Orde
     tokio::select! {
         biased;
         _ = until_cut.wait_for(|now| now.cuts != cuts) => {}
-        () = pass(Direction::ToServer, from_client, to_server, orders.clone(), hear) => {}
-        () = pass(Direction::ToClient, from_server, to_client, orders, |_| ()) => {}
+        () = pass(Direction::ToServer, from_client, to_server, orders.clone(), strandings, hear) => {}
+        () = pass(Direction::ToClient, from_server, to_client, orders, strandings, |_| ()) => {}
     }
 }
 
+/// Passes on what one side sends, until either side ends; nothing once more than these strandings were ordered.
 async fn pass(
     direction: Direction,
     mut from: OwnedReadHalf,
     mut to: OwnedWriteHalf,
     orders: watch::Receiver<Orders>,
+    strandings: u64,
     mut hear: impl FnMut(&[u8]),
 ) {
     let mut piece = vec![0; PIECE_BYTES];
     while let Ok(length @ 1..) = from.read(&mut piece).await {
         hear(&piece[..length]);
-        let trouble = orders.borrow().trouble;
+        let now = *orders.borrow();
+        let trouble = now.trouble;
         let is_answer = matches!(direction, Direction::ToClient);
-        if trouble == Trouble::Silence || (trouble == Trouble::LoseReplies && is_answer) {
+        let is_silent = trouble == Trouble::Silence || now.strandings != strandings;
+        if is_silent || (trouble == Trouble::LoseReplies && is_answer) {
             continue;
         }
         if let (Trouble::Delay(delay), true) = (trouble, is_answer) {
@@ -283,5 +295,18 @@ mod tests {
         stream.write_u8(1).await.unwrap();
         assert!(timeout(Duration::from_millis(50), stream.read_u8()).await.is_err(), "something came back");
         assert_eq!(*fixture.count.borrow(), 1);
+    }
+
+    #[tokio::test]
+    async fn stranded_connections_stay_silent_and_new_ones_work() {
+        let fixture = Fixture::new().await;
+        let mut stream = fixture.connect().await;
+        assert_eq!(ask(&mut stream, 1).await.unwrap(), 2);
+        fixture.proxy.strand();
+        assert_eq!(ask(&mut fixture.connect().await, 1).await.unwrap(), 2);
+        fixture.proxy.make(Trouble::None);
+        stream.write_u8(1).await.unwrap();
+        assert!(timeout(Duration::from_millis(50), stream.read_u8()).await.is_err(), "something came back");
+        assert_eq!(*fixture.count.borrow(), 2);
     }
 }

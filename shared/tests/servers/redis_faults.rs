@@ -1,18 +1,28 @@
-//! A Redis that forgets or dies costs time: epochs still grow, and a lease finds its next holder.
+//! A Redis that forgets, dies or falls silent costs time: epochs still grow, and a lease finds its next holder.
 
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::fmt::Display;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use shared::coordinate::Epoch;
 use shared::lease::{Ended, Holder, Lease, LeaseName, LeaseStore, RedisLeases, RenewError, act_while_held};
+use shared::proxy::Proxy;
 use tokio::sync::watch;
-use tokio::time::{Instant, sleep};
+use tokio::time::{Instant, sleep, timeout};
 
 use crate::own::{Own, Program, until, words};
 
 const TTL: Duration = Duration::from_millis(600);
 
 const LONG: Duration = Duration::from_mins(10);
+
+/// How long leases may stand still when their connection is silent: two calls without an answer take less than half of
+/// it, and the next call is answered.
+const STANDSTILL_MAX: Duration = Duration::from_secs(5);
+
+/// How many ask at the same time.
+const CALLERS: usize = 20;
 
 async fn server(settings: &str) -> Own {
     Own::start(Program::Redis, |folder, port| {
@@ -22,7 +32,11 @@ async fn server(settings: &str) -> Own {
 }
 
 async fn leases(own: &Own) -> RedisLeases {
-    let url = format!("redis://{}", own.address());
+    leases_at(own.address()).await
+}
+
+async fn leases_at(address: impl Display) -> RedisLeases {
+    let url = format!("redis://{address}");
     RedisLeases::open(&url, &"bank".parse().expect("a name"), None).await.expect("a Redis that answers")
 }
 
@@ -129,4 +143,43 @@ async fn a_lease_passes_on_when_its_holder_dies_and_the_dead_one_gets_nothing_ba
     assert!(matches!(one.renew(&dead, TTL).await, Err(RenewError::Lost)));
     one.release(dead).await.unwrap();
     two.renew(&next, LONG).await.unwrap();
+}
+
+#[tokio::test]
+async fn leases_whose_connection_is_silent_for_ever_go_on_over_another_one() {
+    let own = server("").await;
+    let proxy = Proxy::start(own.address()).await.unwrap();
+    let leases = leases_at(proxy.address()).await;
+    let clone = leases.clone();
+    let held = granted(&leases, "ann", LONG, Epoch::NONE).await;
+    // The second time, the connection that took over is the silent one.
+    for _ in 0..2 {
+        proxy.strand();
+        let renewed = until("it is renewed", async || leases.renew(&held, LONG).await.ok());
+        timeout(STANDSTILL_MAX, renewed).await.expect("another connection after a few calls");
+        clone.renew(&held, LONG).await.expect("a clone that shares the new connection");
+    }
+}
+
+#[tokio::test]
+async fn many_callers_at_once_open_one_connection_in_place_of_a_silent_one() {
+    let own = server("").await;
+    let opened = Arc::new(AtomicUsize::new(0));
+    let counter = Arc::clone(&opened);
+    let count = move || {
+        counter.fetch_add(1, Ordering::SeqCst);
+        |_: &[u8]| ()
+    };
+    let proxy = Proxy::start_overheard(own.address(), count).await.unwrap();
+    let leases = leases_at(proxy.address()).await;
+    let answered = async || {
+        let answers = futures::future::join_all((0..CALLERS).map(|_| leases.list(""))).await;
+        answers.iter().filter(|answer| answer.is_ok()).count()
+    };
+    assert_eq!(answered().await, CALLERS);
+    proxy.strand();
+    assert_eq!(answered().await, 0, "over a silent connection");
+    let all = until("everybody is answered", async || (answered().await == CALLERS).then_some(()));
+    timeout(STANDSTILL_MAX, all).await.expect("another connection for everybody");
+    assert_eq!(opened.load(Ordering::SeqCst), 2);
 }

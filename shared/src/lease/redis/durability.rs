@@ -3,10 +3,9 @@
 use std::collections::BTreeMap;
 
 use redis::Cmd;
-use tokio::time::timeout;
 use tracing::debug;
 
-use super::{CALL_MAX, RedisLeases};
+use super::RedisLeases;
 use crate::durability::Weakness;
 
 const SERVER: &str = "redis";
@@ -33,8 +32,8 @@ impl RedisLeases {
     }
 
     async fn ask<T: redis::FromRedisValue>(&self, question: &Cmd) -> Option<T> {
-        let mut connection = self.connection.clone();
-        match timeout(CALL_MAX, question.query_async(&mut connection)).await {
+        let asked = self.connection.ask(move |mut manager| async move { question.query_async(&mut manager).await });
+        match asked.await {
             Ok(answer) => answer.inspect_err(|error| debug!(%error, "cannot read the configuration of redis")).ok(),
             Err(_) => None,
         }

@@ -14,34 +14,24 @@
 //! All keys of a namespace have the same hash tag, and so are in one slot of a cluster. A sorted set holds the names of
 //! the leases, so that listing looks at those and not at all keys of the server.
 
+mod connection;
 mod durability;
 mod failure;
 
 use std::time::Duration;
 
-use redis::aio::{ConnectionManager, ConnectionManagerConfig};
-use redis::{Client, ConnectionAddr, IntoConnectionInfo, Script, ScriptInvocation, TlsCertificates};
-use tokio::time::timeout;
+use connection::Connection;
+use redis::{Script, ScriptInvocation};
 
 use super::{Held, Holder, Lease, LeaseName, LeaseStore, RenewError};
 use crate::config::{Namespace, TlsAuthorities};
 use crate::coordinate::Epoch;
 use crate::error::BackendError;
 
-/// How long a call may take. Less than the time between two renewals of the shortest sensible lease, and far more than
-/// a healthy server needs.
-const CALL_MAX: Duration = Duration::from_millis(1_500);
-
-/// How long connecting may take, and how long a reply: two tries fit into a call.
-const ANSWER_MAX: Duration = Duration::from_millis(700);
-
-/// How often connecting is retried before a call fails; the caller decides what happens then.
-const CONNECTS_MAX: usize = 1;
-
-/// The leases of a bank in Redis. Clones share one connection, which reconnects by itself.
+/// The leases of a bank in Redis. Clones share one connection, which is replaced when it ends or falls silent.
 #[derive(Clone)]
 pub struct RedisLeases {
-    connection: ConnectionManager,
+    connection: Connection,
     names: Names,
     scripts: Scripts,
 }
@@ -63,15 +53,7 @@ impl RedisLeases {
         namespace: &Namespace,
         authorities: Option<&TlsAuthorities>,
     ) -> Result<Self, BackendError> {
-        let client = client(url, authorities).map_err(|error| BackendError::broken("open", error))?;
-        let config = ConnectionManagerConfig::new()
-            .set_connection_timeout(Some(ANSWER_MAX))
-            .set_response_timeout(Some(ANSWER_MAX))
-            .set_number_of_retries(CONNECTS_MAX);
-        let connection = timeout(CALL_MAX, ConnectionManager::new_with_config(client, config)).await;
-        let connection = connection
-            .map_err(|elapsed| BackendError::not_done("open", elapsed))?
-            .map_err(|error| BackendError::not_done("open", error))?;
+        let connection = Connection::open(url, authorities).await?;
         Ok(Self { connection, names: Names::of(namespace), scripts: Scripts::new() })
     }
 
@@ -80,22 +62,11 @@ impl RedisLeases {
         operation: &'static str,
         script: &ScriptInvocation<'_>,
     ) -> Result<T, BackendError> {
-        let mut connection = self.connection.clone();
-        match timeout(CALL_MAX, script.invoke_async(&mut connection)).await {
+        let asked = self.connection.ask(move |mut manager| async move { script.invoke_async(&mut manager).await });
+        match asked.await {
             Ok(answer) => answer.map_err(|error| failure::of(operation, error)),
             Err(elapsed) => Err(BackendError::unknown(operation, elapsed)),
         }
-    }
-}
-
-fn client(url: &str, authorities: Option<&TlsAuthorities>) -> redis::RedisResult<Client> {
-    let info = url.into_connection_info()?;
-    match (authorities, info.addr()) {
-        (Some(authorities), ConnectionAddr::TcpTls { .. }) => {
-            let root_cert = Some(authorities.pem().as_bytes().to_vec());
-            Client::build_with_tls(info, TlsCertificates { client_tls: None, root_cert })
-        }
-        _ => Client::open(info),
     }
 }
 

@@ -2,7 +2,6 @@
 
 use std::collections::BTreeMap;
 use std::sync::Mutex;
-use std::time::Duration;
 
 use async_nats::jetstream::{self, Context};
 use bytes::Bytes;
@@ -231,6 +230,28 @@ async fn a_stream_at_its_limit_of_bytes_pushes_back_and_evicts_nothing() {
 
     assert!(log.trim(ONE, Offset::new(50), LATER).await.unwrap() > 0);
     log.publish(ONE, &end.incarnation, end.last, &one).await.unwrap();
+}
+
+/// A beginning needs room as well, and its own incarnation has none to give.
+#[tokio::test]
+async fn a_partition_without_room_for_a_beginning_is_renewed_at_the_cost_of_its_records() {
+    let namespace = fresh();
+    let log = opened(&Server::Nats.url(), &namespace, None).await.unwrap();
+    let mut end = log.extent(ONE).await.unwrap();
+    end.last = log.publish(ONE, &end.incarnation, end.last, &[entry(1), entry(2)]).await.unwrap();
+    let jetstream = jetstream().await;
+    let stream = jetstream.get_stream(format!("{namespace}-balance-1")).await.unwrap();
+    let bytes = i64::try_from(stream.cached_info().state.bytes).unwrap();
+    let mut config = stream.cached_info().config.clone();
+    config.max_bytes = bytes + 1;
+    jetstream.update_stream(config).await.unwrap();
+    let full = log.publish(ONE, &end.incarnation, end.last, &[entry(3)]).await;
+    assert!(matches!(full, Err(PublishError::Full { .. })), "{full:?}");
+
+    let renewed = log.renew(ONE, &end.incarnation).await.unwrap();
+    assert_ne!(renewed.incarnation, end.incarnation);
+    assert_eq!((renewed.trimmed, renewed.last), (Offset::START, Offset::START));
+    log.publish(ONE, &renewed.incarnation, renewed.last, &[entry(1)]).await.unwrap();
 }
 
 /// More than is sent ahead to a reader that does not read.

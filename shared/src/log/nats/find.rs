@@ -8,7 +8,7 @@ use tokio::time::timeout;
 use super::failure::CALL_MAX;
 use super::life::Life;
 use super::message::{self, INCARNATION, Span, header};
-use super::{Names, Shared};
+use super::{Names, Shared, within};
 use crate::clock::Timestamp;
 use crate::coordinate::Offset;
 use crate::error::BackendError;
@@ -116,12 +116,9 @@ impl Shared {
     }
 
     /// Removes the records up to a sequence; the beginning of the incarnation stays.
-    async fn purge(&self, names: &Names, through: u64) -> Result<(), BackendError> {
+    pub(super) async fn purge(&self, names: &Names, through: u64) -> Result<(), BackendError> {
         let purge = self.stream("trim", names).await?.purge().filter(&names.records).sequence(through + 1);
-        match timeout(CALL_MAX, IntoFuture::into_future(purge)).await {
-            Ok(answer) => answer.map(drop).map_err(|error| BackendError::unknown("trim", error)),
-            Err(elapsed) => Err(BackendError::unknown("trim", elapsed)),
-        }
+        within("trim", purge).await.map(drop)
     }
 }
 

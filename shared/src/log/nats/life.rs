@@ -110,7 +110,7 @@ impl Shared {
                 }
             }
             // Refused if another has begun by now; then everything is looked up again.
-            let has_begun = self.begin(operation, names, base).await?;
+            let has_begun = self.begin(operation, names, base, stream.state.last_sequence).await?;
             if has_begun && had_life {
                 warn!(stream = names.stream, "the incarnation was incomplete, a new one began");
             }
@@ -140,7 +140,7 @@ impl Shared {
                 return Ok(life);
             }
             // Refused if another has begun in between; that one is looked up then.
-            self.begin("renew", names, life.base).await?;
+            self.begin("renew", names, life.base, life.known.end.sequence).await?;
         }
         Err(BackendError::not_done("renew", format!("another process keeps changing the stream {}", names.stream)))
     }
@@ -196,14 +196,21 @@ impl Shared {
     }
 
     /// Begins a new incarnation at the end of the stream, and removes what precedes it. Does nothing if the last
-    /// beginning is not this one. Returns whether the incarnation has begun.
-    async fn begin(&self, operation: &'static str, names: &Names, last: u64) -> Result<bool, BackendError> {
+    /// beginning is not this one. If there is no room for a beginning, the records of the incarnation that it ends,
+    /// which are those up to `ended`, make room. Returns whether the incarnation has begun.
+    async fn begin(&self, operation: &'static str, names: &Names, last: u64, ended: u64) -> Result<bool, BackendError> {
         let incarnation = Incarnation(self.ids.commit().to_string().into());
         let mut headers = HeaderMap::new();
         headers.insert(INCARNATION, &*incarnation.0);
         let body = Bytes::from(format!("{{\"incarnation\":\"{incarnation}\"}}"));
         let after = After::Beginning(last);
-        let base = match self.put(operation, &names.beginnings, after, headers, body).await? {
+        let mut fate = self.put(operation, &names.beginnings, after, headers.clone(), body.clone()).await?;
+        if matches!(fate, Fate::Full) {
+            warn!(stream = names.stream, "no room to begin a new incarnation, removing the records of the last one");
+            self.purge(names, ended).await?;
+            fate = self.put(operation, &names.beginnings, after, headers, body).await?;
+        }
+        let base = match fate {
             Fate::Stored(base) => base,
             Fate::Elsewhere => return Ok(false),
             Fate::Full => {

@@ -79,7 +79,7 @@ impl<'a, B: Backends> Scan<'a, B> {
         self.comparison.progress.one_more();
         if !checked.is_right() {
             suspects.insert(checked.stream, checked.head);
-        } else if checked.document.parked.is_some() {
+        } else if checked.document.parked_at().is_some() {
             verification.parked += 1;
         } else {
             verification.checked += 1;

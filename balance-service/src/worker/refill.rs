@@ -25,8 +25,8 @@ pub(crate) async fn load_foldings<I: BalanceIndex>(
     generation: Generation,
     accounts: &[AccountId],
 ) -> Result<BTreeMap<AccountId, Folding>, BackendError> {
-    let to_folding = |account, loaded: Loaded| match loaded.parked {
-        Some(parked) => Folding::parked(account, loaded.balance, parked.at),
+    let to_folding = |account, loaded: Loaded| match loaded.parked_at() {
+        Some(at) => Folding::parked(account, loaded.balance, at),
         None => Folding::new(account, loaded.balance),
     };
     load_as(index, generation, accounts, to_folding).await

@@ -105,12 +105,6 @@ impl Bank {
         self.tasks.spawn(async move { run.await.unwrap() });
     }
 
-    /// Kills the services and starts them again, with nothing in their memory.
-    pub(crate) async fn restart(&mut self) {
-        self.tasks.shutdown().await;
-        self.start();
-    }
-
     /// Appends one more event to every account.
     pub(crate) async fn append(&self) {
         let known = self.events.fetch_add(1, Ordering::SeqCst);

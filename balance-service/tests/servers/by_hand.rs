@@ -4,7 +4,8 @@ use std::time::Duration;
 
 use reqwest::Method;
 use serde_json::{Value, json};
-use shared::index::{BalanceIndex, BalanceQuery, Generation};
+use shared::id::AccountId;
+use shared::index::{Applied, Balance, BalanceIndex, BalanceQuery, Generation, Projected};
 use shared::partition::SlotRange;
 
 use crate::bank::{Bank, ask, until};
@@ -139,7 +140,7 @@ async fn nobody_is_parked_while_an_index_goes_and_comes() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_document_that_was_made_unreadable_holds_up_nobody() {
-    let mut bank = Bank::open().await;
+    let bank = Bank::open().await;
     let generation = active(&bank).await;
     let (index, damaged) = (format!("{}-{generation}", bank.alias), bank.accounts[0]);
     // The mapping accepts it, but no release has such a status.
@@ -149,10 +150,70 @@ async fn a_document_that_was_made_unreadable_holds_up_nobody() {
     assert_eq!((loaded[0].balance.is_none(), loaded[1].balance.is_none()), (true, false));
     let listed = bank.ports.index.search(&BalanceQuery::default()).await.unwrap();
     assert_eq!(listed.balances.len(), bank.accounts.len() - 1);
-    // The change has raised the version of the document, so the next event's version would be taken for an old one.
-    bank.restart().await;
     bank.append().await;
+    bank.wait_until_settled().await;
+    bank.remove().await;
+}
+
+/// Changes a field of some documents that the next event sets anew, as Kibana does; this raises the version that
+/// Elasticsearch keeps of each.
+async fn edited(index: &str, accounts: &[AccountId]) {
+    for account in accounts {
+        let change = json!({ "doc": { "updated_at": "2001-02-03T04:05:06Z" } });
+        assert_eq!(ask(Method::POST, &format!("{index}/_update/{account}?refresh=true"), Some(change)).await.0, 200);
+    }
+}
+
+/// Law X2
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_document_edited_by_hand_shows_the_next_event_and_can_be_repaired() {
+    let bank = Bank::open().await;
+    let generation = active(&bank).await;
+    let index = format!("{}-{generation}", bank.alias);
+    let edits = &bank.accounts[..3];
+    edited(&index, edits).await;
+    for _ in 0..3 {
+        bank.while_watched(bank.append()).await;
+        bank.wait_until_settled().await;
+    }
+
+    let load = async || bank.ports.index.load(generation, edits).await.unwrap();
+    let before = load().await;
+    let right: Vec<Balance> = before.iter().filter_map(|loaded| loaded.balance.clone()).collect();
+    edited(&index, edits).await;
+    assert_ne!(load().await, before);
+    bank.ports.index.repair(generation, right.clone()).await.unwrap();
+    assert_eq!(load().await, before);
+
+    // What is old stays old, for a repair and for a worker.
+    let old = |balance: &Balance| Balance { version: balance.version.before(), ..balance.clone() };
+    let old: Vec<Balance> = right.iter().map(old).collect();
+    bank.ports.index.repair(generation, old.clone()).await.unwrap();
+    let projected = Projected { balances: [old, right].concat(), ..Projected::default() };
+    let applied = bank.ports.index.apply(generation, &projected).await.unwrap();
+    assert_eq!((applied, load().await), (Applied { written: 0, stale: 6 }, before));
+    bank.remove().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn documents_that_no_release_writes_stop_neither_a_comparison_nor_a_switch() {
+    let bank = Bank::open().await;
+    let index = format!("{}-{}", bank.alias, active(&bank).await);
+    let copied = async |account: AccountId| {
+        let (_, found) = ask(Method::GET, &format!("{index}/_doc/{account}"), None).await;
+        found["_source"].clone()
+    };
+    let mut stray = copied(bank.accounts[0]).await;
+    stray["id"] = json!("test");
+    assert_eq!(ask(Method::PUT, &format!("{index}/_doc/test?refresh=true"), Some(stray)).await.0, 201);
+    let mut without_version = copied(bank.accounts[1]).await;
+    without_version.as_object_mut().unwrap().remove("version");
+    let place = format!("{index}/_doc/{}?refresh=true", bank.accounts[1]);
+    assert_eq!(ask(Method::PUT, &place, Some(without_version)).await.0, 200);
+
     bank.append().await;
+    bank.wait_until_settled().await;
+    bank.while_watched(bank.rebuild()).await;
     bank.wait_until_settled().await;
     bank.remove().await;
 }

@@ -95,10 +95,17 @@ impl Loaded {
         Balance::version_of(self.balance.as_ref())
     }
 
+    /// The first version that cannot be folded. An entry at a version that the document has reached does not count: that
+    /// event could be folded after all, by a later release, or before the entry was removed.
+    #[must_use]
+    pub fn parked_at(&self) -> Option<Version> {
+        self.parked.as_ref().map(|parked| parked.at).filter(|at| *at > self.version())
+    }
+
     /// How far the document can come when the stream is at `head`: to the head, or to where the account is parked.
     #[must_use]
     pub fn reachable(&self, head: Version) -> Version {
-        self.parked.as_ref().map_or(head, |parked| head.min(parked.at.before()))
+        self.parked_at().map_or(head, |at| head.min(at.before()))
     }
 }
 

@@ -15,6 +15,9 @@ use crate::error::BackendError;
 /// longer one does not come from Elasticsearch.
 const ANSWER_BYTES_MAX: u64 = 64 << 20;
 
+/// How Elasticsearch says that an index or an alias does not exist.
+const ABSENCES: [&str; 2] = ["index_not_found_exception", "aliases_not_found_exception"];
+
 /// Why a call has no result.
 #[derive(Clone, Debug, thiserror::Error)]
 pub(super) enum Failure {
@@ -52,9 +55,10 @@ fn causes(error: &Error) -> String {
 }
 
 impl Failure {
-    /// Whether the index, alias or document that was named does not exist.
-    pub(super) const fn is_absence(&self) -> bool {
-        matches!(self, Self::Refused { status: 404, .. })
+    /// Whether the index or alias that was named does not exist. Only Elasticsearch can say so: a proxy answers 404, too,
+    /// if it finds nobody to ask.
+    pub(super) fn is_absence(&self) -> bool {
+        matches!(self, Self::Refused { status: 404, kind, .. } if ABSENCES.contains(&kind.as_str()))
     }
 
     /// Whether an existing version or entry was in the way.
@@ -86,10 +90,10 @@ impl Failure {
     pub(super) fn backend(self, operation: &'static str) -> BackendError {
         match &self {
             Self::Refused { status: 429, .. } => BackendError::not_done(operation, self),
-            Self::Refused { status: 400 | 401 | 403 | 404 | 405 | 406 | 413, .. } => {
+            Self::Refused { status: 400 | 401 | 403 | 405 | 406 | 413, .. } | Self::InTheWay(_) => {
                 BackendError::broken(operation, self)
             }
-            Self::InTheWay(_) => BackendError::broken(operation, self),
+            Self::Refused { .. } if self.is_absence() => BackendError::broken(operation, self),
             Self::Silent(error) if is_unreachable(error) => BackendError::not_done(operation, self),
             // A proxy may have answered in its place, and Elasticsearch may answer next time.
             Self::Refused { .. } | Self::Silent(_) | Self::Unacknowledged | Self::Forsaken | Self::Unreadable(_) => {

@@ -23,6 +23,7 @@ use tracing::debug;
 use super::ElasticIndex;
 use super::answer::{Failure, body_of};
 use super::together::{ALONE_FROM, Together, Told};
+use crate::coordinate::Version;
 use crate::telemetry::metric::INDEX_BUSY;
 
 /// The most lines in one bulk. Elasticsearch writes the lines of a bulk one after the other on one of its few threads,
@@ -66,6 +67,14 @@ pub(super) enum Over {
 }
 
 impl Over {
+    /// Whether a write of this version replaces a document that shows the stored one.
+    pub(super) fn replaces(self, stored: Version, written: Version) -> bool {
+        match self {
+            Self::Older => stored < written,
+            Self::OlderOrEqual => stored <= written,
+        }
+    }
+
     const fn version_type(self) -> &'static str {
         match self {
             Self::Older => "external",
@@ -92,6 +101,18 @@ impl Lines {
     pub(super) fn index(&mut self, id: impl std::fmt::Display, external: u64, over: Over, document: &impl Serialize) {
         let kind = over.version_type();
         self.action(format_args!(r#"{{"index":{{"_id":"{id}","version":{external},"version_type":"{kind}"}}}}"#));
+        self.content(document);
+    }
+
+    /// Adds a whole document over exactly the stored one with this sequence number and primary term.
+    pub(super) fn index_over(
+        &mut self,
+        id: impl std::fmt::Display,
+        sequence: u64,
+        term: u64,
+        document: &impl Serialize,
+    ) {
+        self.action(format_args!(r#"{{"index":{{"_id":"{id}","if_seq_no":{sequence},"if_primary_term":{term}}}}}"#));
         self.content(document);
     }
 

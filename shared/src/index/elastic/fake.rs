@@ -23,6 +23,11 @@ pub(super) struct Asked {
 }
 
 impl Asked {
+    /// Whether it asks for documents.
+    pub(super) fn is_look(&self) -> bool {
+        self.path.ends_with("/_mget")
+    }
+
     /// The ids that the lines of a bulk name.
     pub(super) fn ids(&self) -> Vec<String> {
         let lines = self.body.lines().filter_map(|line| serde_json::from_str::<Value>(line).ok());

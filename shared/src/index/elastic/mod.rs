@@ -8,7 +8,7 @@
 //! - X1: three calls, one after the other, write the documents, the parked accounts and the checkpoint. Each is on disk
 //!   when it is acknowledged.
 //! - X2: the external version of a document is the account's version, so Elasticsearch skips an equal or lower one. Its
-//!   answer "conflict" means "stale" and is no failure.
+//!   answer "conflict" means "stale" and is no failure, unless somebody edited the document by hand ([`edited`]).
 //! - X3: the external version of a checkpoint is its epoch, and an equal one is accepted. A worker that lost its lease
 //!   learns of it from its first checkpoint; the documents of that batch were written all the same, or skipped, which
 //!   is harmless (law X2). A late checkpoint of the same epoch can move the stored offset back, never forward.
@@ -55,6 +55,7 @@ mod answer;
 mod bulk;
 mod check;
 mod connect;
+mod edited;
 #[cfg(test)]
 mod fake;
 mod generation;

@@ -35,6 +35,7 @@ pub(super) fn checkpoint_id(partition: Partition) -> String {
 struct Got<T> {
     #[serde(rename = "_index")]
     index: Option<String>,
+    found: Option<bool>,
     #[serde(rename = "_source")]
     source: Option<T>,
     error: Option<GotError>,
@@ -53,13 +54,14 @@ impl GotError {
 }
 
 impl<T> Got<T> {
-    /// An index that does not exist holds no documents.
+    /// An index that does not exist holds no documents. An answer that does not say whether there is one is none.
     fn found(self) -> Result<Option<T>, Failure> {
-        match self.error {
-            Some(error) if !error.is_missing_index() => {
+        match (self.error, self.found) {
+            (Some(error), _) if !error.is_missing_index() => {
                 Err(Failure::Refused { status: 503, kind: error.kind, reason: "a document was not read".to_owned() })
             }
-            Some(_) | None => Ok(self.source),
+            (None, None) => Err(Failure::Unreadable("neither a document nor its absence".to_owned())),
+            (Some(_), _) | (None, Some(_)) => Ok(self.source),
         }
     }
 }
@@ -100,23 +102,36 @@ struct Hit {
     source: Box<RawValue>,
 }
 
-/// The sort values of a document, and its version.
+/// The sort values of a document, which are its slot and id, and its version. Both are as the bank writes them, unless
+/// somebody else wrote the document.
 #[derive(Deserialize)]
 struct VersionHit {
-    sort: (Slot, AccountId),
+    sort: (Value, Value),
+    #[serde(default)]
     fields: VersionFields,
 }
 
 /// The value of a field is a list.
-#[derive(Deserialize)]
+#[derive(Default, Deserialize)]
 struct VersionFields {
-    version: [Version; 1],
+    #[serde(default)]
+    version: Vec<Value>,
 }
 
 impl VersionHit {
-    fn read(self) -> (AccountId, Version) {
-        let ((_, account), [version]) = (self.sort, self.fields.version);
-        (account, version)
+    /// A version that cannot be read is as low as none, so that the document is written again. A document of no account
+    /// is left out.
+    fn read(&self) -> Option<(AccountId, Version)> {
+        let account = AccountId::deserialize(&self.sort.1);
+        if let Err(failure) = &account {
+            counter!(DOCUMENTS_UNREADABLE.name).increment(1);
+            warn!(id = %self.sort.1, %failure, "a document of the index is that of no account, it is ignored");
+        }
+        let version = match &*self.fields.version {
+            [version] => version.as_u64().map_or(Version::EMPTY, Version::new),
+            _ => Version::EMPTY,
+        };
+        Some((account.ok()?, version))
     }
 }
 
@@ -127,11 +142,8 @@ impl ElasticIndex {
         partition: Partition,
     ) -> Result<Option<Checkpoint>, Failure> {
         let (index, id) = (self.names.work(generation), checkpoint_id(partition));
-        match answer(self.client.get(GetParts::IndexId(&index, &id)).send().await).await {
-            Ok(got) => Ok(Got::<CheckpointDocument>::found(got)?.map(|found| found.checkpoint)),
-            Err(failure) if failure.is_absence() => Ok(None),
-            Err(failure) => Err(failure),
-        }
+        let got: Got<CheckpointDocument> = found(self.client.get(GetParts::IndexId(&index, &id)).send().await).await?;
+        Ok(got.found()?.map(|found| found.checkpoint))
     }
 
     pub(super) async fn load_accounts(
@@ -171,6 +183,7 @@ impl ElasticIndex {
             self.refresh(&index).await?;
         }
         let mut listed: Vec<(AccountId, Version)> = Vec::new();
+        let mut behind = after.map(|after| json!([Slot::of(&after), after]));
         while listed.len() < limit {
             let size = (limit - listed.len()).min(HITS_AT_ONCE);
             let mut body = json!({
@@ -181,14 +194,14 @@ impl ElasticIndex {
                 "stored_fields": "_none_",
                 "docvalue_fields": ["version"],
             });
-            if let Some(after) = listed.last().map(|(account, _)| *account).or(after) {
-                body["search_after"] = json!([Slot::of(&after), after]);
+            if let Some(behind) = behind.take() {
+                body["search_after"] = behind;
             }
             let hits: Vec<VersionHit> = self.find(&index, &["hits.hits.sort", "hits.hits.fields"], body).await?;
-            let found = hits.len();
-            listed.extend(hits.into_iter().map(VersionHit::read));
-            if found < size {
-                break;
+            listed.extend(hits.iter().filter_map(VersionHit::read));
+            match hits.last().filter(|_| hits.len() == size) {
+                Some(last) => behind = Some(json!(last.sort)),
+                None => break,
             }
         }
         Ok(listed)

@@ -18,9 +18,12 @@ use crate::clock::Timestamp;
 use crate::coordinate::Version;
 use crate::error::{Effect, Retry};
 use crate::id::{AccountId, EventId};
-use crate::index::{AccountStatus, Applied, ApplyError, Balance, BalanceIndex, Generation, Generations, Projected};
+use crate::index::{
+    AccountStatus, Applied, ApplyError, Balance, BalanceIndex, Generation, Generations, Projected, QueryError,
+};
 use crate::money::Money;
 use crate::owner::Owner;
+use crate::partition::Partition;
 
 const GENERATION: Generation = Generation(1);
 
@@ -79,6 +82,14 @@ fn all(fates: impl Iterator<Item = Value>) -> (u16, String) {
     (200, json!({ "items": items }).to_string())
 }
 
+/// The documents that are asked for, each at this version.
+fn show(asked: &Asked, version: u64) -> (u16, String) {
+    let question: Value = serde_json::from_str(&asked.body).unwrap();
+    let shown = json!({ "found": true, "_seq_no": 7, "_primary_term": 2, "_source": { "version": version } });
+    let docs: Vec<Value> = question["docs"].as_array().unwrap().iter().map(|_| shown.clone()).collect();
+    (200, json!({ "docs": docs }).to_string())
+}
+
 /// Busy for a while, and then a final answer.
 fn course() -> impl Strategy<Value = Vec<Meets>> {
     let busy = prop::sample::select(vec![Meets::Busy, Meets::Unavailable]);
@@ -102,6 +113,9 @@ proptest! {
             let mut left: BTreeMap<String, VecDeque<Meets>> =
                 ids.zip(&courses).map(|(id, course)| (id, course.iter().copied().collect())).collect();
             let answer = move |asked: &Asked| {
+                if asked.is_look() {
+                    return show(asked, 1_000_000);
+                }
                 let mut next = |id: &String| left.get_mut(id).unwrap().pop_front().expect("sent after its last answer");
                 all(asked.ids().iter().map(|id| next(id).said()).collect::<Vec<_>>().into_iter())
             };
@@ -166,6 +180,23 @@ async fn nobody_is_parked_for_what_is_not_about_his_document() {
         let fake = Fake::start(move |_| said.clone()).await;
         let applied = fake.index().apply(GENERATION, &documents(2)).await;
         assert!(!matches!(applied, Ok(_) | Err(ApplyError::Refused { .. })), "{applied:?} after {answer:?}");
+    }
+}
+
+/// A proxy that finds nobody to ask: neither the generation nor an account is gone.
+#[tokio::test]
+async fn only_elasticsearch_can_say_that_something_is_absent() {
+    let nobody = json!({ "message": "no Route matched with those values" }).to_string();
+    for body in [nobody, "404 page not found".to_owned(), json!({ "error": "not found" }).to_string()] {
+        let said = body.clone();
+        let fake = Fake::start(move |_| (404, said.clone())).await;
+        let index = fake.index();
+        let applied = index.apply(GENERATION, &documents(2)).await;
+        let Err(ApplyError::Backend(failure)) = applied else { panic!("{applied:?} after {body}") };
+        assert_eq!((failure.effect, failure.retry), (Effect::Unknown, Retry::Later), "{body}");
+        let got = index.get(account(0)).await;
+        assert!(matches!(got, Err(QueryError::Backend(_))), "{got:?} after {body}");
+        assert!(index.checkpoint(GENERATION, Partition::new(1)).await.is_err(), "{body}");
     }
 }
 

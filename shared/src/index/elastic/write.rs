@@ -19,7 +19,7 @@ use crate::partition::{Partition, Slot};
 /// A document as it is stored: the fields of [`Balance`], and the slot it is listed by. The fields are repeated here,
 /// borrowed, because serde would build a map for every document to flatten one struct into the other.
 #[derive(Serialize)]
-struct Document<'a> {
+pub(super) struct Document<'a> {
     slot: Slot,
     id: &'a AccountId,
     event_id: &'a EventId,
@@ -88,7 +88,16 @@ impl ElasticIndex {
                 Ok(fates) => fates,
                 Err(failure) => return Err(self.why_not_written(operation, generation, failure).await),
             };
-            for (balance, fate) in balances.iter().zip(fates) {
+            let (conflicts, mut settled): (Vec<_>, Vec<_>) =
+                balances.iter().zip(fates).partition(|(_, fate)| *fate == Fate::Conflict);
+            if !conflicts.is_empty() {
+                let conflicts: Vec<&Balance> = conflicts.into_iter().map(|(balance, _)| balance).collect();
+                match self.write_over_edited(generation, &conflicts, over).await {
+                    Ok(fates) => settled.extend(conflicts.into_iter().zip(fates)),
+                    Err(failure) => return Err(self.why_not_written(operation, generation, failure).await),
+                }
+            }
+            for (balance, fate) in settled {
                 match fate {
                     Fate::Done => applied.written += 1,
                     Fate::Conflict => applied.stale += 1,
@@ -182,7 +191,7 @@ impl ElasticIndex {
 
     /// Explains a missing alias or a block: the generation is gone or sealed, or something else is wrong.
     async fn why_not_written(&self, operation: &'static str, generation: Generation, failure: Failure) -> ApplyError {
-        if !matches!(failure, Failure::Refused { status: 403 | 404, .. }) {
+        if !matches!(failure, Failure::Refused { status: 403, .. }) && !failure.is_absence() {
             // Earlier lines may have been written. Writing them again is harmless.
             return BackendError { effect: Effect::Unknown, ..failure.backend(operation) }.into();
         }

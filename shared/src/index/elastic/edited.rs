@@ -1,0 +1,119 @@
+//! Documents that somebody edited by hand.
+//!
+//! Elasticsearch keeps a version of its own for each document, and the bank sets it to the account's version with every
+//! write. An edit (`_update`, or a document saved anew) raises only Elasticsearch's. It then takes the account's next
+//! event for an old one, and the right document for one, too. So a conflict alone does not make a write stale (law X2):
+//! what counts is the version that the stored document shows. If it shows one that this write replaces, the write
+//! replaces exactly the document that was looked at (`if_seq_no`, `if_primary_term`), so nothing written since then is
+//! lost, and nobody finds the account missing meanwhile.
+//!
+//! Such a write raises Elasticsearch's version by one as well. So an account that was edited costs a conflict, a look
+//! and a second write for each change, until a rebuild.
+
+use elasticsearch::MgetParts;
+use serde::Deserialize;
+use serde_json::{Value, json};
+use tracing::warn;
+
+use super::ElasticIndex;
+use super::answer::{Failure, answer};
+use super::bulk::{Fate, Lines, Over};
+use super::write::Document;
+use crate::coordinate::Version;
+use crate::index::{Balance, Generation};
+
+/// How often a document is looked at, if another writer replaces it between a look and the write.
+const LOOKS_MAX: usize = 3;
+
+/// What is stored of an account.
+#[derive(Deserialize)]
+struct Stored {
+    #[serde(default)]
+    found: bool,
+    #[serde(rename = "_seq_no", default)]
+    sequence: u64,
+    #[serde(rename = "_primary_term", default)]
+    term: u64,
+    #[serde(rename = "_source", default)]
+    source: Shown,
+    error: Option<Value>,
+}
+
+#[derive(Default, Deserialize)]
+struct Shown {
+    /// A number, unless it was edited too.
+    version: Option<Value>,
+}
+
+#[derive(Deserialize)]
+struct StoredMany {
+    docs: Vec<Stored>,
+}
+
+impl Stored {
+    /// The version that the document shows; one that cannot be read is as low as none.
+    fn version(&self) -> Version {
+        Version::new(self.source.version.as_ref().and_then(Value::as_u64).unwrap_or_default())
+    }
+}
+
+impl ElasticIndex {
+    /// Writes those of these documents, which met a conflict, that are stale only for Elasticsearch. Returns what became
+    /// of each.
+    pub(super) async fn write_over_edited(
+        &self,
+        generation: Generation,
+        conflicts: &[&Balance],
+        over: Over,
+    ) -> Result<Vec<Fate>, Failure> {
+        let mut fates = vec![Fate::Conflict; conflicts.len()];
+        let mut open: Vec<usize> = (0..conflicts.len()).collect();
+        for _ in 0..LOOKS_MAX {
+            let asked: Vec<&Balance> = open.iter().map(|&at| conflicts[at]).collect();
+            let stored = self.stored(generation, &asked).await?;
+            let mut lines = Lines::default();
+            let mut sent = Vec::new();
+            for ((&at, balance), stored) in open.iter().zip(asked).zip(stored) {
+                if !stored.found {
+                    lines.index(balance.id, balance.version.get(), over, &Document::from(balance));
+                } else if over.replaces(stored.version(), balance.version) {
+                    warn!(account = %balance.id, %generation, "replacing a document that was edited by hand");
+                    lines.index_over(balance.id, stored.sequence, stored.term, &Document::from(balance));
+                } else {
+                    continue;
+                }
+                sent.push(at);
+            }
+            if sent.is_empty() {
+                break;
+            }
+            let written = self.bulk(&self.bulks.documents, &self.names.open(generation), lines).await?;
+            for (&at, fate) in sent.iter().zip(written) {
+                fates[at] = fate;
+            }
+            open = sent.into_iter().filter(|&at| fates[at] == Fate::Conflict).collect();
+        }
+        Ok(fates)
+    }
+
+    async fn stored(&self, generation: Generation, balances: &[&Balance]) -> Result<Vec<Stored>, Failure> {
+        if balances.is_empty() {
+            return Ok(Vec::new());
+        }
+        let index = self.names.documents(generation);
+        let question = |balance: &&Balance| json!({ "_index": index, "_id": balance.id, "_source": ["version"] });
+        let docs: Vec<Value> = balances.iter().map(question).collect();
+        let parts =
+            ["docs.found", "docs._seq_no", "docs._primary_term", "docs._source.version", "docs.error.type", "error"];
+        let asked = self.client.mget(MgetParts::None).filter_path(&parts).body(json!({ "docs": docs }));
+        let StoredMany { docs } = answer(asked.send().await).await?;
+        if docs.len() != balances.len() {
+            return Err(Failure::Unreadable(format!("{} documents for {} questions", docs.len(), balances.len())));
+        }
+        if docs.iter().any(|stored| stored.error.is_some()) {
+            let reason = "a document was not read".to_owned();
+            return Err(Failure::Refused { status: 503, kind: String::new(), reason });
+        }
+        Ok(docs)
+    }
+}

@@ -96,6 +96,9 @@ impl Watch {
 
 impl Drop for Watch {
     fn drop(&mut self) {
+        if !self.hears {
+            return;
+        }
         // The map and this watch hold one reference each; a third belongs to another watch.
         self.board.waiting.remove_if(&self.account, |_, written| Arc::strong_count(written) <= 2);
     }

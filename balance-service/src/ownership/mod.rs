@@ -169,6 +169,8 @@ fn note_end(owned: &mut Owned, ended: Result<(Partition, Ended<Result<(), OwnerE
                 Ended::Lost => warn!(%partition, "partition lost"),
             }
         }
+        // One of those that end with another one's panic.
+        Err(failure) if failure.is_cancelled() => {}
         Err(panic) => {
             // It is not known which partition this was, so all begin again, each from its checkpoint.
             error!(%panic, "a partition's task died, starting all partitions again");

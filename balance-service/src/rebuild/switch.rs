@@ -4,13 +4,14 @@
 //! version of the old one; the store has all the events. Promote. Lift the seal, so that the old one is fed again for a
 //! rollback.
 //!
-//! Every step can be repeated, so a switch that died half-way is simply repeated.
+//! Every step can be repeated, so a switch that died half-way is simply repeated. What would fail in every repetition
+//! ends the job instead, since the old generation stands still for as long as it is sealed.
 
 use futures::StreamExt;
 use futures::stream;
 use shared::backends::Backends;
 use shared::coordinate::Version;
-use shared::error::BackendError;
+use shared::error::{BackendError, Retry};
 use shared::id::AccountId;
 use shared::index::{ApplyError, BalanceIndex, Generation, Projected, PromoteError};
 use shared::partition::{Partition, PartitionMap, SlotRange};
@@ -41,6 +42,19 @@ pub(super) enum SwitchError {
     Backend(#[from] BackendError),
 }
 
+impl SwitchError {
+    /// The same, but refused if a repetition would fail as well.
+    fn unless_repeatable(self) -> Self {
+        match self {
+            Self::Backend(failure) | Self::Apply(ApplyError::Backend(failure)) if failure.retry == Retry::Never => {
+                Self::Refused(failure.to_string())
+            }
+            Self::Apply(refused @ ApplyError::Refused { .. }) => Self::Refused(refused.to_string()),
+            Self::Refused(_) | Self::Apply(_) | Self::Backend(_) => self,
+        }
+    }
+}
+
 /// Switches queries to `generation`.
 pub(super) async fn switch<B: Backends>(
     backends: &B,
@@ -54,7 +68,7 @@ pub(super) async fn switch<B: Backends>(
         if let Some(old) = old {
             index.seal(old, job.seal()).await?;
         }
-        let turned = turn(backends, partitions, job, generation, old).await;
+        let turned = turn(backends, partitions, job, generation, old).await.map_err(SwitchError::unless_repeatable);
         if let (Err(SwitchError::Refused(_)), Some(old)) = (&turned, old) {
             index.unseal(old, job.seal()).await?;
         }
@@ -83,6 +97,8 @@ async fn turn<B: Backends>(
     }
     match backends.index().promote(generation, old.map(|old| (old, job.seal()))).await {
         Ok(()) => Ok(()),
+        // An earlier call that was not answered in time. Only this job's seal promotes its generation.
+        Err(PromoteError::Moved(Some(active))) if active == generation => Ok(()),
         Err(PromoteError::Backend(failure)) => Err(failure.into()),
         Err(refused @ (PromoteError::Moved(_) | PromoteError::Gone(_))) => {
             Err(SwitchError::Refused(refused.to_string()))

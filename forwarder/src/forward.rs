@@ -48,7 +48,16 @@ pub(crate) async fn forward<S: Store, L: PartitionLog>(
     full: &FullPartitions,
     shutdown: &CancellationToken,
 ) -> Result<(), ForwardError> {
-    let Start { mut feed, mut checkpoint, mut progress } = resume(store, log, config.partitions).await?;
+    // The store may take minutes to open the feed. A start that is dropped is made again, as after a crash.
+    let started = tokio::select! {
+        biased;
+        () = shutdown.cancelled() => {
+            info!("forwarder stops before it has started");
+            return Ok(());
+        }
+        started = resume(store, log, config.partitions) => started?,
+    };
+    let Start { mut feed, mut checkpoint, mut progress } = started;
     let mut saved_at = Instant::now();
     let mut saved = progress.clone();
     let mut checked_at = Instant::now();

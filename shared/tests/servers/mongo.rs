@@ -10,11 +10,12 @@ use shared::coordinate::{Position, Version};
 use shared::event::{EncodedEvents, StreamAfter};
 use shared::id::{AccountId, Ids};
 use shared::store::{
-    Appended, ChangeFeed, Commit, EventStore, FeedError, MongoOpenError, MongoStore, StreamWrite, contract,
+    Appended, ChangeFeed, Commit, EventStore, FeedError, MongoFeed, MongoOpenError, MongoStore, StreamWrite, contract,
 };
 
 use tokio::sync::Mutex;
 
+use super::listener::Listener;
 use super::own::until;
 use super::server::Server;
 
@@ -43,7 +44,12 @@ impl Scratch {
 
     /// Makes the server fail commands of this test; `mode` as the server knows it.
     pub(crate) async fn fail(&self, mode: impl Into<Bson>, command: &str, fault: Document) {
-        let mut data = doc! { "failCommands": [command], "appName": &self.name };
+        self.fail_any(mode, &[command], fault).await;
+    }
+
+    /// The same for commands of several kinds, which the mode counts together.
+    async fn fail_any(&self, mode: impl Into<Bson>, commands: &[&str], fault: Document) {
+        let mut data = doc! { "failCommands": commands.to_vec(), "appName": &self.name };
         data.extend(fault);
         let failpoint = doc! { "configureFailPoint": "failCommand", "mode": mode.into(), "data": data };
         let client = mongodb::Client::with_uri_str(Server::Mongo.url()).await.expect("a URL of a server");
@@ -176,6 +182,41 @@ async fn a_feed_tells_its_failure_and_then_goes_on_behind_what_it_yielded() {
         };
         assert_eq!(version, Version::new(head as u64 + 1));
     }
+}
+
+/// The next stream that a feed has a write of, and how often it only said that it is alive before.
+async fn next_stream(feed: &mut MongoFeed) -> (AccountId, usize) {
+    let mut signs = 0;
+    loop {
+        match feed.next_batch(10).await.unwrap().entries.pop() {
+            Some(entry) => return (entry.recorded.stream, signs),
+            None => signs += 1,
+        }
+    }
+}
+
+/// As when other databases have written millions of documents behind the position: one request opens a feed, and one is
+/// of a feed that is open. Each takes two seconds more than a call may.
+#[tokio::test]
+async fn a_server_that_searches_longer_than_a_call_may_take_is_waited_for() {
+    let _turn = FAULTS.lock().await;
+    let listener = Listener::new(tracing::Level::INFO);
+    let (store, scratch) = empty_store().await;
+    let ids = Ids::new(Clock::system());
+    let stream = ids.account();
+    let mut open = store.feed(Position::Start).await.unwrap();
+    let search = doc! { "blockConnection": true, "blockTimeMS": 12_000 };
+    scratch.fail_any(doc! { "times": 2 }, &["aggregate", "getMore"], search).await;
+    let append = store.append(vec![commit(&ids, &[(stream, 0)])]);
+    let (opened, next, mut fates) = futures::join!(store.feed(Position::Start), next_stream(&mut open), append);
+    fates.remove(0).unwrap();
+    let (yielded, signs) = next;
+    assert_eq!(yielded, stream);
+    assert!(signs > 0, "no sign of life during the search");
+    let (yielded, _) = next_stream(&mut opened.unwrap()).await;
+    assert_eq!(yielded, stream);
+    let heard = listener.heard();
+    assert!(heard.contains("still looks for what follows the feed's position"), "{heard}");
 }
 
 /// A forwarder that begins at the start of an empty store has missed nothing.

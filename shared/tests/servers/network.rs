@@ -20,7 +20,7 @@ use crate::mongo::Scratch;
 use crate::own::until;
 use crate::server::Server;
 
-/// Longer than any call of any backend may take.
+/// Longer than any call of any backend may take whose server does not say that it is still at work.
 const CALLS_MAX: Duration = Duration::from_secs(40);
 
 const ONE: Partition = Partition::new(1);

@@ -1,4 +1,5 @@
 use std::collections::VecDeque;
+use std::sync::Arc;
 use std::time::Duration;
 
 use futures::future::BoxFuture;
@@ -6,12 +7,13 @@ use futures::{FutureExt, StreamExt};
 use mongodb::bson::{Document, RawDocument, Timestamp as ClusterTime, doc};
 use mongodb::error::Error;
 use mongodb::raw_batch_cursor::{RawBatch, RawBatchCursor};
-use tokio::time::{Instant, timeout, timeout_at};
+use tokio::time::timeout;
 use tracing::debug;
 
 use super::document::recorded;
 use super::failure::{CALL_MAX, is_feed_lost, is_refused, without_effect};
 use super::read::broken;
+use super::search::{Wait, new_name};
 use super::{MongoStore, settled};
 use crate::coordinate::Position;
 use crate::error::BackendError;
@@ -30,16 +32,25 @@ const MOMENT: &str = "moment:";
 const MOMENT_FIELD: &str = "startAtOperationTime";
 const TOKEN: &str = "resumeAfter";
 
-const FEED: &str = "feed";
+/// The port's verb in failures of a feed.
+pub(super) const FEED: &str = "feed";
 
 /// A change stream of the collection of events, read batch by batch.
 ///
 /// The driver's own stream is not used: it decodes every change twice, and retries by itself without end while no
 /// server answers. Its cursor of batches is used instead: it keeps a request in flight when a call is dropped, and
 /// reports every failure; the next call then resumes after what was yielded.
+///
+/// The server may have to search its oplog for minutes before it answers. To open a feed is to wait for that, as long
+/// as the server is at work on it. To read from one is not: a call returns without an entry after some seconds, and the
+/// next one goes on waiting.
 pub struct MongoFeed {
     store: MongoStore,
+    /// What the server lists the requests of this feed by.
+    name: Arc<str>,
     cursor: Place,
+    /// The wait for the answer to the request in flight.
+    wait: Option<Wait>,
     /// Entries that arrived but were not yielded yet.
     waiting: VecDeque<FeedEntry>,
     /// The position after everything that arrived.
@@ -52,8 +63,8 @@ enum Place {
     Closed,
     /// A cursor that is being opened.
     Opening(BoxFuture<'static, Result<RawBatchCursor, FeedError>>),
-    /// A cursor, and the deadline of the request in flight.
-    Open(Box<RawBatchCursor>, Option<Instant>),
+    /// A cursor, with the request in flight if there is one.
+    Open(Box<RawBatchCursor>),
 }
 
 struct Changes {
@@ -77,23 +88,34 @@ impl MongoFeed {
 
     /// Opens a cursor after a position and takes its first answer, so that a lost position is reported here.
     async fn begin(store: &MongoStore, after: Position) -> Result<Self, FeedError> {
-        let cursor = open(store.clone(), after.clone()).await?;
-        let cursor = Place::Open(Box::new(cursor), None);
-        let mut feed = Self { store: store.clone(), cursor, waiting: VecDeque::new(), arrived: after };
-        feed.receive().await?;
+        let mut feed = Self {
+            store: store.clone(),
+            name: new_name(),
+            cursor: Place::Closed,
+            wait: None,
+            waiting: VecDeque::new(),
+            arrived: after,
+        };
+        while !feed.receive().await? {}
         Ok(feed)
     }
 
-    /// Takes the next answer of the server. A call that is dropped loses nothing.
-    async fn receive(&mut self) -> Result<(), FeedError> {
-        let received = self.ask().await.and_then(|batch| understand(&batch, &self.arrived));
+    /// Takes the next answer of the server; `false` if the server is still looking for it. A call that is dropped loses
+    /// nothing.
+    async fn receive(&mut self) -> Result<bool, FeedError> {
+        let received = match self.ask().await {
+            Ok(None) => return Ok(false),
+            Ok(Some(batch)) => understand(&batch, &self.arrived),
+            Err(failure) => Err(failure),
+        };
+        self.wait = None;
         match received {
             Ok(Changes { entries, reached }) => {
                 self.waiting.extend(entries);
                 if let Some(reached) = reached {
                     self.arrived = reached;
                 }
-                Ok(())
+                Ok(true)
             }
             Err(failure) => {
                 self.cursor = Place::Closed;
@@ -102,18 +124,33 @@ impl MongoFeed {
         }
     }
 
-    async fn ask(&mut self) -> Result<RawBatch, FeedError> {
+    /// The next answer; `None` if it is overdue and the server is at work on it.
+    async fn ask(&mut self) -> Result<Option<RawBatch>, FeedError> {
+        let wait = *self.wait.get_or_insert_with(Wait::begun);
+        let overdue = wait.overdue(self.store.client.clone(), Arc::clone(&self.name));
+        tokio::select! {
+            biased;
+            batch = self.answer() => batch.map(Some),
+            rest = overdue => {
+                self.wait = Some(rest?);
+                Ok(None)
+            }
+        }
+    }
+
+    /// The next answer, however long it takes. The request stays in flight when this is dropped.
+    async fn answer(&mut self) -> Result<RawBatch, FeedError> {
         loop {
             match &mut self.cursor {
-                Place::Closed => self.cursor = Place::Opening(open(self.store.clone(), self.arrived.clone()).boxed()),
-                Place::Opening(opening) => self.cursor = Place::Open(Box::new(opening.await?), None),
-                Place::Open(cursor, until) => {
-                    let until = until.get_or_insert_with(|| Instant::now() + CALL_MAX);
-                    let answer = timeout_at(*until, cursor.next()).await;
-                    let answer = answer.map(|next| next.unwrap_or_else(|| Err(Error::custom("the cursor has ended"))));
-                    let batch = told(answer, &self.arrived)?;
-                    self.cursor.answered();
-                    return Ok(batch);
+                Place::Closed => {
+                    let opening = open(self.store.clone(), self.arrived.clone(), Arc::clone(&self.name));
+                    self.cursor = Place::Opening(opening.boxed());
+                }
+                Place::Opening(opening) => self.cursor = Place::Open(Box::new(opening.await?)),
+                Place::Open(cursor) => {
+                    let next = cursor.next().await;
+                    let next = next.unwrap_or_else(|| Err(Error::custom("the cursor has ended")));
+                    return told(next, &self.arrived);
                 }
             }
         }
@@ -131,18 +168,10 @@ impl MongoFeed {
     }
 }
 
-impl Place {
-    /// No request is in flight any more.
-    fn answered(&mut self) {
-        if let Self::Open(_, until) = self {
-            *until = None;
-        }
-    }
-}
-
 impl ChangeFeed for MongoFeed {
     async fn next_batch(&mut self, limit: usize) -> Result<FeedBatch, FeedError> {
         if self.waiting.is_empty() {
+            // If nothing came, the server is at work: that is a sign of life too.
             self.receive().await?;
         }
         Ok(self.batch(limit))
@@ -158,11 +187,11 @@ async fn later_start(store: &MongoStore) -> Result<Position, FeedError> {
 }
 
 /// Opens a cursor after a position. The future owns what it needs, so that it outlives the call that began it.
-async fn open(store: MongoStore, after: Position) -> Result<RawBatchCursor, FeedError> {
+async fn open(store: MongoStore, after: Position, name: Arc<str>) -> Result<RawBatchCursor, FeedError> {
     let Some(begin) = beginning(&store, &after) else { return Err(FeedError::Lost(after)) };
     let is_token = begin.contains_key(TOKEN);
-    match timeout(CALL_MAX, changes(&store, begin)).await {
-        Ok(Err(error)) if is_token && is_refused(&error) && can_open(&store).await => {
+    match changes(&store, begin, &name).await {
+        Err(error) if is_token && is_refused(&error) && can_open(&store, &name).await => {
             debug!(%error, "the server rejected a resume token");
             Err(FeedError::Lost(after))
         }
@@ -170,21 +199,22 @@ async fn open(store: MongoStore, after: Position) -> Result<RawBatchCursor, Feed
     }
 }
 
-async fn changes(store: &MongoStore, begin: Document) -> Result<RawBatchCursor, Error> {
+/// The cursor passes the name on to each of its requests.
+async fn changes(store: &MongoStore, begin: Document, name: &str) -> Result<RawBatchCursor, Error> {
     let stages = [
         doc! { "$changeStream": begin },
         doc! { "$match": { "operationType": { "$in": ["insert", "invalidate"] } } },
         doc! { "$project": { "fullDocument": 1 } },
     ];
-    store.events.aggregate(stages).batch_size(CHANGES_MAX).max_await_time(IDLE_MAX).batch().await
+    store.events.aggregate(stages).batch_size(CHANGES_MAX).max_await_time(IDLE_MAX).comment(name).batch().await
 }
 
 /// Whether the server opens a feed at its current moment. Servers report an unreadable token in many ways; if one opens
 /// another feed, it was the token.
-async fn can_open(store: &MongoStore) -> bool {
+async fn can_open(store: &MongoStore, name: &str) -> bool {
     let attempt = async {
         let (moment, _) = settled(&store.database).await.ok()?;
-        changes(store, doc! { MOMENT_FIELD: moment }).await.ok()
+        changes(store, doc! { MOMENT_FIELD: moment }, name).await.ok()
     };
     timeout(CALL_MAX, attempt).await.is_ok_and(|opened| opened.is_some())
 }
@@ -206,13 +236,10 @@ fn beginning(store: &MongoStore, after: &Position) -> Option<Document> {
     }
 }
 
-fn told<T>(outcome: Result<Result<T, Error>, tokio::time::error::Elapsed>, after: &Position) -> Result<T, FeedError> {
-    match outcome {
-        Ok(Ok(reply)) => Ok(reply),
-        Ok(Err(error)) if is_feed_lost(&error) => Err(FeedError::Lost(after.clone())),
-        Ok(Err(error)) => Err(without_effect(FEED, error).into()),
-        Err(late) => Err(BackendError::not_done(FEED, late).into()),
-    }
+fn told<T>(outcome: Result<T, Error>, after: &Position) -> Result<T, FeedError> {
+    outcome.map_err(|error| {
+        if is_feed_lost(&error) { FeedError::Lost(after.clone()) } else { without_effect(FEED, error).into() }
+    })
 }
 
 /// Reads an answer in place: only the events are copied.

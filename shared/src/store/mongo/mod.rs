@@ -25,7 +25,7 @@
 //!
 //! Why the feed skips nothing (law S3): a change stream follows the oplog, which has a command's inserts in their
 //! order, and those of a transaction at its commit. The head is a moment up to which a majority has everything, so what
-//! is not read at it comes after it.
+//! is not read at it comes after it. The server may search its oplog for minutes; the feed waits for that ([`search`]).
 //!
 //! A process that dies leaves its transaction, and the places it holds, to the server; a process blocked by it ends it
 //! ([`abandoned`]).
@@ -44,6 +44,7 @@ mod judge;
 mod read;
 mod register;
 mod schema;
+mod search;
 mod snapshot;
 
 use std::sync::Arc;

@@ -183,7 +183,7 @@ async fn keep_restarting<B: Backends>(
             Ok(()) => return Ok(()),
             Err(WorkerError::Fenced { current }) => return Err(current),
             Err(WorkerError::Gone(generation)) => {
-                // The roster will soon say so, and then this task is aborted. If it does not, the generation is not gone.
+                // The roster will soon say so, and then this task is aborted. Otherwise the generation is not gone.
                 debug!(%generation, partition = %worker.partition, "generation is gone, worker waits for its end");
             }
             Err(failure) => {

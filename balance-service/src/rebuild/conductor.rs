@@ -25,7 +25,7 @@ use shared::store::WriteError;
 use shared::telemetry::metric::{REBUILD_RUNNING, REBUILDS};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
-use tracing::{error, info, warn};
+use tracing::{debug, error, info, warn};
 
 use super::job::{Job, JobFile, JobId, JobState, Purpose, Target};
 use super::switch::{SwitchError, switch};
@@ -107,9 +107,16 @@ impl<B: Backends> Conductor<B> {
                 sweep_at = Instant::now() + SWEEP_EVERY;
                 self.sweep_floors(&generations).await?;
             }
-            let pause = match file.job.clone().filter(|job| job.state.is_running()) {
-                Some(job) => self.step(file, job, &generations).await?,
-                None => self.rest(file, &generations).await?,
+            let step = match file.job.clone().filter(|job| job.state.is_running()) {
+                Some(job) => self.step(file, job, &generations).await,
+                None => self.rest(file, &generations).await,
+            };
+            let pause = match step {
+                Err(StepError::Moved(moved @ WriteError::Moved { .. })) => {
+                    debug!(%moved, "the job was written meanwhile, deciding the step again");
+                    PROGRESS_EVERY
+                }
+                step => step?,
             };
             self.nudge.conductor(pause).await;
         }

@@ -95,8 +95,8 @@ impl Loaded {
         Balance::version_of(self.balance.as_ref())
     }
 
-    /// The first version that cannot be folded. An entry at a version that the document has reached does not count: that
-    /// event could be folded after all, by a later release, or before the entry was removed.
+    /// The first version that cannot be folded. An entry at a version that the document has reached does not count:
+    /// that event could be folded after all, by a later release, or before the entry was removed.
     #[must_use]
     pub fn parked_at(&self) -> Option<Version> {
         self.parked.as_ref().map(|parked| parked.at).filter(|at| *at > self.version())

@@ -55,8 +55,8 @@ fn causes(error: &Error) -> String {
 }
 
 impl Failure {
-    /// Whether the index or alias that was named does not exist. Only Elasticsearch can say so: a proxy answers 404, too,
-    /// if it finds nobody to ask.
+    /// Whether the index or alias that was named does not exist. Only Elasticsearch can say so: a proxy that finds
+    /// nobody to ask answers 404, too.
     pub(super) fn is_absence(&self) -> bool {
         matches!(self, Self::Refused { status: 404, kind, .. } if ABSENCES.contains(&kind.as_str()))
     }

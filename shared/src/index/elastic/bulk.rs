@@ -104,7 +104,7 @@ impl Lines {
         self.content(document);
     }
 
-    /// Adds a whole document over exactly the stored one with this sequence number and primary term.
+    /// Adds a whole document over the stored one, if that was last changed under this number and term.
     pub(super) fn index_over(
         &mut self,
         id: impl std::fmt::Display,

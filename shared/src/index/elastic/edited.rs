@@ -3,9 +3,9 @@
 //! Elasticsearch keeps a version of its own for each document, and the bank sets it to the account's version with every
 //! write. An edit (`_update`, or a document saved anew) raises only Elasticsearch's. It then takes the account's next
 //! event for an old one, and the right document for one, too. So a conflict alone does not make a write stale (law X2):
-//! what counts is the version that the stored document shows. If it shows one that this write replaces, the write
-//! replaces exactly the document that was looked at (`if_seq_no`, `if_primary_term`), so nothing written since then is
-//! lost, and nobody finds the account missing meanwhile.
+//! what counts is the version that the stored document shows. If it shows one that this write replaces, the write is
+//! bound to the very document that was looked at, by the number and term of its last change. So nothing written since
+//! then is lost, and nobody finds the account missing meanwhile.
 //!
 //! Such a write raises Elasticsearch's version by one as well. So an account that was edited costs a conflict, a look
 //! and a second write for each change, until a rebuild.
@@ -58,8 +58,8 @@ impl Stored {
 }
 
 impl ElasticIndex {
-    /// Writes those of these documents, which met a conflict, that are stale only for Elasticsearch. Returns what became
-    /// of each.
+    /// Writes those of these documents, which met a conflict, that are stale only for Elasticsearch. Returns what
+    /// became of each.
     pub(super) async fn write_over_edited(
         &self,
         generation: Generation,

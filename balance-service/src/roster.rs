@@ -67,11 +67,38 @@ struct Posted {
     changed: Notify,
 }
 
+/// What a generation is fed for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Role {
+    /// It answers queries.
+    Active,
+    /// A running job is to switch queries to it.
+    Building,
+    /// A rollback would switch queries back to it.
+    Standby,
+}
+
+impl Role {
+    /// All of them.
+    pub(crate) const ALL: [Self; 3] = [Self::Active, Self::Building, Self::Standby];
+
+    /// How metrics name it.
+    pub(crate) const fn name(self) -> &'static str {
+        match self {
+            Self::Active => "active",
+            Self::Building => "building",
+            Self::Standby => "standby",
+        }
+    }
+}
+
 /// What a process saw at its last look.
 #[derive(Debug, Default)]
 struct Seen {
     fed: Vec<Generation>,
     active: Option<Generation>,
+    /// The one that a running job is to switch to.
+    building: Option<Generation>,
     /// Fed only for a rollback, while no job runs.
     on_standby: Option<Generation>,
     /// The requests for repairs.
@@ -82,6 +109,18 @@ impl Roster {
     /// The generations to feed.
     pub(crate) fn fed(&self) -> Vec<Generation> {
         self.look().fed.clone()
+    }
+
+    /// What this generation is fed for; `None` if it is not fed.
+    pub(crate) fn role(&self, generation: Generation) -> Option<Role> {
+        let seen = self.look();
+        if seen.active == Some(generation) {
+            Some(Role::Active)
+        } else if seen.building == Some(generation) {
+            Some(Role::Building)
+        } else {
+            seen.fed.contains(&generation).then_some(Role::Standby)
+        }
     }
 
     /// Whether this generation answers queries.
@@ -144,10 +183,11 @@ pub(crate) async fn keep_roster<B: Backends>(
         let file = JobFile::load(backends.store()).await?;
         let mut fed = fed(generations.active, file.job.as_ref(), clock.now());
         fed.retain(|generation| generations.all.contains(generation));
-        let job_runs = file.job.is_some_and(|job| job.state.is_running());
-        let on_standby = fed.iter().copied().find(|fed| !job_runs && generations.active != Some(*fed));
+        let running = file.job.filter(|job| job.state.is_running());
+        let on_standby = fed.iter().copied().find(|fed| running.is_none() && generations.active != Some(*fed));
+        let building = running.and_then(|job| job.generation);
         let requests = requests(backends.store()).await?;
-        roster.post(Seen { fed, active: generations.active, on_standby, requests });
+        roster.post(Seen { fed, active: generations.active, building, on_standby, requests });
         tokio::select! {
             biased;
             () = shutdown.cancelled() => {}
@@ -155,4 +195,25 @@ pub(crate) async fn keep_roster<B: Backends>(
         }
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_generation_has_the_role_it_is_fed_for() {
+        let [first, second, third] = [1, 2, 3].map(Generation);
+        let roster = Roster::default();
+        let roles = |active, building, fed: &[Generation]| {
+            roster.post(Seen { fed: fed.to_vec(), active, building, ..Seen::default() });
+            [first, second, third].map(|generation| roster.role(generation).map(Role::name))
+        };
+        assert_eq!(roles(Some(first), None, &[first]), [Some("active"), None, None]);
+        assert_eq!(roles(Some(first), Some(second), &[first, second]), [Some("active"), Some("building"), None]);
+        // Switched, but the job has not noted it yet.
+        assert_eq!(roles(Some(second), Some(second), &[first, second]), [Some("standby"), Some("active"), None]);
+        assert_eq!(roles(Some(second), None, &[first, second]), [Some("standby"), Some("active"), None]);
+        assert_eq!(roles(Some(second), Some(third), &[second, third]), [None, Some("active"), Some("building")]);
+    }
 }

@@ -1,4 +1,4 @@
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -10,9 +10,11 @@ use shared::id::AccountId;
 use shared::index::{BalanceIndex, EmbeddedIndex};
 use shared::money::Amount;
 use shared::store::EmbeddedStore;
+use shared::telemetry::metric::{LAG_EVENTS, LAG_SECONDS};
+use shared::telemetry::{MetricsReader, install_metrics};
 use tokio::task::JoinSet;
 
-use crate::bank::{Bank, until};
+use crate::bank::{Bank, PARTITIONS, until};
 
 /// Moves money round and round; returns how often.
 async fn transfer_while(
@@ -123,4 +125,26 @@ async fn there_is_one_job_at_a_time_and_a_cancelled_one_leaves_nothing_behind() 
     bank.wait_until_settled(&[account]).await;
     bank.rebuild().await;
     bank.wait_until_settled(&[account]).await;
+}
+
+/// The names and labels of all series of the lag.
+fn series_of_the_lag(metrics: &MetricsReader) -> BTreeSet<String> {
+    let rendered = metrics.render();
+    let series = rendered.lines().filter_map(|line| line.rsplit_once(' ')).map(|(series, _)| series.to_owned());
+    series.filter(|series| [LAG_EVENTS, LAG_SECONDS].iter().any(|lag| series.starts_with(lag.name))).collect()
+}
+
+/// Goal: a process that rebuilds for as long as it lives does not show more and more series.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn rebuilds_leave_no_further_series_of_metrics_behind() {
+    let metrics = install_metrics().unwrap();
+    let folder = tempfile::tempdir().unwrap();
+    let bank = Bank::start(folder.path()).await;
+    bank.rebuild().await;
+    let after_one = series_of_the_lag(&metrics);
+    assert_eq!(after_one.len(), 2 * 3 * usize::from(PARTITIONS), "two gauges, three roles: {after_one:?}");
+    for _ in 0..2 {
+        bank.rebuild().await;
+    }
+    assert_eq!(series_of_the_lag(&metrics), after_one);
 }

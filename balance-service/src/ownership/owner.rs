@@ -20,7 +20,7 @@ use tracing::{debug, error, warn};
 
 use super::Ownership;
 use crate::reconcile::keep_reconciling;
-use crate::worker::{Lag, Worker, WorkerError};
+use crate::worker::{Lags, Worker, WorkerError};
 
 /// Counters of a partition that alerts watch: exported from the start, so that the first increment shows as one.
 const WATCHED: &[Metric] = &[AHEAD_OF_STORE, ACCOUNTS_HEALED, ACCOUNTS_PARKED, DOCUMENTS_REPAIRED];
@@ -39,6 +39,7 @@ pub(super) struct Owner<B> {
     partition: Partition,
     epoch: Epoch,
     shutdown: CancellationToken,
+    lags: Lags,
 }
 
 /// The workers of a partition, one for each generation that is fed.
@@ -55,12 +56,22 @@ impl<B: Backends> Owner<B> {
         epoch: Epoch,
         shutdown: CancellationToken,
     ) -> Self {
-        Self { ownership: ownership.clone(), partition, epoch, shutdown }
+        Self { ownership: ownership.clone(), partition, epoch, shutdown, lags: Lags::default() }
     }
 
-    /// Works until asked to stop, or until another process turns out to own the partition.
+    /// Works until asked to stop, or until another process turns out to own the partition. The lag of the workers is
+    /// measured throughout, even while they fail or wait.
     pub(super) async fn run(self) -> Result<(), OwnerError> {
         show_from_the_start(WATCHED, self.partition);
+        let Ownership { backends, clock, roster, .. } = &self.ownership;
+        tokio::select! {
+            biased;
+            ended = self.keep_workers() => ended,
+            never = self.lags.keep_measuring(self.partition, backends.log(), clock, roster) => match never {},
+        }
+    }
+
+    async fn keep_workers(&self) -> Result<(), OwnerError> {
         let roster = &self.ownership.roster;
         let mut workers = Workers::default();
         loop {
@@ -103,7 +114,7 @@ impl<B: Backends> Owner<B> {
             visibility: ownership.visibility.clone(),
             roster: ownership.roster.clone(),
             right_of_way: ownership.right_of_way.clone(),
-            lag: Lag::new(generation, self.partition),
+            lag: self.lags.of(generation),
         };
         let shutdown = self.shutdown.child_token();
         let task = workers.tasks.spawn(keep_working(worker, ownership.config.reconcile_every, shutdown.clone()));
@@ -148,23 +159,7 @@ impl Workers {
 }
 
 /// Runs a worker and restarts it after every failure, except when it is fenced: then returns the epoch of the owner.
-/// Its lag is measured throughout, even while it fails or waits.
 async fn keep_working<B: Backends>(
-    worker: Worker<B>,
-    reconcile_every: Option<Duration>,
-    shutdown: CancellationToken,
-) -> Result<(), Epoch> {
-    let lag = worker.lag.clone();
-    let log = worker.backends.log().clone();
-    let clock = worker.clock.clone();
-    tokio::select! {
-        biased;
-        ended = keep_restarting(worker, reconcile_every, shutdown) => ended,
-        never = lag.keep_measuring(&log, &clock) => match never {},
-    }
-}
-
-async fn keep_restarting<B: Backends>(
     worker: Worker<B>,
     reconcile_every: Option<Duration>,
     shutdown: CancellationToken,

@@ -38,7 +38,7 @@ use shared::partition::{Partition, SlotRange};
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
-pub(crate) use lag::Lag;
+pub(crate) use lag::{Lag, Lags};
 pub(crate) use refill::{load_foldings, load_stopping, refill};
 pub(crate) use synchronise::{compare, fill};
 

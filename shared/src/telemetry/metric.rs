@@ -54,8 +54,8 @@ metrics! {
     LOG_FULL_WAITS = Counter "bank_log_full_waits_total" "Times the forwarder waited because a partition was full, by partition.";
     FORWARDER_LEADING = Gauge "bank_forwarder_leading" "Whether this process holds the forwarder's lease (1 or 0).";
 
-    LAG_EVENTS = Gauge "bank_lag_events" "Writes of a partition, each of one or more events, that are not folded yet, by partition and generation.";
-    LAG_SECONDS = Gauge "bank_lag_seconds" "Age of the last folded event of a partition that lags, by partition and generation; else 0.";
+    LAG_EVENTS = Gauge "bank_lag_events" "Writes of a partition, each of one or more events, that are not folded yet, by partition and generation (active, building, standby).";
+    LAG_SECONDS = Gauge "bank_lag_seconds" "Age of the last folded event of a partition that lags, by partition and generation (active, building, standby); else 0.";
     FOLDED_EVENTS = Counter "bank_folded_events_total" "Events folded, by partition.";
     INDEX_WRITES = Counter "bank_index_writes_total" "Documents written to the index.";
     INDEX_STALE = Counter "bank_index_stale_total" "Documents the index skipped because it had the same or a later version.";

@@ -70,11 +70,13 @@ pub(super) async fn compare(
     }
 }
 
-/// Refuses a folder without a bank: opening it would create an empty one there.
+/// Refuses a folder without a bank: opening it would create an empty one there. A bank that has lost its store is told
+/// when it is opened.
 fn require_bank(backends: &BackendSettings) -> anyhow::Result<()> {
     let BackendSettings { store_url, data, .. } = backends;
+    let is_there = || EmbeddedStore::is_in(data) || EmbeddedStore::refuse_lost(data).is_err();
     ensure!(
-        *store_url != StoreUrl::Embedded || EmbeddedStore::is_in(data),
+        *store_url != StoreUrl::Embedded || is_there(),
         "there is no bank in {}; set --data to its folder, or --url to verify a running bank",
         data.display()
     );

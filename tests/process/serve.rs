@@ -1,6 +1,7 @@
 //! How the process starts and ends, as scripts and people see it.
 
-use std::path::Path;
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
 use std::process::{Output, Stdio};
 use std::time::Duration;
 
@@ -84,6 +85,60 @@ async fn a_damaged_file_is_refused_with_advice_that_loses_nothing() {
         assert_eq!(stderr_of(&output).contains(&advice), is_built_again, "{}", stderr_of(&output));
         assert!(stderr_of(&output).contains(&format!("{} is damaged", file.display())), "{}", stderr_of(&output));
         std::fs::write(&file, sound).unwrap();
+    }
+    Bank::start(folder.path()).await;
+}
+
+/// What a folder holds, but for the lock, which names the last process that opened the folder.
+fn content(folder: &Path) -> BTreeMap<PathBuf, Vec<u8>> {
+    let files = std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path());
+    let files = files.filter(|file| !file.ends_with("LOCK"));
+    files.map(|file| (file.clone(), std::fs::read(file).unwrap())).collect()
+}
+
+/// Removes the file of this name with its write-ahead log.
+fn remove(folder: &Path, name: &str) {
+    for file in content(folder).into_keys() {
+        if file.file_name().unwrap().to_str().unwrap().starts_with(name) {
+            std::fs::remove_file(file).unwrap();
+        }
+    }
+}
+
+/// Goal: a bank that has lost its store does not begin an empty one that shows the balances of the old one.
+#[tokio::test]
+async fn a_lost_store_is_refused_and_nothing_is_changed() {
+    let folder = tempfile::tempdir().unwrap();
+    assert!(Bank::start(folder.path()).await.stop().await.success());
+    let store = folder.path().join("store.db");
+    let sound = std::fs::read(&store).unwrap();
+    remove(folder.path(), "store.db");
+    let left = content(folder.path());
+    let anywhere = ["--account-addr", "127.0.0.1:0", "--balance-addr", "127.0.0.1:0"];
+    for arguments in [&anywhere[..], &["verify"]] {
+        let output = run(folder.path(), arguments).await;
+        assert_eq!(output.status.code(), Some(1), "{}", stderr_of(&output));
+        let told = format!("{} is missing, but index.db is there", store.display());
+        assert!(stderr_of(&output).contains(&told), "{}", stderr_of(&output));
+        assert!(stderr_of(&output).contains("restore it from a backup"), "{}", stderr_of(&output));
+        assert!(stderr_of(&output).contains("to begin an empty bank, only delete these"), "{}", stderr_of(&output));
+        assert!(content(folder.path()) == left, "{arguments:?} changed a file");
+    }
+    std::fs::write(&store, sound).unwrap();
+    Bank::start(folder.path()).await;
+}
+
+/// Goal: wherever a first start was interrupted, the next one begins the bank.
+#[tokio::test]
+async fn a_first_start_that_was_interrupted_is_no_lost_store() {
+    /// In the order in which a start creates them.
+    const FILES: [&str; 4] = ["store.db", "log.db", "leases.db", "index.db"];
+    let folder = tempfile::tempdir().unwrap();
+    for created in (0..=FILES.len()).rev() {
+        assert!(Bank::start(folder.path()).await.stop().await.success());
+        for name in &FILES[created..] {
+            remove(folder.path(), name);
+        }
     }
     Bank::start(folder.path()).await;
 }

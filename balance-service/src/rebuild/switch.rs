@@ -149,7 +149,10 @@ async fn fill<B: Backends>(
     for (account, sealed) in lagging {
         let reached = foldings.get(account).map_or(Version::EMPTY, Folding::version);
         if reached < *sealed {
-            let reason = format!("account {account} stands at {reached} where readers have seen {sealed}");
+            let reason = format!(
+                "account {account} stands at {reached} where readers have seen {sealed}; the store was set back, the \
+                 document was changed, or an event cannot be folded: see bank verify"
+            );
             return Err(SwitchError::Refused(reason));
         }
     }

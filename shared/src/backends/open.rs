@@ -73,6 +73,7 @@ impl AnyBackends {
         ids: &Ids,
     ) -> Result<Self, OpenBackendsError> {
         let folder = Folder::new(&settings.data);
+        // The store first: `EmbeddedStore::refuse_lost` takes a folder that has only other files for one that lost it.
         let store = open_store(settings, &folder).await?;
         partitions::check(&store, partitions).await?;
         let log = open_log(settings, &folder, partitions, clock, ids).await?;
@@ -96,7 +97,11 @@ impl AnyBackends {
 
 async fn open_store(settings: &BackendSettings, folder: &Folder<'_>) -> Result<AnyStore, OpenBackendsError> {
     Ok(match &settings.store_url {
-        StoreUrl::Embedded => AnyStore::Embedded(EmbeddedStore::open(&folder.open()?)?),
+        StoreUrl::Embedded => {
+            let folder = folder.open()?;
+            EmbeddedStore::refuse_lost(folder.path())?;
+            AnyStore::Embedded(EmbeddedStore::open(&folder)?)
+        }
         #[cfg(feature = "mongodb")]
         StoreUrl::Mongo(url) => {
             let database = settings.namespace.as_str();
@@ -186,6 +191,28 @@ mod tests {
     use crate::error::BackendError;
 
     const CAUSE: &str = "the disk is on fire";
+
+    /// Goal: only a folder that has lost its store is refused for that, whichever of the other files is there.
+    #[test]
+    fn a_folder_that_has_lost_its_store_is_told_from_a_new_one() {
+        let folder = tempfile::tempdir().unwrap();
+        EmbeddedStore::refuse_lost(folder.path()).unwrap();
+        std::fs::write(folder.path().join("LOCK"), "1").unwrap();
+        EmbeddedStore::refuse_lost(folder.path()).unwrap();
+        for name in ["index.db", "leases.db", "log.db"] {
+            let file = folder.path().join(name);
+            std::fs::write(&file, "").unwrap();
+            let refusal = EmbeddedStore::refuse_lost(folder.path()).unwrap_err();
+            assert!(matches!(refusal, OpenError::StoreMissing { beside, .. } if beside == name), "{refusal}");
+            for (kept, content) in [("store.db", ""), ("store.db-wal", "commits")] {
+                let kept = folder.path().join(kept);
+                std::fs::write(&kept, content).unwrap();
+                EmbeddedStore::refuse_lost(folder.path()).unwrap();
+                std::fs::remove_file(&kept).unwrap();
+            }
+            std::fs::remove_file(&file).unwrap();
+        }
+    }
 
     /// A failure with all its causes, as `bank` prints it.
     fn told(failure: &(dyn Error + 'static)) -> String {

@@ -42,6 +42,11 @@ impl DataFolder {
         Ok(Self(Arc::new(Locked { path, _lock: lock })))
     }
 
+    /// A file in a folder that is built again from the store, if there is one. Opens, locks and creates nothing.
+    pub(crate) fn built_from_store(folder: &Path) -> Option<&'static str> {
+        BUILT_AGAIN.into_iter().find(|name| folder.join(name).exists())
+    }
+
     /// The path of the folder.
     #[must_use]
     pub fn path(&self) -> &Path {
@@ -83,6 +88,11 @@ fn way_out(file: &Path) -> String {
     }
 }
 
+/// All that can be deleted without a loss, as a shell takes it.
+fn all_built_again() -> String {
+    BUILT_AGAIN.map(|name| format!("{name}*")).join(", ")
+}
+
 /// Why a folder or a file in it was not opened. Nothing was changed.
 #[derive(Debug, thiserror::Error)]
 pub enum OpenError {
@@ -119,6 +129,19 @@ pub enum OpenError {
         path: PathBuf,
         /// What is wrong with it.
         finding: String,
+    },
+    /// The store is gone, which nothing can build again, but a file that is built from it is there.
+    #[error(
+        "{} is missing, but {beside} is there, and nothing was changed: put it back, or restore it from a backup and \
+         delete the files that are built again from it ({}); or, to begin an empty bank, only delete these",
+        path.display(),
+        all_built_again()
+    )]
+    StoreMissing {
+        /// The file of the store.
+        path: PathBuf,
+        /// The name of the other file.
+        beside: &'static str,
     },
     /// A later release wrote the file.
     #[error(
@@ -162,5 +185,7 @@ mod tests {
         }
         let text = damaged("store.db");
         assert!(text.contains("backup") && !text.contains("delete"), "{text}");
+        let text = OpenError::StoreMissing { path: "store.db".into(), beside: "log.db" }.to_string();
+        assert!(text.contains("built again from it (index.db*, leases.db*, log.db*)"), "{text}");
     }
 }

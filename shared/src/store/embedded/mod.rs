@@ -109,6 +109,30 @@ impl EmbeddedStore {
         [file.to_owned(), format!("{file}-wal")].iter().any(|name| folder.join(name).exists())
     }
 
+    /// Refuses a folder that has lost its store: a file that is built from it is there, but `store.db` is not. Opening
+    /// it would begin an empty bank, whose queries show the balances of the lost one. Opens, locks and creates nothing.
+    ///
+    /// A first start that was interrupted leaves no such folder. [`AnyBackends`](crate::backends::AnyBackends) opens
+    /// the store before anything else, and a new file is renamed into its place, and the folder synced, before it
+    /// counts as open. So where one of the other files is, `store.db` was before, even if the process was killed at any
+    /// point, or the machine lost power. A folder whose other files belong to a store on a server is refused as well:
+    /// what they hold is not in the store that would be created.
+    ///
+    /// A write-ahead log that has lost its file is left to [`EmbeddedStore::open`], which refuses it as damaged: it may
+    /// hold commits, and is not to be deleted.
+    ///
+    /// # Errors
+    /// [`OpenError::StoreMissing`] says what to do.
+    pub fn refuse_lost(folder: &Path) -> Result<(), OpenError> {
+        let path = folder.join(STORE.file_name);
+        let log = folder.join(format!("{}-wal", STORE.file_name));
+        let has_log = std::fs::metadata(log).is_ok_and(|log| log.len() > 0);
+        match DataFolder::built_from_store(folder) {
+            Some(beside) if !path.exists() && !has_log => Err(OpenError::StoreMissing { path, beside }),
+            Some(_) | None => Ok(()),
+        }
+    }
+
     /// Opens the store of a data folder, or creates an empty one.
     ///
     /// # Errors

@@ -12,6 +12,9 @@ use uuid::Uuid;
 use crate::clock::{Clock, Timestamp};
 use crate::text::Text;
 
+/// What a text that names an account or a commit must be, for whoever sent another one.
+pub(crate) const MUST_BE_A_UUID: &str = "must be a UUID such as 0198c1a2-7f00-7000-8000-000000000001";
+
 macro_rules! uuid_id {
     ($(#[$doc:meta])* $name:ident) => {
         $(#[$doc])*
@@ -21,7 +24,8 @@ macro_rules! uuid_id {
 
         impl<'de> Deserialize<'de> for $name {
             fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-                Text::deserialize(deserializer)?.0.parse().map_err(serde::de::Error::custom)
+                let Text(id) = Text::deserialize(deserializer)?;
+                id.parse().map_err(|_| serde::de::Error::custom(MUST_BE_A_UUID))
             }
         }
 

@@ -3,8 +3,9 @@
 //! I1  Nothing is sent before the whole file has been read and understood.
 //! I2  The lines of an account are played in the file's order; many accounts are played side by side.
 //! I3  Every request carries an idempotency key made of the import's name and an id of the file. So an interrupted
-//!     import is resumed by starting it again, repeating a finished one changes nothing, and no state is kept outside
-//!     the bank. A rejected line leaves no trace there, so it is sent again.
+//!     import is resumed by starting it again, repeating a finished one does no accepted line twice, and no state is
+//!     kept outside the bank. A rejected line leaves no trace there, so a repetition sends it again, after all the
+//!     accepted ones, and it may then be posted; without rejected lines a repetition changes nothing.
 //! I4  At the end each account's balance is compared with the sum of its accepted lines.
 
 mod client;

@@ -14,6 +14,10 @@ use crate::number::grouped as n;
 /// How many rejected lines and differences are listed one by one.
 const LISTED_MAX: usize = 20;
 
+/// What becomes of rejected lines if the same import is started again.
+const REJECTED_AGAIN: &str = "rejected lines leave no trace in the bank: if the import is repeated, they are sent \
+    again, after all the accepted ones, and may then be posted";
+
 /// The result of an import.
 #[derive(Debug, Default)]
 pub(crate) struct Summary {
@@ -121,6 +125,9 @@ fn list_rejected(text: &mut String, rejected: &[RejectedLine]) {
         push(text, format_args!("  line {line}, transaction {transaction}: {}", why.detail));
     }
     and_more(text, rejected.len());
+    if !rejected.is_empty() {
+        push(text, format_args!("{REJECTED_AGAIN}"));
+    }
 }
 
 fn list_differences(text: &mut String, differences: &[Difference]) {
@@ -169,7 +176,9 @@ mod tests {
              balances      all as in the accepted lines\n\
              took          1.5 s, 2 lines/s\n\
              rejected as insufficient_funds: 1\n  \
-               line 7, transaction t9: holds 3\n"
+               line 7, transaction t9: holds 3\n\
+             rejected lines leave no trace in the bank: if the import is repeated, they are sent again, after all the \
+             accepted ones, and may then be posted\n"
         );
     }
 

@@ -32,7 +32,9 @@ use crate::command::{Outcome, Request, Teller};
 #[derive(OpenApi)]
 #[openapi(info(
     title = "Account service",
-    description = "Commands on accounts. Money is an integer in minor units; every error is application/problem+json.",
+    description = "Commands on accounts. Money is an integer in minor units. Every error is application/problem+json, \
+                   except those of the HTTP layer itself, which have an empty body: 431 for a URI or a header that is \
+                   too long, 400 for a request that is not HTTP.",
 ))]
 struct Description;
 

@@ -35,7 +35,9 @@ use crate::verify::Verifier;
 #[openapi(info(
     title = "Balance service",
     description = "The projection of the event store: queries, rebuilds, verification, parked accounts. \
-                   Money is an integer in minor units; every error is application/problem+json.",
+                   Money is an integer in minor units. Every error is application/problem+json, except those of the \
+                   HTTP layer itself, which have an empty body: 431 for a URI or a header that is too long, 400 for a \
+                   request that is not HTTP.",
 ))]
 struct Description;
 

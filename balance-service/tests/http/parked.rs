@@ -27,6 +27,18 @@ async fn parked_accounts_are_listed_page_by_page() {
 }
 
 #[tokio::test]
+async fn a_page_after_something_that_is_no_id_is_refused_like_that_id_in_a_path() {
+    let (bank, _) = Bank::with(Vec::new()).await;
+    let in_a_path = bank.get("/balance/x").await.json()["errors"][0]["message"].clone();
+    assert!(in_a_path.as_str().unwrap().starts_with("must be a UUID such as "), "{in_a_path}");
+    for cursor in ["", "x", "0198c1a27f0070008000000000000001"] {
+        let refusal = bank.get(&format!("/balance/parked?cursor={cursor}")).await;
+        assert_eq!(refusal.status, StatusCode::BAD_REQUEST, "{cursor}: {}", refusal.text);
+        assert_eq!(refusal.json()["errors"], json!([{ "field": "cursor", "message": in_a_path }]), "{cursor}");
+    }
+}
+
+#[tokio::test]
 async fn an_account_that_is_not_parked_cannot_be_let_go() {
     let (bank, _) = Bank::with(vec![balance(1, "Paulo", 500, 3)]).await;
     for number in [1, 2] {

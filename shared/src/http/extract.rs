@@ -15,6 +15,7 @@ use serde::de::DeserializeOwned;
 use super::expected::must_be;
 use super::guard::limits_of;
 use super::{Problem, Reason};
+use crate::id::MUST_BE_A_UUID;
 
 /// The longest error message about a field, in characters: messages quote input.
 const MESSAGE_CHARS_MAX: usize = 200;
@@ -145,13 +146,10 @@ where
     type Rejection = Problem;
 
     async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Problem> {
-        let params = RawPathParams::from_request_parts(parts, state)
-            .await
-            .map_err(|_| Problem::invalid("id", "must be a UUID such as 0198c1a2-7f00-7000-8000-000000000001"))?;
+        let refused = || Problem::invalid("id", MUST_BE_A_UUID);
+        let params = RawPathParams::from_request_parts(parts, state).await.map_err(|_| refused())?;
         let text = params.iter().find(|(name, _)| *name == "id").map(|(_, text)| text).unwrap_or_default();
-        let id = text
-            .parse()
-            .map_err(|_| Problem::invalid("id", "must be a UUID such as 0198c1a2-7f00-7000-8000-000000000001"))?;
+        let id = text.parse().map_err(|_| refused())?;
         Ok(Self(id))
     }
 }

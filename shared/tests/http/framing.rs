@@ -97,3 +97,23 @@ async fn a_chunk_of_doubtful_size_ends_the_connection() {
     })
     .await;
 }
+
+/// Goal: what is refused before it is a request has the status that the descriptions of the services name, and no body.
+#[tokio::test]
+async fn what_is_no_request_is_refused_without_a_body() {
+    /// As much as the server reads of a header: what it leaves unread may cost the client the answer.
+    const HEADER_BYTES_MAX: usize = 16 * 1024;
+    with_server(PATIENT, async |server| {
+        let long = |start: &str| format!("{start}{}", "x".repeat(HEADER_BYTES_MAX - start.len()));
+        for (request, status) in [
+            (long("GET /"), 431),
+            (long("GET / HTTP/1.1\r\nhost: x\r\ny: "), 431),
+            ("this is not HTTP\r\n\r\n".to_owned(), 400),
+        ] {
+            let said = said(server.address, &request).await;
+            assert!(said.starts_with(&format!("HTTP/1.1 {status} ")), "{said}");
+            assert!(said.ends_with("\r\n\r\n"), "{said}");
+        }
+    })
+    .await;
+}

@@ -9,7 +9,7 @@ use shared::process::{BeginError, EXIT_DATA_IN_USE};
 pub(crate) enum Exit {
     /// As asked.
     Done = 0,
-    /// Something broke; the text on stderr says what.
+    /// Something broke, or the report of a success cannot be written; the text on stderr says what.
     Failure = 1,
     /// The command line or a setting is wrong; clap uses the same number.
     Usage = 2,
@@ -29,7 +29,7 @@ pub(crate) enum Exit {
 pub(crate) const EXIT_CODES: &str = "\
 Exit codes:
   0  success
-  1  failure: the last line on stderr says why
+  1  failure, if only to write the report: the last line on stderr says why
   2  invalid command line or setting
   3  the data folder is in use by another process
   4  import: the file is invalid; nothing was sent

@@ -2,6 +2,7 @@
 //! store, `bank bench` measures.
 
 mod bench;
+mod console;
 mod exit;
 mod import;
 mod number;
@@ -64,7 +65,7 @@ fn main() -> ExitCode {
         Some(Command::Bench(args)) => on_one_thread(bench::run(args)),
     };
     done.unwrap_or_else(|failure| {
-        eprintln!("bank: {failure:#}");
+        console::complain(format_args!("{failure:#}"));
         Exit::of(&failure)
     })
     .into()

@@ -37,6 +37,7 @@ use std::path::Path;
 
 use clap::{Args, Subcommand};
 
+use crate::console;
 use crate::exit::Exit;
 use load::CommandOptions;
 use options::LoadOptions;
@@ -106,9 +107,10 @@ pub(crate) async fn run(args: BenchArgs) -> anyhow::Result<Exit> {
 }
 
 fn tell(report: &Report, json: Option<&Path>) -> anyhow::Result<Exit> {
-    print!("{}", report.table());
+    let outcome = if report.is_right() { Exit::Done } else { Exit::BalancesDiffer };
+    let exit = console::print(&report.table(), outcome);
     if let Some(path) = json {
         report.write_json(path)?;
     }
-    Ok(if report.is_right() { Exit::Done } else { Exit::BalancesDiffer })
+    Ok(exit)
 }

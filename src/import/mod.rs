@@ -23,6 +23,7 @@ use flate2::read::MultiGzDecoder;
 use indicatif::{ProgressBar, ProgressStyle};
 use shared::money::Money;
 
+use crate::console::{self, complain};
 use crate::exit::Exit;
 use crate::url::base_url;
 use client::Client;
@@ -82,13 +83,13 @@ pub(crate) async fn run(args: ImportArgs) -> anyhow::Result<Exit> {
         None => args.file.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default(),
     };
     if name.is_empty() || name.len() > NAME_CHARS_MAX || !name.bytes().all(|byte| byte.is_ascii_graphic()) {
-        eprintln!("bank: an import's name must have 1 to {NAME_CHARS_MAX} visible ASCII characters; set --name");
+        complain(format_args!("an import's name must have 1 to {NAME_CHARS_MAX} visible ASCII characters; set --name"));
         return Ok(Exit::Usage);
     }
     let statements = match read(&args.file) {
         Ok(statements) => statements,
         Err(error) => {
-            eprintln!("bank: {}: {error}", args.file.display());
+            complain(format_args!("{}: {error}", args.file.display()));
             return Ok(Exit::BadFile);
         }
     };
@@ -99,8 +100,7 @@ pub(crate) async fn run(args: ImportArgs) -> anyhow::Result<Exit> {
     let ended = player.play(statements, usize::from(args.parallel)).await;
     progress.finish_and_clear();
     let summary = ended?;
-    print!("{}", report::render(&summary, started.elapsed()));
-    Ok(summary.exit())
+    Ok(console::print(&report::render(&summary, started.elapsed()), summary.exit()))
 }
 
 fn read(path: &Path) -> Result<Vec<Statement>, ReadError> {

@@ -16,6 +16,7 @@ use shared::telemetry::init_logs;
 
 use super::VerifyArgs;
 use super::screen::Screen;
+use crate::console::complain;
 use crate::exit::Exit;
 
 /// How often the screen shows progress.
@@ -33,7 +34,7 @@ pub(super) async fn compare(
         None => map.all().collect(),
     };
     if let Some(strange) = partitions.iter().find(|partition| partition.get() > map.partitions()) {
-        eprintln!("bank: there is no partition {}, only 1 to {}", strange.get(), map.partitions());
+        complain(format_args!("there is no partition {}, only 1 to {}", strange.get(), map.partitions()));
         return Ok(Err(Exit::Usage));
     }
     require_bank(&args.settings.backends)?;
@@ -42,11 +43,11 @@ pub(super) async fn compare(
         Ok(backends) => backends,
         Err(OpenBackendsError::File(OpenError::InUse { path, holder })) => {
             // The folder does not say where that process listens, and the default address may be another bank's.
-            eprintln!(
-                "bank: data folder {} is in use by {holder}; run bank verify --url with the address of the balance \
-                 service of the bank that uses it",
+            complain(format_args!(
+                "data folder {} is in use by {holder}; run bank verify --url with the address of the balance service \
+                 of the bank that uses it",
                 path.display()
-            );
+            ));
             return Ok(Err(Exit::DataInUse));
         }
         Err(failure) => return Err(failure.into()),

@@ -20,6 +20,7 @@ use clap::Args;
 use shared::config::Settings;
 use shared::partition::SLOTS;
 
+use crate::console;
 use crate::exit::Exit;
 use crate::url::base_url;
 use report::Summary;
@@ -80,10 +81,6 @@ pub(crate) async fn run(args: VerifyArgs) -> anyhow::Result<Exit> {
         Err(exit) => return Ok(exit),
     };
     let summary = Summary::of(&reports, args.repair);
-    if args.json {
-        println!("{}", report::json(&summary, &reports)?);
-    } else {
-        print!("{}", report::table(&summary, &reports));
-    }
-    Ok(summary.exit())
+    let text = if args.json { report::json(&summary, &reports)? + "\n" } else { report::table(&summary, &reports) };
+    Ok(console::print(&text, summary.exit()))
 }

@@ -9,6 +9,7 @@ use serde::de::DeserializeOwned;
 
 use super::VerifyArgs;
 use super::screen::Screen;
+use crate::console::complain;
 use crate::exit::Exit;
 
 /// How long the service may be silent: it reports its progress every second.
@@ -46,7 +47,7 @@ pub(super) async fn compare(
         let text = answer.text().await.unwrap_or_default();
         let refusal = serde_json::from_str::<Refusal>(&text).map_or(text, |refusal| refusal.detail);
         if status == reqwest::StatusCode::BAD_REQUEST {
-            eprintln!("bank: {base}: {refusal}");
+            complain(format_args!("{base}: {refusal}"));
             return Ok(Err(Exit::Usage));
         }
         bail!("{base} answers {status}: {refusal}");

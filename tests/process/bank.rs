@@ -1,5 +1,7 @@
 //! A `bank` process on a folder of its own and on free ports.
 
+use std::fs::File;
+use std::io;
 use std::path::{Path, PathBuf};
 use std::process::{ExitStatus, Stdio};
 
@@ -14,6 +16,21 @@ pub(crate) const BANK: &str = env!("CARGO_BIN_EXE_bank");
 
 /// A free port of this machine.
 const ANYWHERE: &str = "127.0.0.1:0";
+
+/// What a command says whose stdout is a [`full_disk`].
+pub(crate) const REPORT_LOST: &str = "bank: cannot write the report to stdout: No space left on device (os error 28)\n";
+
+/// A file that takes nothing, like one on a full disk.
+pub(crate) fn full_disk() -> Stdio {
+    File::options().write(true).open("/dev/full").expect("Linux").into()
+}
+
+/// A pipe whose reader has gone away.
+pub(crate) fn closed_pipe() -> Stdio {
+    let (reader, writer) = io::pipe().expect("there are files left");
+    drop(reader);
+    writer.into()
+}
 
 /// A running bank. Dropping it kills it.
 pub(crate) struct Bank {
@@ -36,6 +53,13 @@ impl Bank {
         let mut shell = Command::new("sh");
         shell.args(["-c", &format!("ulimit {limit} && exec \"$0\""), BANK]);
         Self::start_as(shell, data, ANYWHERE, ANYWHERE).await
+    }
+
+    /// The same, with more to log than usual, and a stderr of its own.
+    pub(crate) async fn start_logging_to(stderr: Stdio, data: &Path) -> Self {
+        let mut program = Command::new(BANK);
+        program.args(["--log", "info"]).stderr(stderr);
+        Self::start_as(program, data, ANYWHERE, ANYWHERE).await
     }
 
     async fn start_as(mut program: Command, data: &Path, account_address: &str, balance_address: &str) -> Self {

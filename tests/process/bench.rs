@@ -1,7 +1,7 @@
 //! `bank bench` against a real bank: it reports figures, and notices a wrong projection.
 
 use std::path::Path;
-use std::process::Output;
+use std::process::{Output, Stdio};
 
 use axum::Router;
 use axum::routing::get;
@@ -11,7 +11,7 @@ use tokio::process::Command;
 use tokio::task::JoinSet;
 use tokio::time::timeout;
 
-use crate::bank::{BANK, Bank};
+use crate::bank::{BANK, Bank, REPORT_LOST, full_disk};
 use crate::customers::PATIENCE;
 
 /// Exit code of a run on the folder of another process.
@@ -117,6 +117,20 @@ async fn without_servers_the_limits_are_those_of_http() {
     assert!(report["figures"]["http_answers_per_second"].as_f64().unwrap() > 0.0, "{report}");
     assert_eq!(report["figures"].as_object().unwrap().len(), 1, "{report}");
     assert!(report["setup"].to_string().contains("no "), "{report}");
+}
+
+/// Goal: the results of a long run are not lost with the table that cannot be written.
+#[tokio::test]
+async fn figures_are_kept_though_the_table_is_lost() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("limits.json");
+    let mut limits = Command::new(BANK);
+    limits.args(["bench", "limits", "--duration", "1", "--json"]).arg(&file).kill_on_drop(true);
+    let running = limits.stdout(full_disk()).stderr(Stdio::piped()).spawn().unwrap();
+    let ended = timeout(PATIENCE, running.wait_with_output()).await.expect("a run ends in time").unwrap();
+    assert_eq!((ended.status.code(), &*String::from_utf8_lossy(&ended.stderr)), (Some(1), REPORT_LOST));
+    let report: Value = serde_json::from_slice(&std::fs::read(file).unwrap()).unwrap();
+    assert!(report["figures"]["http_answers_per_second"].as_f64().unwrap() > 0.0, "{report}");
 }
 
 #[tokio::test]

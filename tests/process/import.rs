@@ -10,7 +10,7 @@ use serde_json::Value;
 use tokio::process::Command;
 use tokio::time::timeout;
 
-use crate::bank::{BANK, Bank};
+use crate::bank::{BANK, Bank, REPORT_LOST, closed_pipe, full_disk};
 use crate::customers::PATIENCE;
 
 /// A little more than the accounts of the file go below zero for a while.
@@ -105,6 +105,21 @@ async fn an_imported_file_is_there_to_the_cent_and_a_second_import_changes_nothi
     let other = import(&bank, &data_file(), &["--overdraft-limit", "5"]).output().await.unwrap();
     assert_eq!(other.status.code(), Some(1), "{}", text_of(&other));
     assert!(text_of(&other).contains("another overdraft limit"), "{}", text_of(&other));
+}
+
+/// Goal: an import is done even if its report cannot be written, which is told in one sentence; a closed pipe is no
+/// failure.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_import_whose_report_is_lost_is_done() {
+    let folder = tempfile::tempdir().unwrap();
+    let bank = Bank::start(folder.path()).await;
+    for (stdout, code, told) in [(full_disk(), 1, REPORT_LOST), (closed_pipe(), 0, "")] {
+        let mut import = import(&bank, &data_file(), &["--overdraft-limit", OVERDRAFT_LIMIT]);
+        let running = import.stdout(stdout).spawn().unwrap();
+        let output = timeout(PATIENCE, running.wait_with_output()).await.expect("it ends").unwrap();
+        assert_eq!((output.status.code(), &*text_of(&output)), (Some(code), told));
+        assert_imported(&bank).await;
+    }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

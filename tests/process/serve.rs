@@ -10,7 +10,7 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::process::Command;
 use tokio::time::timeout;
 
-use crate::bank::{BANK, Bank};
+use crate::bank::{BANK, Bank, closed_pipe, full_disk};
 use crate::customers::PATIENCE;
 
 /// Far longer than an answer takes, and shorter than an idle connection is kept.
@@ -157,6 +157,42 @@ async fn idle_connections_to_one_service_leave_the_rest_of_the_process_its_files
     assert_eq!(of_another_service.expect("its turn comes at once"), Some(200));
     drop(idle);
     assert_eq!(timeout(PATIENCE, ready(bank.account_url("/readyz"))).await.unwrap(), Some(200));
+    assert!(bank.stop().await.success());
+}
+
+/// Goal: log lines that cannot be written are lost, and the bank goes on.
+#[tokio::test]
+async fn a_bank_whose_log_takes_nothing_goes_on() {
+    for stderr in [full_disk(), closed_pipe()] {
+        let folder = tempfile::tempdir().unwrap();
+        let bank = Bank::start_logging_to(stderr, folder.path()).await;
+        let http = reqwest::Client::builder().no_proxy().build().unwrap();
+        let opening = http.post(bank.account_url("/accounts")).json(&serde_json::json!({ "owner": "Paulo" }));
+        let account: String = opening.send().await.unwrap().error_for_status().unwrap().json().await.unwrap();
+        // The view is built meanwhile, and whoever builds it logs every step.
+        let shown = timeout(PATIENCE, async {
+            let url = bank.balance_url(&format!("/balance/{account}?min_version=1&wait_ms=30000"));
+            while http.get(&url).send().await.unwrap().status() != 200 {
+                tokio::task::yield_now().await;
+            }
+        });
+        shown.await.expect("the account is shown in time");
+        assert!(bank.stop().await.success());
+    }
+}
+
+/// Goal: a failure has its exit code even if its text reaches nobody.
+#[tokio::test]
+async fn a_failure_that_cannot_be_told_keeps_its_code() {
+    let folder = tempfile::tempdir().unwrap();
+    let bank = Bank::start(folder.path()).await;
+    for stderr in [full_disk(), closed_pipe()] {
+        let mut second = Command::new(BANK);
+        second.args(["--account-addr", "127.0.0.1:0", "--balance-addr", "127.0.0.1:0"]).env("BANK_DATA", folder.path());
+        second.stdin(Stdio::null()).stdout(Stdio::null()).stderr(stderr).kill_on_drop(true);
+        let ended = timeout(PATIENCE, second.status()).await.expect("it ends").unwrap();
+        assert_eq!(ended.code(), Some(3), "{ended}");
+    }
     assert!(bank.stop().await.success());
 }
 

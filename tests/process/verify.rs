@@ -13,7 +13,7 @@ use shared::store::EmbeddedStore;
 use tokio::process::Command;
 use tokio::time::timeout;
 
-use crate::bank::{BANK, Bank};
+use crate::bank::{BANK, Bank, REPORT_LOST, closed_pipe, full_disk};
 use crate::customers::PATIENCE;
 
 /// Few, so that a check of all of them is short to read.
@@ -28,6 +28,13 @@ fn command(data: &Path, arguments: &[&str]) -> Command {
 
 async fn verify(data: &Path, arguments: &[&str]) -> Output {
     timeout(PATIENCE, command(data, arguments).output()).await.expect("it ends").unwrap()
+}
+
+/// The exit code and stderr of a check whose report goes there.
+async fn verify_into(stdout: Stdio, data: &Path, arguments: &[&str]) -> (i32, String) {
+    let check = command(data, arguments).stdout(stdout).spawn().unwrap();
+    let output = timeout(PATIENCE, check.wait_with_output()).await.expect("it ends").unwrap();
+    (output.status.code().unwrap(), stderr_of(&output))
 }
 
 fn stdout_of(output: &Output) -> String {
@@ -69,6 +76,19 @@ async fn with_accounts(data: &Path) -> (Bank, Vec<String>) {
         accounts.push(post(&bank.account_url("/accounts"), body).await.as_str().unwrap().to_owned());
     }
     (bank, accounts)
+}
+
+/// A folder whose bank is closed and has projected these accounts.
+async fn closed_with_accounts(data: &Path) -> Vec<String> {
+    let (bank, accounts) = with_accounts(data).await;
+    for account in &accounts {
+        let url = bank.balance_url(&format!("/balance/{account}?min_version=1&wait_ms=30000"));
+        while reqwest::get(&url).await.unwrap().status() != 200 {
+            tokio::task::yield_now().await;
+        }
+    }
+    assert!(bank.stop().await.success());
+    accounts
 }
 
 /// Goal: beside a bank on embedded backends the check must be requested from that bank, and the output says how.
@@ -138,14 +158,7 @@ async fn damage(data: &Path, account: AccountId, orphan: AccountId) {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn differences_are_named_and_repaired_when_that_is_asked_for() {
     let folder = tempfile::tempdir().unwrap();
-    let (bank, accounts) = with_accounts(folder.path()).await;
-    for account in &accounts {
-        let url = bank.balance_url(&format!("/balance/{account}?min_version=1&wait_ms=30000"));
-        while reqwest::get(&url).await.unwrap().status() != 200 {
-            tokio::task::yield_now().await;
-        }
-    }
-    assert!(bank.stop().await.success());
+    let accounts = closed_with_accounts(folder.path()).await;
     let (account, orphan) = (accounts[4].parse().unwrap(), AccountId::from_bytes([0x77; 16]));
     damage(folder.path(), account, orphan).await;
 
@@ -166,6 +179,23 @@ async fn differences_are_named_and_repaired_when_that_is_asked_for() {
     let shown: Value =
         reqwest::get(bank.balance_url(&format!("/balance/{account}"))).await.unwrap().json().await.unwrap();
     assert_eq!(shown["balance"], 5);
+}
+
+/// Goal: a report that cannot be written is told as a failure, but hides no difference; one that nobody reads is no
+/// failure.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_report_that_is_lost_leaves_the_verdict() {
+    let folder = tempfile::tempdir().unwrap();
+    let accounts = closed_with_accounts(folder.path()).await;
+    let lost = REPORT_LOST.to_owned();
+    for format in [&["--patience", "1"][..], &["--patience", "1", "--json"]] {
+        assert_eq!(verify_into(full_disk(), folder.path(), format).await, (1, lost.clone()));
+        assert_eq!(verify_into(closed_pipe(), folder.path(), format).await, (0, String::new()));
+    }
+    damage(folder.path(), accounts[4].parse().unwrap(), AccountId::from_bytes([0x77; 16])).await;
+    let quick = ["--patience", "1"];
+    assert_eq!(verify_into(full_disk(), folder.path(), &quick).await, (7, lost));
+    assert_eq!(verify_into(closed_pipe(), folder.path(), &quick).await, (7, String::new()));
 }
 
 #[tokio::test]

@@ -4,6 +4,7 @@ mod descriptors;
 mod signals;
 
 use std::fmt::Display;
+use std::io::{self, Write};
 use std::net::SocketAddr;
 use std::process::ExitCode;
 
@@ -173,6 +174,12 @@ pub async fn run<E: Display>(
 
 fn broken(name: &str, failure: &impl Display, code: u8) -> ExitCode {
     error!(process = name, %failure, "process ends");
-    eprintln!("{name}: {failure}");
+    complain(name, failure);
     ExitCode::from(code)
+}
+
+/// Says on stderr what went wrong in a process, as one line. If stderr takes nothing, nobody is told: that must not
+/// become a failure of its own, as it would with `eprintln!`, which panics.
+pub fn complain(name: &str, failure: impl Display) {
+    writeln!(io::stderr(), "{name}: {failure}").ok();
 }

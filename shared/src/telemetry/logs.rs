@@ -1,4 +1,4 @@
-//! Logs: one line for each decision, to standard error.
+//! Logs: one line for each decision, to standard error. A line that cannot be written is lost, and nothing else.
 
 use std::io::{self, IsTerminal};
 use std::panic;
@@ -57,13 +57,21 @@ pub struct LogError(Box<dyn std::error::Error + Send + Sync>);
 
 /// Starts logging, once per process. A panic becomes a log line like any other.
 ///
+/// A line that cannot be written, because a disk is full or a pipe closed, is lost. `tracing-subscriber` would tell of
+/// it with `eprintln!`, which panics on the same stderr; the hook below would log that panic and panic again, and a
+/// panic inside a panic ends the process.
+///
 /// # Errors
 /// If logging was started already.
 pub fn init_logs(settings: &LogSettings) -> Result<(), LogError> {
     let filter = EnvFilter::try_new(&settings.log.0).map_err(|failure| LogError(failure.into()))?;
     let terminal = io::stderr().is_terminal();
     let format = settings.log_format.unwrap_or(if terminal { LogFormat::Text } else { LogFormat::Json });
-    let lines = tracing_subscriber::fmt().with_env_filter(filter).with_writer(io::stderr).with_ansi(terminal);
+    let lines = tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(io::stderr)
+        .with_ansi(terminal)
+        .log_internal_errors(false);
     match format {
         LogFormat::Text => lines.compact().try_init(),
         LogFormat::Json => lines.json().flatten_event(true).try_init(),
@@ -79,6 +87,39 @@ pub fn init_logs(settings: &LogSettings) -> Result<(), LogError> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::fs::{File, read_link};
+    use std::path::Path;
+    use std::process::Command;
+    use std::{env, thread};
+
+    /// A file that takes nothing, like one on a full disk.
+    const FULL: &str = "/dev/full";
+
+    /// The name of the test below that runs itself once more.
+    const WITHOUT_LOG: &str = "telemetry::logs::tests::a_panic_that_cannot_be_logged_is_one_panic";
+
+    /// Panics after logs have been started, and goes on.
+    fn panic_with_logs() {
+        let log = LogFilter(LogFilter::DEFAULT.to_owned());
+        init_logs(&LogSettings { log, log_format: None }).unwrap();
+        let caught: thread::Result<()> = panic::catch_unwind(|| panic!("planted"));
+        assert!(caught.is_err());
+        error!("a line after it");
+    }
+
+    /// Runs itself as a process of its own, whose stderr is full: there it panics, and must live on.
+    #[test]
+    fn a_panic_that_cannot_be_logged_is_one_panic() {
+        if read_link("/proc/self/fd/2").is_ok_and(|stderr| stderr == Path::new(FULL)) {
+            return panic_with_logs();
+        }
+        let full = File::options().write(true).open(FULL).unwrap();
+        let mut itself = Command::new(env::current_exe().unwrap());
+        // Without this option the test harness takes what is printed to stderr.
+        let ended = itself.args(["--exact", WITHOUT_LOG, "--nocapture"]).stderr(full).output().unwrap();
+        let told = String::from_utf8_lossy(&ended.stdout);
+        assert!(ended.status.success() && told.contains("1 passed"), "{}: {told}", ended.status);
+    }
 
     #[test]
     fn a_filter_is_a_level_or_levels_by_component() {

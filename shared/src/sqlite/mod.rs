@@ -10,6 +10,8 @@
 //! Q6  A data folder belongs to one process at a time, until that closes its files or dies; others are refused.
 //! Q7  Unless a reader stays in an old state, the write-ahead log (WAL) of a file is bounded, and writes hardly ever
 //!     wait for the work this takes.
+//! Q8  Once the disk has failed to sync a file or its WAL, the file takes no write and answers no read until it is
+//!     opened again, which restores what its [`Durability`] promises.
 //!
 //! Why Q3 costs nothing on the happy path: a transaction first runs its writes one after another, then the upkeep of
 //! the file. Only if one of them fails is it rolled back as a whole and run a second time, each write in its own
@@ -25,6 +27,7 @@ mod folder;
 mod mover;
 mod open;
 mod reader;
+mod sync_failure;
 mod tail;
 mod turn;
 mod upkeep;
@@ -42,6 +45,7 @@ pub use folder::{DataFolder, OpenError};
 use mover::{BOUNDS, Bounds, Mover};
 use reader::Readers;
 pub use reader::{Reading, Wanted};
+use sync_failure::SyncFailure;
 pub use tail::Tail;
 use upkeep::NoUpkeep;
 pub use upkeep::Upkeep;
@@ -72,7 +76,8 @@ pub struct FileSpec {
 }
 
 /// An open file. Clones share it; dropping the last one moves the rest of the WAL into the file, ends the threads and
-/// lets another process open the folder. That drop blocks until all of this is done.
+/// lets another process open the folder. That drop blocks until all of this is done. After a sync that failed, the
+/// WAL is left to whoever opens the file next (law Q8).
 #[derive(Clone)]
 pub struct Database {
     // Dropped in this order: readers first, so that the writer's last checkpoint has the file to itself (it ends the
@@ -117,9 +122,12 @@ impl Database {
         let upkeep = upkeep(&connection).map_err(told)?;
         let synced = mover::synced(&file).map_err(failed)?;
         let beside = open::open_mover(&file, &spec).map_err(told)?;
-        let mover = Mover::start(beside, Arc::clone(&synced), spec.file_name, bounds).map_err(failed)?;
-        let writer = Arc::new(Writer::start(connection, mover, spec.file_name, upkeep).map_err(failed)?);
-        Ok(Self { readers: Readers::of(file), writer, _synced: synced, _folder: folder.clone() })
+        let failure = SyncFailure::none(spec.file_name);
+        let mover =
+            Mover::start(beside, Arc::clone(&synced), failure.clone(), spec.file_name, bounds).map_err(failed)?;
+        let writer = Writer::start(connection, mover, failure.clone(), spec.file_name, upkeep).map_err(failed)?;
+        let (readers, writer) = (Readers::of(file, failure), Arc::new(writer));
+        Ok(Self { readers, writer, _synced: synced, _folder: folder.clone() })
     }
 
     /// Runs a write in the next transaction and returns once that is committed (laws Q1 to Q3).
@@ -178,9 +186,10 @@ impl Database {
     /// Whether the file still takes writes, checked without writing.
     ///
     /// # Errors
-    /// When the writer thread has ended, which only a bug in it can cause; then only a new process helps.
+    /// When the writer thread has ended, which only a bug in it can cause, or the disk has failed to sync the file (law
+    /// Q8); then only a new process helps.
     pub fn check_writer(&self, operation: &'static str) -> Result<(), BackendError> {
-        if self.writer.is_alive() { Ok(()) } else { Err(writer::ended(operation)) }
+        self.writer.check(operation)
     }
 
     /// How many transactions were committed since the file was opened; changes with each of them, so that a feed can

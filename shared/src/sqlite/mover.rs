@@ -1,21 +1,26 @@
 //! Moves pages out of the write-ahead log (WAL) into the file while the writer continues.
 //!
 //! By default SQLite does that within the commit that finds the WAL too long, and the append waits until all of it is
-//! moved and synced. Here a thread with its own connection moves a part at a time, in parallel with the writer, and
-//! SQLite's default remains for the rest.
+//! moved and synced. Here a thread with its own connection moves a part at a time, in parallel with the writer, which
+//! moves the rest.
 //!
 //! - *The WAL is bounded* (law Q7). It restarts when a write finds all of it moved and nobody reading from it. With a
 //!   busy writer the mover never gets that far: it moves what was there when it began. So from
-//!   [`Bounds::restart_pages`] on, the writer moves the rest after each commit until nothing is left, as it would
-//!   without a mover, and the rest is small. While the mover is moving, the writer does not, but tries again after the
-//!   next commit, so the WAL exceeds the bound by what is written during one move. And as always in SQLite, pages that
-//!   a reader of an old state needs are not overwritten, so the WAL grows for as long as it reads.
+//!   [`Bounds::restart_pages`] on, the writer moves the rest after each turn until nothing is left, as SQLite would
+//!   within the commit, and the rest is small. While the mover is moving, the writer does not, but tries again after
+//!   the next turn, so the WAL exceeds the bound by what is written during one move. And as always in SQLite, pages
+//!   that a reader of an old state needs are not overwritten, so the WAL grows for as long as it reads. What the upkeep
+//!   writes before the file is closed is moved behind it, all at once.
 //! - *Commits stay as durable as before* (law Q1). Only committed pages are moved. SQLite syncs the WAL before it moves
 //!   them, and lets the WAL restart only when it has synced the file after the last of them. The mover writes nothing
 //!   to the WAL.
+//! - *A sync of the mover that fails* is never made up for by a later one of the writer: the kernel does not write the
+//!   pages again. It is final for the file (law Q8), and so is one that fails while the writer moves the rest; see
+//!   [`sync_failure`](super::sync_failure).
 //! - *The writer does not wait for the mover* before the file is closed: it puts a signal into a channel of capacity
 //!   one, and goes on if there is one already. On a signal, the mover moves all there is by then.
-//! - *A mover that fails*, or ends, is reported in the log of the process, and costs only that the writer moves more.
+//! - *A mover that fails* for any other reason, or ends, is reported in the log of the process, and costs only that the
+//!   writer moves more.
 
 use std::fs::{File, OpenOptions};
 use std::io;
@@ -26,6 +31,8 @@ use std::thread::{Builder, JoinHandle};
 
 use rusqlite::Connection;
 use tracing::{error, warn};
+
+use super::sync_failure::SyncFailure;
 
 /// How many pages the WAL gathers.
 #[derive(Clone, Copy, Debug)]
@@ -53,6 +60,7 @@ impl Bounds {
 pub(super) struct Mover {
     word: Option<SyncSender<()>>,
     growth: Growth,
+    sync_failure: SyncFailure,
     thread: Option<JoinHandle<()>>,
 }
 
@@ -60,29 +68,42 @@ impl Mover {
     pub(super) fn start(
         connection: Connection,
         synced: Arc<File>,
+        sync_failure: SyncFailure,
         file_name: &'static str,
         bounds: Bounds,
     ) -> io::Result<Self> {
         let (word, told) = sync_channel(1);
+        let failure = sync_failure.clone();
         let thread = Builder::new()
             .name(format!("move {file_name}"))
-            .spawn(move || move_all(&connection, &synced, &told, file_name))?;
-        Ok(Self { word: Some(word), growth: Growth::new(bounds), thread: Some(thread) })
+            .spawn(move || move_all(&connection, &synced, &told, &failure, file_name))?;
+        Ok(Self { word: Some(word), growth: Growth::new(bounds), sync_failure, thread: Some(thread) })
     }
 
-    /// Has pages moved if enough have gathered; called after each turn of the writer.
+    /// Has pages moved if enough have gathered, and moves the rest if the WAL is to restart; called after each turn of
+    /// the writer.
     pub(super) fn after_turn(&mut self, writer: &Connection) {
-        let Some(word) = &self.word else { return };
-        match self.growth.is_due(writer) {
+        if self.sync_failure.is_known() {
+            return;
+        }
+        match move_rest(writer, self.growth.bounds).map(|pages| self.growth.is_due(pages)) {
+            Ok(true) => self.signal(),
             Ok(false) => {}
-            Ok(true) => match word.try_send(()) {
-                Ok(()) | Err(TrySendError::Full(())) => {}
-                Err(TrySendError::Disconnected(())) => {
-                    error!("the thread that moves the write-ahead log has ended, the writer takes over");
-                    self.word = None;
-                }
-            },
-            Err(error) => warn!(%error, "cannot read the length of the write-ahead log"),
+            Err(error) => {
+                self.sync_failure.note_if_sync(&error);
+                warn!(%error, "cannot move the rest of the write-ahead log, trying again after the next turn");
+            }
+        }
+    }
+
+    fn signal(&mut self) {
+        let Some(word) = &self.word else { return };
+        match word.try_send(()) {
+            Ok(()) | Err(TrySendError::Full(())) => {}
+            Err(TrySendError::Disconnected(())) => {
+                error!("the thread that moves the write-ahead log has ended, the writer takes over");
+                self.word = None;
+            }
         }
     }
 }
@@ -102,14 +123,15 @@ pub(super) fn synced(file: &Path) -> io::Result<Arc<File>> {
     OpenOptions::new().read(true).write(true).open(file).map(Arc::new)
 }
 
-fn move_all(connection: &Connection, synced: &File, told: &Receiver<()>, file_name: &str) {
-    while told.recv().is_ok() {
+fn move_all(connection: &Connection, synced: &File, told: &Receiver<()>, failure: &SyncFailure, file_name: &str) {
+    while told.recv().is_ok() && !failure.is_known() {
         if let Err(error) = move_pages(connection) {
+            failure.note_if_sync(&error);
             warn!(file = file_name, %error, "cannot move the write-ahead log, trying again when it has grown");
         }
         // SQLite syncs the file only when all of the WAL is moved: the writer would wait for what is not synced here.
         if let Err(error) = synced.sync_data() {
-            warn!(file = file_name, %error, "cannot sync the file in the background, the writer will");
+            failure.note(&error);
         }
     }
 }
@@ -117,6 +139,15 @@ fn move_all(connection: &Connection, synced: &File, told: &Receiver<()>, file_na
 /// Moves the pages that no reader needs in the WAL, without waiting for anybody.
 fn move_pages(connection: &Connection) -> rusqlite::Result<()> {
     connection.prepare_cached("PRAGMA wal_checkpoint(PASSIVE)")?.query_row([], |_| Ok(()))
+}
+
+/// Moves what the mover has left, if the WAL is so long that it must restart. Returns how many pages it has.
+fn move_rest(writer: &Connection, bounds: Bounds) -> rusqlite::Result<u32> {
+    let pages = pages_in_log(writer)?;
+    if pages >= bounds.restart_pages {
+        move_pages(writer)?;
+    }
+    Ok(pages)
 }
 
 /// How many pages the WAL has since it restarted. On the connection that writes, between its transactions, this takes
@@ -136,8 +167,7 @@ impl Growth {
         Self { told_at: 0, bounds }
     }
 
-    fn is_due(&mut self, writer: &Connection) -> rusqlite::Result<bool> {
-        let pages = pages_in_log(writer)?;
+    fn is_due(&mut self, pages: u32) -> bool {
         if pages < self.told_at {
             // It has restarted.
             self.told_at = 0;
@@ -146,7 +176,7 @@ impl Growth {
         if is_due {
             self.told_at = pages;
         }
-        Ok(is_due)
+        is_due
     }
 }
 
@@ -185,14 +215,18 @@ mod tests {
             Self { writer, mover, growth: Growth::new(TIGHT), dir }
         }
 
+        fn insert(&self) {
+            self.writer.execute("INSERT INTO note (text) VALUES (?1)", ["x".repeat(3_000)]).unwrap();
+        }
+
         /// One turn of the writer; returns the pages of the WAL after it.
         fn write(&self) -> u32 {
-            self.writer.execute("INSERT INTO note (text) VALUES (?1)", ["x".repeat(3_000)]).unwrap();
-            pages_in_log(&self.writer).unwrap()
+            self.insert();
+            move_rest(&self.writer, TIGHT).unwrap()
         }
 
         fn move_if_due(&mut self) {
-            if self.growth.is_due(&self.writer).unwrap() {
+            if self.growth.is_due(pages_in_log(&self.writer).unwrap()) {
                 move_pages(&self.mover).unwrap();
             }
         }
@@ -251,10 +285,12 @@ mod tests {
         let moved = Moved::new();
         let (word, told) = sync_channel(1);
         drop(told);
-        let mut ended = Mover { word: Some(word), growth: Growth::new(TIGHT), thread: None };
+        let sync_failure = SyncFailure::none(FILE.file_name);
+        let mut ended = Mover { word: Some(word), growth: Growth::new(TIGHT), sync_failure, thread: None };
         let mut pages_max = 0;
         for _ in 0..5 * TIGHT.restart_pages {
-            pages_max = pages_max.max(moved.write());
+            moved.insert();
+            pages_max = pages_max.max(pages_in_log(&moved.writer).unwrap());
             ended.after_turn(&moved.writer);
         }
         assert!(ended.word.is_none(), "it was noticed");

@@ -38,7 +38,8 @@ pub(super) fn open(file: &Path, spec: &FileSpec, bounds: Bounds) -> Result<Conne
     }
     let connection = open_to_write(file, spec.durability, WRITER_CACHE_KIB).map_err(told)?;
     let bytes_kept = bounds.pages_kept() * PAGE_BYTES;
-    connection.pragma_update(None, "wal_autocheckpoint", bounds.restart_pages).map_err(told)?;
+    // The writer moves pages after its commits instead, and sees whether that succeeds (see `sync_failure`).
+    connection.pragma_update(None, "wal_autocheckpoint", 0).map_err(told)?;
     connection.pragma_update(None, "journal_size_limit", bytes_kept).map_err(told)?;
     match begin_log_anew(&connection) {
         Ok(true) => {}
@@ -90,11 +91,18 @@ fn set_up(connection: &Connection, cache_kib: i32) -> rusqlite::Result<()> {
     connection.set_prepared_statement_cache_capacity(STATEMENTS_CACHED);
     // Otherwise SQLite plans a statement again for each value bound to it, in search of a better plan.
     connection.set_db_config(DbConfig::SQLITE_DBCONFIG_ENABLE_QPSG, true)?;
+    leave_log_on_close(connection, true)?;
     connection.pragma_update(None, "mmap_size", MAPPED_BYTES)?;
     // SQLite reads a positive number as pages and a negative one as KiB.
     connection.pragma_update(None, "cache_size", -cache_kib)?;
     connection.pragma_update(None, "temp_store", "MEMORY")?;
     connection.pragma_update(None, "trusted_schema", false)
+}
+
+/// Whether the WAL stays as it is when this connection is closed, even as the last one. That is the rule for every
+/// connection, so that only the writer removes the WAL, and only when it knows that all of it is in the file.
+pub(super) fn leave_log_on_close(connection: &Connection, is_left: bool) -> rusqlite::Result<()> {
+    connection.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, is_left).map(drop)
 }
 
 /// Creates the file under another name, whole and on disk, and renames it.

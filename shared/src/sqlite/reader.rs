@@ -7,6 +7,7 @@ use tokio_util::task::AbortOnDropHandle;
 
 use super::failure::not_done;
 use super::open::open_reader;
+use super::sync_failure::SyncFailure;
 use crate::error::BackendError;
 
 /// How many reads run at once. More would only wait for the same disk, and each costs a connection and a thread.
@@ -20,11 +21,13 @@ struct Pool {
     file: PathBuf,
     idle: Mutex<Vec<Connection>>,
     turns: Arc<Semaphore>,
+    sync_failure: SyncFailure,
 }
 
 impl Readers {
-    pub(super) fn of(file: PathBuf) -> Self {
-        Self(Arc::new(Pool { file, idle: Mutex::default(), turns: Arc::new(Semaphore::new(READERS_MAX)) }))
+    pub(super) fn of(file: PathBuf, sync_failure: SyncFailure) -> Self {
+        let turns = Arc::new(Semaphore::new(READERS_MAX));
+        Self(Arc::new(Pool { file, idle: Mutex::default(), turns, sync_failure }))
     }
 
     pub(super) fn file(&self) -> &Path {
@@ -44,7 +47,8 @@ impl Readers {
             pool.read(run)
         };
         match tokio::task::spawn_blocking(read).await {
-            Ok(read) => read.map_err(|error| not_done(operation, error)),
+            // Asked behind the read: what it found may have been an old page.
+            Ok(read) => self.0.sync_failure.check(operation).and(read.map_err(|error| not_done(operation, error))),
             Err(panicked) => Err(BackendError::broken(operation, panicked)),
         }
     }

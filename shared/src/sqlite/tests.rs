@@ -176,7 +176,7 @@ async fn upkeep_rides_in_the_turns_of_others_and_spoils_none() {
 }
 
 /// So tight that pages are moved all the time, and by the mover alone.
-const ALWAYS_MOVING: Bounds = Bounds { move_pages: 8, restart_pages: 1_000_000 };
+pub(super) const ALWAYS_MOVING: Bounds = Bounds { move_pages: 8, restart_pages: 1_000_000 };
 
 fn opened_bounded(dir: &TempDir, bounds: Bounds) -> Database {
     Database::open_bounded(&DataFolder::open(dir.path()).unwrap(), NOTES, bounds, |_| Ok(NoUpkeep)).unwrap()

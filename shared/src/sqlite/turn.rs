@@ -3,7 +3,7 @@
 use std::any::Any;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
-use rusqlite::Connection;
+use rusqlite::{Connection, Error};
 use tokio::sync::oneshot;
 use tracing::error;
 
@@ -25,8 +25,10 @@ pub(super) enum Ending {
     Committed,
     /// Nothing of it is left.
     NotDone(String),
+    /// It was not begun, and none will be before the file is opened again.
+    Refused(String),
     /// It may be there when the file is opened again.
-    Unknown(String),
+    Unknown(Error),
 }
 
 impl Ending {
@@ -94,7 +96,7 @@ fn commit(connection: &Connection) -> Ending {
             // Pages of it may have reached the disk before it failed, so undoing it here proves nothing.
             roll_back(connection);
             error!(%error, "commit failed");
-            Ending::Unknown(error.to_string())
+            Ending::Unknown(error)
         }
     }
 }
@@ -167,7 +169,8 @@ where
         let answer = match ending {
             Ending::Committed => self.outcome.inspect(self.committed),
             Ending::NotDone(reason) => Err(BackendError::not_done(self.operation, reason.clone())),
-            Ending::Unknown(reason) => Err(BackendError::unknown(self.operation, reason.clone())),
+            Ending::Refused(reason) => Err(BackendError::broken(self.operation, reason.clone())),
+            Ending::Unknown(error) => Err(BackendError::unknown(self.operation, error.to_string())),
         };
         drop(self.answer.send(answer));
     }

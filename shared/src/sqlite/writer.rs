@@ -6,7 +6,9 @@ use tokio::sync::{mpsc, oneshot, watch};
 use tracing::{error, warn};
 
 use super::mover::Mover;
-use super::turn::{Pending, Turn, Waiting, take_turn};
+use super::open::leave_log_on_close;
+use super::sync_failure::SyncFailure;
+use super::turn::{Ending, Pending, Turn, Waiting, take_turn};
 use super::upkeep::Upkeep;
 use crate::error::BackendError;
 
@@ -20,6 +22,7 @@ const WRITES_WAITING_MAX: usize = 1_024;
 pub(super) struct Writer {
     queue: Option<mpsc::Sender<Box<dyn Waiting>>>,
     commits: watch::Receiver<u64>,
+    sync_failure: SyncFailure,
     thread: Option<JoinHandle<()>>,
 }
 
@@ -27,16 +30,18 @@ impl Writer {
     pub(super) fn start(
         connection: Connection,
         mut mover: Mover,
+        sync_failure: SyncFailure,
         file_name: &'static str,
         mut upkeep: impl Upkeep,
     ) -> io::Result<Self> {
         let (queue, waiting) = mpsc::channel(WRITES_WAITING_MAX);
         let (news, commits) = watch::channel(0);
+        let failure = sync_failure.clone();
         let thread = Builder::new().name(format!("write {file_name}")).spawn(move || {
-            write_all(&connection, waiting, &news, &mut mover, &mut upkeep);
-            close(connection, mover, file_name, &mut upkeep);
+            write_all(&connection, waiting, &news, &mut mover, &failure, &mut upkeep);
+            close(connection, mover, &failure, file_name, &mut upkeep);
         })?;
-        Ok(Self { queue: Some(queue), commits, thread: Some(thread) })
+        Ok(Self { queue: Some(queue), commits, sync_failure, thread: Some(thread) })
     }
 
     pub(super) async fn write<T: Send + 'static>(
@@ -57,14 +62,17 @@ impl Writer {
         self.commits.clone()
     }
 
-    /// Whether writes are still taken: until the writer is dropped, unless a bug has ended its thread.
-    pub(super) fn is_alive(&self) -> bool {
-        self.queue.as_ref().is_some_and(|queue| !queue.is_closed())
+    /// Whether writes are still taken: until the writer is dropped, unless a bug has ended its thread or a sync failed.
+    pub(super) fn check(&self, operation: &'static str) -> Result<(), BackendError> {
+        if self.queue.as_ref().is_none_or(mpsc::Sender::is_closed) {
+            return Err(ended(operation));
+        }
+        self.sync_failure.check(operation)
     }
 }
 
 /// The failure of a call that needs the writer when its thread has ended: only a new process helps.
-pub(super) fn ended(operation: &'static str) -> BackendError {
+fn ended(operation: &'static str) -> BackendError {
     BackendError::broken(operation, "the writer thread has ended")
 }
 
@@ -82,35 +90,61 @@ fn write_all(
     mut queue: mpsc::Receiver<Box<dyn Waiting>>,
     news: &watch::Sender<u64>,
     mover: &mut Mover,
+    failure: &SyncFailure,
     upkeep: &mut impl Upkeep,
 ) {
     let mut turn = Vec::with_capacity(WRITES_PER_TRANSACTION_MAX);
     while queue.blocking_recv_many(&mut turn, WRITES_PER_TRANSACTION_MAX) > 0 {
-        let Turn { ending, is_kept_up } = take_turn(connection, &mut turn, upkeep);
-        for write in turn.drain(..) {
-            write.answer(&ending);
+        if let Some(advice) = failure.advice() {
+            answer(&mut turn, &Ending::Refused(advice.to_owned()));
+            continue;
         }
+        let Turn { ending, is_kept_up } = take_turn(connection, &mut turn, upkeep);
+        answer(&mut turn, &ending);
+        learn(failure, &ending);
         if ending.is_committed() {
             news.send_modify(|commits| *commits += 1);
         }
         upkeep.after_turn(is_kept_up);
-        if !is_kept_up {
+        if !is_kept_up && !failure.is_known() {
             // A turn of its own, so that writes that fail again and again do not keep the file from its upkeep.
             let alone = take_turn(connection, &mut [], upkeep);
+            learn(failure, &alone.ending);
             upkeep.after_turn(alone.is_kept_up);
         }
         mover.after_turn(connection);
     }
 }
 
-/// Leaves one plain file without a write-ahead log.
-fn close(connection: Connection, mover: Mover, file_name: &str, upkeep: &mut impl Upkeep) {
-    if let Err(error) = upkeep.before_close(&connection) {
+fn answer(turn: &mut Vec<Box<dyn Waiting>>, ending: &Ending) {
+    for write in turn.drain(..) {
+        write.answer(ending);
+    }
+}
+
+fn learn(failure: &SyncFailure, ending: &Ending) {
+    if let Ending::Unknown(error) = ending {
+        failure.note_if_sync(error);
+    }
+}
+
+/// Leaves one plain file without a write-ahead log; after a failed sync, what the next process needs to restore it.
+fn close(connection: Connection, mover: Mover, failure: &SyncFailure, file_name: &str, upkeep: &mut impl Upkeep) {
+    if !failure.is_known()
+        && let Err(error) = upkeep.before_close(&connection)
+    {
+        failure.note_if_sync(&error);
         warn!(file = file_name, %error, "upkeep not finished, the next start will");
     }
-    // Two connections cannot move pages at once.
+    // Two connections cannot move pages at once. And its last sync may fail.
     drop(mover);
-    let emptied = connection.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(()));
+    if let Some(advice) = failure.advice() {
+        error!(file = file_name, advice, "the write-ahead log remains");
+        return;
+    }
+    let emptied = connection
+        .query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(()))
+        .and_then(|()| leave_log_on_close(&connection, false));
     let closed = connection.close().map_err(|(_, error)| error);
     if let Err(error) = emptied.and(closed) {
         warn!(file = file_name, %error, "cannot close the file cleanly, its write-ahead log remains");

@@ -13,7 +13,7 @@ use std::path::{Path, PathBuf};
 use rusqlite::{Connection, OpenFlags};
 
 use super::failure::of_opening;
-use super::{Durability, FileSpec, OpenError, wal_check};
+use super::{FileSpec, OpenError, wal_check};
 
 /// Files up to this size are checked page by page when they are opened: about a quarter of a second at most.
 const CHECKED_BYTES_MAX: u64 = 64 << 20;
@@ -42,7 +42,7 @@ pub(super) fn check(file: &Path, spec: &FileSpec) -> Result<bool, OpenError> {
     if header[APPLICATION_ID_AT..APPLICATION_ID_AT + 4] != spec.application_id.to_be_bytes() {
         return Err(OpenError::Foreign { path: file.to_path_buf() });
     }
-    if spec.durability == Durability::Full && wal_check::is_damaged(&beside(file, "-wal")).map_err(failed)? {
+    if wal_check::applies_to(spec.durability) && wal_check::is_damaged(&beside(file, "-wal")).map_err(failed)? {
         return Err(damaged("its write-ahead log has lost transactions"));
     }
     look_inside(file, spec)?;

@@ -24,6 +24,7 @@
 mod check;
 mod failure;
 mod folder;
+mod leftover;
 mod mover;
 mod open;
 mod reader;
@@ -49,7 +50,7 @@ use sync_failure::SyncFailure;
 pub use tail::Tail;
 use upkeep::NoUpkeep;
 pub use upkeep::Upkeep;
-use writer::Writer;
+use writer::{Gate, Writer};
 
 /// What a commit guarantees when the machine loses power.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -118,14 +119,15 @@ impl Database {
         let file = folder.path().join(spec.file_name);
         let told = |error| failure::of_opening(file.clone(), error);
         let failed = |reason| OpenError::Folder { path: file.clone(), reason };
-        let connection = open::open(&file, &spec, bounds)?;
+        let (connection, leftover) = open::open(&file, &spec, bounds)?;
         let upkeep = upkeep(&connection).map_err(told)?;
         let synced = mover::synced(&file).map_err(failed)?;
         let beside = open::open_mover(&file, &spec).map_err(told)?;
         let failure = SyncFailure::none(spec.file_name);
         let mover =
             Mover::start(beside, Arc::clone(&synced), failure.clone(), spec.file_name, bounds).map_err(failed)?;
-        let writer = Writer::start(connection, mover, failure.clone(), spec.file_name, upkeep).map_err(failed)?;
+        let gate = Gate::new(failure.clone(), leftover);
+        let writer = Writer::start(connection, mover, gate, spec.file_name, upkeep).map_err(failed)?;
         let (readers, writer) = (Readers::of(file, failure), Arc::new(writer));
         Ok(Self { readers, writer, _synced: synced, _folder: folder.clone() })
     }

@@ -210,7 +210,7 @@ mod tests {
         fn new() -> Self {
             let dir = TempDir::new().unwrap();
             let file = dir.path().join(FILE.file_name);
-            let writer = open::open(&file, &FILE, TIGHT).unwrap();
+            let (writer, _) = open::open(&file, &FILE, TIGHT).unwrap();
             let mover = open::open_mover(&file, &FILE).unwrap();
             Self { writer, mover, growth: Growth::new(TIGHT), dir }
         }

@@ -6,12 +6,13 @@ use std::path::Path;
 use std::time::Duration;
 
 use rusqlite::config::DbConfig;
-use rusqlite::{Connection, OpenFlags};
+use rusqlite::{Connection, Error, OpenFlags, ffi};
 use tracing::warn;
 
 use super::check::{beside, check};
+use super::leftover::Leftover;
 use super::mover::Bounds;
-use super::{Durability, FileSpec, OpenError};
+use super::{Durability, FileSpec, OpenError, wal_check};
 
 /// Small pages, because a commit of a single event touches a few scattered pages and the WAL takes each page whole.
 const PAGE_BYTES: u32 = 4_096;
@@ -30,8 +31,8 @@ const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
 /// More than the statements any backend has.
 const STATEMENTS_CACHED: usize = 64;
 
-/// Opens the connection that writes; creates the file first if there is none.
-pub(super) fn open(file: &Path, spec: &FileSpec, bounds: Bounds) -> Result<Connection, OpenError> {
+/// Opens the connection that writes, and says what may be left in the WAL; creates the file first if there is none.
+pub(super) fn open(file: &Path, spec: &FileSpec, bounds: Bounds) -> Result<(Connection, Leftover), OpenError> {
     let told = |reason| OpenError::Sqlite { path: file.to_path_buf(), reason };
     if !check(file, spec)? {
         make(file, spec)?;
@@ -41,22 +42,32 @@ pub(super) fn open(file: &Path, spec: &FileSpec, bounds: Bounds) -> Result<Conne
     // The writer moves pages after its commits instead, and sees whether that succeeds (see `sync_failure`).
     connection.pragma_update(None, "wal_autocheckpoint", 0).map_err(told)?;
     connection.pragma_update(None, "journal_size_limit", bytes_kept).map_err(told)?;
-    match begin_log_anew(&connection) {
-        Ok(true) => {}
-        Ok(false) => warn!(file = %file.display(), "somebody reads the write-ahead log, continuing with it"),
-        Err(error) => warn!(file = %file.display(), %error, "cannot empty the write-ahead log, continuing with it"),
+    let begun = begin_log_anew(&connection);
+    if let Err(error) = &begun {
+        warn!(file = %file.display(), %error, "cannot empty the write-ahead log, continuing with it");
     }
-    take_steps(&connection, spec).map_err(told)?;
-    Ok(connection)
+    let mut leftover = Leftover::of_opening(spec.durability, begun.is_ok());
+    if steps_taken(&connection).map_err(told)? < spec.schema.len() {
+        leftover.remove(&connection).map_err(told)?;
+        take_steps(&connection, spec).map_err(told)?;
+    }
+    if wal_check::applies_to(spec.durability) {
+        // Only a COMMIT writes frames then. Not before the steps, which may write more than fits into memory.
+        connection.pragma_update(None, "cache_spill", false).map_err(told)?;
+    }
+    Ok((connection, leftover))
 }
 
-/// Moves what an earlier process left in the WAL into the file. Otherwise this one would append to it under the same
-/// salts, in front of the frames of a transaction that was cut off; and if it is cut off too, these frames would look
-/// as if they had been acknowledged after it (see [`wal_check`](super::wal_check)). An empty WAL costs nothing. Returns
-/// whether nobody else was in the way.
-fn begin_log_anew(connection: &Connection) -> rusqlite::Result<bool> {
+/// Moves all of the WAL into the file and empties it, so that the next transaction does not append to it under the same
+/// salts, in front of what a transaction that was cut off or failed has left (see [`wal_check`]). An empty WAL costs
+/// nothing. Waits [`BUSY_TIMEOUT`] at most for those who read it, and not at all for the mover.
+pub(super) fn begin_log_anew(connection: &Connection) -> rusqlite::Result<()> {
     let is_busy: bool = connection.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |row| row.get(0))?;
-    Ok(!is_busy)
+    if is_busy {
+        let reason = "somebody reads or moves the write-ahead log".to_owned();
+        return Err(Error::SqliteFailure(ffi::Error::new(ffi::SQLITE_BUSY), Some(reason)));
+    }
+    Ok(())
 }
 
 /// A connection that moves what another one has written; it syncs as that one does.
@@ -133,12 +144,14 @@ fn remove_if_there(file: &Path) -> io::Result<()> {
     }
 }
 
+/// How many steps of the schema the file has taken.
+fn steps_taken(connection: &Connection) -> rusqlite::Result<usize> {
+    connection.pragma_query_value(None, "user_version", |row| row.get(0))
+}
+
 /// Runs the steps of the schema that the file lacks, all or none.
 fn take_steps(connection: &Connection, spec: &FileSpec) -> rusqlite::Result<()> {
-    let taken: usize = connection.pragma_query_value(None, "user_version", |row| row.get(0))?;
-    if taken == spec.schema.len() {
-        return Ok(());
-    }
+    let taken = steps_taken(connection)?;
     let steps = connection.unchecked_transaction()?;
     for step in &spec.schema[taken..] {
         steps.execute_batch(step)?;

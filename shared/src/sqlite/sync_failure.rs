@@ -92,7 +92,7 @@ mod tests {
     use super::super::reader::Readers;
     use super::super::tests::{ALWAYS_MOVING, NOTES, note, notes, opened};
     use super::super::upkeep::NoUpkeep;
-    use super::super::writer::Writer;
+    use super::super::writer::{Gate, Writer};
     use super::super::{DataFolder, Database, open};
     use super::*;
     use crate::error::{Effect, Retry};
@@ -102,12 +102,13 @@ mod tests {
         let folder = DataFolder::open(dir.path()).unwrap();
         let file = dir.path().join(NOTES.file_name);
         let failure = SyncFailure::none(NOTES.file_name);
-        let writer = open::open(&file, &NOTES, ALWAYS_MOVING).unwrap();
+        let (connection, leftover) = open::open(&file, &NOTES, ALWAYS_MOVING).unwrap();
         let beside = open::open_mover(&file, &NOTES).unwrap();
         let synced = Arc::new(File::open("/dev/null").unwrap());
         synced.sync_data().unwrap_err();
         let mover = Mover::start(beside, Arc::clone(&synced), failure.clone(), NOTES.file_name, ALWAYS_MOVING).unwrap();
-        let writer = Writer::start(writer, mover, failure.clone(), NOTES.file_name, NoUpkeep).unwrap();
+        let gate = Gate::new(failure.clone(), leftover);
+        let writer = Writer::start(connection, mover, gate, NOTES.file_name, NoUpkeep).unwrap();
         Database { readers: Readers::of(file, failure), writer: Arc::new(writer), _synced: synced, _folder: folder }
     }
 

@@ -117,7 +117,7 @@ fn run_apart(connection: &Connection, writes: &mut [Box<dyn Waiting>]) -> rusqli
     Ok(())
 }
 
-fn roll_back(connection: &Connection) {
+pub(super) fn roll_back(connection: &Connection) {
     // Some errors make SQLite roll back by itself.
     if !connection.is_autocommit()
         && let Err(error) = connection.execute_batch("ROLLBACK")

@@ -18,7 +18,7 @@ pub trait Upkeep: Send + 'static {
     /// `is_kept` says whether what it did within the turn is committed; if not, nothing of it is left.
     fn after_turn(&mut self, is_kept: bool);
 
-    /// Called once, before the file is closed. It makes its own transactions.
+    /// Called once, before the file is closed. It makes its own transactions, and none after one that failed.
     ///
     /// # Errors
     /// What SQLite reports; the file is closed anyway.

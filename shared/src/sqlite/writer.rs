@@ -5,6 +5,7 @@ use rusqlite::Connection;
 use tokio::sync::{mpsc, oneshot, watch};
 use tracing::{error, warn};
 
+use super::leftover::Leftover;
 use super::mover::Mover;
 use super::open::leave_log_on_close;
 use super::sync_failure::SyncFailure;
@@ -18,6 +19,38 @@ const WRITES_PER_TRANSACTION_MAX: usize = 512;
 /// How many writes are queued before callers have to wait: two more turns.
 const WRITES_WAITING_MAX: usize = 1_024;
 
+/// Decides before each transaction of the writer whether it may begin.
+pub(super) struct Gate {
+    sync_failure: SyncFailure,
+    leftover: Leftover,
+}
+
+impl Gate {
+    pub(super) fn new(sync_failure: SyncFailure, leftover: Leftover) -> Self {
+        Self { sync_failure, leftover }
+    }
+
+    /// Makes sure that it may begin; an error is how a turn ends that may not.
+    fn pass(&mut self, connection: &Connection) -> Result<(), Ending> {
+        if let Some(advice) = self.sync_failure.advice() {
+            return Err(Ending::Refused(advice.to_owned()));
+        }
+        self.leftover.remove(connection).map_err(|error| {
+            self.sync_failure.note_if_sync(&error);
+            warn!(%error, "cannot empty the write-ahead log, which must precede the next transaction");
+            Ending::NotDone(format!("the write-ahead log cannot be emptied yet: {error}"))
+        })
+    }
+
+    /// Learns from how a transaction ended.
+    fn note(&mut self, ending: &Ending) {
+        if let Ending::Unknown(error) = ending {
+            self.sync_failure.note_if_sync(error);
+        }
+        self.leftover.note(ending);
+    }
+}
+
 /// The thread that writes to a file, and the queue to it. When this is dropped, it ends after all queued writes.
 pub(super) struct Writer {
     queue: Option<mpsc::Sender<Box<dyn Waiting>>>,
@@ -30,16 +63,16 @@ impl Writer {
     pub(super) fn start(
         connection: Connection,
         mut mover: Mover,
-        sync_failure: SyncFailure,
+        mut gate: Gate,
         file_name: &'static str,
         mut upkeep: impl Upkeep,
     ) -> io::Result<Self> {
         let (queue, waiting) = mpsc::channel(WRITES_WAITING_MAX);
         let (news, commits) = watch::channel(0);
-        let failure = sync_failure.clone();
+        let sync_failure = gate.sync_failure.clone();
         let thread = Builder::new().name(format!("write {file_name}")).spawn(move || {
-            write_all(&connection, waiting, &news, &mut mover, &failure, &mut upkeep);
-            close(connection, mover, &failure, file_name, &mut upkeep);
+            write_all(&connection, waiting, &news, &mut mover, &mut gate, &mut upkeep);
+            close(connection, mover, gate, file_name, &mut upkeep);
         })?;
         Ok(Self { queue: Some(queue), commits, sync_failure, thread: Some(thread) })
     }
@@ -90,26 +123,26 @@ fn write_all(
     mut queue: mpsc::Receiver<Box<dyn Waiting>>,
     news: &watch::Sender<u64>,
     mover: &mut Mover,
-    failure: &SyncFailure,
+    gate: &mut Gate,
     upkeep: &mut impl Upkeep,
 ) {
     let mut turn = Vec::with_capacity(WRITES_PER_TRANSACTION_MAX);
     while queue.blocking_recv_many(&mut turn, WRITES_PER_TRANSACTION_MAX) > 0 {
-        if let Some(advice) = failure.advice() {
-            answer(&mut turn, &Ending::Refused(advice.to_owned()));
+        if let Err(refusal) = gate.pass(connection) {
+            answer(&mut turn, &refusal);
             continue;
         }
         let Turn { ending, is_kept_up } = take_turn(connection, &mut turn, upkeep);
         answer(&mut turn, &ending);
-        learn(failure, &ending);
+        gate.note(&ending);
         if ending.is_committed() {
             news.send_modify(|commits| *commits += 1);
         }
         upkeep.after_turn(is_kept_up);
-        if !is_kept_up && !failure.is_known() {
+        if !is_kept_up && gate.pass(connection).is_ok() {
             // A turn of its own, so that writes that fail again and again do not keep the file from its upkeep.
             let alone = take_turn(connection, &mut [], upkeep);
-            learn(failure, &alone.ending);
+            gate.note(&alone.ending);
             upkeep.after_turn(alone.is_kept_up);
         }
         mover.after_turn(connection);
@@ -122,17 +155,11 @@ fn answer(turn: &mut Vec<Box<dyn Waiting>>, ending: &Ending) {
     }
 }
 
-fn learn(failure: &SyncFailure, ending: &Ending) {
-    if let Ending::Unknown(error) = ending {
-        failure.note_if_sync(error);
-    }
-}
-
 /// Leaves one plain file without a write-ahead log; after a failed sync, what the next process needs to restore it.
-fn close(connection: Connection, mover: Mover, failure: &SyncFailure, file_name: &str, upkeep: &mut impl Upkeep) {
-    if !failure.is_known()
-        && let Err(error) = upkeep.before_close(&connection)
-    {
+fn close(connection: Connection, mover: Mover, mut gate: Gate, file_name: &str, upkeep: &mut impl Upkeep) {
+    let may_write = gate.pass(&connection).is_ok();
+    let failure = gate.sync_failure;
+    if may_write && let Err(error) = upkeep.before_close(&connection) {
         failure.note_if_sync(&error);
         warn!(file = file_name, %error, "upkeep not finished, the next start will");
     }

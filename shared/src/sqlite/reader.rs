@@ -48,7 +48,9 @@ impl Readers {
         };
         match tokio::task::spawn_blocking(read).await {
             // Asked behind the read: what it found may have been an old page.
-            Ok(read) => self.0.sync_failure.check(operation).and(read.map_err(|error| not_done(operation, error))),
+            Ok(read) => {
+                self.0.sync_failure.check(operation).and_then(|()| read.map_err(|error| not_done(operation, error)))
+            }
             Err(panicked) => Err(BackendError::broken(operation, panicked)),
         }
     }

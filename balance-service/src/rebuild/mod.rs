@@ -12,7 +12,8 @@
 //! B3  Readers never see a missing or partial view. They read the active generation, which is fed until the switch.
 //! B4  Readers never see an older view. Before the switch the active generation is sealed, and every document of the
 //!     new one is brought to at least the version of the sealed one. The view stands still meanwhile, but never goes
-//!     back.
+//!     back. An index of several nodes is one index only to readers that ask the same node: another one may learn of
+//!     the switch a moment later.
 //! B5  Queries never switch to an unverified generation: every document was compared with the fold of its stream.
 //! B6  There is one job at a time, decided by compare-and-set on one register.
 //!

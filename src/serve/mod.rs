@@ -29,9 +29,12 @@ pub(crate) async fn run(settings: Settings) -> anyhow::Result<Exit> {
     let banner = banner.to_string();
     let shutdown = process.shutdown.clone();
     let stages = open(process, account_listener, balance_listener);
-    // A closed stdout is no reason not to serve.
-    std::io::stdout().write_all(banner.as_bytes()).ok();
-    until_told_to_stop(shutdown.clone(), async { anyhow::Ok(run_in_stages(stages, shutdown).await?) }).await?;
+    let serving = async {
+        // A closed stdout is no reason not to serve.
+        std::io::stdout().write_all(banner.as_bytes()).ok();
+        anyhow::Ok(run_in_stages(stages, shutdown.clone()).await?)
+    };
+    until_told_to_stop(shutdown.clone(), serving).await?;
     Ok(Exit::Done)
 }
 

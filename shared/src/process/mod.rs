@@ -137,7 +137,8 @@ fn listen(address: SocketAddr) -> std::io::Result<TcpListener> {
     socket.listen(BACKLOG)
 }
 
-/// Runs the work of a process until it ends or a second signal arrives: the first signal cancels `shutdown`.
+/// Runs the work of a process until it ends or a second signal arrives: the first signal cancels `shutdown`. Whatever
+/// the work says about itself, signals are obeyed by then.
 ///
 /// # Errors
 /// Those of the work, or signals cannot be received.
@@ -145,10 +146,11 @@ pub async fn until_told_to_stop<E: From<std::io::Error>>(
     shutdown: CancellationToken,
     work: impl Future<Output = Result<(), E>>,
 ) -> Result<(), E> {
+    let signals = signals::Signals::new()?;
     tokio::select! {
         biased;
         ended = work => ended,
-        failure = signals::obey(shutdown) => Ok(failure?),
+        never = signals::obey(signals, shutdown) => match never {},
     }
 }
 

@@ -1,3 +1,5 @@
+use std::convert::Infallible;
+
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
@@ -5,8 +7,7 @@ use super::EXIT_FAILURE;
 
 /// The first signal to stop cancels `shutdown`; the second ends the process at once, which is safe at any time because
 /// nothing is acknowledged before it is durable. Never returns.
-pub(super) async fn obey(shutdown: CancellationToken) -> std::io::Result<()> {
-    let mut signals = Signals::new()?;
+pub(super) async fn obey(mut signals: Signals, shutdown: CancellationToken) -> Infallible {
     signals.next().await;
     info!("shutdown requested");
     shutdown.cancel();
@@ -17,14 +18,15 @@ pub(super) async fn obey(shutdown: CancellationToken) -> std::io::Result<()> {
 
 /// The signals that ask a process to stop: SIGINT and SIGTERM.
 #[cfg(unix)]
-struct Signals {
+pub(super) struct Signals {
     interrupt: tokio::signal::unix::Signal,
     terminate: tokio::signal::unix::Signal,
 }
 
 #[cfg(unix)]
 impl Signals {
-    fn new() -> std::io::Result<Self> {
+    /// From here on, none of them ends the process by itself.
+    pub(super) fn new() -> std::io::Result<Self> {
         use tokio::signal::unix::{SignalKind, signal};
         Ok(Self { interrupt: signal(SignalKind::interrupt())?, terminate: signal(SignalKind::terminate())? })
     }

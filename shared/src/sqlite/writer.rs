@@ -7,7 +7,7 @@ use tracing::{error, warn};
 
 use super::leftover::Leftover;
 use super::mover::Mover;
-use super::open::leave_log_on_close;
+use super::open::{begin_log_anew, leave_log_on_close};
 use super::sync_failure::SyncFailure;
 use super::turn::{Ending, Pending, Turn, Waiting, take_turn};
 use super::upkeep::Upkeep;
@@ -169,9 +169,7 @@ fn close(connection: Connection, mover: Mover, mut gate: Gate, file_name: &str, 
         error!(file = file_name, advice, "the write-ahead log remains");
         return;
     }
-    let emptied = connection
-        .query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(()))
-        .and_then(|()| leave_log_on_close(&connection, false));
+    let emptied = begin_log_anew(&connection).and_then(|()| leave_log_on_close(&connection, false));
     let closed = connection.close().map_err(|(_, error)| error);
     if let Err(error) = emptied.and(closed) {
         warn!(file = file_name, %error, "cannot close the file cleanly, its write-ahead log remains");

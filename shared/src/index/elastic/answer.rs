@@ -15,8 +15,11 @@ use crate::error::BackendError;
 /// longer one does not come from Elasticsearch.
 const ANSWER_BYTES_MAX: u64 = 64 << 20;
 
-/// How Elasticsearch says that an index or an alias does not exist.
-const ABSENCES: [&str; 2] = ["index_not_found_exception", "aliases_not_found_exception"];
+/// How Elasticsearch says that an index does not exist.
+pub(super) const INDEX_MISSING: &str = "index_not_found_exception";
+
+/// How it says that an index or an alias does not exist.
+const ABSENCES: [&str; 2] = [INDEX_MISSING, "aliases_not_found_exception"];
 
 /// Why a call has no result.
 #[derive(Clone, Debug, thiserror::Error)]

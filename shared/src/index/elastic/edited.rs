@@ -18,6 +18,7 @@ use tracing::warn;
 use super::ElasticIndex;
 use super::answer::{Failure, answer};
 use super::bulk::{Fate, Lines, Over};
+use super::read::{Got, version_in};
 use super::write::Document;
 use crate::coordinate::Version;
 use crate::index::{Balance, Generation};
@@ -25,36 +26,28 @@ use crate::index::{Balance, Generation};
 /// How often a document is looked at, if another writer replaces it between a look and the write.
 const LOOKS_MAX: usize = 3;
 
-/// What is stored of an account.
+/// A stored document and the number and term of its last change, or the absence of all of them.
 #[derive(Deserialize)]
 struct Stored {
-    #[serde(default)]
-    found: bool,
-    #[serde(rename = "_seq_no", default)]
-    sequence: u64,
-    #[serde(rename = "_primary_term", default)]
-    term: u64,
-    #[serde(rename = "_source", default)]
-    source: Shown,
-    error: Option<Value>,
+    #[serde(rename = "_seq_no")]
+    sequence: Option<u64>,
+    #[serde(rename = "_primary_term")]
+    term: Option<u64>,
+    #[serde(flatten)]
+    got: Got<Shown>,
 }
 
-#[derive(Default, Deserialize)]
+#[derive(Deserialize)]
 struct Shown {
     /// A number, unless it was edited too.
-    version: Option<Value>,
+    #[serde(default)]
+    version: Value,
 }
 
 #[derive(Deserialize)]
 struct StoredMany {
+    #[serde(default)]
     docs: Vec<Stored>,
-}
-
-impl Stored {
-    /// The version that the document shows; one that cannot be read is as low as none.
-    fn version(&self) -> Version {
-        Version::new(self.source.version.as_ref().and_then(Value::as_u64).unwrap_or_default())
-    }
 }
 
 impl ElasticIndex {
@@ -74,13 +67,16 @@ impl ElasticIndex {
             let mut lines = Lines::default();
             let mut sent = Vec::new();
             for ((&at, balance), stored) in open.iter().zip(asked).zip(stored) {
-                if !stored.found {
-                    lines.index(balance.id, balance.version.get(), over, &Document::from(balance));
-                } else if over.replaces(stored.version(), balance.version) {
-                    warn!(account = %balance.id, %generation, "replacing a document that was edited by hand");
-                    lines.index_over(balance.id, stored.sequence, stored.term, &Document::from(balance));
-                } else {
-                    continue;
+                let Stored { sequence, term, got } = stored;
+                // An answer leaves out a source that is empty.
+                let version = got.found()?.map_or(Version::EMPTY, |shown| version_in(&shown.version));
+                match sequence.zip(term) {
+                    None => lines.index(balance.id, balance.version.get(), over, &Document::from(balance)),
+                    Some((sequence, term)) if over.replaces(version, balance.version) => {
+                        warn!(account = %balance.id, %generation, "replacing a document that was edited by hand");
+                        lines.index_over(balance.id, sequence, term, &Document::from(balance));
+                    }
+                    Some(_) => continue,
                 }
                 sent.push(at);
             }
@@ -103,16 +99,11 @@ impl ElasticIndex {
         let index = self.names.documents(generation);
         let question = |balance: &&Balance| json!({ "_index": index, "_id": balance.id, "_source": ["version"] });
         let docs: Vec<Value> = balances.iter().map(question).collect();
-        let parts =
-            ["docs.found", "docs._seq_no", "docs._primary_term", "docs._source.version", "docs.error.type", "error"];
+        let parts = ["docs.found", "docs._seq_no", "docs._primary_term", "docs._source.version", "docs.error.type"];
         let asked = self.client.mget(MgetParts::None).filter_path(&parts).body(json!({ "docs": docs }));
         let StoredMany { docs } = answer(asked.send().await).await?;
         if docs.len() != balances.len() {
             return Err(Failure::Unreadable(format!("{} documents for {} questions", docs.len(), balances.len())));
-        }
-        if docs.iter().any(|stored| stored.error.is_some()) {
-            let reason = "a document was not read".to_owned();
-            return Err(Failure::Refused { status: 503, kind: String::new(), reason });
         }
         Ok(docs)
     }

@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 use tracing::warn;
 
 use super::ElasticIndex;
-use super::answer::{Failure, answer, found};
+use super::answer::{Failure, INDEX_MISSING, answer, found};
 use super::write::{CheckpointDocument, ParkedDocument};
 use crate::coordinate::Version;
 use crate::id::AccountId;
@@ -32,7 +32,7 @@ pub(super) fn checkpoint_id(partition: Partition) -> String {
 
 /// One document of an answer, or its absence.
 #[derive(Deserialize)]
-struct Got<T> {
+pub(super) struct Got<T> {
     #[serde(rename = "_index")]
     index: Option<String>,
     found: Option<bool>,
@@ -49,13 +49,13 @@ struct GotError {
 
 impl GotError {
     fn is_missing_index(&self) -> bool {
-        self.kind == "index_not_found_exception"
+        self.kind == INDEX_MISSING
     }
 }
 
 impl<T> Got<T> {
     /// An index that does not exist holds no documents. An answer that does not say whether there is one is none.
-    fn found(self) -> Result<Option<T>, Failure> {
+    pub(super) fn found(self) -> Result<Option<T>, Failure> {
         match (self.error, self.found) {
             (Some(error), _) if !error.is_missing_index() => {
                 Err(Failure::Refused { status: 503, kind: error.kind, reason: "a document was not read".to_owned() })
@@ -119,8 +119,8 @@ struct VersionFields {
 }
 
 impl VersionHit {
-    /// A version that cannot be read is as low as none, so that the document is written again. A document of no account
-    /// is left out.
+    /// A document whose version cannot be read counts as empty, so that it is written again. One of no account is left
+    /// out.
     fn read(&self) -> Option<(AccountId, Version)> {
         let account = AccountId::deserialize(&self.sort.1);
         if let Err(failure) = &account {
@@ -128,11 +128,16 @@ impl VersionHit {
             warn!(id = %self.sort.1, %failure, "a document of the index is that of no account, it is ignored");
         }
         let version = match &*self.fields.version {
-            [version] => version.as_u64().map_or(Version::EMPTY, Version::new),
+            [version] => version_in(version),
             _ => Version::EMPTY,
         };
         Some((account.ok()?, version))
     }
+}
+
+/// The version that a document shows; one that cannot be read is as low as none.
+pub(super) fn version_in(shown: &Value) -> Version {
+    shown.as_u64().map_or(Version::EMPTY, Version::new)
 }
 
 impl ElasticIndex {

@@ -55,6 +55,20 @@ impl Bank {
         Self::start_as(shell, data, ANYWHERE, ANYWHERE).await
     }
 
+    /// The same, where a write that [`Bank::limit_files_to`] forbids fails, instead of ending the process.
+    pub(crate) async fn start_with_files_of_any_size(data: &Path) -> Self {
+        let mut shell = Command::new("sh");
+        shell.args(["-c", "trap '' XFSZ && exec \"$0\"", BANK]);
+        Self::start_as(shell, data, ANYWHERE, ANYWHERE).await
+    }
+
+    /// Limits the bytes of any file the process writes to, from now on.
+    pub(crate) fn limit_files_to(&self, bytes: u64) {
+        let pid = self.process.id().expect("the process runs").try_into().expect("Linux");
+        let limit = (bytes, rlimit::INFINITY);
+        rlimit::prlimit(pid, rlimit::Resource::FSIZE, Some(limit), None).expect("the process is ours");
+    }
+
     /// The same, with more to log than usual, and a stderr of its own.
     pub(crate) async fn start_logging_to(stderr: Stdio, data: &Path) -> Self {
         let mut program = Command::new(BANK);

@@ -6,6 +6,7 @@ mod bank;
 mod bench;
 #[path = "../customers/mod.rs"]
 mod customers;
+mod full_disk;
 mod import;
 mod kill;
 mod readme;

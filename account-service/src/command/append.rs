@@ -9,11 +9,15 @@ use std::collections::BTreeSet;
 use metrics::histogram;
 use shared::error::{BackendError, Effect, Retry};
 use shared::store::{AppendError, Appended, Commit, EventStore, StoredCommit};
+use shared::telemetry::Seldom;
 use shared::telemetry::metric::APPEND_SECONDS;
 use tokio::time::Instant;
 use tracing::warn;
 
 use super::patience::{Patience, STORE_CALL_TIME_MAX};
+
+/// A store that is full or away fails every append.
+static FAILED: Seldom = Seldom::new();
 
 /// What became of a commit.
 #[derive(Debug)]
@@ -60,9 +64,11 @@ pub(super) async fn until_known<S: EventStore>(store: &S, commits: &[Commit], pa
                 }
             }
         }
-        if let Some(failure) = first_failure {
-            // Logged once for all of them: an unreachable store fails whole batches.
-            warn!(commits = failed, %failure, "append failed");
+        if let Some(failure) = first_failure
+            && let Some(left_out) = FAILED.due()
+        {
+            // Once for all of them: an unreachable store fails whole batches.
+            warn!(commits = failed, %failure, left_out, "append failed");
         }
         open = still_open;
         settle_dependants(commits, &mut open, &mut fates);

@@ -32,11 +32,14 @@ impl Patience {
         Self { deadline: Instant::now() + BATCH_TIME_MAX, pause: PAUSE_MIN }
     }
 
-    /// Waits before the next attempt, and returns whether there is to be one.
+    /// Waits before the next attempt, and returns whether there is to be one: not if the store asks for a longer pause
+    /// than [`PAUSE_MAX`], such as one whose disk is full.
     pub(super) async fn pause(&mut self, retry: Retry) -> bool {
         let pause = match retry {
             Retry::Never => return false,
             Retry::Later => self.pause,
+            // The customer can wait that long better than a batch that holds up others.
+            Retry::After(asked) if asked > PAUSE_MAX => return false,
             Retry::After(asked) => self.pause.max(asked),
         };
         if Instant::now() + pause >= self.deadline {
@@ -55,5 +58,19 @@ impl Patience {
     /// Notes that a call succeeded: the next pause is short again.
     pub(super) const fn reset(&mut self) {
         self.pause = PAUSE_MIN;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn a_store_that_asks_for_a_long_pause_is_not_waited_for() {
+        let mut patience = Patience::new();
+        let began = Instant::now();
+        assert!(!patience.pause(Retry::After(PAUSE_MAX * 2)).await);
+        assert!(patience.pause(Retry::After(PAUSE_MAX)).await);
+        assert_eq!(began.elapsed(), PAUSE_MAX);
     }
 }

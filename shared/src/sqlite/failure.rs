@@ -1,6 +1,7 @@
 //! What SQLite's errors mean for a caller.
 
 use std::path::PathBuf;
+use std::time::Duration;
 
 use rusqlite::{Error, ErrorCode};
 
@@ -12,22 +13,23 @@ pub(super) fn not_done(operation: &'static str, error: Error) -> BackendError {
     BackendError { operation, effect: Effect::None, retry: retry(&error), source: Box::new(error) }
 }
 
+/// The pause before something is tried again on a disk that is full or fails: somebody has to come and help.
+const DISK_PAUSE: Duration = Duration::from_secs(2);
+
 /// Waiting helps against a full disk or a busy file, not against a damaged file or a mistake in a statement.
-fn retry(error: &Error) -> Retry {
-    let passing = matches!(
-        error.sqlite_error_code(),
+pub(super) fn retry(error: &Error) -> Retry {
+    match error.sqlite_error_code() {
+        Some(ErrorCode::DiskFull | ErrorCode::SystemIoFailure) => Retry::After(DISK_PAUSE),
         Some(
             ErrorCode::DatabaseBusy
-                | ErrorCode::DatabaseLocked
-                | ErrorCode::DiskFull
-                | ErrorCode::SystemIoFailure
-                | ErrorCode::OutOfMemory
-                | ErrorCode::CannotOpen
-                | ErrorCode::OperationInterrupted
-                | ErrorCode::OperationAborted
-        )
-    );
-    if passing { Retry::Later } else { Retry::Never }
+            | ErrorCode::DatabaseLocked
+            | ErrorCode::OutOfMemory
+            | ErrorCode::CannotOpen
+            | ErrorCode::OperationInterrupted
+            | ErrorCode::OperationAborted,
+        ) => Retry::Later,
+        Some(_) | None => Retry::Never,
+    }
 }
 
 /// An error of SQLite while a file is opened.
@@ -42,4 +44,21 @@ pub(super) fn of_opening(path: PathBuf, error: Error) -> OpenError {
 /// Whether SQLite says that the file itself is bad.
 fn is_damage(error: &Error) -> bool {
     matches!(error.sqlite_error_code(), Some(ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase))
+}
+
+#[cfg(test)]
+mod tests {
+    use rusqlite::ffi;
+
+    use super::*;
+
+    #[test]
+    fn a_disk_is_given_more_time_than_a_busy_file_and_damage_none() {
+        let told = |code| not_done("test", Error::SqliteFailure(ffi::Error::new(code), None)).retry;
+        for disk in [ffi::SQLITE_FULL, ffi::SQLITE_IOERR_WRITE, ffi::SQLITE_IOERR_READ] {
+            assert_eq!(told(disk), Retry::After(DISK_PAUSE));
+        }
+        assert_eq!(told(ffi::SQLITE_BUSY), Retry::Later);
+        assert_eq!(told(ffi::SQLITE_CORRUPT), Retry::Never);
+    }
 }

@@ -33,6 +33,7 @@ mod tail;
 mod turn;
 mod upkeep;
 mod wal_check;
+mod write_failure;
 mod writer;
 
 use std::fs::File;
@@ -50,6 +51,7 @@ use sync_failure::SyncFailure;
 pub use tail::Tail;
 use upkeep::NoUpkeep;
 pub use upkeep::Upkeep;
+use write_failure::WriteFailure;
 use writer::{Gate, Writer};
 
 /// What a commit guarantees when the machine loses power.
@@ -126,7 +128,7 @@ impl Database {
         let failure = SyncFailure::none(spec.file_name);
         let mover =
             Mover::start(beside, Arc::clone(&synced), failure.clone(), spec.file_name, bounds).map_err(failed)?;
-        let gate = Gate::new(failure.clone(), leftover);
+        let gate = Gate::new(failure.clone(), WriteFailure::none(spec.file_name), leftover);
         let writer = Writer::start(connection, mover, gate, spec.file_name, upkeep).map_err(failed)?;
         let (readers, writer) = (Readers::of(file, failure), Arc::new(writer));
         Ok(Self { readers, writer, _synced: synced, _folder: folder.clone() })
@@ -140,7 +142,8 @@ impl Database {
     /// Dropping the future before it is done does not undo the write.
     ///
     /// # Errors
-    /// With an unknown effect when the transaction's commit failed; with no effect for any other failure.
+    /// With an unknown effect when the transaction's commit failed and what it left could not be removed at once; with
+    /// no effect for any other failure.
     pub async fn write<T: Send + 'static>(
         &self,
         operation: &'static str,
@@ -185,13 +188,13 @@ impl Database {
         Reading::begin(&self.readers, operation, run)
     }
 
-    /// Whether the file still takes writes, checked without writing.
+    /// Whether the file takes writes. Tried out if the last one failed, else answered without writing.
     ///
     /// # Errors
     /// When the writer thread has ended, which only a bug in it can cause, or the disk has failed to sync the file (law
-    /// Q8); then only a new process helps.
-    pub fn check_writer(&self, operation: &'static str) -> Result<(), BackendError> {
-        self.writer.check(operation)
+    /// Q8): then only a new process helps. When nothing can be written, for example because the disk is full.
+    pub async fn check_writer(&self, operation: &'static str) -> Result<(), BackendError> {
+        self.writer.check(operation).await
     }
 
     /// How many transactions were committed since the file was opened; changes with each of them, so that a feed can

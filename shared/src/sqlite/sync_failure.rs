@@ -92,6 +92,7 @@ mod tests {
     use super::super::reader::Readers;
     use super::super::tests::{ALWAYS_MOVING, NOTES, note, notes, opened};
     use super::super::upkeep::NoUpkeep;
+    use super::super::write_failure::WriteFailure;
     use super::super::writer::{Gate, Writer};
     use super::super::{DataFolder, Database, open};
     use super::*;
@@ -107,7 +108,7 @@ mod tests {
         let synced = Arc::new(File::open("/dev/null").unwrap());
         synced.sync_data().unwrap_err();
         let mover = Mover::start(beside, Arc::clone(&synced), failure.clone(), NOTES.file_name, ALWAYS_MOVING).unwrap();
-        let gate = Gate::new(failure.clone(), leftover);
+        let gate = Gate::new(failure.clone(), WriteFailure::none(NOTES.file_name), leftover);
         let writer = Writer::start(connection, mover, gate, NOTES.file_name, NoUpkeep).unwrap();
         Database { readers: Readers::of(file, failure), writer: Arc::new(writer), _synced: synced, _folder: folder }
     }
@@ -141,7 +142,7 @@ mod tests {
         drop(reader);
         let left = fs::read(&log).unwrap();
         note(&database, "refused").await.unwrap_err();
-        database.check_writer("test").unwrap_err();
+        database.check_writer("test").await.unwrap_err();
         database.read("test", |_| Ok(())).await.unwrap_err();
         drop(database);
         assert!(fs::read(&log).unwrap() == left, "the log neither grew, nor restarted, nor is it gone");

@@ -7,9 +7,9 @@ use rusqlite::{Connection, Error};
 use tokio::sync::oneshot;
 use tracing::error;
 
-use super::failure::not_done;
+use super::failure::{not_done, retry};
 use super::upkeep::Upkeep;
-use crate::error::BackendError;
+use crate::error::{BackendError, Retry};
 
 /// A write that waits for its turn, whatever its type of answer.
 pub(super) trait Waiting: Send {
@@ -24,7 +24,7 @@ pub(super) enum Ending {
     /// It is as durable as its file is meant to be; a write that failed is not in it.
     Committed,
     /// Nothing of it is left.
-    NotDone(String),
+    NotDone { reason: String, retry: Retry },
     /// It was not begun, and none will be before the file is opened again.
     Refused(String),
     /// It may be there when the file is opened again.
@@ -32,6 +32,10 @@ pub(super) enum Ending {
 }
 
 impl Ending {
+    pub(super) fn not_done(error: &Error) -> Self {
+        Self::NotDone { reason: error.to_string(), retry: retry(error) }
+    }
+
     pub(super) const fn is_committed(&self) -> bool {
         matches!(self, Self::Committed)
     }
@@ -49,8 +53,7 @@ pub(super) fn take_turn(connection: &Connection, writes: &mut [Box<dyn Waiting>]
     run(connection, writes, upkeep).map_or_else(
         |error| {
             roll_back(connection);
-            error!(%error, "transaction abandoned");
-            Turn { ending: Ending::NotDone(error.to_string()), is_kept_up: false }
+            Turn { ending: Ending::not_done(&error), is_kept_up: false }
         },
         |is_run| {
             let ending = commit(connection);
@@ -88,14 +91,13 @@ fn keep_up(connection: &Connection, upkeep: &mut impl Upkeep) -> bool {
 
 fn commit(connection: &Connection) -> Ending {
     if connection.is_autocommit() {
-        return Ending::NotDone("SQLite rolled the transaction back".to_owned());
+        return Ending::NotDone { reason: "SQLite rolled the transaction back".to_owned(), retry: Retry::Later };
     }
     match execute(connection, "COMMIT") {
         Ok(()) => Ending::Committed,
         Err(error) => {
             // Pages of it may have reached the disk before it failed, so undoing it here proves nothing.
             roll_back(connection);
-            error!(%error, "commit failed");
             Ending::Unknown(error)
         }
     }
@@ -168,9 +170,13 @@ where
     fn answer(self: Box<Self>, ending: &Ending) {
         let answer = match ending {
             Ending::Committed => self.outcome.inspect(self.committed),
-            Ending::NotDone(reason) => Err(BackendError::not_done(self.operation, reason.clone())),
+            Ending::NotDone { reason, retry } => {
+                Err(BackendError { retry: *retry, ..BackendError::not_done(self.operation, reason.clone()) })
+            }
             Ending::Refused(reason) => Err(BackendError::broken(self.operation, reason.clone())),
-            Ending::Unknown(error) => Err(BackendError::unknown(self.operation, error.to_string())),
+            Ending::Unknown(error) => {
+                Err(BackendError { retry: retry(error), ..BackendError::unknown(self.operation, error.to_string()) })
+            }
         };
         drop(self.answer.send(answer));
     }

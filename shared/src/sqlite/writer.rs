@@ -5,12 +5,14 @@ use rusqlite::Connection;
 use tokio::sync::{mpsc, oneshot, watch};
 use tracing::{error, warn};
 
+use super::failure::retry;
 use super::leftover::Leftover;
 use super::mover::Mover;
 use super::open::{begin_log_anew, leave_log_on_close};
 use super::sync_failure::SyncFailure;
 use super::turn::{Ending, Pending, Turn, Waiting, take_turn};
 use super::upkeep::Upkeep;
+use super::write_failure::{WriteFailure, probe};
 use crate::error::BackendError;
 
 /// How many writes share a transaction at most: enough to make the fsync a small part of its cost, few enough to keep
@@ -19,15 +21,16 @@ const WRITES_PER_TRANSACTION_MAX: usize = 512;
 /// How many writes are queued before callers have to wait: two more turns.
 const WRITES_WAITING_MAX: usize = 1_024;
 
-/// Decides before each transaction of the writer whether it may begin.
+/// Decides before each transaction of the writer whether it may begin, and after it what became of it.
 pub(super) struct Gate {
     sync_failure: SyncFailure,
+    write_failure: WriteFailure,
     leftover: Leftover,
 }
 
 impl Gate {
-    pub(super) fn new(sync_failure: SyncFailure, leftover: Leftover) -> Self {
-        Self { sync_failure, leftover }
+    pub(super) fn new(sync_failure: SyncFailure, write_failure: WriteFailure, leftover: Leftover) -> Self {
+        Self { sync_failure, write_failure, leftover }
     }
 
     /// Makes sure that it may begin; an error is how a turn ends that may not.
@@ -37,17 +40,18 @@ impl Gate {
         }
         self.leftover.remove(connection).map_err(|error| {
             self.sync_failure.note_if_sync(&error);
-            warn!(%error, "cannot empty the write-ahead log, which must precede the next transaction");
-            Ending::NotDone(format!("the write-ahead log cannot be emptied yet: {error}"))
+            let reason = format!("the write-ahead log cannot be emptied, which must precede the next write: {error}");
+            Ending::NotDone { reason, retry: retry(&error) }
         })
     }
 
-    /// Learns from how a transaction ended.
-    fn note(&mut self, ending: &Ending) {
-        if let Ending::Unknown(error) = ending {
-            self.sync_failure.note_if_sync(error);
-        }
-        self.leftover.note(ending);
+    /// Learns from how a transaction ended. One of an unknown outcome is not done once nothing is left of it.
+    fn settle(&mut self, connection: &Connection, ending: Ending) -> Ending {
+        self.leftover.note(&ending);
+        let Ending::Unknown(error) = ending else { return ending };
+        self.sync_failure.note_if_sync(&error);
+        let is_nothing_left = self.leftover.may_be() && self.pass(connection).is_ok();
+        if is_nothing_left { Ending::not_done(&error) } else { Ending::Unknown(error) }
     }
 }
 
@@ -56,6 +60,7 @@ pub(super) struct Writer {
     queue: Option<mpsc::Sender<Box<dyn Waiting>>>,
     commits: watch::Receiver<u64>,
     sync_failure: SyncFailure,
+    write_failure: WriteFailure,
     thread: Option<JoinHandle<()>>,
 }
 
@@ -69,12 +74,12 @@ impl Writer {
     ) -> io::Result<Self> {
         let (queue, waiting) = mpsc::channel(WRITES_WAITING_MAX);
         let (news, commits) = watch::channel(0);
-        let sync_failure = gate.sync_failure.clone();
+        let (sync_failure, write_failure) = (gate.sync_failure.clone(), gate.write_failure.clone());
         let thread = Builder::new().name(format!("write {file_name}")).spawn(move || {
             write_all(&connection, waiting, &news, &mut mover, &mut gate, &mut upkeep);
             close(connection, mover, gate, file_name, &mut upkeep);
         })?;
-        Ok(Self { queue: Some(queue), commits, sync_failure, thread: Some(thread) })
+        Ok(Self { queue: Some(queue), commits, sync_failure, write_failure, thread: Some(thread) })
     }
 
     pub(super) async fn write<T: Send + 'static>(
@@ -95,12 +100,14 @@ impl Writer {
         self.commits.clone()
     }
 
-    /// Whether writes are still taken: until the writer is dropped, unless a bug has ended its thread or a sync failed.
-    pub(super) fn check(&self, operation: &'static str) -> Result<(), BackendError> {
+    /// Whether writes are taken: until the writer is dropped, unless a bug has ended its thread, or a sync failed, or
+    /// the last write did and another one does too.
+    pub(super) async fn check(&self, operation: &'static str) -> Result<(), BackendError> {
         if self.queue.as_ref().is_none_or(mpsc::Sender::is_closed) {
             return Err(ended(operation));
         }
-        self.sync_failure.check(operation)
+        self.sync_failure.check(operation)?;
+        if self.write_failure.is_known() { self.write(operation, probe, |()| ()).await } else { Ok(()) }
     }
 }
 
@@ -129,12 +136,14 @@ fn write_all(
     let mut turn = Vec::with_capacity(WRITES_PER_TRANSACTION_MAX);
     while queue.blocking_recv_many(&mut turn, WRITES_PER_TRANSACTION_MAX) > 0 {
         if let Err(refusal) = gate.pass(connection) {
+            gate.write_failure.note(&refusal);
             answer(&mut turn, &refusal);
             continue;
         }
         let Turn { ending, is_kept_up } = take_turn(connection, &mut turn, upkeep);
+        let ending = gate.settle(connection, ending);
+        gate.write_failure.note(&ending);
         answer(&mut turn, &ending);
-        gate.note(&ending);
         if ending.is_committed() {
             news.send_modify(|commits| *commits += 1);
         }
@@ -142,7 +151,7 @@ fn write_all(
         if !is_kept_up && gate.pass(connection).is_ok() {
             // A turn of its own, so that writes that fail again and again do not keep the file from its upkeep.
             let alone = take_turn(connection, &mut [], upkeep);
-            gate.note(&alone.ending);
+            gate.settle(connection, alone.ending);
             upkeep.after_turn(alone.is_kept_up);
         }
         mover.after_turn(connection);
@@ -214,11 +223,11 @@ mod tests {
         drop(folder);
         let mut commits = database.commits();
         note(&database, "a").await.unwrap();
-        database.check_writer("test").unwrap();
+        database.check_writer("test").await.unwrap();
         note(&database, "b").await.unwrap();
         // The turn of the second note was answered before its upkeep was called.
         while commits.changed().await.is_ok() {}
-        assert!(database.check_writer("test").unwrap_err().to_string().contains("has ended"));
+        assert!(database.check_writer("test").await.unwrap_err().to_string().contains("has ended"));
         note(&database, "c").await.unwrap_err();
         assert_eq!(notes(&database).await, ["a", "b", "turn 2", "turn 3"]);
         drop(database);

@@ -217,8 +217,8 @@ impl EventStore for EmbeddedStore {
     }
 
     async fn head(&self) -> Result<Position, BackendError> {
-        // Memory would keep answering after the writer has died, and readiness checks ask for the head.
-        self.database.check_writer("head")?;
+        // Memory would keep answering when nothing can be written any more, and readiness checks ask for the head.
+        self.database.check_writer("head").await?;
         let last = self.recent.read().committed().last();
         Ok(if last == 0 { Position::Start } else { Position::Number(last) })
     }

@@ -78,13 +78,36 @@ fn version(tag: &str) -> Result<Option<Version>, Problem> {
     digits.parse().map(|number| Some(Version::new(number))).map_err(|_| refusal())
 }
 
-/// Preferences that are not known are to be ignored (RFC 7240).
+/// Only the first `return` counts; preferences and parameters that are not known are to be ignored (RFC 7240).
 fn wants_representation(headers: &HeaderMap) -> bool {
-    headers
-        .get_all("prefer")
-        .iter()
-        .filter_map(|value| value.to_str().ok())
-        .any(|value| value.split(',').any(|preference| preference.trim().eq_ignore_ascii_case("return=representation")))
+    let lines = headers.get_all("prefer").iter().filter_map(|line| line.to_str().ok());
+    let mut preferences = lines.flat_map(|line| split_unquoted(line, ',')).map(preference);
+    let wanted = preferences.find(|(name, _)| name.eq_ignore_ascii_case("return"));
+    wanted.is_some_and(|(_, value)| value.eq_ignore_ascii_case("representation"))
+}
+
+/// Name and value of a preference, without its parameters. No value is the same as an empty one.
+fn preference(text: &str) -> (&str, &str) {
+    let text = split_unquoted(text, ';').next().unwrap_or_default();
+    let (name, value) = text.split_once('=').unwrap_or((text, ""));
+    let value = value.trim();
+    let unquoted = value.strip_prefix('"').and_then(|rest| rest.strip_suffix('"'));
+    (name.trim(), unquoted.unwrap_or(value))
+}
+
+/// The pieces between separators; one inside quotation marks separates nothing.
+fn split_unquoted(text: &str, separator: char) -> impl Iterator<Item = &str> {
+    let (mut is_quoted, mut is_escaped) = (false, false);
+    text.split(move |character: char| {
+        let separates = character == separator && !is_quoted;
+        match character {
+            _ if is_escaped => is_escaped = false,
+            '\\' => is_escaped = is_quoted,
+            '"' => is_quoted = !is_quoted,
+            _ => {}
+        }
+        separates
+    })
 }
 
 /// Two requests that mean the same have the same digest, however their JSON is spelled.

@@ -109,6 +109,32 @@ async fn a_customer_may_prefer_the_transaction_to_its_id() {
 }
 
 #[tokio::test]
+async fn a_preference_may_be_quoted_and_have_parameters_and_the_first_of_a_name_counts() {
+    let http = Http::new();
+    let to = http.create(r#"{"owner":"Paulo"}"#).await;
+    let body = format!(r#"{{"to":"{to}","money":7}}"#);
+    let preferred: [(&[&str], bool); 11] = [
+        (&[r#"return="representation"; foo=1, wait=5"#], true),
+        (&["wait=5, Return = representation;foo"], true),
+        (&["wait=5", "return=representation"], true),
+        (&[r#"foo="a, \", b", return=representation"#], true),
+        (&["return=representation, return=minimal"], true),
+        (&["return=minimal, return=representation"], false),
+        (&["return=minimal", "return=representation"], false),
+        (&["return, return=representation"], false),
+        (&[r#"foo="a, return=representation""#], false),
+        (&["foo; return=representation"], false),
+        (&[r#"return="representation"#], false),
+    ];
+    for (lines, is_shown) in preferred {
+        let headers: Vec<(&str, &str)> = lines.iter().map(|line| ("Prefer", *line)).collect();
+        let taken = http.ask("POST", "/transactions", &headers, &body).await;
+        assert_eq!((taken.status.as_u16(), taken.body.is_object()), (201, is_shown), "{lines:?}");
+        assert_eq!(taken.header("preference-applied").is_some(), is_shown, "{lines:?}");
+    }
+}
+
+#[tokio::test]
 async fn an_account_is_renamed_and_closed() {
     let http = Http::new();
     let id = http.create(r#"{"owner":"Paulo","money":5}"#).await;

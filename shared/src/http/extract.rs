@@ -134,7 +134,8 @@ pub(super) fn invalid_field(path: &str, message: &str) -> Problem {
     Problem::invalid(field.chars().take(MESSAGE_CHARS_MAX).collect::<String>(), message)
 }
 
-/// The `{id}` of a path.
+/// The `{id}` of a path. Where any word in that place is taken for an id, so is a mistyped path: a refusal says where the
+/// paths are listed.
 #[derive(Clone, Copy, Debug)]
 pub struct PathId<T>(pub T);
 
@@ -146,7 +147,10 @@ where
     type Rejection = Problem;
 
     async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Problem> {
-        let refused = || Problem::invalid("id", MUST_BE_A_UUID);
+        let refused = || {
+            let detail = format!("id: {MUST_BE_A_UUID}; if another path was meant, /openapi.json lists them all");
+            Problem::invalid("id", MUST_BE_A_UUID).detail(detail)
+        };
         let params = RawPathParams::from_request_parts(parts, state).await.map_err(|_| refused())?;
         let text = params.iter().find(|(name, _)| *name == "id").map(|(_, text)| text).unwrap_or_default();
         let id = text.parse().map_err(|_| refused())?;

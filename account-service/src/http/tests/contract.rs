@@ -182,6 +182,19 @@ async fn what_the_business_refuses_has_a_code_of_its_own() {
 }
 
 #[tokio::test]
+async fn a_word_that_is_neither_a_path_nor_an_id_is_refused_with_where_the_paths_are_listed() {
+    let http = Http::new();
+    for path in ["/acounts", "/favicon.ico", "/accounts/12", "/transactions/12"] {
+        let refused = http.get(path).await;
+        refused.refused(400, "validation_failed");
+        assert_eq!(refused.body["errors"][0]["field"], "id", "{path}");
+        let detail = refused.body["detail"].as_str().unwrap();
+        assert!(detail.starts_with("id: must be a UUID such as "), "{path}: {detail}");
+        assert!(detail.ends_with("; if another path was meant, /openapi.json lists them all"), "{path}: {detail}");
+    }
+}
+
+#[tokio::test]
 async fn what_is_wrong_with_a_body_is_said_in_words_of_the_contract() {
     let http = Http::new();
     let range = |min: u8| format!("must be a whole number of minor units from {min} to 9007199254740991");

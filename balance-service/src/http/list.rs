@@ -40,7 +40,8 @@ pub(super) struct ListParams {
     /// Page size: 1 to 1000; default 100.
     #[param(value_type = Option<u16>, minimum = 1, maximum = 1_000)]
     limit: Option<Limit>,
-    /// Page token, from the `Link` header of the previous page.
+    /// Page token, from the `Link` header of the previous page. Keep the filters of that page, as the link does: with
+    /// other filters, the other list goes on from the same place.
     cursor: Option<String>,
 }
 

@@ -71,6 +71,20 @@ async fn following_the_links_shows_every_balance_once() {
 }
 
 #[tokio::test]
+async fn a_page_with_other_filters_goes_on_from_the_same_place_as_described() {
+    let (bank, _) = Bank::with(five()).await;
+    let next = bank.get("/balance?owner=Paulo&limit=1").await.next().unwrap();
+    let cursor = next.split_once("cursor=").unwrap().1;
+    let other = bank.get(&format!("/balance?balance_lt=1&cursor={cursor}")).await;
+    assert_eq!(other.each("balance"), [0, -20], "{}", other.text);
+
+    let description = bank.get("/openapi.json").await.json();
+    let parameters = description["paths"]["/balance"]["get"]["parameters"].as_array().unwrap();
+    let described = parameters.iter().find(|parameter| parameter["name"] == "cursor").unwrap();
+    assert!(described["description"].as_str().unwrap().contains("Keep the filters"), "{described}");
+}
+
+#[tokio::test]
 async fn a_wrong_parameter_is_refused_under_its_name() {
     let (bank, _) = Bank::with(five()).await;
     let next = bank.get("/balance?limit=1").await.next().unwrap();

@@ -26,7 +26,8 @@ pub enum Sort {
 /// Where a page ended: opaque, made by the index for one order.
 ///
 /// It names the last document of the page by its sort value and id, so documents that do not change meanwhile are
-/// listed without repeats or holes, even across a switch of generations.
+/// listed without repeats or holes, even across a switch of generations. A query with other filters goes on from the
+/// same place of the order.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Cursor(pub String);
 

@@ -10,7 +10,7 @@ use axum::http::request::Parts;
 use axum::http::{HeaderMap, header};
 use bytes::Bytes;
 use http_body_util::{BodyExt, LengthLimitError, Limited};
-use serde::de::DeserializeOwned;
+use serde::de::{DeserializeOwned, IgnoredAny};
 
 use super::expected::must_be;
 use super::guard::limits_of;
@@ -19,6 +19,9 @@ use crate::id::MUST_BE_A_UUID;
 
 /// The longest error message about a field, in characters: messages quote input.
 const MESSAGE_CHARS_MAX: usize = 200;
+
+/// What some editors put in front of a text in UTF-8, and JSON forbids (RFC 8259, section 8.1).
+const BYTE_ORDER_MARK: &[u8] = b"\xef\xbb\xbf";
 
 /// A JSON body that is exactly a `T`, which must be an object.
 ///
@@ -55,19 +58,30 @@ impl<S: Send + Sync> FromRequest<S> for NoBody {
     }
 }
 
+/// Bodies are small, so none is worth decompressing, which would need a bound of its own.
 fn require_json(headers: &HeaderMap) -> Result<(), Problem> {
+    let unsupported = |field: &str, message: &str| Problem::new(Reason::UnsupportedMediaType).error(field, message);
+    let mut codings = headers.get_all(header::CONTENT_ENCODING).iter();
+    if codings.any(|coding| !coding.as_bytes().eq_ignore_ascii_case(b"identity")) {
+        return Err(unsupported("content-encoding", "must be omitted: send the body uncompressed"));
+    }
+    if is_json(headers) {
+        Ok(())
+    } else {
+        Err(unsupported("content-type", "must be application/json, once and in UTF-8; curl sends it with --json"))
+    }
+}
+
+fn is_json(headers: &HeaderMap) -> bool {
     let mut types = headers.get_all(header::CONTENT_TYPE).iter();
-    let (Some(only), None) = (types.next(), types.next()) else {
-        return Err(Problem::new(Reason::UnsupportedMediaType));
-    };
+    let (Some(only), None) = (types.next(), types.next()) else { return false };
     let mut parts = only.to_str().unwrap_or_default().split(';').map(str::trim);
-    let is_json = parts.next().is_some_and(|essence| essence.eq_ignore_ascii_case("application/json"))
+    parts.next().is_some_and(|essence| essence.eq_ignore_ascii_case("application/json"))
         && parts.all(|parameter| {
             parameter.is_empty()
                 || parameter.eq_ignore_ascii_case("charset=utf-8")
                 || parameter.eq_ignore_ascii_case("charset=\"utf-8\"")
-        });
-    if is_json { Ok(()) } else { Err(Problem::new(Reason::UnsupportedMediaType)) }
+        })
 }
 
 async fn read(body: Body, bytes_max: usize, time: Duration) -> Result<Bytes, Problem> {
@@ -91,7 +105,7 @@ fn parse<T: DeserializeOwned>(json: &[u8]) -> Result<T, Problem> {
     match json.iter().find(|byte| !byte.is_ascii_whitespace()) {
         Some(b'{') => {}
         // This refuses lists too: serde would take their elements for the fields, in order.
-        Some(_) => return Err(Problem::invalid("", "must be a JSON object")),
+        Some(_) => return Err(Problem::invalid("", why_no_object(json))),
         None => return Err(Problem::invalid("", "a JSON body is required")),
     }
     // Nearly every body is valid, and finding where one is wrong costs more than all the rest.
@@ -112,6 +126,17 @@ fn parse<T: DeserializeOwned>(json: &[u8]) -> Result<T, Problem> {
     })?;
     reader.end().map_err(|failure| Problem::invalid("", format!("invalid JSON: {failure}")))?;
     Ok(value)
+}
+
+/// What is wrong with a body that does not begin as an object.
+fn why_no_object(body: &[u8]) -> String {
+    if body.starts_with(BYTE_ORDER_MARK) {
+        return "must not begin with a byte order mark: save it as UTF-8 without one".to_owned();
+    }
+    match serde_json::from_slice::<IgnoredAny>(body) {
+        Ok(IgnoredAny) => "must be a JSON object".to_owned(),
+        Err(failure) => format!("invalid JSON: {failure}"),
+    }
 }
 
 /// Line and column add nothing to the field's path.

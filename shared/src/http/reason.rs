@@ -44,8 +44,8 @@ macro_rules! reasons {
 reasons! {
     /// Syntax, type, range, an unknown or repeated field.
     ValidationFailed = BAD_REQUEST, "validation_failed", "The request is invalid";
-    /// The `Content-Type` of the body is not JSON.
-    UnsupportedMediaType = UNSUPPORTED_MEDIA_TYPE, "unsupported_media_type", "The body must be application/json";
+    /// The body is not declared as JSON, or is compressed.
+    UnsupportedMediaType = UNSUPPORTED_MEDIA_TYPE, "unsupported_media_type", "The body must be uncompressed JSON";
     /// A body above [`Limits::body_bytes`](super::Limits::body_bytes).
     BodyTooLarge = PAYLOAD_TOO_LARGE, "body_too_large", "The body is too large";
     /// A body that did not arrive in time.

@@ -82,6 +82,9 @@ async fn a_refusal_says_what_is_wanted_and_names_no_type_of_the_program() {
         for (body, message) in [
             ("null", "must be a JSON object"),
             ("[5]", "must be a JSON object"),
+            ("hello", "invalid JSON: expected value at line 1 column 1"),
+            ("[5", "invalid JSON: EOF while parsing a list at line 1 column 2"),
+            ("\u{feff}{\"money\":5}", "must not begin with a byte order mark: save it as UTF-8 without one"),
             (r#"{"money":5.5}"#, "must be a whole number from 0 to 18446744073709551615"),
             (r#"{"money":5,"lines":7}"#, "must be a list"),
         ] {
@@ -121,6 +124,9 @@ async fn only_json_is_taken_for_json() {
         for (header, status) in [
             ("content-type: application/json\r\n", 200),
             ("content-type: Application/JSON; charset=UTF-8\r\n", 200),
+            ("content-type: application/json\r\ncontent-encoding: Identity\r\n", 200),
+            ("content-type: application/json\r\ncontent-encoding: gzip\r\n", 415),
+            ("content-type: application/json\r\ncontent-encoding: identity\r\ncontent-encoding: gzip\r\n", 415),
             ("content-type: text/plain\r\n", 415),
             ("content-type: application/json; charset=latin1\r\n", 415),
             ("content-type: application/json\r\ncontent-type: text/plain\r\n", 415),
@@ -131,6 +137,32 @@ async fn only_json_is_taken_for_json() {
                 "POST /order HTTP/1.1\r\nhost: x\r\nconnection: close\r\n{header}content-length: 11\r\n\r\n{{\"money\":5}}"
             );
             assert_eq!(exchange(server.address, request).await.status, status, "{header}");
+        }
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn what_is_not_taken_for_json_is_told_what_to_send_instead() {
+    with_server(PATIENT, async |server| {
+        for (headers, field, message) in [
+            (
+                "content-type: application/x-www-form-urlencoded",
+                "content-type",
+                "must be application/json, once and in UTF-8; curl sends it with --json",
+            ),
+            (
+                "content-type: application/json\r\ncontent-encoding: gzip",
+                "content-encoding",
+                "must be omitted: send the body uncompressed",
+            ),
+        ] {
+            let request = format!(
+                "POST /order HTTP/1.1\r\nhost: x\r\nconnection: close\r\n{headers}\r\ncontent-length: 2\r\n\r\n{{}}"
+            );
+            let answer = exchange(server.address, request).await;
+            assert_eq!(answer.code(), "unsupported_media_type", "{headers}");
+            assert_eq!((answer.field().as_str(), answer.message().as_str()), (field, message));
         }
     })
     .await;

@@ -293,6 +293,7 @@ async fn wrong_headers(http: &Http, route: &Route) -> usize {
     let types = ["", "text/plain", "application/x-www-form-urlencoded", "application/xml", "application/jsonx", "json"];
     wrong.extend(types.map(|media| ("content-type", media)));
     wrong.push(("content-type", "application/json; charset=latin1"));
+    wrong.push(("content-encoding", "gzip"));
     for (name, value) in &wrong {
         let mut request = Request::builder().method(route.method).uri(&route.path).header(*name, *value);
         if *name != "content-type" {

@@ -40,11 +40,12 @@ pub(super) async fn parked<B: Backends>(
     QueryParams(params): QueryParams<ParkedParams>,
 ) -> Result<(HeaderMap, Json<Vec<ParkedView>>), Problem> {
     let limit = params.limit.unwrap_or_default().get();
-    let parked = parking::parked(&api.backends, params.cursor, limit).await.map_err(stays_parked)?;
+    // One more account, to know whether there is another page.
+    let mut parked = parking::parked(&api.backends, params.cursor, limit + 1).await.map_err(stays_parked)?;
+    let has_next = parked.len() > limit;
+    parked.truncate(limit);
     let headers = match parked.last() {
-        Some(last) if parked.len() == limit => {
-            next_link(uri.path(), &format!("?limit={limit}&cursor={}", last.account))?
-        }
+        Some(last) if has_next => next_link(uri.path(), &format!("?limit={limit}&cursor={}", last.account))?,
         _ => HeaderMap::new(),
     };
     Ok((headers, Json(parked.into_iter().map(ParkedView::from).collect())))

@@ -27,6 +27,20 @@ async fn parked_accounts_are_listed_page_by_page() {
 }
 
 #[tokio::test]
+async fn a_full_page_with_nothing_behind_it_is_the_last() {
+    let (bank, generation) = Bank::with(Vec::new()).await;
+    bank.park(generation, (1..=4).map(|number| parked(number, 7)).collect()).await;
+    for (path, shown, has_next) in [
+        ("/balance/parked?limit=3".to_owned(), 3, true),
+        ("/balance/parked?limit=4".to_owned(), 4, false),
+        (format!("/balance/parked?limit=2&cursor={}", account(2)), 2, false),
+    ] {
+        let page = bank.get(&path).await;
+        assert_eq!((page.each("id").len(), page.next().is_some()), (shown, has_next), "{path}");
+    }
+}
+
+#[tokio::test]
 async fn a_page_after_something_that_is_no_id_is_refused_like_that_id_in_a_path() {
     let (bank, _) = Bank::with(Vec::new()).await;
     let in_a_path = bank.get("/balance/x").await.json()["errors"][0]["message"].clone();

@@ -12,7 +12,9 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::MethodRouter;
 use futures::stream::{self, Stream};
 use shared::backends::Backends;
-use shared::http::{NoBody, NoParams, NothingTaken, Problem, ProblemBody, QueryParams, Reason, Unavailable};
+use shared::http::{
+    JobUnavailable, NoBody, NoParams, NothingTaken, Problem, ProblemBody, QueryParams, Reason, Unavailable,
+};
 use utoipa_axum::router::{UtoipaMethodRouter, UtoipaMethodRouterExt};
 
 use super::{BalanceApi, RebuildView};
@@ -23,6 +25,11 @@ const LOOK_EVERY: Duration = Duration::from_millis(200);
 
 /// Where a job is watched.
 const STATUS_PATH: &str = "/balance/rebuild/status";
+
+/// What to do about a request that may have taken effect. A job that runs is not started twice, but one that has ended
+/// meanwhile would be, and a second rollback turns the first one back.
+const LOOK_FIRST: &str = "the request may have taken effect; look at GET /balance/rebuild/status, and ask again only \
+                          if it did not";
 
 type Started = (StatusCode, [(HeaderName, &'static str); 2], Json<RebuildView>);
 
@@ -40,7 +47,7 @@ fn started(status: impl Into<RebuildView>) -> Started {
     NothingTaken,
     (status = 409, description = "A job is already running; it is in `running`", body = ProblemBody,
      content_type = "application/problem+json"),
-    Unavailable,
+    JobUnavailable,
 ))]
 pub(super) async fn start<B: Backends>(
     State(api): State<BalanceApi<B>>,
@@ -59,7 +66,7 @@ pub(super) async fn start<B: Backends>(
     NothingTaken,
     (status = 409, description = "A job is already running; it is in `running`", body = ProblemBody,
      content_type = "application/problem+json"),
-    Unavailable,
+    JobUnavailable,
 ))]
 pub(super) async fn start_by_get<B: Backends>(
     State(api): State<BalanceApi<B>>,
@@ -99,7 +106,7 @@ pub(super) async fn status<B: Backends>(
     (status = 404, description = "No job is running", body = ProblemBody, content_type = "application/problem+json"),
     (status = 409, description = "The job is already switching",
      body = ProblemBody, content_type = "application/problem+json"),
-    Unavailable,
+    JobUnavailable,
 ))]
 pub(super) async fn cancel<B: Backends>(
     State(api): State<BalanceApi<B>>,
@@ -116,7 +123,7 @@ pub(super) async fn cancel<B: Backends>(
     NothingTaken,
     (status = 409, description = "No previous generation is kept, or a job is running", body = ProblemBody,
      content_type = "application/problem+json"),
-    Unavailable,
+    JobUnavailable,
 ))]
 pub(super) async fn rollback<B: Backends>(
     State(api): State<BalanceApi<B>>,
@@ -146,7 +153,10 @@ fn refused(refusal: RebuildRefusal) -> Problem {
         RebuildRefusal::NothingToCancel => Problem::new(Reason::NoRebuild).detail("no rebuild is running"),
         RebuildRefusal::TooLate => Problem::new(Reason::RebuildNotCancellable).detail(refusal.to_string()),
         RebuildRefusal::NoPrevious => Problem::new(Reason::NothingToRollBack),
-        RebuildRefusal::Backend(failure) => failure.into(),
+        RebuildRefusal::Backend(failure) => {
+            let problem = Problem::from(failure);
+            if problem.reason() == Reason::OutcomeUnknown { problem.detail(LOOK_FIRST) } else { problem }
+        }
     }
 }
 
@@ -194,5 +204,20 @@ impl<B: Backends> BalanceApi<B> {
                 return Some(Told { text, over: !status.state.is_running() });
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use shared::error::BackendError;
+
+    #[test]
+    fn a_request_of_unknown_outcome_is_told_to_look_at_the_job_first() {
+        let unknown = refused(RebuildRefusal::Backend(BackendError::unknown("write the job", "the disk is full")));
+        assert_eq!(unknown, Problem::new(Reason::OutcomeUnknown).detail(LOOK_FIRST));
+        assert!(LOOK_FIRST.contains(STATUS_PATH));
+        let not_done = refused(RebuildRefusal::Backend(BackendError::not_done("read the job", "away")));
+        assert_eq!(not_done.reason(), Reason::Unavailable);
     }
 }

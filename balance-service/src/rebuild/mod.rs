@@ -28,7 +28,7 @@ mod switch;
 use metrics::counter;
 use shared::backends::Backends;
 use shared::clock::Clock;
-use shared::error::BackendError;
+use shared::error::{BackendError, Effect};
 use shared::event::StreamAfter;
 use shared::id::Ids;
 use shared::index::{BalanceIndex, Checkpoint, Generation, Generations, Phase};
@@ -107,9 +107,9 @@ impl<B: Backends> Rebuilds<B> {
                 Ok(_) => {
                     info!(job = %cancelled.job, "rebuild cancelled");
                     counter!(REBUILDS.name, "result" => "cancelled").increment(1);
-                    conductor::discard_leftovers(&self.backends, &cancelled).await?;
+                    conductor::discard_leftovers(&self.backends, &cancelled).await.map_err(once_written)?;
                     self.nudge.all();
-                    return self.describe(cancelled).await.map_err(Into::into);
+                    return self.describe(cancelled).await.map_err(once_written);
                 }
                 Err(WriteError::Moved { .. }) => {}
                 Err(WriteError::Backend(failure)) => return Err(failure.into()),
@@ -146,7 +146,7 @@ impl<B: Backends> Rebuilds<B> {
                 Ok(_) => {
                     info!(job = %job.job, purpose = ?job.purpose, "rebuild requested");
                     self.nudge.all();
-                    return self.describe(job).await.map_err(Into::into);
+                    return self.describe(job).await.map_err(once_written);
                 }
                 Err(WriteError::Moved { .. }) => {}
                 Err(WriteError::Backend(failure)) => return Err(failure.into()),
@@ -176,6 +176,11 @@ impl<B: Backends> Rebuilds<B> {
     fn new_id(&self) -> JobId {
         JobId(self.ids.commit().uuid())
     }
+}
+
+/// A failure after the job was written does not undo the request.
+fn once_written(failure: BackendError) -> RebuildRefusal {
+    RebuildRefusal::Backend(BackendError { effect: Effect::Unknown, ..failure })
 }
 
 fn raced(operation: &'static str) -> BackendError {
@@ -219,6 +224,13 @@ mod tests {
     use shared::id::AccountId;
 
     use super::*;
+
+    #[test]
+    fn a_failure_after_the_job_was_written_does_not_count_as_without_effect() {
+        let refusal = once_written(BackendError::not_done("discard", "away"));
+        let RebuildRefusal::Backend(failure) = refusal else { panic!("another refusal") };
+        assert_eq!(failure.effect, Effect::Unknown);
+    }
 
     #[test]
     fn a_replay_that_has_come_halfway_has_as_much_to_do_again() {

@@ -38,5 +38,5 @@ pub use limits::Limits;
 pub use problem::{FieldError, PROBLEM_JSON, Problem, ProblemBody};
 pub use query::{NoParams, QueryParams};
 pub use reason::Reason;
-pub use refusals::{CommandRefusals, NothingTaken, PageRefusals, Unavailable};
+pub use refusals::{CommandRefusals, JobUnavailable, NothingTaken, PageRefusals, Unavailable};
 pub use serve::serve;

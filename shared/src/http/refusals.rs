@@ -39,6 +39,11 @@ refusals! {
         "400" "A parameter or a body was given, and there are none";
     }
 
+    /// How a request about a job is answered when a backend does not answer.
+    JobUnavailable {
+        "503" "A backend does not answer: retry later; if the outcome is unknown, look at the status of the job first";
+    }
+
     /// How a route answers when a backend does not.
     Unavailable {
         "503" "A backend does not answer: retry later";

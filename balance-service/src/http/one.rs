@@ -76,8 +76,7 @@ pub(super) async fn one<B: Backends>(
             Some(api.at_least(account, version, wait).await?).flatten()
         }
     };
-    let found = found.ok_or_else(|| Problem::new(Reason::AccountNotFound))?;
-    Ok(Json(found.into()))
+    found.map(|found| Json(found.into())).ok_or_else(|| not_shown(account))
 }
 
 impl<B: Backends> BalanceApi<B> {
@@ -115,6 +114,13 @@ impl<B: Backends> BalanceApi<B> {
             pause = (pause * 2).min(LOOK_AGAIN_MAX);
         }
     }
+}
+
+/// An account that was just opened is in the store before it is in the view.
+fn not_shown(account: AccountId) -> Problem {
+    Problem::new(Reason::AccountNotFound).detail(format!(
+        "the projection has no account {account}; if it was just opened, ask with min_version=1&wait_ms=2000"
+    ))
 }
 
 /// A wait would hold up the shutdown, and another replica may have the version.

@@ -152,7 +152,11 @@ fn refused(refusal: RebuildRefusal) -> Problem {
         }
         RebuildRefusal::NothingToCancel => Problem::new(Reason::NoRebuild).detail("no rebuild is running"),
         RebuildRefusal::TooLate => Problem::new(Reason::RebuildNotCancellable).detail(refusal.to_string()),
-        RebuildRefusal::NoPrevious => Problem::new(Reason::NothingToRollBack),
+        RebuildRefusal::NoPrevious => {
+            let detail = "no previous generation is kept; a rebuild keeps the one it replaces for \
+                          BANK_KEEP_PREVIOUS_SECS, and the next rebuild discards it";
+            Problem::new(Reason::NothingToRollBack).detail(detail)
+        }
         RebuildRefusal::Backend(failure) => {
             let problem = Problem::from(failure);
             if problem.reason() == Reason::OutcomeUnknown { problem.detail(LOOK_FIRST) } else { problem }

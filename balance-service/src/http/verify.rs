@@ -87,7 +87,10 @@ pub(super) async fn verify<B: Backends>(
     }
     let patience = params.patience_ms.map_or(PATIENCE_DEFAULT, |patience| patience.0);
     let check = Check { partitions, patience, repair: params.repair };
-    let running = api.verifier.begin(check).ok_or_else(|| Problem::new(Reason::VerificationRunning))?;
+    let running = api.verifier.begin(check).ok_or_else(|| {
+        let detail = "this service compares once at a time; ask again when the other client is answered or gone";
+        Problem::new(Reason::VerificationRunning).detail(detail)
+    })?;
     Ok(Sse::new(events(running, api.shutdown)))
 }
 

@@ -52,6 +52,7 @@ async fn there_is_no_going_back_without_a_previous_generation() {
     let (bank, _) = Bank::with(Vec::new()).await;
     let refusal = bank.ask(Method::POST, "/balance/rebuild/rollback", &[]).await;
     assert_eq!((refusal.status, &refusal.json()["code"]), (StatusCode::CONFLICT, &json!("nothing_to_roll_back")));
+    assert!(refusal.text.contains("keeps the one it replaces for BANK_KEEP_PREVIOUS_SECS"), "{}", refusal.text);
 }
 
 #[tokio::test]

@@ -91,7 +91,10 @@ async fn a_service_compares_once_at_a_time_and_ends_with_its_client() {
     tokio::select! {
         biased;
         _ = first => panic!("an orphan is judged before the patience is over"),
-        second = second => assert_eq!(second.json()["code"], "verification_running"),
+        second = second => {
+            assert_eq!(second.json()["code"], "verification_running");
+            assert!(second.text.contains("when the other client is answered or gone"), "{}", second.text);
+        }
     }
     // The first client has gone.
     verify(&bank, "").await;

@@ -10,6 +10,8 @@ async fn one_balance_is_found_by_its_id_or_said_to_be_unknown() {
     assert_eq!(bank.get(&format!("/balance/{}", account(1))).await.json()["balance"], 500);
     let unknown = bank.get(&format!("/balance/{}", account(2))).await;
     assert_eq!((unknown.status, &unknown.json()["code"]), (StatusCode::NOT_FOUND, &json!("account_not_found")));
+    let detail = unknown.json()["detail"].as_str().unwrap().to_owned();
+    assert!(detail.ends_with("if it was just opened, ask with min_version=1&wait_ms=2000"), "{detail}");
     assert_eq!(bank.get("/balance/7").await.json()["errors"][0]["field"], "id");
 }
 

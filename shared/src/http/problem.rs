@@ -70,7 +70,8 @@ impl Problem {
     /// The path does not support the method; the answer names those it does in `Allow`.
     #[must_use]
     pub fn other_methods() -> Self {
-        Self::new(Reason::MethodNotAllowed).detail("this path has other methods; see the Allow header")
+        let detail = "this path has other methods, which the Allow header names; /openapi.json lists all paths";
+        Self::new(Reason::MethodNotAllowed).detail(detail)
     }
 
     /// A refusal for this reason; with status 503 it says when to retry.
@@ -138,13 +139,17 @@ impl Problem {
 impl From<BackendError> for Problem {
     fn from(failure: BackendError) -> Self {
         tracing::warn!(operation = failure.operation, effect = ?failure.effect, cause = %failure.source, "backend failed");
-        let reason = match failure.effect {
-            Effect::None => Reason::Unavailable,
-            Effect::Unknown => Reason::OutcomeUnknown,
+        let problem = match failure.effect {
+            Effect::None => Self::new(Reason::Unavailable).detail(
+                "a backend failed, and the request had no effect; send it again, and if that does not help, see \
+                 GET /readyz and the log of the service",
+            ),
+            Effect::Unknown => Self::new(Reason::OutcomeUnknown)
+                .detail("a backend failed, and the request may have taken effect; look before you repeat it"),
         };
         match failure.retry {
-            Retry::After(wait) => Self::new(reason).retry_after(wait),
-            Retry::Later | Retry::Never => Self::new(reason),
+            Retry::After(wait) => problem.retry_after(wait),
+            Retry::Later | Retry::Never => problem,
         }
     }
 }
@@ -174,4 +179,22 @@ impl IntoResponse for Problem {
 /// Rounded up, and at least one: zero would mean at once.
 fn whole_seconds(wait: Duration) -> u64 {
     (wait.as_secs() + u64::from(wait.subsec_nanos() > 0)).max(1)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_failed_backend_is_told_with_what_to_do_next_and_without_its_cause() {
+        let not_done = Problem::from(BackendError::not_done("append", "10.0.0.7 is away"));
+        assert_eq!(not_done.reason(), Reason::Unavailable);
+        assert!(not_done.detail.contains("had no effect; send it again"), "{}", not_done.detail);
+        let unknown = Problem::from(BackendError::unknown("append", "10.0.0.7 is away"));
+        assert_eq!(unknown.reason(), Reason::OutcomeUnknown);
+        assert!(unknown.detail.ends_with("; look before you repeat it"), "{}", unknown.detail);
+        for problem in [not_done, unknown] {
+            assert!(!problem.detail.contains("10.0.0.7"), "{}", problem.detail);
+        }
+    }
 }

@@ -47,6 +47,7 @@ async fn what_no_handler_answers_is_a_problem_too() {
         let wrong = ask(server.address, "DELETE", "/order").await;
         assert_eq!(wrong.code(), "method_not_allowed");
         assert!(wrong.head.contains("allow: post"), "{}", wrong.head);
+        assert!(wrong.body.contains("; /openapi.json lists all paths"), "{}", wrong.body);
         assert_eq!(ask(server.address, "BREW", "/order").await.status, 405);
     })
     .await;

@@ -1,4 +1,5 @@
-//! A Redis that forgets, dies or falls silent costs time: epochs still grow, and a lease finds its next holder.
+//! A Redis that forgets, dies, falls silent or refuses a password costs time: epochs still grow, and a lease finds its
+//! next holder.
 
 use std::fmt::Display;
 use std::sync::Arc;
@@ -17,8 +18,8 @@ const TTL: Duration = Duration::from_millis(600);
 
 const LONG: Duration = Duration::from_mins(10);
 
-/// How long leases may stand still when their connection is silent: two calls without an answer take less than half of
-/// it, and the next call is answered.
+/// How long leases may stand still when nothing is answered on their connection: two calls without an answer take less
+/// than half of it, and the next call is answered.
 const STANDSTILL_MAX: Duration = Duration::from_secs(5);
 
 /// How many ask at the same time.
@@ -182,4 +183,31 @@ async fn many_callers_at_once_open_one_connection_in_place_of_a_silent_one() {
     let all = until("everybody is answered", async || (answered().await == CALLERS).then_some(()));
     timeout(STANDSTILL_MAX, all).await.expect("another connection for everybody");
     assert_eq!(opened.load(Ordering::SeqCst), 2);
+}
+
+/// As while a server that was started again has not read its users yet, or while a password is being replaced.
+#[tokio::test]
+async fn leases_whose_password_was_refused_go_on_when_it_is_taken_again() {
+    let own = server("--requirepass right").await;
+    let address = format!("default:right@{}", own.address());
+    let leases = leases_at(&address).await;
+    let held = granted(&leases, "ann", LONG, Epoch::NONE).await;
+    let client = redis::Client::open(format!("redis://{address}")).unwrap();
+    let mut operator = client.get_multiplexed_async_connection().await.unwrap();
+    let mut require = async |password: &str| {
+        let set = redis::cmd("CONFIG").arg("SET").arg("requirepass").arg(password).take();
+        let () = set.query_async(&mut operator).await.unwrap();
+        // All connections but this one.
+        let end = redis::cmd("CLIENT").arg("KILL").arg("TYPE").arg("normal").take();
+        let _: u64 = end.query_async(&mut operator).await.unwrap();
+    };
+    require("another").await;
+    let refused = async || {
+        let renewed = leases.renew(&held, LONG).await;
+        renewed.is_err_and(|failure| failure.to_string().contains("AuthenticationFailed")).then_some(())
+    };
+    until("the password is refused", refused).await;
+    require("right").await;
+    let renewed = until("it is renewed", async || leases.renew(&held, LONG).await.ok());
+    timeout(STANDSTILL_MAX, renewed).await.expect("another connection after a few calls");
 }

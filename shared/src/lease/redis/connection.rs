@@ -1,15 +1,22 @@
 //! The connection to Redis, which is replaced when the server no longer answers on it.
 //!
-//! When a connection ends, the driver connects again by itself. A half-open one does not end: the server's host has
-//! vanished, or is frozen and still acknowledges what it is sent, while a healthy server may already have its name. For
-//! the driver a call without an answer was only slow, and it keeps the connection. So every call would fail until the
-//! kernel gives the connection up, a quarter of an hour later or never. Therefore:
+//! When a connection ends, the driver connects again by itself. In two cases it does not, and every call would fail:
 //!
-//! - After [`UNANSWERED_MAX`] calls in a row that were not answered in time, the next call opens another connection.
-//!   Clones share it. One caller opens it; the others wait until that one has succeeded or failed.
+//! - A half-open connection does not end: the server's host has vanished, or is frozen and still acknowledges what it
+//!   is sent, while a healthy server may already have its name. For the driver a call without an answer was only slow,
+//!   and it keeps the connection until the kernel gives it up, a quarter of an hour later or never.
+//! - The server refuses the password when the driver connects again: it has not read its users yet, or the password is
+//!   just being replaced. The driver tries again after failures of the network alone. It keeps any other as the answer
+//!   to every later call, for ever, and does not ask the server.
+//!
+//! Therefore:
+//!
+//! - After [`UNANSWERED_MAX`] calls in a row that the server did not answer in time, or that were not sent because it
+//!   had refused the password, the next call opens another connection. Clones share it. One caller opens it; the others
+//!   wait until that one has succeeded or failed.
 //! - Another connection takes over only once the server has answered on it, which the driver waits for when it
-//!   connects. Until then the old one stays, for the server may be slow or refuse further clients; the next call tries
-//!   to replace it again, unless it was answered in between.
+//!   connects. Until then the old one stays, for the server may be slow, refuse further clients or still refuse the
+//!   password; the next call tries to replace it again, unless it was answered in between.
 //! - A call ends within [`CALL_MAX`], also if another connection is opened first: that takes at most [`ANSWER_MAX`].
 //!
 //! The kernel is asked to notice a vanished host within seconds as well. That also ends a connection that nobody uses.
@@ -26,6 +33,7 @@ use tokio::time::error::Elapsed;
 use tokio::time::{Instant, timeout, timeout_at};
 use tracing::{debug, warn};
 
+use super::failure;
 use crate::config::TlsAuthorities;
 use crate::error::BackendError;
 
@@ -141,7 +149,7 @@ impl Connection {
 /// so one that ends late says nothing about the line that has taken over.
 struct Line {
     manager: ConnectionManager,
-    /// How many calls in a row were not answered in time.
+    /// How many calls in a row the server did not answer in time, or was not sent.
     unanswered: AtomicU32,
 }
 
@@ -154,11 +162,12 @@ impl Line {
         self.unanswered.load(Ordering::Relaxed) >= UNANSWERED_MAX
     }
 
-    /// Anything but silence ends the row: after an error of the connection the driver connects again by itself.
+    /// Anything but silence ends the row: after an error of the connection the driver connects again by itself. A
+    /// refused password is silence of the server, since the driver gives that answer without asking it again.
     fn note<T>(&self, answer: &Result<RedisResult<T>, Elapsed>) {
         let was_silent = match answer {
             Ok(Ok(_)) => false,
-            Ok(Err(error)) => error.is_timeout(),
+            Ok(Err(error)) => error.is_timeout() || failure::is_password_refused(error),
             Err(_) => true,
         };
         if was_silent {
@@ -205,7 +214,7 @@ mod tests {
     use std::future::pending;
     use std::io;
 
-    use redis::RedisError;
+    use redis::{ErrorKind, RedisError};
 
     use super::*;
 
@@ -238,6 +247,16 @@ mod tests {
         for _ in 1..UNANSWERED_MAX {
             assert!(!line.is_silent());
             line.note(&timeout(Duration::ZERO, pending::<RedisResult<()>>()).await);
+        }
+        assert!(line.is_silent());
+    }
+
+    #[tokio::test]
+    async fn a_line_is_silent_after_as_many_calls_for_which_the_password_was_refused() {
+        let line = connection().present();
+        for _ in 0..UNANSWERED_MAX {
+            assert!(!line.is_silent());
+            line.note::<()>(&Ok(Err((ErrorKind::AuthenticationFailed, "refused").into())));
         }
         assert!(line.is_silent());
     }

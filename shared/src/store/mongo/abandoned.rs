@@ -9,15 +9,14 @@
 use std::pin::pin;
 use std::time::Duration;
 
-use futures::TryStreamExt;
 use mongodb::Client;
-use mongodb::bson::{Bson, Document, doc};
+use mongodb::bson::{Bson, doc};
 use mongodb::error::Error;
-use mongodb::options::ReadConcern;
 use tokio::time::{sleep, timeout};
 use tracing::{debug, warn};
 
 use super::failure::CALL_MAX;
+use super::operations::operations;
 
 /// How long an append waits, or loses races, before it looks for the reason. A winner needs a few milliseconds.
 pub(super) const HINDERED_AFTER: Duration = Duration::from_secs(1);
@@ -53,23 +52,17 @@ pub(super) async fn end_abandoned(client: &Client, application: &str) {
 }
 
 async fn end(client: &Client, application: &str) -> Result<usize, Error> {
-    let admin = client.database("admin");
     let idle_micros = i64::try_from(IDLE_AFTER.as_micros()).unwrap_or(i64::MAX);
-    let found = admin.aggregate([
-        doc! { "$currentOp": { "allUsers": false, "idleSessions": true } },
-        doc! { "$match": {
-            "type": "idleSession",
-            "appName": application,
-            "transaction.timeInactiveMicros": { "$gte": idle_micros },
-        } },
-        doc! { "$project": { "session": { "id": "$lsid.id" } } },
-    ]);
-    // Running operations are not data that a majority could have.
-    let found: Vec<Document> = found.read_concern(ReadConcern::local()).await?.try_collect().await?;
+    let abandoned = doc! {
+        "type": "idleSession",
+        "appName": application,
+        "transaction.timeInactiveMicros": { "$gte": idle_micros },
+    };
+    let found = operations(client, abandoned, doc! { "session": { "id": "$lsid.id" } }).await?;
     let sessions: Vec<Bson> = found.into_iter().filter_map(|mut operation| operation.remove("session")).collect();
     let count = sessions.len();
     if count > 0 {
-        admin.run_command(doc! { "killSessions": sessions }).await?;
+        client.database("admin").run_command(doc! { "killSessions": sessions }).await?;
     }
     Ok(count)
 }

@@ -41,6 +41,7 @@ mod failure;
 mod feed;
 mod insert;
 mod judge;
+mod operations;
 mod read;
 mod register;
 mod schema;

@@ -16,17 +16,16 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use futures::TryStreamExt;
 use mongodb::Client;
+use mongodb::bson::doc;
 use mongodb::bson::oid::ObjectId;
-use mongodb::bson::{Document, doc};
 use mongodb::error::Error;
-use mongodb::options::ReadConcern;
 use tokio::time::{Instant, sleep_until};
 use tracing::info;
 
 use super::failure::{CALL_MAX, read};
 use super::feed::FEED;
+use super::operations::operations;
 use crate::error::BackendError;
 
 /// How long the server may be at work on one request. An oplog should reach back a day: with 5,000 entries a second it
@@ -71,16 +70,8 @@ impl Wait {
     }
 }
 
-/// Whether the primary lists a request of this name among those it is at work on. It needs no privilege beyond the
-/// user's own operations.
+/// Whether the primary lists a request of this name among those it is at work on.
 async fn is_listed(client: &Client, name: &str) -> Result<bool, Error> {
-    let admin = client.database("admin");
-    let found = admin.aggregate([
-        doc! { "$currentOp": { "allUsers": false } },
-        doc! { "$match": { "command.comment": name } },
-        doc! { "$project": { "opid": 1 } },
-    ]);
-    // Running operations are not data that a majority could have.
-    let found: Vec<Document> = found.read_concern(ReadConcern::local()).await?.try_collect().await?;
+    let found = operations(client, doc! { "command.comment": name }, doc! { "opid": 1 }).await?;
     Ok(!found.is_empty())
 }

@@ -68,6 +68,7 @@ metrics! {
     ACCOUNTS_HEALED = Counter "bank_accounts_healed_total" "Accounts found behind the store by the regular comparison and healed, by partition.";
     DOCUMENTS_REPAIRED = Counter "bank_documents_repaired_total" "Documents rewritten by `bank verify --repair`, by partition.";
     DOCUMENTS_UNREADABLE = Counter "bank_documents_unreadable_total" "Documents of the index that could not be read and counted as missing: somebody changed them.";
+    DOCUMENTS_EDITED = Counter "bank_documents_edited_total" "Writes over documents of the index that somebody edited by hand.";
     WORKER_FAILURES = Counter "bank_worker_failures_total" "Times a worker failed and was started again, by partition.";
     ACCOUNTS_PARKED = Counter "bank_accounts_parked_total" "Accounts that were parked, by partition.";
     LEASES_HELD = Gauge "bank_leases_held" "Partitions this process holds the lease of.";

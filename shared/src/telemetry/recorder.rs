@@ -8,7 +8,8 @@ use metrics::{counter, describe_counter, describe_gauge, describe_histogram};
 use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusHandle};
 
 use super::metric::{
-    APPEND_CONFLICTS, DOCUMENTS_UNREADABLE, FORWARDER_POSITIONS_LOST, Kind, LEASES_LOST, METRICS, Metric,
+    APPEND_CONFLICTS, DOCUMENTS_EDITED, DOCUMENTS_UNREADABLE, FORWARDER_POSITIONS_LOST, Kind, LEASES_LOST, METRICS,
+    Metric,
 };
 use crate::partition::Partition;
 
@@ -22,7 +23,8 @@ const SIZES: &[f64] = &[1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0, 128.0, 256.0, 512.
 
 /// Counters without labels that alarms watch. They are shown from the start: a query for how much a counter grew sees
 /// no step from absent to one. Those with labels begin where their labels are known.
-const WATCHED: &[Metric] = &[APPEND_CONFLICTS, FORWARDER_POSITIONS_LOST, DOCUMENTS_UNREADABLE, LEASES_LOST];
+const WATCHED: &[Metric] =
+    &[APPEND_CONFLICTS, FORWARDER_POSITIONS_LOST, DOCUMENTS_UNREADABLE, DOCUMENTS_EDITED, LEASES_LOST];
 
 /// How often samples of distributions are put into their buckets. Until then they take memory, even if nobody reads
 /// them.

@@ -8,11 +8,18 @@
 //! then is lost, and nobody finds the account missing meanwhile.
 //!
 //! Such a write raises Elasticsearch's version by one as well. So an account that was edited costs a conflict, a look
-//! and a second write for each change, until a rebuild.
+//! and a second write for each change, until a rebuild. A metric counts these, but a process warns of them only once in
+//! [`WARN_EVERY`], so that they do not fill its log.
+
+use std::mem;
+use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
 
 use elasticsearch::MgetParts;
+use metrics::counter;
 use serde::Deserialize;
 use serde_json::{Value, json};
+use tokio::time::Instant;
 use tracing::warn;
 
 use super::ElasticIndex;
@@ -22,9 +29,37 @@ use super::read::{Got, version_in};
 use super::write::Document;
 use crate::coordinate::Version;
 use crate::index::{Balance, Generation};
+use crate::telemetry::metric::DOCUMENTS_EDITED;
 
 /// How often a document is looked at, if another writer replaces it between a look and the write.
 const LOOKS_MAX: usize = 3;
+
+/// How often a process warns of edited documents at most.
+const WARN_EVERY: Duration = Duration::from_mins(1);
+
+/// The edited documents that a process has met since it last warned of them.
+#[derive(Debug, Default)]
+pub(super) struct Edits(Mutex<SinceWarning>);
+
+#[derive(Debug, Default)]
+struct SinceWarning {
+    warned_at: Option<Instant>,
+    documents: u64,
+}
+
+impl Edits {
+    /// Counts a document. Returns how many it makes since the last warning, if another one is due.
+    fn note(&self) -> Option<u64> {
+        counter!(DOCUMENTS_EDITED.name).increment(1);
+        let mut since = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        since.documents += 1;
+        if since.warned_at.is_some_and(|at| at.elapsed() < WARN_EVERY) {
+            return None;
+        }
+        since.warned_at = Some(Instant::now());
+        Some(mem::take(&mut since.documents))
+    }
+}
 
 /// A stored document and the number and term of its last change, or the absence of all of them.
 #[derive(Deserialize)]
@@ -73,7 +108,10 @@ impl ElasticIndex {
                 match sequence.zip(term) {
                     None => lines.index(balance.id, balance.version.get(), over, &Document::from(balance)),
                     Some((sequence, term)) if over.replaces(version, balance.version) => {
-                        warn!(account = %balance.id, %generation, "replacing a document that was edited by hand");
+                        if let Some(documents) = self.edits.note() {
+                            warn!(account = %balance.id, %generation, documents,
+                                "replacing documents that were edited by hand, the last of them that of this account");
+                        }
                         lines.index_over(balance.id, sequence, term, &Document::from(balance));
                     }
                     Some(_) => continue,
@@ -106,5 +144,46 @@ impl ElasticIndex {
             return Err(Failure::Unreadable(format!("{} documents for {} questions", docs.len(), balances.len())));
         }
         Ok(docs)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tracing::Level;
+
+    use super::super::fake::Fake;
+    use super::super::tests::{GENERATION, Log, all, documents, show};
+    use super::*;
+    use crate::index::{Applied, BalanceIndex};
+
+    #[tokio::test(start_paused = true)]
+    async fn edits_are_told_once_in_a_while_with_their_number() {
+        let edits = Edits::default();
+        assert_eq!([edits.note(), edits.note(), edits.note()], [Some(1), None, None]);
+        tokio::time::advance(WARN_EVERY).await;
+        assert_eq!([edits.note(), edits.note()], [Some(3), None]);
+    }
+
+    #[tokio::test]
+    async fn an_edited_document_is_replaced_with_each_change_and_does_not_fill_the_log() {
+        let log = Log::default();
+        let writer = log.clone();
+        let subscriber = tracing_subscriber::fmt().with_max_level(Level::WARN).with_writer(move || writer.clone());
+        let _guard = tracing::subscriber::set_default(subscriber.finish());
+        // Elasticsearch takes each write for an old one, unless it names the change that it replaces.
+        let fake = Fake::start(|asked| {
+            if asked.is_look() {
+                return show(asked, 1);
+            }
+            let status = if asked.body.contains("if_seq_no") { 200 } else { 409 };
+            all(asked.ids().iter().map(|_| json!({ "status": status })))
+        })
+        .await;
+        let index = fake.index();
+        for _ in 0..3 {
+            assert_eq!(index.apply(GENERATION, &documents(2)).await.unwrap(), Applied { written: 2, stale: 0 });
+        }
+        let log = String::from_utf8(log.0.lock().unwrap().clone()).unwrap();
+        assert_eq!(log.matches("edited by hand").count(), 1, "{log}");
     }
 }

@@ -78,6 +78,7 @@ use tokio::sync::Semaphore;
 use self::answer::Failure;
 use self::bulk::{BULKS_AT_ONCE, LARGE_AT_ONCE, Over};
 pub use self::connect::{ElasticOpenError, ElasticOptions, client};
+use self::edited::Edits;
 use self::names::Names;
 use self::together::Together;
 use super::{
@@ -96,6 +97,7 @@ pub struct ElasticIndex {
     client: Elasticsearch,
     names: Arc<Names>,
     bulks: Arc<Bulks>,
+    edits: Arc<Edits>,
 }
 
 /// The bulks that a process has in flight.
@@ -137,6 +139,7 @@ impl ElasticIndex {
             client: connect::client(url, options)?,
             names: Arc::new(Names::of(namespace)),
             bulks: Arc::default(),
+            edits: Arc::default(),
         })
     }
 }

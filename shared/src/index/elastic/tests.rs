@@ -25,13 +25,13 @@ use crate::money::Money;
 use crate::owner::Owner;
 use crate::partition::Partition;
 
-const GENERATION: Generation = Generation(1);
+pub(super) const GENERATION: Generation = Generation(1);
 
 fn account(number: usize) -> AccountId {
     AccountId::from_bytes((number as u128).to_be_bytes())
 }
 
-fn documents(count: usize) -> Projected {
+pub(super) fn documents(count: usize) -> Projected {
     let document = |number| Balance {
         id: account(number),
         event_id: EventId::from_number(1),
@@ -77,13 +77,13 @@ fn of(accounts: std::ops::Range<usize>) -> Projected {
     Projected { balances: documents(accounts.end).balances.split_off(accounts.start), ..Projected::default() }
 }
 
-fn all(fates: impl Iterator<Item = Value>) -> (u16, String) {
+pub(super) fn all(fates: impl Iterator<Item = Value>) -> (u16, String) {
     let items: Vec<Value> = fates.map(|fate| json!({ "index": fate })).collect();
     (200, json!({ "items": items }).to_string())
 }
 
 /// The documents that are asked for, each at this version.
-fn show(asked: &Asked, version: u64) -> (u16, String) {
+pub(super) fn show(asked: &Asked, version: u64) -> (u16, String) {
     let question: Value = serde_json::from_str(&asked.body).unwrap();
     let shown = json!({ "found": true, "_seq_no": 7, "_primary_term": 2, "_source": { "version": version } });
     let docs: Vec<Value> = question["docs"].as_array().unwrap().iter().map(|_| shown.clone()).collect();
@@ -326,7 +326,7 @@ async fn whoever_the_url_names_is_told_to_the_server() {
 
 /// Everything that is logged in this thread.
 #[derive(Clone, Default)]
-struct Log(Arc<Mutex<Vec<u8>>>);
+pub(super) struct Log(pub(super) Arc<Mutex<Vec<u8>>>);
 
 impl io::Write for Log {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {

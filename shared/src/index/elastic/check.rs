@@ -37,6 +37,7 @@ struct Health {
     number_of_data_nodes: u32,
 }
 
+/// The settings of an index that were asked for and are set.
 #[derive(Deserialize)]
 struct Settings {
     settings: BTreeMap<String, String>,
@@ -98,14 +99,19 @@ impl ElasticIndex {
     }
 
     async fn find_lax(&self) -> Result<Vec<String>, Failure> {
-        let (api, pattern) = (self.client.indices(), self.names.pattern());
-        let indices = [pattern.as_str()];
-        let asked = api.get_settings(IndicesGetSettingsParts::IndexName(&indices, &[DURABILITY]));
+        let set = self.setting(&self.names.pattern(), DURABILITY).await?;
+        let lax = set.into_iter().filter(|(index, set)| self.names.is_own(index) && set != "request");
+        Ok(lax.map(|(index, _)| index).collect())
+    }
+
+    /// What these indices have set a setting to; those that have not set it are left out.
+    pub(super) async fn setting(&self, indices: &str, name: &str) -> Result<BTreeMap<String, String>, Failure> {
+        let (api, indices, names) = (self.client.indices(), [indices], [name]);
+        let asked = api.get_settings(IndicesGetSettingsParts::IndexName(&indices, &names));
         let asked = asked.flat_settings(true).expand_wildcards(&[ExpandWildcards::All]).send().await;
         let found: BTreeMap<String, Settings> = answer(asked).await?;
-        let is_lax = |settings: &Settings| settings.settings.get(DURABILITY).is_some_and(|set| set != "request");
-        let lax = found.into_iter().filter(|(index, settings)| self.names.is_own(index) && is_lax(settings));
-        Ok(lax.map(|(index, _)| index).collect())
+        let set = found.into_iter().filter_map(|(index, mut found)| Some((index, found.settings.remove(name)?)));
+        Ok(set.collect())
     }
 }
 

@@ -1,9 +1,6 @@
 //! Whether a generation takes writes: an alias says so, and a write block waits for earlier writes.
 
-use std::collections::BTreeMap;
-
-use elasticsearch::indices::{IndicesAddBlockParts, IndicesGetSettingsParts, IndicesPutSettingsParts};
-use serde::Deserialize;
+use elasticsearch::indices::{IndicesAddBlockParts, IndicesPutSettingsParts};
 use serde_json::json;
 
 use super::ElasticIndex;
@@ -11,6 +8,9 @@ use super::answer::{Acknowledgement, Failure, answer};
 use super::generation::{acknowledged, add, remove};
 use crate::error::BackendError;
 use crate::index::{ApplyError, Generation, Seal};
+
+/// The setting that an index has while its writes are blocked.
+const WRITE_BLOCK: &str = "index.blocks.write";
 
 /// Whether a generation takes writes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -26,12 +26,6 @@ impl Standing {
     pub(super) fn is_under(self, seal: Seal) -> bool {
         self == Self::Sealed(seal)
     }
-}
-
-/// The settings of an index that were asked for.
-#[derive(Default, Deserialize)]
-struct Settings {
-    settings: BTreeMap<String, String>,
 }
 
 impl ElasticIndex {
@@ -98,16 +92,13 @@ impl ElasticIndex {
     async fn lift_block(&self, index: &str) -> Result<(), Failure> {
         let (api, indices) = (self.client.indices(), [index]);
         let lifted = api.put_settings(IndicesPutSettingsParts::Index(&indices));
-        acknowledged(&answer(lifted.body(json!({ "index.blocks.write": null })).send().await).await?)
+        acknowledged(&answer(lifted.body(json!({ WRITE_BLOCK: null })).send().await).await?)
     }
 
     /// Whether the write block of a seal still stands.
     pub(super) async fn is_blocked(&self, generation: Generation) -> Result<bool, Failure> {
         let index = self.names.documents(generation);
-        let (api, indices) = (self.client.indices(), [index.as_str()]);
-        let asked = api.get_settings(IndicesGetSettingsParts::IndexName(&indices, &["index.blocks.write"]));
-        let mut found: BTreeMap<String, Settings> = answer(asked.flat_settings(true).send().await).await?;
-        Ok(found.remove(&index).unwrap_or_default().settings.get("index.blocks.write").is_some_and(|set| set == "true"))
+        Ok(self.setting(&index, WRITE_BLOCK).await?.get(&index).is_some_and(|set| set == "true"))
     }
 
     pub(super) async fn unseal_generation(&self, generation: Generation, seal: Seal) -> Result<(), Failure> {

@@ -17,7 +17,6 @@ struct Since {
 impl Seldom {
     /// A line that was not logged yet.
     #[must_use]
-    #[expect(clippy::new_without_default, reason = "it is for statics, which cannot use a default")]
     pub const fn new() -> Self {
         Self(Mutex::new(Since { logged: None, left_out: 0 }))
     }
@@ -35,6 +34,12 @@ impl Seldom {
         }
         since.logged = Some(now);
         Some(std::mem::take(&mut since.left_out))
+    }
+}
+
+impl Default for Seldom {
+    fn default() -> Self {
+        Self::new()
     }
 }
 

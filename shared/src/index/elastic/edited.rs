@@ -8,18 +8,13 @@
 //! then is lost, and nobody finds the account missing meanwhile.
 //!
 //! Such a write raises Elasticsearch's version by one as well. So an account that was edited costs a conflict, a look
-//! and a second write for each change, until a rebuild. A metric counts these, but a process warns of them only once in
-//! [`WARN_EVERY`], so that they do not fill its log.
-
-use std::mem;
-use std::sync::{Mutex, PoisonError};
-use std::time::Duration;
+//! and a second write for each change, until a rebuild. A metric counts these, and a process warns of them
+//! [seldom](crate::telemetry::Seldom).
 
 use elasticsearch::MgetParts;
 use metrics::counter;
 use serde::Deserialize;
 use serde_json::{Value, json};
-use tokio::time::Instant;
 use tracing::warn;
 
 use super::ElasticIndex;
@@ -33,33 +28,6 @@ use crate::telemetry::metric::DOCUMENTS_EDITED;
 
 /// How often a document is looked at, if another writer replaces it between a look and the write.
 const LOOKS_MAX: usize = 3;
-
-/// How often a process warns of edited documents at most.
-const WARN_EVERY: Duration = Duration::from_mins(1);
-
-/// The edited documents that a process has met since it last warned of them.
-#[derive(Debug, Default)]
-pub(super) struct Edits(Mutex<SinceWarning>);
-
-#[derive(Debug, Default)]
-struct SinceWarning {
-    warned_at: Option<Instant>,
-    documents: u64,
-}
-
-impl Edits {
-    /// Counts a document. Returns how many it makes since the last warning, if another one is due.
-    fn note(&self) -> Option<u64> {
-        counter!(DOCUMENTS_EDITED.name).increment(1);
-        let mut since = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        since.documents += 1;
-        if since.warned_at.is_some_and(|at| at.elapsed() < WARN_EVERY) {
-            return None;
-        }
-        since.warned_at = Some(Instant::now());
-        Some(mem::take(&mut since.documents))
-    }
-}
 
 /// A stored document and the number and term of its last change, or the absence of all of them.
 #[derive(Deserialize)]
@@ -108,9 +76,9 @@ impl ElasticIndex {
                 match sequence.zip(term) {
                     None => lines.index(balance.id, balance.version.get(), over, &Document::from(balance)),
                     Some((sequence, term)) if over.replaces(version, balance.version) => {
-                        if let Some(documents) = self.edits.note() {
-                            warn!(account = %balance.id, %generation, documents,
-                                "replacing documents that were edited by hand, the last of them that of this account");
+                        counter!(DOCUMENTS_EDITED.name).increment(1);
+                        if let Some(left_out) = self.edited.due() {
+                            warn!(account = %balance.id, %generation, left_out, "replacing a document edited by hand");
                         }
                         lines.index_over(balance.id, sequence, term, &Document::from(balance));
                     }
@@ -155,14 +123,6 @@ mod tests {
     use super::super::tests::{GENERATION, Log, all, documents, show};
     use super::*;
     use crate::index::{Applied, BalanceIndex};
-
-    #[tokio::test(start_paused = true)]
-    async fn edits_are_told_once_in_a_while_with_their_number() {
-        let edits = Edits::default();
-        assert_eq!([edits.note(), edits.note(), edits.note()], [Some(1), None, None]);
-        tokio::time::advance(WARN_EVERY).await;
-        assert_eq!([edits.note(), edits.note()], [Some(3), None]);
-    }
 
     #[tokio::test]
     async fn an_edited_document_is_replaced_with_each_change_and_does_not_fill_the_log() {

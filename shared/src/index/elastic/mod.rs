@@ -86,7 +86,6 @@ use tokio::sync::Semaphore;
 use self::answer::Failure;
 use self::bulk::{BULKS_AT_ONCE, LARGE_AT_ONCE, Over};
 pub use self::connect::{ElasticOpenError, ElasticOptions, client};
-use self::edited::Edits;
 use self::names::Names;
 use self::together::Together;
 use super::{
@@ -98,6 +97,7 @@ use crate::coordinate::Version;
 use crate::error::BackendError;
 use crate::id::AccountId;
 use crate::partition::{Partition, SlotRange};
+use crate::telemetry::Seldom;
 
 /// The index of a bank in Elasticsearch. Clones share its connections.
 #[derive(Clone)]
@@ -105,7 +105,7 @@ pub struct ElasticIndex {
     client: Elasticsearch,
     names: Arc<Names>,
     bulks: Arc<Bulks>,
-    edits: Arc<Edits>,
+    edited: Arc<Seldom>,
 }
 
 /// The bulks that a process has in flight.
@@ -147,7 +147,7 @@ impl ElasticIndex {
             client: connect::client(url, options)?,
             names: Arc::new(Names::of(namespace)),
             bulks: Arc::default(),
-            edits: Arc::default(),
+            edited: Arc::default(),
         })
     }
 }

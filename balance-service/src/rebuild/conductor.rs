@@ -123,7 +123,7 @@ impl<B: Backends> Conductor<B> {
     }
 
     /// Takes the next step of a running job and returns when to look again.
-    async fn step(&self, file: JobFile, job: Job, generations: &Generations) -> Result<Duration, StepError> {
+    pub(super) async fn step(&self, file: JobFile, job: Job, generations: &Generations) -> Result<Duration, StepError> {
         let Some(generation) = job.generation else {
             return self.make_generation(file, job, generations).await;
         };
@@ -150,8 +150,9 @@ impl<B: Backends> Conductor<B> {
     }
 
     async fn make_generation(&self, file: JobFile, job: Job, generations: &Generations) -> Result<Duration, StepError> {
-        // Only two generations at a time: the one kept for a rollback makes room for the new one.
-        self.discard_all_but(generations, &[generations.active]).await?;
+        // Only two generations at a time: the one kept for a rollback makes room for the new one, and so does one that
+        // was made for this job but is not named by it.
+        let file = self.discard_all_but(file, job.clone(), generations, &[generations.active]).await?;
         let generation = self.backends.index().create().await?;
         info!(job = %job.job, %generation, purpose = ?job.purpose, "rebuild started");
         file.save(self.backends.store(), Job { generation: Some(generation), ..job }).await?;
@@ -273,7 +274,7 @@ impl<B: Backends> Conductor<B> {
     }
 
     /// While no job runs: cleans up, and restores a missing view.
-    async fn rest(&self, file: JobFile, generations: &Generations) -> Result<Duration, StepError> {
+    pub(super) async fn rest(&self, file: JobFile, generations: &Generations) -> Result<Duration, StepError> {
         if generations.active.is_none() {
             let id = JobId(self.ids.commit().uuid());
             if file.job.is_none() {
@@ -286,15 +287,14 @@ impl<B: Backends> Conductor<B> {
             self.nudge.all();
             return Ok(Duration::ZERO);
         }
-        let keep = [generations.active, file.job.as_ref().and_then(|job| job.kept(self.clock.now()))];
+        // Generations come from jobs: before the first one there is nothing to clean up.
+        let Some(job) = file.job.clone() else { return Ok(LOOK_EVERY) };
+        let now = self.clock.now();
+        let keep = [generations.active, job.kept(now)];
         if generations.all.iter().any(|generation| !keep.contains(&Some(*generation))) {
-            // The job is read again, after the generations: a job that began since may have created one of them, and
-            // one that ended since may keep another. A generation in the older list but in no newer job belongs to no
-            // job.
-            if JobFile::load(self.backends.store()).await?.job != file.job {
-                return Ok(Duration::ZERO);
-            }
-            self.discard_all_but(generations, &keep).await?;
+            // A rollback whose clock is behind would still ask for what is about to be discarded.
+            let keep_previous_until = job.keep_previous_until.filter(|until| now < *until);
+            self.discard_all_but(file, Job { keep_previous_until, ..job }, generations, &keep).await?;
         }
         Ok(LOOK_EVERY)
     }
@@ -324,15 +324,21 @@ impl<B: Backends> Conductor<B> {
         Ok(())
     }
 
-    async fn discard_all_but(
+    /// Discards generations that were listed after the job was read, if the job has not been written since. It is
+    /// written first, so that nobody can name one of them any more (law B7). Reading it again would not do: whoever has
+    /// made one of them may still be about to name it.
+    pub(super) async fn discard_all_but(
         &self,
+        file: JobFile,
+        job: Job,
         generations: &Generations,
         keep: &[Option<Generation>],
-    ) -> Result<(), BackendError> {
+    ) -> Result<JobFile, StepError> {
+        let file = file.save(self.backends.store(), job).await?;
         for generation in generations.all.iter().filter(|generation| !keep.contains(&Some(**generation))) {
             discard(&self.backends, *generation).await?;
         }
-        Ok(())
+        Ok(file)
     }
 }
 

@@ -95,7 +95,8 @@ pub struct Job {
     pub started_at: Timestamp,
     /// When it was done, failed or cancelled.
     pub finished_at: Option<Timestamp>,
-    /// Until when the previous generation is kept and fed, so that a rollback is one switch.
+    /// Until when the previous generation is kept and fed, so that a rollback is one switch; `None` from the moment it
+    /// may be discarded.
     pub keep_previous_until: Option<Timestamp>,
     /// The ends to catch up with.
     pub targets: Vec<Target>,

@@ -16,6 +16,12 @@
 //!     the switch a moment later.
 //! B5  Queries never switch to an unverified generation: every document was compared with the fold of its stream.
 //! B6  There is one job at a time, decided by compare-and-set on one register.
+//! B7  No generation is discarded that a running job names or may yet name, whoever was frozen meanwhile. Whoever
+//!     discards reads the job, lists the generations, writes the job at the revision it has read, and then discards
+//!     what it has listed and the written job does not need. A job comes to name a generation by a write too: a
+//!     conductor writes at the revision that it had before it made the generation, a rollback at that of the job that
+//!     kept it. For a listed generation neither is later than the revision read, so of both writes the second is
+//!     refused. What a cancelled job names is discarded after it was written as cancelled, and is never named again.
 //!
 //! After the switch the previous generation is still fed for as long as it is kept, so a rollback is just another
 //! switch, and the same argument holds.
@@ -24,6 +30,8 @@ mod conductor;
 mod job;
 mod status;
 mod switch;
+#[cfg(test)]
+mod two_at_once;
 
 use metrics::counter;
 use shared::backends::Backends;

@@ -19,6 +19,8 @@ pub(crate) struct IndexState {
     pub(super) generations: BTreeMap<Generation, Contents>,
     pub(super) active: Option<Generation>,
     pub(super) last: u32,
+    /// Those that services have discarded.
+    pub(super) discarded: BTreeSet<Generation>,
 }
 
 /// What one generation holds.

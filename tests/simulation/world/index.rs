@@ -13,7 +13,7 @@ use shared::partition::{Partition, Slot, SlotRange};
 
 use super::fault::Fault;
 use super::generation::Contents;
-use super::job::Job;
+use super::job::{self, Job};
 use super::process::Line;
 use super::search::search;
 use super::trace::CHAOS;
@@ -57,6 +57,7 @@ impl BalanceIndex for WorldIndex {
             let generation = Generation(state.index.last);
             state.index.generations.insert(generation, Contents::default());
             state.note(process, "generation created", u64::from(generation.0), 0);
+            state.freeze_maker(process);
             Some(generation)
         };
         self.0.change("index.create", create).await
@@ -130,6 +131,8 @@ impl BalanceIndex for WorldIndex {
         let discard = move |state: &mut State, _: u32| {
             if state.index.active != Some(generation) && state.index.generations.remove(&generation).is_some() {
                 state.note(process, "generation discarded", u64::from(generation.0), 0);
+                state.index.discarded.insert(generation);
+                job::judge(state);
             }
             Some(())
         };

@@ -43,3 +43,12 @@ impl Job {
         matches!(self.state.as_str(), "replaying" | "catching_up")
     }
 }
+
+/// Judges the job whenever it is written, and whenever a service has discarded a generation.
+pub(super) fn judge(state: &mut State) {
+    let running = Job::of(state).filter(Job::is_running);
+    let gone = running.and_then(|job| job.generation).filter(|named| state.index.discarded.contains(named));
+    if let Some(gone) = gone {
+        state.audit.violate("B7 no running job names a discarded generation", || gone.to_string());
+    }
+}

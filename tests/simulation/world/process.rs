@@ -274,6 +274,15 @@ impl World {
     }
 }
 
+impl State {
+    /// A process that has just made a generation may be frozen at its next change, which is mostly to name it.
+    pub(super) fn freeze_maker(&mut self, process: usize) {
+        if self.strikes(Fault::Freeze) {
+            self.lives[process].freezes_for = Some(Duration::from_millis(LATE_MS_MAX));
+        }
+    }
+}
+
 /// The offset of a skewed clock, in microseconds.
 pub(super) fn skew(random: &mut Random) -> i64 {
     const DAY_MICROS: u64 = 86_400_000_000;

@@ -7,8 +7,8 @@ use shared::coordinate::Revision;
 use shared::error::BackendError;
 use shared::store::{Register, Registers, WriteError};
 
-use super::progress;
 use super::store::WorldStore;
+use super::{job, progress};
 
 /// A register's revision stays when its value is removed (law R2).
 #[derive(Debug, Default)]
@@ -50,6 +50,7 @@ impl Registers for WorldStore {
                 Ok(revision) => {
                     state.note(process, "register written", 0, revision.get());
                     progress::judge(state, &name);
+                    job::judge(state);
                 }
                 Err(_) => state.trace.count("register moved"),
             }

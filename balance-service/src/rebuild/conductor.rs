@@ -257,18 +257,19 @@ impl<B: Backends> Conductor<B> {
         let now = self.clock.now();
         let keep = job.previous.map(|_| now.plus(self.config.keep_previous));
         let done = Job { keep_previous_until: keep, ..job.finished(JobState::Done, now) };
+        file.save(self.backends.store(), done.clone()).await?;
         info!(job = %done.job, %generation, "rebuild done, the new generation answers");
         counter!(REBUILDS.name, "result" => "done").increment(1);
-        file.save(self.backends.store(), done).await?;
         self.nudge.all();
         Ok(Duration::ZERO)
     }
 
     async fn give_up(&self, file: JobFile, job: Job, reason: String) -> Result<Duration, StepError> {
-        error!(job = %job.job, reason, "rebuild failed, the queries are unchanged");
-        counter!(REBUILDS.name, "result" => "failed").increment(1);
         let failed = given_up(job, JobState::Failed, Some(reason), self.clock.now());
-        file.save(self.backends.store(), failed).await?;
+        file.save(self.backends.store(), failed.clone()).await?;
+        // Only now: a conductor that was frozen may take a job for failed that has gone on without it.
+        error!(job = %failed.job, reason = failed.failure.as_deref(), "rebuild failed, the queries are unchanged");
+        counter!(REBUILDS.name, "result" => "failed").increment(1);
         self.nudge.all();
         Ok(Duration::ZERO)
     }

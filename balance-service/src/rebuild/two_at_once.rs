@@ -12,6 +12,8 @@ use shared::log::{EmbeddedLog, PartitionLog};
 use shared::partition::{Partition, PartitionMap};
 use shared::sqlite::DataFolder;
 use shared::store::{EmbeddedStore, WriteError};
+use shared::telemetry::install_metrics;
+use shared::telemetry::metric::REBUILDS;
 use tempfile::TempDir;
 
 use super::conductor::StepError;
@@ -228,4 +230,20 @@ async fn a_conductor_that_was_frozen_before_any_step_changes_nothing_in_the_next
         let now = bank.look().await;
         assert_eq!((now.job, now.generations), (next.job.clone(), next.generations.clone()), "{state:?}");
     }
+}
+
+#[tokio::test]
+async fn a_job_that_failed_is_counted_by_the_conductor_that_noted_it_alone() {
+    let metrics = install_metrics().unwrap();
+    let bank = Bank::rebuilding().await;
+    bank.step(bank.look().await).await.unwrap();
+    let generation = bank.look().await.job.generation.unwrap();
+    bank.index().discard(generation).await.unwrap();
+    let [frozen, other] = [bank.look().await, bank.look().await];
+    bank.step(other).await.unwrap();
+    assert_eq!(bank.look().await.job.state, JobState::Failed);
+    let late = bank.step(frozen).await;
+    assert!(is_moved(&late), "{late:?}");
+    let counted = format!("{}{{result=\"failed\"}} 1", REBUILDS.name);
+    assert!(metrics.render().lines().any(|line| line == counted), "{}", metrics.render());
 }

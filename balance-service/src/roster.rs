@@ -8,12 +8,14 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use metrics::gauge;
 use shared::backends::Backends;
 use shared::clock::Clock;
 use shared::coordinate::Revision;
 use shared::error::BackendError;
 use shared::index::{BalanceIndex, Generation};
 use shared::partition::Partition;
+use shared::telemetry::metric::REBUILD_RUNNING;
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
@@ -184,6 +186,7 @@ pub(crate) async fn keep_roster<B: Backends>(
         let mut fed = fed(generations.active, file.job.as_ref(), clock.now());
         fed.retain(|generation| generations.all.contains(generation));
         let running = file.job.filter(|job| job.state.is_running());
+        gauge!(REBUILD_RUNNING.name).set(u8::from(running.is_some()));
         let on_standby = fed.iter().copied().find(|fed| running.is_none() && generations.active != Some(*fed));
         let building = running.and_then(|job| job.generation);
         let requests = requests(backends.store()).await?;

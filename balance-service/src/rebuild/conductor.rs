@@ -12,7 +12,7 @@
 use std::convert::Infallible;
 use std::time::Duration;
 
-use metrics::{counter, gauge};
+use metrics::counter;
 use shared::backends::Backends;
 use shared::clock::{Clock, Timestamp};
 use shared::error::BackendError;
@@ -22,7 +22,7 @@ use shared::lease::{Candidate, LeaseName};
 use shared::log::PartitionLog;
 use shared::log::floor::sweep_floors;
 use shared::store::WriteError;
-use shared::telemetry::metric::{REBUILD_RUNNING, REBUILDS};
+use shared::telemetry::metric::REBUILDS;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, error, info, warn};
@@ -100,8 +100,6 @@ impl<B: Backends> Conductor<B> {
         loop {
             let file = JobFile::load(self.backends.store()).await?;
             let generations = self.backends.index().generations().await?;
-            let running = file.job.as_ref().is_some_and(|job| job.state.is_running());
-            gauge!(REBUILD_RUNNING.name).set(u8::from(running));
             self.lift_seals(&generations).await?;
             if Instant::now() >= sweep_at {
                 sweep_at = Instant::now() + SWEEP_EVERY;

@@ -12,15 +12,19 @@ use shared::log::{EmbeddedLog, PartitionLog};
 use shared::partition::{Partition, PartitionMap};
 use shared::sqlite::DataFolder;
 use shared::store::{EmbeddedStore, WriteError};
-use shared::telemetry::install_metrics;
-use shared::telemetry::metric::REBUILDS;
+use shared::telemetry::metric::{REBUILD_RUNNING, REBUILDS};
+use shared::telemetry::{MetricsReader, install_metrics};
 use tempfile::TempDir;
+use tokio_util::sync::CancellationToken;
 
 use super::conductor::StepError;
 use super::{Conductor, Job, JobFile, JobState, Purpose, RebuildRefusal, Rebuilds};
 use crate::BalanceConfig;
 use crate::right_of_way::RightOfWay;
-use crate::roster::Nudge;
+use crate::roster::{Nudge, Roster, keep_roster};
+
+/// How long a process may take to show a change in its metrics.
+const SHOWN_WITHIN: Duration = Duration::from_mins(1);
 
 type Embedded = Ports<EmbeddedStore, EmbeddedLog, EmbeddedLeases, EmbeddedIndex>;
 
@@ -246,4 +250,32 @@ async fn a_job_that_failed_is_counted_by_the_conductor_that_noted_it_alone() {
     assert!(is_moved(&late), "{late:?}");
     let counted = format!("{}{{result=\"failed\"}} 1", REBUILDS.name);
     assert!(metrics.render().lines().any(|line| line == counted), "{}", metrics.render());
+}
+
+/// Waits until a line is among the metrics.
+async fn shown(metrics: &MetricsReader, line: &str) {
+    let waiting = async {
+        while !metrics.render().lines().any(|shown| shown == line) {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    };
+    assert!(tokio::time::timeout(SHOWN_WITHIN, waiting).await.is_ok(), "the metrics never show {line}");
+}
+
+/// Goal: a process that has lost the lease in the middle of a job does not show for ever that a rebuild is running.
+#[tokio::test]
+async fn a_process_that_does_not_conduct_shows_whether_a_rebuild_is_running() {
+    let metrics = install_metrics().unwrap();
+    let bank = Bank::rebuilding().await;
+    let Conductor { backends, clock, nudge, .. } = bank.conductor.clone();
+    let shutdown = CancellationToken::new();
+    let looking = keep_roster(backends, clock, nudge, Roster::default(), shutdown.clone());
+    let asking = async {
+        shown(&metrics, &format!("{} 1", REBUILD_RUNNING.name)).await;
+        bank.rebuilds.cancel().await.unwrap();
+        shown(&metrics, &format!("{} 0", REBUILD_RUNNING.name)).await;
+        shutdown.cancel();
+    };
+    let (looked, ()) = tokio::join!(looking, asking);
+    looked.unwrap();
 }

@@ -158,6 +158,13 @@ pub(crate) const MUTANTS: &[Mutant] = &[
         seed: 1,
     },
     Mutant {
+        name: "generations_are_discarded_without_a_write_of_the_job",
+        file: "balance-service/src/rebuild/conductor.rs",
+        text: "        let file = file.save(self.backends.store(), job).await?;\n",
+        replacement: "        let _ = job;\n",
+        seed: 0,
+    },
+    Mutant {
         name: "the_queries_are_turned_before_the_new_generation_caught_up",
         file: "balance-service/src/rebuild/switch.rs",
         text: "lagging.push((pair.account, pair.left));",

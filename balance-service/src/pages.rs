@@ -3,6 +3,7 @@
 //! Store and index both list accounts by (slot, account), so comparing a million of them takes two pages in memory and
 //! no set of ids.
 
+use std::cmp::Ordering;
 use std::collections::VecDeque;
 
 use shared::coordinate::Version;
@@ -94,6 +95,25 @@ impl<L: VersionPages, R: VersionPages> Pairs<L, R> {
         };
         Ok(Some(Pair { account, left: self.left.take(account), right: self.right.take(account) }))
     }
+
+    /// The next accounts whose right version is below the left one, at most this many; none only at the end. `ahead`
+    /// gets those in between whose right version is above the left one.
+    pub(crate) async fn next_behind(
+        &mut self,
+        at_most: usize,
+        mut ahead: impl FnMut(Pair) + Send,
+    ) -> Result<Vec<Pair>, BackendError> {
+        let mut behind = Vec::new();
+        while behind.len() < at_most {
+            let Some(pair) = self.next().await? else { break };
+            match pair.right.cmp(&pair.left) {
+                Ordering::Less => behind.push(pair),
+                Ordering::Equal => {}
+                Ordering::Greater => ahead(pair),
+            }
+        }
+        Ok(behind)
+    }
 }
 
 fn order(account: &AccountId) -> (Slot, AccountId) {
@@ -173,5 +193,18 @@ mod tests {
         }
         assert!(seen.is_sorted_by(|a, b| a < b));
         assert_eq!(seen.len(), expected.len());
+    }
+    #[tokio::test]
+    async fn what_is_behind_comes_in_chunks_and_what_is_ahead_is_told_of_in_between() {
+        let (mut pairs, mut chunks, mut ahead) = (Pairs::new(listed(1..7), listed(4..10)), Vec::new(), 0);
+        loop {
+            let behind = pairs.next_behind(2, |_| ahead += 1).await.unwrap();
+            assert!(behind.iter().all(|pair| pair.right < pair.left), "{behind:?}");
+            chunks.push(behind.len());
+            if behind.is_empty() {
+                break;
+            }
+        }
+        assert_eq!((chunks, ahead), (vec![2, 1, 0], 3));
     }
 }

@@ -167,8 +167,8 @@ pub(crate) const MUTANTS: &[Mutant] = &[
     Mutant {
         name: "the_queries_are_turned_before_the_new_generation_caught_up",
         file: "balance-service/src/rebuild/switch.rs",
-        text: "lagging.push((pair.account, pair.left));",
-        replacement: "let _ = (pair.account, pair.left);",
+        text: "        fill(backends, new, &lagging).await?;",
+        replacement: "        if false { fill(backends, new, &lagging).await?; }",
         seed: 350,
     },
 ];

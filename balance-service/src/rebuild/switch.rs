@@ -19,7 +19,7 @@ use tracing::info;
 
 use super::job::Job;
 use crate::fold::Folding;
-use crate::pages::{IndexVersions, Pairs};
+use crate::pages::{IndexVersions, Pair, Pairs};
 use crate::worker::{load_foldings, refill};
 
 /// How many partitions are brought forward at once.
@@ -116,37 +116,26 @@ async fn bring_forward<B: Backends>(
 ) -> Result<(), SwitchError> {
     let mut pairs =
         Pairs::new(IndexVersions::new(backends.index(), old, slots), IndexVersions::new(backends.index(), new, slots));
-    let mut lagging: Vec<(AccountId, Version)> = Vec::new();
     let mut brought = 0;
     loop {
-        let pair = pairs.next().await?;
-        let done = pair.is_none();
-        if let Some(pair) = pair.filter(|pair| pair.left > pair.right) {
-            lagging.push((pair.account, pair.left));
+        let lagging = pairs.next_behind(ACCOUNTS_AT_ONCE, |_| {}).await?;
+        if lagging.is_empty() {
+            break;
         }
-        if lagging.len() == ACCOUNTS_AT_ONCE || (done && !lagging.is_empty()) {
-            brought += lagging.len();
-            fill(backends, new, &lagging).await?;
-            lagging.clear();
-        }
-        if done {
-            if brought > 0 {
-                info!(%partition, accounts = brought, "accounts brought forward before the switch");
-            }
-            return Ok(());
-        }
+        brought += lagging.len();
+        fill(backends, new, &lagging).await?;
     }
+    if brought > 0 {
+        info!(%partition, accounts = brought, "accounts brought forward before the switch");
+    }
+    Ok(())
 }
 
-async fn fill<B: Backends>(
-    backends: &B,
-    generation: Generation,
-    lagging: &[(AccountId, Version)],
-) -> Result<(), SwitchError> {
-    let accounts: Vec<AccountId> = lagging.iter().map(|(account, _)| *account).collect();
+async fn fill<B: Backends>(backends: &B, generation: Generation, lagging: &[Pair]) -> Result<(), SwitchError> {
+    let accounts: Vec<AccountId> = lagging.iter().map(|pair| pair.account).collect();
     let mut foldings = load_foldings(backends.index(), generation, &accounts).await?;
     refill(backends.store(), &mut foldings).await?;
-    for (account, sealed) in lagging {
+    for Pair { account, left: sealed, .. } in lagging {
         let reached = foldings.get(account).map_or(Version::EMPTY, Folding::version);
         if reached < *sealed {
             let reason = format!(

@@ -11,7 +11,7 @@ use tracing::{info, warn};
 use super::refill::{load_foldings, refill};
 use super::{Stopped, Worker, WorkerError};
 use crate::fold::Folding;
-use crate::pages::{IndexVersions, Pairs, StoreHeads};
+use crate::pages::{IndexVersions, Pair, Pairs, StoreHeads};
 
 /// How many accounts are filled in one write.
 const ACCOUNTS_AT_ONCE: usize = 500;
@@ -42,25 +42,17 @@ impl<B: Backends> Worker<B> {
 async fn heal<B: Backends>(worker: &Worker<B>) -> Result<Healed, WorkerError> {
     let mut pairs = compare(worker, None);
     let mut healed = Healed::default();
-    let mut chunk = Vec::new();
     loop {
-        let pair = pairs.next().await?;
-        let done = pair.is_none();
-        match pair {
-            Some(pair) if pair.right > pair.left => {
-                warn!(account = %pair.account, index = %pair.right, store = %pair.left, "document is ahead of the store");
-                healed.ahead += 1;
-            }
-            Some(pair) if pair.left > pair.right => chunk.push(pair.account),
-            Some(_) | None => {}
-        }
-        if chunk.len() == ACCOUNTS_AT_ONCE || (done && !chunk.is_empty()) {
-            healed.accounts += fill(worker, &chunk).await?;
-            chunk.clear();
-        }
-        if done {
+        let note_ahead = |pair: Pair| {
+            warn!(account = %pair.account, index = %pair.right, store = %pair.left, "document is ahead of the store");
+            healed.ahead += 1;
+        };
+        let behind = pairs.next_behind(ACCOUNTS_AT_ONCE, note_ahead).await?;
+        if behind.is_empty() {
             return Ok(healed);
         }
+        let accounts: Vec<AccountId> = behind.iter().map(|pair| pair.account).collect();
+        healed.accounts += fill(worker, &accounts).await?;
     }
 }
 

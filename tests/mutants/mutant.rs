@@ -138,9 +138,9 @@ pub(crate) const MUTANTS: &[Mutant] = &[
     },
     Mutant {
         name: "a_poison_event_parks_nobody",
-        file: "balance-service/src/worker/project.rs",
-        text: "let parked: Vec<_> = foldings.values().filter_map(|folding| folding.to_parked(now)).collect();",
-        replacement: "let parked: Vec<_> = foldings.values().filter_map(|folding| folding.to_parked(now)).take(0).collect();",
+        file: "balance-service/src/fold/folding.rs",
+        text: "projected.parked.extend(folding.to_parked(since));",
+        replacement: "projected.parked.extend(folding.to_parked(since).filter(|_| false));",
         seed: 26,
     },
     Mutant {

@@ -1,7 +1,8 @@
+use shared::clock::Timestamp;
 use shared::coordinate::Version;
 use shared::event::{Recorded, codec};
 use shared::id::AccountId;
-use shared::index::{Balance, Parked};
+use shared::index::{Balance, Parked, Projected};
 
 use super::fold;
 
@@ -116,10 +117,20 @@ impl Folding {
 
     /// The entry to park the account with, if this fold found a poison event.
     #[must_use]
-    pub fn to_parked(&self, since: shared::clock::Timestamp) -> Option<Parked> {
+    pub fn to_parked(&self, since: Timestamp) -> Option<Parked> {
         let (at, reason) = self.poison.clone()?;
         Some(Parked { account: self.account, at, reason, since })
     }
+}
+
+/// What to write of these accounts: the balances that advanced, and the accounts that a poison event parks.
+pub(crate) fn projected(foldings: impl IntoIterator<Item = Folding>, since: Timestamp) -> Projected {
+    let mut projected = Projected::default();
+    for folding in foldings {
+        projected.parked.extend(folding.to_parked(since));
+        projected.balances.extend(folding.into_changed());
+    }
+    projected
 }
 
 #[cfg(test)]
@@ -127,7 +138,6 @@ mod tests {
     use super::*;
     use bytes::Bytes;
     use proptest::prelude::*;
-    use shared::clock::Timestamp;
     use shared::event::{AccountEvent, EncodedEvents, NewEvent, Personal};
     use shared::id::{CommitId, EventId};
     use shared::money::{Amount, Money};

@@ -8,4 +8,5 @@ mod balance;
 mod folding;
 
 pub use balance::{FoldError, fold};
+pub(crate) use folding::projected;
 pub use folding::{Folding, Taken};

@@ -8,13 +8,13 @@ use metrics::counter;
 use shared::backends::Backends;
 use shared::event::Recorded;
 use shared::id::AccountId;
-use shared::index::{Balance, Projected};
+use shared::index::Balance;
 use shared::log::Record;
 use shared::telemetry::metric::{FOLDED_EVENTS, GAPS_REFILLED};
 
 use super::refill::{load_foldings, refill};
 use super::{Worker, WorkerError};
-use crate::fold::{Folding, Taken};
+use crate::fold::{Folding, Taken, projected};
 use crate::stint::Stint;
 
 /// How many balances a worker keeps in memory, so that a busy account is not read before each write. A balance takes
@@ -48,12 +48,9 @@ impl<B: Backends> Worker<B> {
         }
         counter!(FOLDED_EVENTS.name, "partition" => self.partition.to_string())
             .increment(events_folded(&foldings) - before);
-        let now = self.clock.now();
-        let parked: Vec<_> = foldings.values().filter_map(|folding| folding.to_parked(now)).collect();
         let stuck: Vec<AccountId> =
             foldings.iter().filter(|(_, f)| f.is_stuck()).map(|(account, _)| *account).collect();
-        let balances: Vec<Balance> = foldings.into_values().filter_map(Folding::into_changed).collect();
-        let mut projected = Projected { balances, parked, checkpoint: None };
+        let mut projected = projected(foldings.into_values(), self.clock.now());
         let refused = self.write(&mut projected).await?;
         for balance in projected.balances {
             cache.0.put(balance.id, balance);

@@ -16,7 +16,7 @@ use tracing::{debug, info};
 
 use super::begin::Plan;
 use super::{Stopped, Worker};
-use crate::fold::{Folding, Taken};
+use crate::fold::{Folding, Taken, projected};
 use crate::stint::Stint;
 
 /// How many events are read from the store at once: two such pages are in memory, one being read, one being written.
@@ -65,13 +65,8 @@ impl<B: Backends> Worker<B> {
         if last {
             finished.extend(streams.close());
         }
-        let now = self.clock.now();
         counter!(REBUILD_EVENTS.name).increment(records.iter().map(|recorded| u64::from(recorded.events.count)).sum());
-        Ok(Projected {
-            parked: finished.iter().filter_map(|folding| folding.to_parked(now)).collect(),
-            balances: finished.into_iter().filter_map(Folding::into_changed).collect(),
-            checkpoint: None,
-        })
+        Ok(projected(finished, self.clock.now()))
     }
 }
 

@@ -3,14 +3,14 @@
 use metrics::counter;
 use shared::backends::Backends;
 use shared::id::AccountId;
-use shared::index::{Balance, Phase, Projected};
+use shared::index::Phase;
 use shared::log::Extent;
 use shared::telemetry::metric::{AHEAD_OF_STORE, SYNCHRONISED};
 use tracing::{info, warn};
 
 use super::refill::{load_foldings, refill};
 use super::{Stopped, Worker, WorkerError};
-use crate::fold::Folding;
+use crate::fold::projected;
 use crate::pages::{IndexVersions, Pair, Pairs, StoreHeads};
 
 /// How many accounts are filled in one write.
@@ -72,10 +72,8 @@ pub(crate) fn compare<B: Backends>(
 pub(crate) async fn fill<B: Backends>(worker: &Worker<B>, accounts: &[AccountId]) -> Result<u64, WorkerError> {
     let mut foldings = load_foldings(worker.backends.index(), worker.generation, accounts).await?;
     refill(worker.backends.store(), &mut foldings).await?;
-    let now = worker.clock.now();
-    let parked = foldings.values().filter_map(|folding| folding.to_parked(now)).collect();
-    let balances: Vec<Balance> = foldings.into_values().filter_map(Folding::into_changed).collect();
-    let filled = balances.len() as u64;
-    worker.write(&mut Projected { balances, parked, checkpoint: None }).await?;
+    let mut projected = projected(foldings.into_values(), worker.clock.now());
+    let filled = projected.balances.len() as u64;
+    worker.write(&mut projected).await?;
     Ok(filled)
 }

@@ -17,6 +17,7 @@ use shared::index::{BalanceIndex, Generation};
 use shared::partition::Partition;
 use shared::telemetry::metric::REBUILD_RUNNING;
 use tokio::sync::Notify;
+use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
 use crate::rebuild::{JobFile, fed};
@@ -39,21 +40,13 @@ impl Nudge {
         self.conductor.notify_one();
     }
 
-    /// Waits until something may have changed for the conductor.
+    /// Waits until something may have changed for the conductor, or until the time is up.
     pub(crate) async fn conductor(&self, at_most: Duration) {
-        tokio::select! {
-            biased;
-            () = self.conductor.notified() => {}
-            () = tokio::time::sleep(at_most) => {}
-        }
+        _ = timeout(at_most, self.conductor.notified()).await;
     }
 
     async fn roster(&self, at_most: Duration) {
-        tokio::select! {
-            biased;
-            () = self.roster.notified() => {}
-            () = tokio::time::sleep(at_most) => {}
-        }
+        _ = timeout(at_most, self.roster.notified()).await;
     }
 }
 

@@ -12,7 +12,7 @@ use tracing::warn;
 
 use super::ElasticIndex;
 use super::answer::{Failure, INDEX_MISSING, answer, found};
-use super::write::{CheckpointDocument, ParkedDocument};
+use super::write::CheckpointDocument;
 use crate::coordinate::Version;
 use crate::id::AccountId;
 use crate::index::cursor::{self, Place, SortValue};
@@ -167,8 +167,7 @@ impl ElasticIndex {
             let mut got = docs.into_iter();
             for account in accounts {
                 let balance = next_source(&mut got)?.and_then(|source| readable(&source, account));
-                let parked: Option<ParkedDocument> = read_next(&mut got)?;
-                loaded.push(Loaded { balance, parked: parked.map(Parked::from) });
+                loaded.push(Loaded { balance, parked: read_next(&mut got)? });
             }
         }
         Ok(loaded)
@@ -232,7 +231,7 @@ impl ElasticIndex {
         }
         let hits: Vec<Hit> =
             self.find(&index, &["hits.hits._index", "hits.hits._id", "hits.hits._source"], body).await?;
-        hits.iter().map(|hit| read::<ParkedDocument>(&hit.source).map(Parked::from)).collect()
+        hits.iter().map(|hit| read(&hit.source)).collect()
     }
 
     async fn find<H: DeserializeOwned>(&self, index: &str, parts: &[&str], body: Value) -> Result<Vec<H>, Failure> {

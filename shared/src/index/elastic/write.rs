@@ -39,26 +39,12 @@ impl<'a> From<&'a Balance> for Document<'a> {
     }
 }
 
-/// A parked account as it is stored.
-#[derive(Serialize, Deserialize)]
-pub(super) struct ParkedDocument {
-    account: AccountId,
+/// A parked account as it is stored: with the slot it is listed by.
+#[derive(Serialize)]
+struct ParkedDocument<'a> {
     slot: Slot,
-    at: Version,
-    reason: String,
-    since: Timestamp,
-}
-
-impl From<Parked> for ParkedDocument {
-    fn from(Parked { account, at, reason, since }: Parked) -> Self {
-        Self { account, slot: Slot::of(&account), at, reason, since }
-    }
-}
-
-impl From<ParkedDocument> for Parked {
-    fn from(ParkedDocument { account, at, reason, since, .. }: ParkedDocument) -> Self {
-        Self { account, at, reason, since }
-    }
+    #[serde(flatten)]
+    parked: &'a Parked,
 }
 
 /// A checkpoint as it is stored; the version of the document is its epoch.
@@ -113,11 +99,11 @@ impl ElasticIndex {
 
     /// Parks accounts that are not parked yet.
     pub(super) async fn park(&self, generation: Generation, parked: &[Parked]) -> Result<(), ApplyError> {
-        let mut parked = parked.iter().cloned();
+        let mut parked = parked.iter();
         self.write_work("apply", generation, || {
             let mut lines = Lines::default();
             for parked in parked.by_ref().take(LINES_AT_ONCE) {
-                lines.create(parked.account, &ParkedDocument::from(parked));
+                lines.create(parked.account, &ParkedDocument { slot: Slot::of(&parked.account), parked });
             }
             lines
         })

@@ -47,8 +47,8 @@ pub(crate) const MUTANTS: &[Mutant] = &[
     Mutant {
         name: "an_account_is_read_from_memory",
         file: "account-service/src/command/teller.rs",
-        text: "            match load(&self.desk.store, vec![(id, self.desk.cache.get(id))]).await {",
-        replacement: "            if let Some(known) = self.desk.cache.get(id) { return Ok(Some(known)); }\n            match load(&self.desk.store, vec![(id, self.desk.cache.get(id))]).await {",
+        text: "        let read = || load(&self.desk.store, vec![(id, self.desk.cache.get(id))]);",
+        replacement: "        if let Some(known) = self.desk.cache.get(id) { return Ok(Some(known)); }\n        let read = || load(&self.desk.store, vec![(id, self.desk.cache.get(id))]);",
         seed: 0,
     },
     Mutant {

@@ -47,8 +47,8 @@ impl Books {
     }
 
     /// The accounts to load, with what is known of them.
-    pub(super) fn to_load(&self) -> Vec<(AccountId, Option<Account>)> {
-        self.pages.iter().filter(|(_, page)| page.behind).map(|(id, page)| (*id, page.known.clone())).collect()
+    pub(super) fn to_load(&self) -> impl Iterator<Item = (AccountId, Option<Account>)> {
+        self.pages.iter().filter(|(_, page)| page.behind).map(|(id, page)| (*id, page.known.clone()))
     }
 
     /// Brings the pages up to date with what was loaded.

@@ -129,23 +129,15 @@ impl<S: Store> Job<'_, S> {
         give_way(again).await
     }
 
+    /// Brings the accounts that are behind up to date.
     async fn read_on(&mut self) -> Result<(), BackendError> {
-        loop {
-            let behind = self.books.to_load();
-            if behind.is_empty() {
-                return Ok(());
-            }
-            match load(&self.desk.store, behind).await {
-                Ok(loaded) => {
-                    self.patience.reset();
-                    self.books.update(loaded);
-                }
-                Err(failure) if self.patience.pause(failure.retry).await => {
-                    warn!(%failure, "cannot load accounts, trying again");
-                }
-                Err(failure) => return Err(failure),
-            }
+        if self.books.to_load().next().is_none() {
+            return Ok(());
         }
+        let loaded = self.patience.ask(|| load(&self.desk.store, self.books.to_load().collect())).await?;
+        self.patience.reset();
+        self.books.update(loaded);
+        Ok(())
     }
 
     /// Answers a command by the fate of its commit, or returns it if it has to be decided again.
@@ -235,7 +227,7 @@ impl<S: Store> Job<'_, S> {
             .filter_map(|(pending, _)| pending.request.key.as_ref())
             .map(|keyed| keyed.key.clone())
             .collect();
-        match self.find_keys(&keys).await {
+        match self.patience.ask(|| in_time("find_keys", self.desk.store.find_keys(&keys))).await {
             Ok(found) => {
                 for ((pending, error), stored) in keyed.into_iter().zip(found) {
                     if let Some(stored) = stored {
@@ -249,17 +241,6 @@ impl<S: Store> Job<'_, S> {
             Err(failure) => {
                 warn!(%failure, commands = keyed.len(), "cannot look up the idempotency keys of rejected commands");
                 self.give_up(keyed.into_iter().map(|(pending, _)| pending));
-            }
-        }
-    }
-
-    async fn find_keys(&mut self, keys: &[IdempotencyKey]) -> Result<Vec<Option<StoredCommit>>, BackendError> {
-        loop {
-            match in_time("find_keys", self.desk.store.find_keys(keys)).await {
-                Err(failure) if self.patience.pause(failure.retry).await => {
-                    warn!(%failure, "cannot look up idempotency keys, trying again");
-                }
-                found => return found,
             }
         }
     }

@@ -1,8 +1,9 @@
 use std::time::Duration;
 
-use shared::error::Retry;
+use shared::error::{BackendError, Retry};
 use shared::store::SERVER_FOUND_WITHIN;
 use tokio::time::Instant;
+use tracing::warn;
 
 /// How long a batch keeps trying before its commands are answered; well below the timeout of a request, so that the
 /// answer still reaches the customer.
@@ -48,6 +49,21 @@ impl Patience {
         tokio::time::sleep(pause).await;
         self.pause = (self.pause * 2).min(PAUSE_MAX);
         true
+    }
+
+    /// Asks the store until it answers; returns the failure after which there is to be no further attempt.
+    pub(super) async fn ask<T, F>(&mut self, mut question: impl FnMut() -> F) -> Result<T, BackendError>
+    where
+        F: Future<Output = Result<T, BackendError>>,
+    {
+        loop {
+            match question().await {
+                Err(failure) if self.pause(failure.retry).await => {
+                    warn!(%failure, "the store did not answer, asking again");
+                }
+                answer => return answer,
+            }
+        }
     }
 
     /// Whether the time is up.

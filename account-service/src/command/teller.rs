@@ -96,19 +96,13 @@ impl<S: Store> Teller<S> {
     /// # Errors
     /// [`CommandError::Unavailable`] and [`CommandError::Unreadable`].
     pub async fn account(&self, id: AccountId) -> Result<Option<Account>, CommandError> {
-        let mut patience = Patience::new();
-        loop {
-            match load(&self.desk.store, vec![(id, self.desk.cache.get(id))]).await {
-                Ok(loaded) => {
-                    let account = loaded.into_iter().next().map_or(Ok(None), |loaded| loaded.account);
-                    if let Ok(Some(account)) = &account {
-                        self.desk.cache.insert_newer(account);
-                    }
-                    return account.map_err(|_| CommandError::Unreadable);
-                }
-                Err(failure) => be_patient(&mut patience, &failure).await?,
-            }
+        let read = || load(&self.desk.store, vec![(id, self.desk.cache.get(id))]);
+        let loaded = Patience::new().ask(read).await.map_err(|failure| unavailable(&failure))?;
+        let account = loaded.into_iter().next().map_or(Ok(None), |loaded| loaded.account);
+        if let Ok(Some(account)) = &account {
+            self.desk.cache.insert_newer(account);
         }
+        account.map_err(|_| CommandError::Unreadable)
     }
 
     /// The movement of money with this id, or nothing if there is none.
@@ -116,23 +110,17 @@ impl<S: Store> Teller<S> {
     /// # Errors
     /// [`CommandError::Unavailable`] and [`CommandError::Unreadable`].
     pub async fn transaction(&self, id: CommitId) -> Result<Option<Transaction>, CommandError> {
-        let mut patience = Patience::new();
-        loop {
-            match in_time("find_commits", self.desk.store.find_commits(&[id])).await {
-                Ok(found) => {
-                    let Some(stored) = found.into_iter().next().flatten() else { return Ok(None) };
-                    return Outcome::stored(&stored, false).map(|outcome| outcome.movement());
-                }
-                Err(failure) => be_patient(&mut patience, &failure).await?,
-            }
-        }
+        let ids = [id];
+        let find = || in_time("find_commits", self.desk.store.find_commits(&ids));
+        let found = Patience::new().ask(find).await.map_err(|failure| unavailable(&failure))?;
+        let Some(stored) = found.into_iter().next().flatten() else { return Ok(None) };
+        Outcome::stored(&stored, false).map(|outcome| outcome.movement())
     }
 }
 
-/// Waits before the store is asked again.
-async fn be_patient(patience: &mut Patience, failure: &BackendError) -> Result<(), CommandError> {
+fn unavailable(failure: &BackendError) -> CommandError {
     warn!(%failure, "the store did not answer a question");
-    if patience.pause(failure.retry).await { Ok(()) } else { Err(CommandError::Unavailable) }
+    CommandError::Unavailable
 }
 
 #[cfg(test)]

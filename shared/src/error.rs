@@ -55,6 +55,11 @@ impl BackendError {
     pub fn broken(operation: &'static str, source: impl Into<Box<dyn Error + Send + Sync>>) -> Self {
         Self { operation, effect: Effect::None, retry: Retry::Never, source: source.into() }
     }
+
+    /// The same failure, for another caller. Of the cause, only the text is kept.
+    pub(crate) fn copy(&self) -> Self {
+        Self { source: self.source.to_string().into(), ..*self }
+    }
 }
 
 impl fmt::Display for BackendError {

@@ -65,7 +65,6 @@ mod snapshot;
 mod view;
 
 use std::path::Path;
-use std::sync::Arc;
 
 use bytes::Bytes;
 use rusqlite::{Connection, Row};
@@ -162,7 +161,7 @@ impl EventStore for EmbeddedStore {
         let committed = move |batch: &Batch| committed.write().commit_through(batch.last);
         match self.database.write_and_tell("append", append, committed).await {
             Ok(Batch { fates, .. }) => fates.into_iter().map(|fate| fate.map_err(AppendError::from)).collect(),
-            Err(failure) => one_each(&failure, asked),
+            Err(failure) => (0..asked).map(|_| Err(failure.copy().into())).collect(),
         }
     }
 
@@ -266,14 +265,6 @@ fn joined(older: Option<Vec<Recorded>>, newer: Vec<Recorded>, limit: usize) -> V
         records.push(record);
     }
     records
-}
-
-/// The failure of a whole batch, as the answer to each of its commits.
-fn one_each(failure: &BackendError, commits: usize) -> Vec<Result<Appended, AppendError>> {
-    let (operation, effect, retry) = (failure.operation, failure.effect, failure.retry);
-    let reason: Arc<str> = failure.source.to_string().into();
-    let told = || BackendError { operation, effect, retry, source: reason.as_ref().into() };
-    (0..commits).map(|_| Err(told().into())).collect()
 }
 
 /// Reads a write from a row of `stream, first_version, count, time, events`.

@@ -1,7 +1,6 @@
 //! Judges a batch, inserts the commits taken, and tries again where another writer was faster.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::time::{Instant, sleep};
@@ -101,11 +100,8 @@ fn as_written(mut fates: Fates, written: &BTreeSet<CommitId>) -> Fates {
 
 /// The failure of a batch, as the answer to each commit that is not known to be written.
 fn given_up(failure: &BackendError, commits: &[Commit], written: &BTreeSet<CommitId>) -> Fates {
-    let BackendError { operation, effect, retry, source } = failure;
-    let reason: Arc<str> = source.to_string().into();
-    let told = || BackendError { operation, effect: *effect, retry: *retry, source: reason.as_ref().into() };
     let fate = |commit: &Commit| {
-        if written.contains(&commit.id) { Ok(Appended::New) } else { Err(told().into()) }
+        if written.contains(&commit.id) { Ok(Appended::New) } else { Err(failure.copy().into()) }
     };
     commits.iter().map(fate).collect()
 }

@@ -192,25 +192,23 @@ fn insert<'a>(
          VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11)",
     )?;
     let mut last = before;
-    for commit in commits {
-        for (index, write) in commit.writes.iter().enumerate() {
-            let first = (index == 0).then_some(commit);
-            let keyed = first.and_then(|commit| commit.key.as_ref());
-            last += 1;
-            insert.execute(params![
-                last,
-                Slot::of(&write.stream).get(),
-                write.stream.as_bytes(),
-                write.expected.next().get(),
-                write.events.count,
-                commit.time.as_micros(),
-                &*write.events.json,
-                first.map(|commit| commit.id.as_bytes()),
-                keyed.map(|keyed| keyed.key.as_str()),
-                keyed.map(|keyed| keyed.request),
-                first.map(|commit| &*commit.receipt),
-            ])?;
-        }
+    for Row { recorded, commit } in commits.flat_map(rows) {
+        let commit = commit.as_ref();
+        let keyed = commit.and_then(|commit| commit.key.as_ref());
+        last += 1;
+        insert.execute(params![
+            last,
+            Slot::of(&recorded.stream).get(),
+            recorded.stream.as_bytes(),
+            recorded.first_version.get(),
+            recorded.events.count,
+            recorded.time.as_micros(),
+            &*recorded.events.json,
+            commit.map(|commit| commit.id.as_bytes()),
+            keyed.map(|keyed| keyed.key.as_str()),
+            keyed.map(|keyed| keyed.request),
+            commit.map(|commit| &*commit.receipt),
+        ])?;
     }
     Ok(last)
 }

@@ -202,8 +202,8 @@ struct BulkAnswer {
 /// An item of an answer names the action, and then what became of it.
 #[derive(Deserialize)]
 struct Item {
-    #[serde(alias = "create", alias = "delete")]
-    index: ItemFate,
+    #[serde(rename = "index", alias = "create", alias = "delete")]
+    fate: ItemFate,
 }
 
 #[derive(Deserialize)]
@@ -239,7 +239,7 @@ fn read_answer(body: &[u8], lines: usize) -> Result<Vec<Result<Fate, Failure>>, 
     if items.len() != lines {
         return Err(Failure::Unreadable(format!("{} results for {lines} lines", items.len())));
     }
-    Ok(items.into_iter().map(|item| item.index.read()).collect())
+    Ok(items.into_iter().map(|item| item.fate.read()).collect())
 }
 
 impl ElasticIndex {
@@ -347,7 +347,7 @@ mod tests {
 
     #[test]
     fn only_a_document_that_does_not_fit_is_blamed() {
-        let read = |item: serde_json::Value| serde_json::from_value::<Item>(item).unwrap().index.read();
+        let read = |item: serde_json::Value| serde_json::from_value::<Item>(item).unwrap().fate.read();
         let refused =
             |status: u16, kind: &str| read(json!({ "index": { "status": status, "error": { "type": kind } } }));
         for kind in UNFIT {

@@ -62,28 +62,14 @@ impl ElasticIndex {
         balances: &[Balance],
         over: Over,
     ) -> Result<Applied, ApplyError> {
-        let alias = self.names.open(generation);
         let mut applied = Applied::default();
         let mut refused = None;
         for balances in balances.chunks(LINES_AT_ONCE) {
-            let mut lines = Lines::for_documents(balances.len());
-            for balance in balances {
-                lines.index(balance.id, balance.version.get(), over, &Document::from(balance));
-            }
-            let fates = match self.bulk(&self.bulks.documents, &alias, lines).await {
+            let fates = match self.write_chunk(generation, balances, over).await {
                 Ok(fates) => fates,
                 Err(failure) => return Err(self.why_not_written(operation, generation, failure).await),
             };
-            let (conflicts, mut settled): (Vec<_>, Vec<_>) =
-                balances.iter().zip(fates).partition(|(_, fate)| *fate == Fate::Conflict);
-            if !conflicts.is_empty() {
-                let conflicts: Vec<&Balance> = conflicts.into_iter().map(|(balance, _)| balance).collect();
-                match self.write_over_edited(generation, &conflicts, over).await {
-                    Ok(fates) => settled.extend(conflicts.into_iter().zip(fates)),
-                    Err(failure) => return Err(self.why_not_written(operation, generation, failure).await),
-                }
-            }
-            for (balance, fate) in settled {
+            for (balance, fate) in fates {
                 match fate {
                     Fate::Done => applied.written += 1,
                     Fate::Conflict => applied.stale += 1,
@@ -95,6 +81,26 @@ impl ElasticIndex {
             Some((account, reason)) => Err(ApplyError::Refused { account, reason }),
             None => Ok(applied),
         }
+    }
+
+    /// Writes at most [`LINES_AT_ONCE`] documents, and then those of them again that only an edit has made stale.
+    async fn write_chunk<'a>(
+        &self,
+        generation: Generation,
+        balances: &'a [Balance],
+        over: Over,
+    ) -> Result<Vec<(&'a Balance, Fate)>, Failure> {
+        let mut lines = Lines::for_documents(balances.len());
+        for balance in balances {
+            lines.index(balance.id, balance.version.get(), over, &Document::from(balance));
+        }
+        let fates = self.bulk(&self.bulks.documents, &self.names.open(generation), lines).await?;
+        let (conflicts, mut settled): (Vec<_>, Vec<_>) =
+            balances.iter().zip(fates).partition(|(_, fate)| *fate == Fate::Conflict);
+        let conflicts: Vec<&Balance> = conflicts.into_iter().map(|(balance, _)| balance).collect();
+        let fates = self.write_over_edited(generation, &conflicts, over).await?;
+        settled.extend(conflicts.into_iter().zip(fates));
+        Ok(settled)
     }
 
     /// Parks accounts that are not parked yet.

@@ -45,13 +45,9 @@ pub(super) async fn until_known<S: EventStore>(store: &S, commits: &[Commit], pa
         let mut retry = Retry::Never;
         let (mut failed, mut first_failure) = (0_usize, None);
         for (&index, answer) in open.iter().zip(answers) {
-            match answer {
-                Ok(Appended::New) => fates[index] = Fate::Taken,
-                // The answer to an earlier attempt was lost.
-                Ok(Appended::Before(first)) if is_same(&first, &commits[index]) => fates[index] = Fate::Taken,
-                Ok(Appended::Before(first)) => fates[index] = Fate::Before(first),
-                Err(AppendError::Conflict { .. }) => fates[index] = Fate::Conflict,
-                Err(AppendError::Backend(failure)) => {
+            match told(answer, &commits[index]) {
+                Ok(fate) => fates[index] = fate,
+                Err(failure) => {
                     if failure.effect == Effect::Unknown {
                         fates[index] = Fate::Unknown;
                     }
@@ -78,6 +74,18 @@ pub(super) async fn until_known<S: EventStore>(store: &S, commits: &[Commit], pa
     }
     patience.reset();
     fates
+}
+
+/// The fate that an answer tells, or the failure that leaves it open.
+fn told(answer: Result<Appended, AppendError>, commit: &Commit) -> Result<Fate, BackendError> {
+    match answer {
+        Ok(Appended::New) => Ok(Fate::Taken),
+        // The answer to an earlier attempt was lost.
+        Ok(Appended::Before(first)) if is_same(&first, commit) => Ok(Fate::Taken),
+        Ok(Appended::Before(first)) => Ok(Fate::Before(first)),
+        Err(AppendError::Conflict { .. }) => Ok(Fate::Conflict),
+        Err(AppendError::Backend(failure)) => Err(failure),
+    }
 }
 
 /// Whether the stored commit is this one as decided now, and not as decided in an earlier round.

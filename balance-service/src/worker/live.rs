@@ -51,7 +51,7 @@ impl<B: Backends> Worker<B> {
         info!(generation = %self.generation, partition = %self.partition, epoch = %self.epoch,
             offset = %checkpoint.offset, "worker follows the log");
         let (mut cache, mut last_repair) = (Cache::new(), None);
-        let mut report = Report::new();
+        let mut periodic = Periodic::new();
         let mut batches = Batches::new(self.roster.clone(), self.generation, self.partition);
         let mut progress = Progress::at(checkpoint);
         self.lag.reached(&progress.reached.incarnation, progress.reached.offset, None);
@@ -66,8 +66,8 @@ impl<B: Backends> Worker<B> {
             let (projected, read) =
                 tokio::join!(self.project_batch(&mut cache, batch, &mut progress, &has_read), reading);
             projected?;
-            self.note_floor(&mut report, &progress.noted).await;
-            if !self.still_stands(&mut report, &progress.noted).await {
+            self.note_floor(&mut periodic, &progress.noted).await;
+            if !self.still_stands(&mut periodic, &progress.noted).await {
                 return Err(Stopped::Overwritten);
             }
             self.carry_out_repair(&mut cache, &mut last_repair).await;
@@ -123,26 +123,26 @@ impl<B: Backends> Worker<B> {
     }
 
     /// Whether the checkpoint is still in the index (law W5); assumed unless a look is due and finds another one.
-    async fn still_stands(&self, report: &mut Report, checkpoint: &Checkpoint) -> bool {
-        if report.looked_at.elapsed() < CHECKPOINT_LOOK_EVERY {
+    async fn still_stands(&self, periodic: &mut Periodic, checkpoint: &Checkpoint) -> bool {
+        if periodic.looked_at.elapsed() < CHECKPOINT_LOOK_EVERY {
             return true;
         }
-        report.looked_at = Instant::now();
+        periodic.looked_at = Instant::now();
         let stored = self.backends.index().checkpoint(self.generation, self.partition).await;
         stored.map_or(true, |stored| stored.as_ref() == Some(checkpoint))
     }
 
     /// Tells the forwarder how far the worker has come. A failure is made up for next time.
-    async fn note_floor(&self, report: &mut Report, checkpoint: &Checkpoint) {
+    async fn note_floor(&self, periodic: &mut Periodic, checkpoint: &Checkpoint) {
         // Not further than the checkpoint: everything after it would be read again.
-        if report.floor == Some(checkpoint.offset) || report.floor_at.elapsed() < FLOOR_EVERY {
+        if periodic.floor == Some(checkpoint.offset) || periodic.floor_noted_at.elapsed() < FLOOR_EVERY {
             return;
         }
-        report.floor_at = Instant::now();
+        periodic.floor_noted_at = Instant::now();
         let floor =
             Floor { partition: self.partition, incarnation: checkpoint.incarnation.clone(), offset: checkpoint.offset };
         match write_floor(self.backends.store(), self.generation, &floor).await {
-            Ok(()) => report.floor = Some(checkpoint.offset),
+            Ok(()) => periodic.floor = Some(checkpoint.offset),
             Err(failure) => debug!(partition = %self.partition, %failure, "floor not noted"),
         }
     }
@@ -181,16 +181,18 @@ impl Progress {
     }
 }
 
-/// When the forwarder was last told, and the checkpoint last checked.
-struct Report {
-    floor_at: Instant,
-    looked_at: Instant,
+/// When a worker last did what it does from time to time.
+struct Periodic {
+    floor_noted_at: Instant,
+    /// The last floor the forwarder was told of.
     floor: Option<Offset>,
+    /// When it last looked whether its checkpoint is still in the index.
+    looked_at: Instant,
 }
 
-impl Report {
+impl Periodic {
     fn new() -> Self {
         let now = Instant::now();
-        Self { floor_at: now, looked_at: now, floor: None }
+        Self { floor_noted_at: now, floor: None, looked_at: now }
     }
 }

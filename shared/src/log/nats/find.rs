@@ -132,6 +132,7 @@ fn micros(message: &StreamMessage) -> i64 {
     i64::try_from(message.time.unix_timestamp_nanos() / 1_000).unwrap_or(i64::MAX)
 }
 
+/// The message that a question finds, if there is one.
 pub(super) async fn found(
     operation: &'static str,
     question: impl Future<Output = Result<StreamMessage, RawMessageError>>,

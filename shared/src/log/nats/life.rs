@@ -195,15 +195,21 @@ impl Shared {
         Ok(Some(Life { known, base, trimmed: Offset::new(trimmed), first, made }))
     }
 
-    /// Begins a new incarnation at the end of the stream, and removes what precedes it. Does nothing if the last
-    /// beginning is not this one. If there is no room for a beginning, the records of the incarnation that it ends,
+    /// Begins a new incarnation at the end of the stream, and removes what precedes it. Does nothing unless the last
+    /// beginning is the one at `before`. If there is no room for another, the records of the incarnation that it ends,
     /// which are those up to `ended`, make room. Returns whether the incarnation has begun.
-    async fn begin(&self, operation: &'static str, names: &Names, last: u64, ended: u64) -> Result<bool, BackendError> {
+    async fn begin(
+        &self,
+        operation: &'static str,
+        names: &Names,
+        before: u64,
+        ended: u64,
+    ) -> Result<bool, BackendError> {
         let incarnation = Incarnation(self.ids.commit().to_string().into());
         let mut headers = HeaderMap::new();
         headers.insert(INCARNATION, &*incarnation.0);
         let body = Bytes::from(format!("{{\"incarnation\":\"{incarnation}\"}}"));
-        let after = After::Beginning(last);
+        let after = After::Beginning(before);
         let mut fate = self.put(operation, &names.beginnings, after, headers.clone(), body.clone()).await?;
         if matches!(fate, Fate::Full) {
             warn!(stream = names.stream, "no room to begin a new incarnation, removing the records of the last one");

@@ -70,11 +70,12 @@ impl NatsReader {
         let place = shared.place("reader", &names, &life, after).await?;
         let held = Vec::new().into_iter();
         let mut reader = Self { shared, names, life, place, after, held, incoming: None, reopened: false };
-        reader.incoming = Some(reader.incoming().await?);
+        reader.incoming = Some(reader.open_delivery().await?);
         Ok(reader)
     }
 
-    async fn incoming(&mut self) -> Result<Incoming, BackendError> {
+    /// Has the server deliver from the place on.
+    async fn open_delivery(&mut self) -> Result<Incoming, BackendError> {
         let stream = self.shared.stream("next_batch", &self.names).await?;
         let config = OrderedConfig {
             deliver_policy: DeliverPolicy::ByStartSequence { start_sequence: self.place.sequence },
@@ -132,7 +133,7 @@ impl NatsReader {
         while self.held.len() == 0 {
             let incoming = match self.incoming.take() {
                 Some(incoming) => incoming,
-                None => self.incoming().await?,
+                None => self.open_delivery().await?,
             };
             let Ok(next) = timeout(IDLE_MAX, self.incoming.insert(incoming).next()).await else {
                 // Messages that exist but were not delivered are requested again.

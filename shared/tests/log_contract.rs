@@ -2,15 +2,13 @@
 
 use std::path::Path;
 
-use bytes::Bytes;
 use shared::clock::{Clock, Timestamp};
-use shared::coordinate::{Offset, Position, Version};
-use shared::event::{EncodedEvents, Recorded};
-use shared::id::{AccountId, Ids};
+use shared::coordinate::Offset;
+use shared::id::Ids;
+use shared::log::contract::{self, plain_entries};
 use shared::log::{EmbeddedLog, Extent, LogOpenError, PartitionLog, PartitionReader, ReadError};
 use shared::partition::{Partition, PartitionMap};
 use shared::sqlite::DataFolder;
-use shared::store::FeedEntry;
 use tempfile::TempDir;
 
 const ONE: Partition = Partition::new(1);
@@ -33,22 +31,13 @@ shared::log_contract!(in_parts: empty_log());
 #[tokio::test]
 async fn trimming_may_forget_the_last_record() {
     let (log, _dir) = empty_log().await;
-    shared::log::contract::trimming_may_forget_the_last_record(log).await;
-}
-
-fn entries(count: u64) -> Vec<FeedEntry> {
-    let recorded = |version| Recorded {
-        stream: AccountId::from_bytes([1; 16]),
-        first_version: Version::new(version),
-        time: Timestamp::EPOCH,
-        events: EncodedEvents { count: 1, json: Bytes::from_static(b"[{}]") },
-    };
-    (1..=count).map(|version| FeedEntry { position: Position::Number(version), recorded: recorded(version) }).collect()
+    contract::trimming_may_forget_the_last_record(log).await;
 }
 
 async fn publish(log: &EmbeddedLog, partition: Partition, count: u64) -> Extent {
     let extent = log.extent(partition).await.expect("the extent");
-    log.publish(partition, &extent.incarnation, extent.last, &entries(count)).await.expect("a publish at the end");
+    let batch = plain_entries(1..=count);
+    log.publish(partition, &extent.incarnation, extent.last, &batch).await.expect("a publish at the end");
     log.extent(partition).await.expect("the extent")
 }
 

@@ -4,14 +4,13 @@ use std::fs;
 use std::path::Path;
 
 use bytes::Bytes;
-use shared::clock::{Clock, Timestamp};
+use shared::clock::Clock;
 use shared::coordinate::{Position, Revision, Version};
-use shared::event::{EncodedEvents, StreamAfter};
-use shared::id::{AccountId, Ids};
+use shared::event::StreamAfter;
+use shared::id::Ids;
 use shared::sqlite::{DataFolder, OpenError};
-use shared::store::{
-    Appended, ChangeFeed, Commit, EmbeddedStore, EventStore, FeedError, Registers, StreamWrite, contract,
-};
+use shared::store::contract::{self, plain_commit};
+use shared::store::{Appended, ChangeFeed, EmbeddedStore, EventStore, FeedError, Registers};
 use tempfile::TempDir;
 
 fn empty_store() -> (EmbeddedStore, TempDir) {
@@ -32,12 +31,6 @@ async fn what_was_acknowledged_is_there_when_the_store_is_opened_again() {
     contract::what_was_acknowledged_is_there_when_the_store_is_opened_again(async || opened(dir.path())).await;
 }
 
-fn commit(ids: &Ids, stream: AccountId, expected: u64) -> Commit {
-    let events = EncodedEvents { count: 1, json: Bytes::from_static(b"[{}]") };
-    let writes = vec![StreamWrite { stream, expected: Version::new(expected), events }];
-    Commit { id: ids.commit(), time: Timestamp::EPOCH, key: None, receipt: Bytes::new(), writes }
-}
-
 /// A killed process leaves its files as they are at that moment; so does a copy of them.
 #[tokio::test]
 async fn what_was_acknowledged_is_there_after_a_process_was_killed() {
@@ -45,7 +38,7 @@ async fn what_was_acknowledged_is_there_after_a_process_was_killed() {
     let ids = Ids::new(Clock::system());
     let stream = ids.account();
     for expected in 0..50 {
-        let fate = store.append(vec![commit(&ids, stream, expected)]).await.remove(0);
+        let fate = store.append(vec![plain_commit(ids.commit(), &[(stream, expected)])]).await.remove(0);
         assert_eq!(fate.unwrap(), Appended::New);
         store.write_register("last", Revision::new(expected), Bytes::new()).await.unwrap();
         if expected % 10 != 3 {
@@ -69,7 +62,7 @@ async fn a_log_that_lost_acknowledged_commits_is_refused() {
     let (store, dir) = empty_store();
     let ids = Ids::new(Clock::system());
     for _ in 0..10 {
-        store.append(vec![commit(&ids, ids.account(), 0)]).await.remove(0).unwrap();
+        store.append(vec![plain_commit(ids.commit(), &[(ids.account(), 0)])]).await.remove(0).unwrap();
     }
     let left = tempfile::tempdir().unwrap();
     fs::copy(dir.path().join("store.db"), left.path().join("store.db")).unwrap();
@@ -87,7 +80,7 @@ async fn two_handles_share_one_store() {
     let other = store.clone();
     let ids = Ids::new(Clock::system());
     let mut feed = other.feed(Position::Start).await.unwrap();
-    store.append(vec![commit(&ids, ids.account(), 0)]).await.remove(0).unwrap();
+    store.append(vec![plain_commit(ids.commit(), &[(ids.account(), 0)])]).await.remove(0).unwrap();
     drop(store);
     assert_eq!(feed.next_batch(10).await.unwrap().entries.len(), 1);
     drop(other);
@@ -107,7 +100,7 @@ async fn a_second_process_is_refused() {
 async fn a_position_the_store_never_reached_is_lost() {
     let (store, _dir) = empty_store();
     let ids = Ids::new(Clock::system());
-    store.append(vec![commit(&ids, ids.account(), 0)]).await.remove(0).unwrap();
+    store.append(vec![plain_commit(ids.commit(), &[(ids.account(), 0)])]).await.remove(0).unwrap();
     assert!(store.feed(Position::Number(1)).await.is_ok());
     for unknown in [Position::Number(2), Position::Token("from elsewhere".into())] {
         assert!(matches!(store.feed(unknown.clone()).await, Err(FeedError::Lost(lost)) if lost == unknown));

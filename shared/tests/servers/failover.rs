@@ -5,16 +5,16 @@ use std::collections::BTreeMap;
 use std::path::Path;
 use std::time::Duration;
 
-use bytes::Bytes;
 use futures::future::join_all;
 use mongodb::bson::{Bson, Document, doc};
-use shared::clock::{Clock, Timestamp};
+use shared::clock::Clock;
 use shared::coordinate::{Position, Version};
 use shared::error::Effect;
-use shared::event::{EncodedEvents, StreamAfter};
+use shared::event::StreamAfter;
 use shared::id::{AccountId, CommitId, Ids};
 use shared::partition::SlotRange;
-use shared::store::{AppendError, Appended, ChangeFeed, Commit, EventStore, FeedError, MongoStore, StreamWrite};
+use shared::store::contract::plain_commit;
+use shared::store::{AppendError, Appended, ChangeFeed, EventStore, FeedError, MongoStore};
 use tokio::sync::watch;
 use tokio::time::sleep;
 
@@ -98,12 +98,6 @@ impl Set {
     }
 }
 
-fn commit(id: CommitId, stream: AccountId, expected: u64) -> Commit {
-    let events = EncodedEvents { count: 1, json: Bytes::from_static(b"[{}]") };
-    let writes = vec![StreamWrite { stream, expected: Version::new(expected), events }];
-    Commit { id, time: Timestamp::EPOCH, key: None, receipt: Bytes::new(), writes }
-}
-
 /// Appends to a stream of its own until told to stop, and returns the acknowledged commits.
 async fn write(store: &MongoStore, stream: AccountId, goes_on: &watch::Receiver<bool>) -> Vec<CommitId> {
     let ids = Ids::new(Clock::system());
@@ -112,7 +106,7 @@ async fn write(store: &MongoStore, stream: AccountId, goes_on: &watch::Receiver<
         let id = ids.commit();
         let expected = acknowledged.len() as u64;
         loop {
-            match store.append(vec![commit(id, stream, expected)]).await.remove(0) {
+            match store.append(vec![plain_commit(id, &[(stream, expected)])]).await.remove(0) {
                 Ok(Appended::New) => break,
                 Ok(Appended::Before(before)) => {
                     assert_eq!(before.id, id, "the id of somebody else");
@@ -256,7 +250,7 @@ async fn a_commit_that_no_majority_confirms_in_time_is_of_unknown_fate_and_is_fo
         set.replicates(follower, false).await;
     }
     let (ids, stream) = (Ids::new(Clock::system()), Ids::new(Clock::system()).account());
-    let doubtful = commit(ids.commit(), stream, 0);
+    let doubtful = plain_commit(ids.commit(), &[(stream, 0)]);
     let outcome = store.append(vec![doubtful.clone()]).await.remove(0);
     let Err(AppendError::Backend(failure)) = outcome else { panic!("{outcome:?}") };
     assert_eq!(failure.effect, Effect::Unknown, "{failure}");
@@ -278,7 +272,7 @@ async fn a_feed_that_stood_still_while_the_oplog_rolled_over_is_lost_and_the_sca
     let set = Set::new(1, "--oplogSize 1 --syncdelay 1").await;
     let store = set.opened().await;
     let (ids, mut streams) = (Ids::new(Clock::system()), Vec::new());
-    let append = async |stream| store.append(vec![commit(ids.commit(), stream, 0)]).await.remove(0).unwrap();
+    let append = async |stream| store.append(vec![plain_commit(ids.commit(), &[(stream, 0)])]).await.remove(0).unwrap();
     streams.push(ids.account());
     append(streams[0]).await;
     let position = store.head().await.unwrap();

@@ -2,19 +2,16 @@
 
 use std::time::Duration;
 
-use bytes::Bytes;
 use forwarder::ForwarderConfig;
 use metrics_exporter_prometheus::PrometheusBuilder;
 use mongodb::bson::{Document, doc};
-use shared::clock::{Clock, Timestamp};
-use shared::config::Namespace;
-use shared::coordinate::Version;
-use shared::event::EncodedEvents;
+use shared::clock::Clock;
 use shared::id::{AccountId, Ids};
 use shared::lease::{Holder, RedisLeases};
 use shared::log::{Extent, NatsLog, NatsOptions, PartitionLog, PartitionReader, ReadError};
 use shared::partition::PartitionMap;
-use shared::store::{Commit, EventStore, MongoStore, Registers, StreamWrite};
+use shared::store::contract::plain_commit;
+use shared::store::{EventStore, MongoStore, Registers};
 use shared::telemetry::metric::FORWARDER_POSITIONS_LOST;
 use tokio_util::sync::CancellationToken;
 
@@ -22,7 +19,7 @@ use crate::failover::Set;
 use crate::listener::Listener;
 use crate::mongo::Scratch;
 use crate::own::until;
-use crate::server::Server;
+use crate::server::{Server, fresh, ids};
 
 /// The rest of a bank beside its store.
 struct Bank {
@@ -35,9 +32,7 @@ struct Bank {
 
 impl Bank {
     async fn of(store: MongoStore) -> Self {
-        let ids = Ids::new(Clock::system());
-        let id = ids.commit().uuid().simple().to_string();
-        let namespace: Namespace = format!("t{}", &id[1..]).parse().expect("a letter and hexadecimal digits");
+        let (ids, namespace) = (ids(), fresh());
         let partitions = PartitionMap::new(4).expect("a number of partitions");
         let options = NatsOptions { url: &Server::Nats.url(), ..NatsOptions::default() };
         let log = NatsLog::open(options, &namespace, partitions, ids.clone()).await.expect("a NATS that answers");
@@ -76,10 +71,7 @@ impl Bank {
 
     async fn append(&self) -> AccountId {
         let stream = self.ids.account();
-        let events = EncodedEvents { count: 1, json: Bytes::from_static(b"[{}]") };
-        let writes = vec![StreamWrite { stream, expected: Version::EMPTY, events }];
-        let id = self.ids.commit();
-        let commit = Commit { id, time: Timestamp::EPOCH, key: None, receipt: Bytes::new(), writes };
+        let commit = plain_commit(self.ids.commit(), &[(stream, 0)]);
         self.store.append(vec![commit]).await.remove(0).expect("a new stream");
         stream
     }

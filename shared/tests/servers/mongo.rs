@@ -2,15 +2,14 @@
 
 use std::thread;
 
-use bytes::Bytes;
 use futures::future::join_all;
 use mongodb::bson::{Bson, Document, doc};
-use shared::clock::{Clock, Timestamp};
+use shared::clock::Clock;
 use shared::coordinate::{Position, Version};
-use shared::event::{EncodedEvents, StreamAfter};
+use shared::event::StreamAfter;
 use shared::id::{AccountId, Ids};
 use shared::store::{
-    Appended, ChangeFeed, Commit, EventStore, FeedError, MongoFeed, MongoOpenError, MongoStore, StreamWrite, contract,
+    Appended, ChangeFeed, Commit, EventStore, FeedError, MongoFeed, MongoOpenError, MongoStore, contract,
 };
 
 use tokio::sync::Mutex;
@@ -93,14 +92,7 @@ async fn what_was_acknowledged_is_there_when_the_store_is_opened_again() {
 }
 
 pub(crate) fn commit(ids: &Ids, writes: &[(AccountId, u64)]) -> Commit {
-    let events = EncodedEvents { count: 1, json: Bytes::from_static(b"[{}]") };
-    let write = |&(stream, expected): &(AccountId, u64)| StreamWrite {
-        stream,
-        expected: Version::new(expected),
-        events: events.clone(),
-    };
-    let writes = writes.iter().map(write).collect();
-    Commit { id: ids.commit(), time: Timestamp::EPOCH, key: None, receipt: Bytes::new(), writes }
+    contract::plain_commit(ids.commit(), writes)
 }
 
 /// More streams than one query asks for, some of them twice and from different versions.

@@ -6,31 +6,20 @@ use async_nats::jetstream::{self, Context};
 use bytes::Bytes;
 use shared::clock::{Clock, Timestamp};
 use shared::config::Namespace;
-use shared::coordinate::{Offset, Position, Version};
-use shared::event::{EncodedEvents, Recorded};
-use shared::id::{AccountId, Ids};
+use shared::coordinate::Offset;
+use shared::log::contract::plain_entries;
 use shared::log::{
     Extent, NatsLog, NatsOpenError, NatsOptions, PartitionLog, PartitionReader, PublishError, ReadError,
 };
 use shared::partition::{Partition, PartitionMap};
-use shared::store::FeedEntry;
 
-use crate::server::Server;
+use crate::server::{Server, fresh, ids};
 
 const ONE: Partition = Partition::new(1);
 const TWO: Partition = Partition::new(2);
 
 /// Far later than every record that is published now.
-const LATER: Timestamp = Timestamp::from_micros(i64::MAX);
-
-fn ids() -> Ids {
-    Ids::new(Clock::system())
-}
-
-pub(crate) fn fresh() -> Namespace {
-    let id = ids().commit().uuid().simple().to_string();
-    format!("t{}", &id[1..]).parse().expect("a letter and hexadecimal digits")
-}
+pub(crate) const LATER: Timestamp = Timestamp::from_micros(i64::MAX);
 
 async fn opened(namespace: &Namespace, partitions: u16) -> Result<NatsLog, NatsOpenError> {
     let map = PartitionMap::new(partitions).expect("a number of partitions that a bank can have");
@@ -62,19 +51,11 @@ async fn change(namespace: &Namespace, change: impl FnOnce(&mut Config)) -> Info
     jetstream().await.update_stream(config).await.expect("a change the server takes")
 }
 
-pub(crate) fn entries(count: u64) -> Vec<FeedEntry> {
-    let recorded = |version| Recorded {
-        stream: AccountId::from_bytes([1; 16]),
-        first_version: Version::new(version),
-        time: Timestamp::EPOCH,
-        events: EncodedEvents { count: 1, json: Bytes::from_static(b"[{}]") },
-    };
-    (1..=count).map(|version| FeedEntry { position: Position::Number(version), recorded: recorded(version) }).collect()
-}
-
 async fn publish(log: &NatsLog, partition: Partition, count: u64) -> Extent {
     let extent = log.extent(partition).await.expect("the extent");
-    log.publish(partition, &extent.incarnation, extent.last, &entries(count)).await.expect("a publish at the end");
+    log.publish(partition, &extent.incarnation, extent.last, &plain_entries(1..=count))
+        .await
+        .expect("a publish at the end");
     log.extent(partition).await.expect("the extent")
 }
 
@@ -155,20 +136,23 @@ async fn a_full_partition_takes_what_has_room_and_then_nothing_until_it_is_trimm
         extent = publish(&log, ONE, 1).await;
     }
     // A message holds a thousand at most, so this is three of them.
-    let batch = entries(2_500);
+    let batch = plain_entries(1..=2_500);
     let refused = log.publish(ONE, &extent.incarnation, extent.last, &batch).await;
     assert!(matches!(refused, Err(PublishError::Full { .. })), "{refused:?}");
     let refused = log.publish(ONE, &extent.incarnation, extent.last, &batch).await;
     let Err(PublishError::Conflict(extent)) = refused else { panic!("{refused:?}") };
     assert_eq!(extent.last, Offset::new(2_008), "what has room is a prefix of the batch");
-    let refused = log.publish(ONE, &extent.incarnation, extent.last, &entries(1)).await;
+    let refused = log.publish(ONE, &extent.incarnation, extent.last, &plain_entries(1..=1)).await;
     assert!(matches!(refused, Err(PublishError::Full { .. })), "{refused:?}");
     assert_eq!(log.extent(ONE).await.unwrap(), extent);
     log.trim(ONE, Offset::new(3), LATER).await.unwrap();
     let published = log.publish(ONE, &extent.incarnation, extent.last, &batch[2_000..]).await.unwrap();
     assert_eq!(published, Offset::new(2_508), "the rest follows the prefix");
     let renewed = log.renew(ONE, &extent.incarnation).await.unwrap();
-    assert_eq!(log.publish(ONE, &renewed.incarnation, renewed.last, &entries(10)).await.unwrap(), Offset::new(10));
+    assert_eq!(
+        log.publish(ONE, &renewed.incarnation, renewed.last, &plain_entries(1..=10)).await.unwrap(),
+        Offset::new(10)
+    );
 }
 
 /// A write that is published again soon after a renewal is stored again: it is not taken for a repeat.
@@ -201,11 +185,14 @@ async fn a_stream_that_was_deleted_is_made_again_with_another_life() {
     let log = opened(&namespace, 1).await.unwrap();
     let before = publish(&log, ONE, 5).await;
     jetstream().await.delete_stream(format!("{namespace}-balance-1")).await.unwrap();
-    let conflict = log.publish(ONE, &before.incarnation, before.last, &entries(1)).await;
+    let conflict = log.publish(ONE, &before.incarnation, before.last, &plain_entries(1..=1)).await;
     let Err(PublishError::Conflict(extent)) = conflict else { panic!("{conflict:?}") };
     assert_ne!(extent.incarnation, before.incarnation);
     assert_eq!(moved(&log, &before, 5).await, (5, extent.clone()));
-    assert_eq!(log.publish(ONE, &extent.incarnation, extent.last, &entries(2)).await.unwrap(), Offset::new(2));
+    assert_eq!(
+        log.publish(ONE, &extent.incarnation, extent.last, &plain_entries(1..=2)).await.unwrap(),
+        Offset::new(2)
+    );
 }
 
 #[tokio::test]

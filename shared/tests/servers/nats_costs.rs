@@ -1,14 +1,13 @@
 //! How often NATS is waited for: a few times for thousands of records.
 
-use shared::clock::Clock;
 use shared::config::Namespace;
 use shared::coordinate::Offset;
-use shared::id::Ids;
+use shared::log::contract::plain_entries;
 use shared::log::{NatsLog, NatsOptions, PartitionLog, PartitionReader};
 use shared::partition::{Partition, PartitionMap};
 
-use super::nats::{entries, fresh, stream};
-use super::server::Server;
+use super::nats::stream;
+use super::server::{Server, fresh, ids};
 use super::tap::Tap;
 
 const ONE: Partition = Partition::new(1);
@@ -17,9 +16,9 @@ const ONE: Partition = Partition::new(1);
 async fn tapped() -> (Tap, Namespace, NatsLog) {
     let (tap, namespace) = (Tap::on(Server::Nats).await, fresh());
     let url = format!("nats://{}", tap.address());
-    let (map, ids) = (PartitionMap::new(1).unwrap(), Ids::new(Clock::system()));
+    let map = PartitionMap::new(1).unwrap();
     let options = NatsOptions { url: &url, ..NatsOptions::default() };
-    let log = NatsLog::open(options, &namespace, map, ids).await.unwrap();
+    let log = NatsLog::open(options, &namespace, map, ids()).await.unwrap();
     (tap, namespace, log)
 }
 
@@ -30,8 +29,9 @@ async fn thousands_of_records_are_published_and_read_with_few_answers() {
     let before = stream(&namespace, ONE).await.cached_info().state.messages;
 
     // A message holds a thousand records, and is answered.
-    let published = tap.costs(1, log.publish(ONE, &life.incarnation, life.last, &entries(1_000))).await.unwrap();
-    tap.costs(2, log.publish(ONE, &life.incarnation, published, &entries(2_000))).await.unwrap();
+    let published =
+        tap.costs(1, log.publish(ONE, &life.incarnation, life.last, &plain_entries(1..=1_000))).await.unwrap();
+    tap.costs(2, log.publish(ONE, &life.incarnation, published, &plain_entries(1..=2_000))).await.unwrap();
     let after = stream(&namespace, ONE).await.cached_info().state.messages;
     assert_eq!(after - before, 3, "a thousand records are one message");
 
@@ -53,7 +53,7 @@ async fn a_reader_that_waits_looks_with_one_question_and_a_place_is_found_by_hal
     let life = log.extent(ONE).await.unwrap();
     let mut end = life.last;
     for _ in 0..64 {
-        end = log.publish(ONE, &life.incarnation, end, &entries(3)).await.unwrap();
+        end = log.publish(ONE, &life.incarnation, end, &plain_entries(1..=3)).await.unwrap();
     }
     let mut reader = log.reader(ONE, &life.incarnation, end).await.unwrap();
     assert!(reader.next_batch(10).await.unwrap().is_empty());

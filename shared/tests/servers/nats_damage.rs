@@ -8,8 +8,9 @@ use shared::coordinate::Offset;
 use shared::log::{Extent, NatsLog, PartitionLog, PartitionReader, PublishError, ReadError};
 use shared::store::FeedEntry;
 
-use crate::nats_faults::{ONE, entry, fresh, opened, renewed};
+use crate::nats_faults::{ONE, entry, opened, renewed};
 use crate::own::{Own, Program, until, words};
+use crate::server::fresh;
 
 /// How many records are published before a bit flips, ten in a message.
 const BEFORE_FLIP: u64 = 1_000;

@@ -6,11 +6,11 @@ use std::sync::Mutex;
 use async_nats::jetstream::{self, Context};
 use bytes::Bytes;
 use futures::future::join_all;
-use shared::clock::{Clock, Timestamp};
+use shared::clock::Timestamp;
 use shared::config::Namespace;
 use shared::coordinate::{Offset, Position, Version};
 use shared::event::{EncodedEvents, Recorded};
-use shared::id::{AccountId, Ids};
+use shared::id::AccountId;
 use shared::log::{
     Extent, Incarnation, NatsLog, NatsOpenError, NatsOptions, PartitionLog, PartitionReader, PublishError, ReadError,
 };
@@ -18,22 +18,11 @@ use shared::partition::{Partition, PartitionMap};
 use shared::store::FeedEntry;
 use tokio::sync::watch;
 
+use crate::nats::LATER;
 use crate::own::{Own, Program, free_port, until, words};
-use crate::server::Server;
+use crate::server::{Server, fresh, ids};
 
 pub(crate) const ONE: Partition = Partition::new(1);
-
-/// Far later than every record that is published now.
-const LATER: Timestamp = Timestamp::from_micros(i64::MAX);
-
-fn ids() -> Ids {
-    Ids::new(Clock::system())
-}
-
-pub(crate) fn fresh() -> Namespace {
-    let id = ids().commit().uuid().simple().to_string();
-    format!("t{}", &id[1..]).parse().expect("a letter and hexadecimal digits")
-}
 
 pub(crate) async fn opened(url: &str, namespace: &Namespace, replicas: Option<u8>) -> Result<NatsLog, NatsOpenError> {
     let options = NatsOptions { url, replicas, ..NatsOptions::default() };

@@ -3,36 +3,27 @@
 
 use std::time::Duration;
 
-use shared::clock::{Clock, Timestamp};
-use shared::config::Namespace;
+use shared::clock::Timestamp;
 use shared::coordinate::{Epoch, Offset, Position, Version};
 use shared::error::{BackendError, Effect};
-use shared::event::{EncodedEvents, Recorded, StreamAfter};
-use shared::id::{AccountId, CommitId, Ids};
+use shared::event::StreamAfter;
 use shared::lease::{Ended, Holder, LeaseName, LeaseStore, RedisLeases, act_while_held};
+use shared::log::contract::plain_entries;
 use shared::log::{NatsLog, NatsOptions, PartitionLog, PartitionReader, PublishError, ReadError};
 use shared::partition::{Partition, PartitionMap};
 use shared::proxy::{Proxy, Trouble};
-use shared::store::{AppendError, Appended, ChangeFeed, Commit, EventStore, FeedEntry, MongoStore, StreamWrite};
+use shared::store::contract::plain_commit;
+use shared::store::{AppendError, Appended, ChangeFeed, EventStore, MongoStore};
 use tokio::time::{Instant, timeout};
 
 use crate::mongo::Scratch;
 use crate::own::until;
-use crate::server::Server;
+use crate::server::{Server, fresh, ids};
 
 /// Longer than any call of any backend may take whose server does not say that it is still at work.
 const CALLS_MAX: Duration = Duration::from_secs(40);
 
 const ONE: Partition = Partition::new(1);
-
-fn ids() -> Ids {
-    Ids::new(Clock::system())
-}
-
-fn fresh() -> Namespace {
-    let id = ids().commit().uuid().simple().to_string();
-    format!("t{}", &id[1..]).parse().expect("a letter and hexadecimal digits")
-}
 
 /// The outcome of a call, which must not hang.
 async fn ended<T>(call: impl Future<Output = T>) -> T {
@@ -54,12 +45,6 @@ async fn stores() -> (Proxy, MongoStore, MongoStore, Scratch) {
     (proxy, behind, direct, scratch)
 }
 
-fn commit(id: CommitId, stream: AccountId, expected: u64) -> Commit {
-    let events = EncodedEvents { count: 1, json: bytes::Bytes::from_static(b"[{}]") };
-    let writes = vec![StreamWrite { stream, expected: Version::new(expected), events }];
-    Commit { id, time: Timestamp::EPOCH, key: None, receipt: bytes::Bytes::new(), writes }
-}
-
 fn failure(fate: Result<Appended, AppendError>) -> BackendError {
     match fate {
         Err(AppendError::Backend(failure)) => failure,
@@ -73,7 +58,7 @@ async fn an_append_whose_answer_is_lost_may_have_happened_and_its_id_tells() {
     let (id, stream) = (ids().commit(), ids().account());
     // The answer to the commit takes so long that it can be lost after the commit.
     proxy.make(Trouble::Delay(Duration::from_millis(1_500)));
-    let append = behind.append(vec![commit(id, stream, 0)]);
+    let append = behind.append(vec![plain_commit(id, &[(stream, 0)])]);
     let lose = async {
         until("it is committed", async || direct.find_commits(&[id]).await.unwrap()[0].clone()).await;
         proxy.make(Trouble::Refuse);
@@ -84,7 +69,7 @@ async fn an_append_whose_answer_is_lost_may_have_happened_and_its_id_tells() {
     proxy.make(Trouble::None);
     let found = until("the server is found again", async || behind.find_commits(&[id]).await.ok()).await;
     assert_eq!(found[0].as_ref().map(|found| found.id), Some(id));
-    let repeated = ended(behind.append(vec![commit(id, stream, 0)])).await.remove(0).unwrap();
+    let repeated = ended(behind.append(vec![plain_commit(id, &[(stream, 0)])])).await.remove(0).unwrap();
     assert!(matches!(repeated, Appended::Before(before) if before.id == id));
 }
 
@@ -93,8 +78,7 @@ async fn an_append_that_was_not_asked_to_commit_had_no_effect() {
     let (proxy, behind, direct, _scratch) = stores().await;
     let id = ids().commit();
     // Two streams take a transaction.
-    let mut transfer = commit(id, ids().account(), 0);
-    transfer.writes.extend(commit(id, ids().account(), 0).writes);
+    let transfer = plain_commit(id, &[(ids().account(), 0), (ids().account(), 0)]);
     proxy.make(Trouble::LoseReplies);
     let failed = failure(ended(behind.append(vec![transfer.clone()])).await.remove(0));
     assert_eq!(failed.effect, Effect::None, "{failed}");
@@ -113,8 +97,10 @@ async fn a_store_whose_connections_are_cut_goes_on_by_itself() {
     for expected in 0..5 {
         let id = ids().commit();
         proxy.cut();
-        until("a commit is taken", async || behind.append(vec![commit(id, stream, expected)]).await.remove(0).ok())
-            .await;
+        until("a commit is taken", async || {
+            behind.append(vec![plain_commit(id, &[(stream, expected)])]).await.remove(0).ok()
+        })
+        .await;
         proxy.cut();
         let question = [StreamAfter { stream, after: Version::new(expected) }];
         let read = until("a stream is read", async || behind.read_streams(&question, 10).await.ok()).await;
@@ -137,7 +123,7 @@ async fn in_silence_every_call_of_the_store_ends_and_the_feed_says_that_it_is_de
     let question = [StreamAfter { stream, after: Version::EMPTY }];
     let calls = async {
         futures::join!(
-            async { behind.append(vec![commit(ids().commit(), stream, 0)]).await.remove(0).is_err() },
+            async { behind.append(vec![plain_commit(ids().commit(), &[(stream, 0)])]).await.remove(0).is_err() },
             async { behind.read_streams(&question, 10).await.is_err() },
             async { behind.find_commits(&[ids().commit()]).await.is_err() },
             async { behind.head().await.is_err() },
@@ -147,7 +133,7 @@ async fn in_silence_every_call_of_the_store_ends_and_the_feed_says_that_it_is_de
     };
     assert_eq!(ended(calls).await, (true, true, true, true, true, true));
 
-    direct.append(vec![commit(ids().commit(), stream, 0)]).await.remove(0).unwrap();
+    direct.append(vec![plain_commit(ids().commit(), &[(stream, 0)])]).await.remove(0).unwrap();
     proxy.make(Trouble::None);
     let yielded = until("the feed goes on", async || feed.next_batch(10).await.ok()?.entries.pop()).await;
     assert_eq!(yielded.recorded.stream, stream);
@@ -167,21 +153,11 @@ async fn logs() -> (Proxy, NatsLog, NatsLog) {
     (proxy, behind, direct)
 }
 
-fn entries(versions: std::ops::RangeInclusive<u64>) -> Vec<FeedEntry> {
-    let recorded = |version| Recorded {
-        stream: AccountId::from_bytes([1; 16]),
-        first_version: Version::new(version),
-        time: Timestamp::EPOCH,
-        events: EncodedEvents { count: 1, json: bytes::Bytes::from_static(b"[{}]") },
-    };
-    versions.map(|version| FeedEntry { position: Position::Number(version), recorded: recorded(version) }).collect()
-}
-
 #[tokio::test]
 async fn a_publish_whose_answer_is_lost_may_have_happened_and_repeating_it_is_told() {
     let (proxy, behind, direct) = logs().await;
     let empty = behind.extent(ONE).await.unwrap();
-    let batch = entries(1..=10);
+    let batch = plain_entries(1..=10);
     proxy.make(Trouble::LoseReplies);
     match ended(behind.publish(ONE, &empty.incarnation, empty.last, &batch)).await {
         Err(PublishError::Backend(failure)) => assert_eq!(failure.effect, Effect::Unknown),
@@ -215,7 +191,7 @@ async fn a_log_whose_connection_is_cut_goes_on_by_itself_and_its_reader_skips_no
             if extent.last.get() == round * 3 {
                 return Some(());
             }
-            behind.publish(ONE, &life.incarnation, last, &entries(1..=3)).await.ok().map(drop)
+            behind.publish(ONE, &life.incarnation, last, &plain_entries(1..=3)).await.ok().map(drop)
         })
         .await;
         last = Offset::new(round * 3);
@@ -236,7 +212,7 @@ async fn in_silence_every_call_of_the_log_ends_and_the_reader_says_that_it_is_de
     let life = behind.extent(ONE).await.unwrap();
     let mut reader = behind.reader(ONE, &life.incarnation, Offset::START).await.unwrap();
     proxy.make(Trouble::Silence);
-    let batch = entries(1..=3);
+    let batch = plain_entries(1..=3);
     let calls = async {
         futures::join!(
             async { behind.extent(ONE).await.is_err() },

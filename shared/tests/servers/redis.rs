@@ -2,23 +2,16 @@
 
 use std::time::Duration;
 
-use shared::clock::Clock;
 use shared::config::Namespace;
 use shared::coordinate::Epoch;
-use shared::id::Ids;
 use shared::lease::{Holder, LeaseName, LeaseStore, RedisLeases, RenewError};
 
-use crate::server::Server;
+use crate::server::{Server, fresh};
 
 const LONG: Duration = Duration::from_mins(10);
 
 async fn opened(namespace: &Namespace) -> RedisLeases {
     RedisLeases::open(&Server::Redis.url(), namespace, None).await.expect("a Redis that answers")
-}
-
-fn fresh() -> Namespace {
-    let id = Ids::new(Clock::system()).commit().uuid().simple().to_string();
-    format!("t{}", &id[1..]).parse().expect("a letter and hexadecimal digits")
 }
 
 async fn empty_leases() -> (RedisLeases, ()) {

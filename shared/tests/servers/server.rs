@@ -1,5 +1,9 @@
 use std::env;
 
+use shared::clock::Clock;
+use shared::config::Namespace;
+use shared::id::Ids;
+
 /// A server the tests need.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Server {
@@ -35,4 +39,14 @@ impl Server {
             Self::Elastic => "BANK_TEST_ELASTIC_URL",
         }
     }
+}
+
+pub(crate) fn ids() -> Ids {
+    Ids::new(Clock::system())
+}
+
+/// A namespace of one test.
+pub(crate) fn fresh() -> Namespace {
+    let id = ids().commit().uuid().simple().to_string();
+    format!("t{}", &id[1..]).parse().expect("a letter and hexadecimal digits")
 }

@@ -8,6 +8,7 @@ mod publish;
 mod read;
 mod trim;
 
+use std::ops::RangeInclusive;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -122,6 +123,18 @@ fn entry_of(stream: u8, first_version: u64, events: u32) -> FeedEntry {
 /// The versions `from ..= to` of a stream, one write each.
 fn entries(stream: u8, from: u64, to: u64) -> Vec<FeedEntry> {
     (from..=to).map(|version| entry(stream, version)).collect()
+}
+
+/// These versions of a stream, each a write of the smallest event: for what a backend promises beside the contract.
+#[must_use]
+pub fn plain_entries(versions: RangeInclusive<u64>) -> Vec<FeedEntry> {
+    let recorded = |version| Recorded {
+        stream: AccountId::from_bytes([1; 16]),
+        first_version: Version::new(version),
+        time: Timestamp::EPOCH,
+        events: EncodedEvents { count: 1, json: Bytes::from_static(b"[{}]") },
+    };
+    versions.map(|version| FeedEntry { position: Position::Number(version), recorded: recorded(version) }).collect()
 }
 
 /// The records of a log to which these writes were published after the offset `after`.

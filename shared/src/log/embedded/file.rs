@@ -216,10 +216,7 @@ pub(super) fn renew(
 mod tests {
     use super::super::LOG;
     use super::*;
-    use crate::coordinate::{Position, Version};
-    use crate::event::{EncodedEvents, Recorded};
-    use crate::id::AccountId;
-    use crate::store::FeedEntry;
+    use crate::log::contract::plain_entries;
 
     const ONE: Partition = Partition::new(1);
     const NO_END: u64 = 1_000_000;
@@ -235,19 +232,9 @@ mod tests {
         (connection, life)
     }
 
-    fn writes(count: u64) -> Vec<FeedEntry> {
-        let write = |version| Recorded {
-            stream: AccountId::from_bytes([1; 16]),
-            first_version: Version::new(version),
-            time: Timestamp::EPOCH,
-            events: EncodedEvents { count: 1, json: Bytes::from_static(b"[{}]") },
-        };
-        (1..=count).map(|version| FeedEntry { position: Position::Number(version), recorded: write(version) }).collect()
-    }
-
     /// Publishes `count` writes at the end, at a given time.
     fn publish_at(connection: &Connection, life: &Incarnation, count: u64, micros: i64, records_max: u64) -> Published {
-        let (after, batch) = (extent(connection, ONE).unwrap().last, Part::all_of(&writes(count)));
+        let (after, batch) = (extent(connection, ONE).unwrap().last, Part::all_of(&plain_entries(1..=count)));
         publish(connection, ONE, life, after, &batch, Timestamp::from_micros(micros), records_max).unwrap()
     }
 

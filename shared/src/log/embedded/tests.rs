@@ -2,16 +2,14 @@
 
 use std::path::Path;
 
-use bytes::Bytes;
 use rusqlite::params;
 use tempfile::TempDir;
 
 use super::*;
-use crate::coordinate::{Position, Version};
+use crate::coordinate::Version;
 use crate::error::{Effect, Retry};
-use crate::event::{EncodedEvents, Recorded};
-use crate::id::AccountId;
 use crate::log::PartitionReader;
+use crate::log::contract::plain_entries;
 
 const ONE: Partition = Partition::new(1);
 const TWO: Partition = Partition::new(2);
@@ -23,22 +21,10 @@ async fn opened(path: &Path) -> EmbeddedLog {
     EmbeddedLog::open(&folder, PartitionMap::new(2).unwrap(), clock.clone(), Ids::new(clock)).await.unwrap()
 }
 
-/// Writes whose versions tell them apart.
-fn entries(from: u64, to: u64) -> Vec<FeedEntry> {
-    let recorded = |version| Recorded {
-        stream: AccountId::from_bytes([1; 16]),
-        first_version: Version::new(version),
-        time: Timestamp::EPOCH,
-        events: EncodedEvents { count: 1, json: Bytes::from_static(b"[{}]") },
-    };
-    let entry = |version| FeedEntry { position: Position::Number(version), recorded: recorded(version) };
-    (from..=to).map(entry).collect()
-}
-
 /// Publishes the versions after the end of a partition up to `to`: each record's version is its offset.
 async fn publish_up_to(log: &EmbeddedLog, to: u64) -> Extent {
     let extent = log.extent(ONE).await.unwrap();
-    let batch = entries(extent.last.get() + 1, to);
+    let batch = plain_entries(extent.last.get() + 1..=to);
     let last = log.publish(ONE, &extent.incarnation, extent.last, &batch).await.unwrap();
     Extent { last, ..extent }
 }

@@ -63,6 +63,19 @@ impl Scribe {
     }
 }
 
+/// A commit of the smallest event to each of these streams, which expects it at this version: for what a backend
+/// promises beside the contract.
+#[must_use]
+pub fn plain_commit(id: CommitId, writes: &[(AccountId, u64)]) -> Commit {
+    let write = |&(stream, expected): &(AccountId, u64)| StreamWrite {
+        stream,
+        expected: Version::new(expected),
+        events: EncodedEvents { count: 1, json: Bytes::from_static(b"[{}]") },
+    };
+    let writes = writes.iter().map(write).collect();
+    Commit { id, time: Timestamp::EPOCH, key: None, receipt: Bytes::new(), writes }
+}
+
 /// The writes of a commit as a store should record them.
 pub(super) fn traces(commit: &Commit) -> Vec<Recorded> {
     commit

@@ -27,6 +27,7 @@ pub use feed::{
     a_feed_resumes_behind_every_position, a_feed_sees_everything_that_is_appended_meanwhile,
     a_feed_without_news_says_that_it_is_alive,
 };
+pub use fixture::plain_commit;
 pub use model::random_batches_are_answered_as_by_a_simple_model;
 pub use read::{
     answers_stand_in_the_order_of_the_questions, reading_on_begins_behind_what_the_reader_has_and_stops_at_the_limit,

@@ -290,15 +290,7 @@ async fn a_store_of_the_first_layout_goes_on() {
     let store = opened(dir.path());
     assert_eq!(store.head().await.unwrap(), Position::Number(2));
     assert!(store.find_keys(&[IdempotencyKey::new("k").unwrap()]).await.unwrap()[0].is_some());
-    let write = |expected| StreamWrite {
-        stream,
-        expected: Version::new(expected),
-        events: EncodedEvents { count: 1, json: Bytes::from_static(b"[{}]") },
-    };
-    let commit = |id, expected| {
-        let writes = vec![write(expected)];
-        Commit { id, time: Timestamp::EPOCH, key: None, receipt: Bytes::new(), writes }
-    };
+    let commit = |id, expected| contract::plain_commit(id, &[(stream, expected)]);
     let fates = store.append(vec![commit(known, 0), commit(ids.commit(), 1), commit(ids.commit(), 2)]).await;
     assert!(matches!(&fates[..], [Ok(Appended::Before(_)), Err(AppendError::Conflict { .. }), Err(_)]));
     assert_eq!(store.append(vec![commit(ids.commit(), 2)]).await.remove(0).unwrap(), Appended::New);
@@ -312,11 +304,7 @@ async fn a_batch_that_is_run_again_is_judged_anew() {
     let (store, _dir) = empty_store();
     let ids = Ids::new(Clock::system());
     let stream = ids.account();
-    let commit = |expected| {
-        let events = EncodedEvents { count: 1, json: Bytes::from_static(b"[{}]") };
-        let writes = vec![StreamWrite { stream, expected: Version::new(expected), events }];
-        vec![Commit { id: ids.commit(), time: Timestamp::EPOCH, key: None, receipt: Bytes::new(), writes }]
-    };
+    let commit = |expected| vec![contract::plain_commit(ids.commit(), &[(stream, expected)])];
     let (open_gate, gate) = std::sync::mpsc::channel::<()>();
     let wait = store.database.write("wait", move |_| {
         // Open once its other end is dropped, even if this is run again.
@@ -357,11 +345,7 @@ async fn a_store_that_refuses_appends_sorts_and_takes_them_again() {
     let sizes = Sizes { rows_max: 5, ..TINY };
     let store = EmbeddedStore::open_sized(&DataFolder::open(dir.path()).unwrap(), sizes).unwrap();
     let ids = Ids::new(Clock::system());
-    let commit = || {
-        let events = EncodedEvents { count: 1, json: Bytes::from_static(b"[{}]") };
-        let writes = vec![StreamWrite { stream: ids.account(), expected: Version::EMPTY, events }];
-        Commit { id: ids.commit(), time: Timestamp::EPOCH, key: None, receipt: Bytes::new(), writes }
-    };
+    let commit = || contract::plain_commit(ids.commit(), &[(ids.account(), 0)]);
     let too_many = (0..6).map(|_| commit()).collect();
     assert!(store.append(too_many).await.iter().all(Result::is_ok));
     let refused = store.append(vec![commit()]).await.remove(0).unwrap_err();

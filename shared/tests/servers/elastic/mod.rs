@@ -14,11 +14,11 @@ use elasticsearch::http::Method;
 use elasticsearch::http::headers::HeaderMap;
 use elasticsearch::http::transport::Transport;
 use serde_json::{Value, json};
-use shared::clock::{Clock, Timestamp};
+use shared::clock::Timestamp;
 use shared::config::Namespace;
 use shared::coordinate::Version;
 use shared::error::Effect;
-use shared::id::{AccountId, EventId, Ids};
+use shared::id::{AccountId, EventId};
 use shared::index::{
     AccountStatus, ApplyError, Balance, BalanceIndex, ElasticIndex, ElasticOptions, Generation, Projected,
 };
@@ -26,7 +26,7 @@ use shared::money::Money;
 use shared::owner::Owner;
 use shared::partition::Partition;
 
-use super::server::Server;
+use super::server::{Server, fresh};
 
 /// The indices of one test; deleted with it.
 struct Scratch {
@@ -35,8 +35,7 @@ struct Scratch {
 
 impl Scratch {
     fn new() -> Self {
-        let tail = Ids::new(Clock::system()).account().uuid().simple().to_string();
-        Self { namespace: format!("t{}", &tail[8..]).parse().expect("a letter and digits") }
+        Self { namespace: fresh() }
     }
 
     fn index(&self) -> ElasticIndex {

@@ -69,7 +69,7 @@ pub(super) fn streams(
     )?;
     let mut read_one = |StreamAfter { stream, after }| {
         let rows = read_on.query(params![Slot::of(&stream).get(), stream.as_bytes(), after.get()])?;
-        let (mut rows, mut records, mut events) = (Settled { rows, settled }, Vec::new(), 0);
+        let (mut rows, mut records, mut events) = (SettledRows { rows, settled }, Vec::new(), 0);
         while events < limit_each {
             let Some(record) = rows.next()? else { break };
             events += record.events.count as usize;
@@ -81,12 +81,12 @@ pub(super) fn streams(
 }
 
 /// Rows of `stream, first_version, count, time, events, position` up to a position.
-struct Settled<'r> {
+struct SettledRows<'r> {
     rows: Rows<'r>,
     settled: u64,
 }
 
-impl Settled<'_> {
+impl SettledRows<'_> {
     fn next(&mut self) -> rusqlite::Result<Option<Recorded>> {
         while let Some(row) = self.rows.next()? {
             if row.get::<_, u64>(5)? <= self.settled {
@@ -114,7 +114,7 @@ pub(super) fn scan(
     let (slot, stream) = behind(slots, after.map(|after| after.stream));
     let version = after.map_or(Version::EMPTY, |after| after.after);
     let rows = read_on.query(params![slot, stream, version.get(), slots.end])?;
-    let (mut rows, mut recent) = (Settled { rows, settled }, recent.into_iter().peekable());
+    let (mut rows, mut recent) = (SettledRows { rows, settled }, recent.into_iter().peekable());
     let mut older = rows.next()?;
     let (mut records, mut events) = (Vec::new(), 0);
     loop {

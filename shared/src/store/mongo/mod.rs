@@ -287,14 +287,11 @@ impl EventStore for MongoStore {
 mod tests {
     use std::net::TcpListener;
 
-    use bytes::Bytes;
     use tokio::time::Instant;
 
     use super::*;
-    use crate::clock::Timestamp;
     use crate::error::Effect;
-    use crate::event::EncodedEvents;
-    use crate::store::StreamWrite;
+    use crate::store::contract::plain_commit;
 
     #[tokio::test]
     async fn every_write_is_acknowledged_by_a_majority_and_its_journals_whatever_the_url_says() {
@@ -323,23 +320,16 @@ mod tests {
         }
     }
 
-    fn commit(writes: &[(u8, u64)]) -> Commit {
-        let write = |&(stream, expected): &(u8, u64)| StreamWrite {
-            stream: AccountId::from_bytes([stream; 16]),
-            expected: Version::new(expected),
-            events: EncodedEvents { count: 1, json: Bytes::from_static(b"[{}]") },
-        };
-        let (id, time) = (CommitId::from_bytes([writes[0].0; 16]), Timestamp::EPOCH);
-        Commit { id, time, key: None, receipt: Bytes::new(), writes: writes.iter().map(write).collect() }
-    }
-
     /// An append that inserts at once, one that looks up its stream first, and a transaction.
     #[tokio::test]
     async fn an_append_that_finds_no_server_ends_soon_and_had_no_effect() {
         let store = store_without_server().await;
-        let appends = [vec![(1, 0)], vec![(2, 7)], vec![(3, 0), (4, 0)]];
+        let [one, two, three, four] = [1, 2, 3, 4].map(|number| AccountId::from_bytes([number; 16]));
+        let appends = [vec![(one, 0)], vec![(two, 7)], vec![(three, 0), (four, 0)]];
+        let id = CommitId::from_bytes([1; 16]);
         let began = Instant::now();
-        let fates = futures::future::join_all(appends.map(|writes| store.append(vec![commit(&writes)]))).await;
+        let fates = appends.map(|writes| store.append(vec![plain_commit(id, &writes)]));
+        let fates = futures::future::join_all(fates).await;
         assert!(began.elapsed() < 2 * SERVER_FOUND_WITHIN, "{:?}", began.elapsed());
         for fate in fates.into_iter().flatten() {
             assert!(matches!(&fate, Err(AppendError::Backend(failure)) if failure.effect == Effect::None), "{fate:?}");

@@ -159,8 +159,8 @@ pub(super) fn invalid_field(path: &str, message: &str) -> Problem {
     Problem::invalid(field.chars().take(MESSAGE_CHARS_MAX).collect::<String>(), message)
 }
 
-/// The `{id}` of a path. Where any word in that place is taken for an id, so is a mistyped path: a refusal says where the
-/// paths are listed.
+/// The `{id}` of a path. Where any word in that place is taken for an id, so is a mistyped path: a refusal says where
+/// the paths are listed.
 #[derive(Clone, Copy, Debug)]
 pub struct PathId<T>(pub T);
 

@@ -1,8 +1,8 @@
-//! The failure to write to a file, which lasts until a transaction of its writer is committed again. A full disk, mostly.
+//! The failure to write to a file, as on a full disk, which lasts until a transaction of its writer is committed again.
 //!
 //! - *It is told seldom*, and so is its end, not for each transaction: whoever is refused asks again.
-//! - *Who asks whether the file takes writes is answered by trying*: after a failure, [`probe`] is written. Nothing else
-//!   may be written for hours, so what is known of the last transaction could be long out of date.
+//! - *Who asks whether the file takes writes is answered by trying*: after a failure, [`probe`] is written. Nothing
+//!   else may be written for hours, so what is known of the last transaction could be long out of date.
 
 use std::fmt::Display;
 use std::sync::Arc;

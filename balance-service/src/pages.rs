@@ -194,6 +194,7 @@ mod tests {
         assert!(seen.is_sorted_by(|a, b| a < b));
         assert_eq!(seen.len(), expected.len());
     }
+
     #[tokio::test]
     async fn what_is_behind_comes_in_chunks_and_what_is_ahead_is_told_of_in_between() {
         let (mut pairs, mut chunks, mut ahead) = (Pairs::new(listed(1..7), listed(4..10)), Vec::new(), 0);

@@ -2,7 +2,7 @@
 
 use std::process::ExitCode;
 
-use shared::process::{BeginError, EXIT_DATA_IN_USE};
+use shared::process::{BeginError, EXIT_DATA_IN_USE, EXIT_USAGE};
 
 /// How the process ends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -40,8 +40,9 @@ Exit codes:
 impl Exit {
     /// How the process ends with a failure.
     pub(crate) fn of(failure: &anyhow::Error) -> Self {
-        match failure.downcast_ref::<BeginError>() {
-            Some(begin) if begin.exit_code() == EXIT_DATA_IN_USE => Self::DataInUse,
+        match failure.downcast_ref::<BeginError>().map(BeginError::exit_code) {
+            Some(EXIT_USAGE) => Self::Usage,
+            Some(EXIT_DATA_IN_USE) => Self::DataInUse,
             Some(_) | None => Self::Failure,
         }
     }
@@ -50,5 +51,20 @@ impl Exit {
 impl From<Exit> for ExitCode {
     fn from(exit: Exit) -> Self {
         Self::from(exit as u8)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use shared::backends::{OpenBackendsError, PartitionsError};
+
+    use super::*;
+
+    #[test]
+    fn a_setting_that_does_not_fit_the_bank_is_told_apart_from_a_failure() {
+        let other = PartitionsError::Other { stored: 8, asked: 9, is_embedded: true };
+        let failure = anyhow::Error::from(BeginError::Backends(OpenBackendsError::Partitions(other)));
+        assert_eq!(Exit::of(&failure.context("the bank does not open")), Exit::Usage);
+        assert_eq!(Exit::of(&anyhow::anyhow!("the disk is on fire")), Exit::Failure);
     }
 }

@@ -66,7 +66,7 @@ async fn another_number_of_partitions_is_refused_with_the_way_out_and_changes_no
     let refusal = opened(dir.path(), 3).await.unwrap_err();
     assert!(matches!(refusal, LogOpenError::Partitions { stored: 2, asked: 3, .. }));
     let text = refusal.to_string();
-    assert!(text.contains("log.db") && text.contains("start with 2") && text.contains("delete"), "{text}");
+    assert!(text.contains("log.db") && text.contains("set --partitions 2") && text.contains("delete"), "{text}");
     assert_eq!(opened(dir.path(), 2).await.unwrap().extent(ONE).await.unwrap(), before);
 }
 

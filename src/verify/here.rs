@@ -10,6 +10,7 @@ use shared::clock::Clock;
 use shared::config::{BackendSettings, StoreUrl};
 use shared::id::Ids;
 use shared::partition::{Partition, PartitionMap};
+use shared::process::BeginError;
 use shared::sqlite::OpenError;
 use shared::store::EmbeddedStore;
 use shared::telemetry::init_logs;
@@ -50,7 +51,7 @@ pub(super) async fn compare(
             ));
             return Ok(Err(Exit::DataInUse));
         }
-        Err(failure) => return Err(failure.into()),
+        Err(failure) => return Err(BeginError::Backends(failure).into()),
     };
     let check = Check { partitions, patience: args.patience(), repair: args.repair };
     let mut running = Verifier::new(backends, map).begin(check).expect("nobody else asks this verifier");

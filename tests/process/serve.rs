@@ -89,6 +89,24 @@ async fn a_damaged_file_is_refused_with_advice_that_loses_nothing() {
     Bank::start(folder.path()).await;
 }
 
+/// Goal: a number of partitions that is not the bank's is a wrong setting, and the advice for an embedded bank works.
+#[tokio::test]
+async fn another_number_of_partitions_is_refused_with_the_one_that_the_folder_has() {
+    let folder = tempfile::tempdir().unwrap();
+    assert!(Bank::start(folder.path()).await.stop().await.success());
+    let left = content(folder.path());
+    let anywhere = ["--account-addr", "127.0.0.1:0", "--balance-addr", "127.0.0.1:0"];
+    for arguments in [&anywhere[..], &["verify"]] {
+        let output = run(folder.path(), &[arguments, &["--partitions", "9"]].concat()).await;
+        assert_eq!(output.status.code(), Some(2), "{}", stderr_of(&output));
+        let told =
+            "has 8 partitions, not 9: set --partitions 8 (BANK_PARTITIONS=8), with which its data folder was made";
+        assert!(stderr_of(&output).contains(told), "{}", stderr_of(&output));
+        assert!(content(folder.path()) == left, "{arguments:?} changed a file");
+    }
+    Bank::start(folder.path()).await;
+}
+
 /// What a folder holds, but for the lock, which names the last process that opened the folder.
 fn content(folder: &Path) -> BTreeMap<PathBuf, Vec<u8>> {
     let files = std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path());

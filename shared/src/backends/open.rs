@@ -58,6 +58,17 @@ impl OpenBackendsError {
     pub const fn is_in_use(&self) -> bool {
         matches!(self, Self::File(OpenError::InUse { .. }))
     }
+
+    /// Whether a setting does not fit the bank: its number of partitions is another one.
+    #[must_use]
+    pub const fn is_wrong_setting(&self) -> bool {
+        #[cfg(feature = "nats")]
+        let is_of_streams = matches!(self, Self::Nats(crate::log::NatsOpenError::Partitions { .. }));
+        #[cfg(not(feature = "nats"))]
+        let is_of_streams = false;
+        let is_of_store = matches!(self, Self::Partitions(PartitionsError::Other { .. }));
+        is_of_streams || is_of_store || matches!(self, Self::Log(LogOpenError::Partitions { .. }))
+    }
 }
 
 impl AnyBackends {
@@ -75,9 +86,9 @@ impl AnyBackends {
         let folder = Folder::new(&settings.data);
         // The store first: `EmbeddedStore::refuse_lost` takes a folder that has only other files for one that lost it.
         let store = open_store(settings, &folder).await?;
-        partitions::check(&store, partitions).await?;
+        partitions::check(&store, &settings.store_url, partitions).await?;
         let log = open_log(settings, &folder, partitions, clock, ids).await?;
-        partitions::agree(&store, partitions).await?;
+        partitions::agree(&store, &settings.store_url, partitions).await?;
         let leases = open_leases(settings, &folder).await?;
         let index = open_index(settings, &folder).await?;
         let opened = Self { store, log, leases, index };

@@ -31,6 +31,9 @@ pub const ALLOCATOR: Allocator = mimalloc::MiMalloc;
 /// The exit code of a process that failed; its last output says why.
 pub const EXIT_FAILURE: u8 = 1;
 
+/// The exit code of a process with a wrong setting; clap uses the same number.
+pub const EXIT_USAGE: u8 = 2;
+
 /// The exit code of a process whose data folder another process uses.
 pub const EXIT_DATA_IN_USE: u8 = 3;
 
@@ -72,9 +75,9 @@ impl BeginError {
     pub fn exit_code(&self) -> u8 {
         match self {
             Self::Backends(failure) if failure.is_in_use() => EXIT_DATA_IN_USE,
-            Self::Backends(_) | Self::Logs(_) | Self::Metrics(_) | Self::Partitions(_) | Self::Listen { .. } => {
-                EXIT_FAILURE
-            }
+            Self::Backends(failure) if failure.is_wrong_setting() => EXIT_USAGE,
+            Self::Partitions(_) => EXIT_USAGE,
+            Self::Backends(_) | Self::Logs(_) | Self::Metrics(_) | Self::Listen { .. } => EXIT_FAILURE,
         }
     }
 }

@@ -104,7 +104,7 @@ async fn another_number_of_partitions_is_refused_with_the_way_out_and_changes_no
     let refusal = opened(&namespace, 3).await.unwrap_err();
     assert!(matches!(&refusal, NatsOpenError::Partitions { stored, asked: 3, .. } if stored == "2"));
     let text = refusal.to_string();
-    assert!(text.contains("start with 2") && text.contains("delete"), "{text}");
+    assert!(text.contains("set --partitions 2") && text.contains("delete"), "{text}");
     assert!(jetstream().await.get_stream(format!("{namespace}-balance-3")).await.is_err());
     assert_eq!(opened(&namespace, 2).await.unwrap().extent(ONE).await.unwrap(), before);
 }

@@ -16,10 +16,9 @@ pub(super) async fn play(name: &'static str, tally: Arc<Tally>) {
     for kind in Kind::ALL {
         for other in [PARTITIONS - 1, PARTITIONS + 1] {
             let (code, said) = cluster.refusal(kind, "BANK_PARTITIONS", &other.to_string()).await;
-            assert_eq!(code, Some(1), "{said}");
-            let way_out =
-                format!("has {PARTITIONS} partitions, not {other}: start with {PARTITIONS}; or, to change the number,");
-            assert!(said.contains(&way_out), "{said}");
+            assert_eq!(code, Some(2), "{said}");
+            let way_out = format!("has {PARTITIONS} partitions, not {other}: set --partitions {PARTITIONS} ");
+            assert!(said.contains(&way_out) && said.contains("; or, to change the number, stop all of them"), "{said}");
             load.acknowledge(ACKNOWLEDGED_BETWEEN).await;
         }
     }

@@ -77,8 +77,8 @@ pub enum LogOpenError {
     File(#[from] OpenError),
     /// With another number of partitions, the records of many accounts would be in the wrong place.
     #[error(
-        "{file} was created with {stored} partitions, not {asked}: start with {stored}, or delete {file}* and start \
-         with {asked}; nothing is lost, the workers read what they need from the store"
+        "{file} was created with {stored} partitions, not {asked}: set --partitions {stored} (BANK_PARTITIONS={stored}), \
+         or delete {file}* and start with {asked}; nothing is lost, the workers read what they need from the store"
     )]
     Partitions {
         /// The file.

@@ -36,9 +36,9 @@ const FORMAT: (&str, &str) = ("bank_format", "2");
 pub enum NatsOpenError {
     /// With another number of partitions, the records of many accounts would be in the wrong place.
     #[error(
-        "the stream {stream} was created for {stored} partitions, not {asked}: start with {stored}, or delete the \
-         streams of all partitions (nats stream rm) and start with {asked}; nothing is lost, the workers read what \
-         they need from the store"
+        "the stream {stream} was created for {stored} partitions, not {asked}: set --partitions {stored} \
+         (BANK_PARTITIONS={stored}), or delete the streams of all partitions (nats stream rm) and start with {asked}; \
+         nothing is lost, the workers read what they need from the store"
     )]
     Partitions {
         /// The stream.

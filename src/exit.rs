@@ -23,6 +23,8 @@ pub(crate) enum Exit {
     BalancesDiffer = 6,
     /// The projection was compared, and some documents differ from the store.
     DocumentsDiffer = 7,
+    /// The projection of a stopped bank was compared, and is right as far as it goes.
+    DocumentsLag = 8,
 }
 
 /// The codes as `--help` shows them.
@@ -35,7 +37,8 @@ Exit codes:
   4  import: the file is invalid; nothing was sent
   5  import: the bank rejected some lines; the report lists them
   6  import, bench: the balance of an account is wrong
-  7  verify: documents differ from the store; with --repair: still differ";
+  7  verify: documents differ from the store; with --repair: still differ
+  8  verify: the bank is stopped, and documents lag until it runs; none differs otherwise";
 
 impl Exit {
     /// How the process ends with a failure.

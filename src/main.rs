@@ -49,7 +49,7 @@ enum Command {
     #[command(after_help = EXIT_CODES)]
     Bench(bench::BenchArgs),
 
-    /// Compare the projection with the store while the bank is running; repair it with --repair
+    /// Compare the projection with the store, also while the bank is running; repair it with --repair
     #[command(after_help = EXIT_CODES)]
     Verify(Box<verify::VerifyArgs>),
 }

@@ -40,7 +40,8 @@ pub(super) async fn compare(
     }
     require_bank(&args.settings.backends)?;
     let clock = Clock::system();
-    let backends = match AnyBackends::open(&args.settings.backends, map, &clock, &Ids::new(clock.clone())).await {
+    let ids = Ids::new(clock.clone());
+    let backends = match AnyBackends::open_existing(&args.settings.backends, map, &clock, &ids).await {
         Ok(backends) => backends,
         Err(OpenBackendsError::File(OpenError::InUse { path, holder })) => {
             // The folder does not say where that process listens, and the default address may be another bank's.

@@ -27,21 +27,37 @@ pub(super) struct Summary {
     left: Verification,
     #[serde(skip)]
     is_repair: bool,
+    #[serde(skip)]
+    is_bank_stopped: bool,
 }
 
 impl Summary {
-    pub(super) fn of(reports: &[PartitionReport], is_repair: bool) -> Self {
+    pub(super) fn of(reports: &[PartitionReport], is_repair: bool, is_bank_stopped: bool) -> Self {
         let (mut found, mut left) = (Verification::default(), Verification::default());
         for report in reports {
             found.merge(report.found.clone());
             left.merge(report.left.as_ref().unwrap_or(&report.found).clone());
         }
         let repaired = reports.iter().map(|report| report.repaired).sum();
-        Self { clean: left.is_clean(), found, repaired, left, is_repair }
+        Self { clean: left.is_clean(), found, repaired, left, is_repair, is_bank_stopped }
+    }
+
+    /// Documents that are right as far as they go, and will go on when the bank runs.
+    const fn lagging(&self) -> u64 {
+        if self.is_bank_stopped { self.left.missing + self.left.behind } else { 0 }
+    }
+
+    /// Documents that are wrong now.
+    const fn differing(&self) -> u64 {
+        self.left.differences() - self.lagging()
     }
 
     pub(super) const fn exit(&self) -> Exit {
-        if self.clean { Exit::Done } else { Exit::DocumentsDiffer }
+        match (self.differing(), self.lagging()) {
+            (0, 0) => Exit::Done,
+            (0, _) => Exit::DocumentsLag,
+            _ => Exit::DocumentsDiffer,
+        }
     }
 }
 
@@ -79,27 +95,41 @@ pub(super) fn table(summary: &Summary, partitions: &[PartitionReport]) -> String
 }
 
 fn verdict(summary: &Summary) -> String {
-    let Summary { clean, found, repaired, left, is_repair } = summary;
-    let differences = left.differences();
+    let repaired = if summary.is_repair && !summary.found.is_clean() {
+        format!("{} repaired; ", documents(summary.repaired))
+    } else {
+        String::new()
+    };
+    let told = match (summary.differing(), summary.lagging()) {
+        (0, 0) => "the projection agrees with the store".to_owned(),
+        (0, lagging) => lag(lagging),
+        (differing, 0) => difference(summary, differing),
+        (differing, lagging) => format!("{}; besides, {}", difference(summary, differing), lag(lagging)),
+    };
+    repaired + &told
+}
+
+fn difference(summary: &Summary, differing: u64) -> String {
     // These are for an operator to decide, so a repair leaves them alone.
-    let undecided = left.orphans + left.ahead;
-    let (repaired, left, differ) =
-        (documents(*repaired), documents(differences), if differences == 1 { "differs" } else { "differ" });
-    match (clean, is_repair) {
-        (true, _) if found.is_clean() => "the projection agrees with the store".to_owned(),
-        (true, _) => format!("{repaired} repaired; the projection agrees with the store"),
-        (false, false) if undecided == differences => {
-            format!("{left} {differ} from the store; --repair leaves orphans and documents that are ahead; {HOW}")
-        }
-        (false, false) if undecided > 0 => format!(
+    let undecided = summary.left.orphans + summary.left.ahead;
+    let (left, differ) = (documents(differing), if differing == 1 { "differs" } else { "differ" });
+    if summary.is_repair {
+        format!("{left} still {differ} from the store; {HOW}")
+    } else if undecided == differing {
+        format!("{left} {differ} from the store; --repair leaves orphans and documents that are ahead; {HOW}")
+    } else if undecided > 0 {
+        format!(
             "{left} {differ} from the store; to repair all but {}, run again with --repair; for the rest, {HOW}",
             n(undecided)
-        ),
-        (false, false) => format!("{left} {differ} from the store; to repair, run again with --repair"),
-        (false, true) => {
-            format!("{repaired} repaired; {left} still {differ} from the store; {HOW}")
-        }
+        )
+    } else {
+        format!("{left} {differ} from the store; to repair, run again with --repair")
     }
+}
+
+fn lag(lagging: u64) -> String {
+    let (left, lag) = (documents(lagging), if lagging == 1 { "lags" } else { "lag" });
+    format!("{left} {lag} behind the store: the bank is stopped, and will catch up when it runs")
 }
 
 fn documents(count: u64) -> String {
@@ -153,7 +183,7 @@ mod tests {
     fn differences_are_listed_by_partition_and_have_an_exit_code() {
         let clean = Verification { checked: 1_200, ..Verification::default() };
         let reports = [report(1, clean, 0, None), report(2, found(Fault::Behind, 5), 0, None)];
-        let summary = Summary::of(&reports, false);
+        let summary = Summary::of(&reports, false, false);
         assert_eq!(summary.exit(), Exit::DocumentsDiffer);
         let words = |line: &str| line.split_whitespace().collect::<Vec<_>>().join(" ");
         assert_eq!(
@@ -173,7 +203,7 @@ mod tests {
     fn a_repair_is_offered_only_for_what_it_would_change() {
         let verdict_on = |faults: &[Fault]| {
             let reports: Vec<_> = faults.iter().map(|fault| report(1, found(*fault, 5), 0, None)).collect();
-            verdict(&Summary::of(&reports, false))
+            verdict(&Summary::of(&reports, false, false))
         };
         for faults in [&[Fault::Orphan][..], &[Fault::Ahead], &[Fault::Orphan, Fault::Ahead]] {
             let verdict = verdict_on(faults);
@@ -186,17 +216,31 @@ mod tests {
     }
 
     #[test]
+    fn what_is_late_in_a_stopped_bank_lags_and_is_not_wrong() {
+        let late = [report(1, found(Fault::Missing, 5), 0, None), report(2, found(Fault::Behind, 5), 0, None)];
+        let lag = "2 documents lag behind the store: the bank is stopped, and will catch up when it runs";
+        let summary = Summary::of(&late, false, true);
+        assert_eq!((summary.exit(), &*verdict(&summary)), (Exit::DocumentsLag, lag));
+        assert_eq!(Summary::of(&late, false, false).exit(), Exit::DocumentsDiffer);
+
+        let wrong = [&late[..], &[report(3, found(Fault::Diverged, 5), 0, None)]].concat();
+        let summary = Summary::of(&wrong, false, true);
+        let both = format!("1 document differs from the store; to repair, run again with --repair; besides, {lag}");
+        assert_eq!((summary.exit(), verdict(&summary)), (Exit::DocumentsDiffer, both));
+    }
+
+    #[test]
     fn what_was_repaired_is_clean_and_what_is_left_is_not() {
         let right = Verification { checked: 5, ..Verification::default() };
         let mended = [report(1, found(Fault::Diverged, 5), 1, Some(right))];
-        let summary = Summary::of(&mended, true);
+        let summary = Summary::of(&mended, true, false);
         assert_eq!(summary.exit(), Exit::Done);
         assert!(table(&summary, &mended).ends_with("1 document repaired; the projection agrees with the store\n"));
         assert!(json(&summary, &mended).unwrap().contains(r#""clean":true"#));
 
         let orphan = found(Fault::Orphan, 5);
         let stuck = [report(1, orphan.clone(), 0, Some(orphan))];
-        let summary = Summary::of(&stuck, true);
+        let summary = Summary::of(&stuck, true, false);
         assert_eq!(summary.exit(), Exit::DocumentsDiffer);
         let text = table(&summary, &stuck);
         assert!(text.contains("left in 1: 07070707-0707-0707-0707-070707070707 orphan: as planted\n"), "{text}");

@@ -3,13 +3,17 @@
 use std::path::Path;
 use std::process::{Output, Stdio};
 
+use balance_service::verify::PATIENCE_DEFAULT;
+use bytes::Bytes;
 use serde_json::Value;
+use shared::clock::Clock;
 use shared::coordinate::Version;
-use shared::id::AccountId;
+use shared::event::{AccountEvent, NewEvent, codec};
+use shared::id::{AccountId, Ids};
 use shared::index::{Balance, BalanceIndex, EmbeddedIndex};
-use shared::money::Money;
+use shared::money::{Amount, Money};
 use shared::sqlite::DataFolder;
-use shared::store::EmbeddedStore;
+use shared::store::{Appended, Commit, EmbeddedStore, EventStore, StreamWrite};
 use tokio::process::Command;
 use tokio::time::timeout;
 
@@ -82,13 +86,18 @@ async fn with_accounts(data: &Path) -> (Bank, Vec<String>) {
 async fn closed_with_accounts(data: &Path) -> Vec<String> {
     let (bank, accounts) = with_accounts(data).await;
     for account in &accounts {
-        let url = bank.balance_url(&format!("/balance/{account}?min_version=1&wait_ms=30000"));
-        while reqwest::get(&url).await.unwrap().status() != 200 {
-            tokio::task::yield_now().await;
-        }
+        until_shown(&bank, account, 1).await;
     }
     assert!(bank.stop().await.success());
     accounts
+}
+
+/// Waits until the view has reached this version of an account.
+async fn until_shown(bank: &Bank, account: &str, version: u64) {
+    let url = bank.balance_url(&format!("/balance/{account}?min_version={version}&wait_ms=30000"));
+    while reqwest::get(&url).await.unwrap().status() != 200 {
+        tokio::task::yield_now().await;
+    }
 }
 
 /// Goal: beside a bank on embedded backends the check must be requested from that bank, and the output says how.
@@ -181,6 +190,75 @@ async fn differences_are_named_and_repaired_when_that_is_asked_for() {
     assert_eq!(shown["balance"], 5);
 }
 
+/// Writes a deposit to an account that was just opened, bypassing the bank, which is closed: nobody projects it.
+async fn deposit(data: &Path, account: AccountId) {
+    let store = EmbeddedStore::open(&DataFolder::open(data).unwrap()).unwrap();
+    let clock = Clock::system();
+    let (ids, time) = (Ids::new(clock.clone()), clock.now());
+    let event = AccountEvent::MoneyDeposited { transaction: ids.commit(), amount: Amount::new(1).unwrap() };
+    let events = codec::encode(&[NewEvent { id: ids.event(), time, event }]);
+    let write = StreamWrite { stream: account, expected: Version::new(1), events };
+    let commit = Commit { id: ids.commit(), time, key: None, receipt: Bytes::new(), writes: vec![write] };
+    let answers = store.append(vec![commit]).await;
+    assert!(matches!(answers[..], [Ok(Appended::New)]), "{answers:?}");
+    tokio::task::spawn_blocking(move || drop(store)).await.unwrap();
+}
+
+/// Goal: nothing is waited for where nothing can come, and the bank keeps the promise that it catches up.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_lags_in_a_stopped_bank_is_told_at_once() {
+    let folder = tempfile::tempdir().unwrap();
+    let accounts = closed_with_accounts(folder.path()).await;
+    deposit(folder.path(), accounts[4].parse().unwrap()).await;
+
+    // Half as long as a difference would be waited for.
+    let looked = timeout(PATIENCE_DEFAULT / 2, command(folder.path(), &[]).output()).await.expect("at once").unwrap();
+    let text = stdout_of(&looked);
+    assert_eq!(looked.status.code(), Some(8), "{text}{}", stderr_of(&looked));
+    assert!(text.contains(&format!("{} behind: the document is at v1, the store was at v2\n", accounts[4])), "{text}");
+    assert!(
+        text.ends_with("\n1 document lags behind the store: the bank is stopped, and will catch up when it runs\n"),
+        "{text}"
+    );
+
+    let bank = Bank::start(folder.path()).await;
+    until_shown(&bank, &accounts[4], 2).await;
+    assert!(bank.stop().await.success());
+    assert_eq!(verify(folder.path(), &[]).await.status.code(), Some(0));
+}
+
+/// Goal: a document that is wrong is not taken for one that only lags.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_lags_in_a_stopped_bank_and_is_wrong_is_told_as_wrong() {
+    let folder = tempfile::tempdir().unwrap();
+    let accounts = closed_with_accounts(folder.path()).await;
+    damage(folder.path(), accounts[4].parse().unwrap(), AccountId::from_bytes([0x77; 16])).await;
+    deposit(folder.path(), accounts[4].parse().unwrap()).await;
+    let (report, code) = verify_json(folder.path(), &[]).await;
+    let [diverged, behind] = ["diverged", "behind"].map(|fault| &report["found"][fault]);
+    assert_eq!((code, diverged, behind), (7, &1.into(), &0.into()), "{report}");
+}
+
+/// Goal: what is missing is told; an empty file in its place would have nothing to compare.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_file_that_a_stopped_bank_lacks_is_told_and_not_created() {
+    let folder = tempfile::tempdir().unwrap();
+    closed_with_accounts(folder.path()).await;
+    for name in ["index.db", "leases.db", "log.db"] {
+        let (file, aside) = (folder.path().join(name), folder.path().join("aside"));
+        std::fs::rename(&file, &aside).unwrap();
+        for arguments in [&["--repair"][..], &[]] {
+            let output = verify(folder.path(), arguments).await;
+            assert_eq!(output.status.code(), Some(1), "{name}: {}", stdout_of(&output));
+            let told = format!("{} is missing, and was not created: start the bank", file.display());
+            assert!(stderr_of(&output).contains(&told), "{}", stderr_of(&output));
+            assert!(!file.exists(), "{arguments:?} created {name}");
+        }
+        std::fs::rename(&aside, &file).unwrap();
+    }
+    assert_eq!(verify(folder.path(), &[]).await.status.code(), Some(0));
+}
+
 /// Goal: a report that cannot be written is told as a failure, but hides no difference; one that nobody reads is no
 /// failure.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -217,7 +295,7 @@ async fn what_cannot_be_compared_is_told_apart_by_its_code() {
     EmbeddedStore::open(&DataFolder::open(folder.path()).unwrap()).unwrap();
     let output = verify(folder.path(), &[]).await;
     assert_eq!(output.status.code(), Some(1), "{}", stderr_of(&output));
-    assert!(stderr_of(&output).contains("there is no projection yet"), "{}", stderr_of(&output));
+    assert!(stderr_of(&output).contains("index.db is missing, and was not created"), "{}", stderr_of(&output));
     let help = verify(folder.path(), &["--help"]).await;
     assert!(stdout_of(&help).contains("7  verify: documents differ"), "{}", stdout_of(&help));
 }

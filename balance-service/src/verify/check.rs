@@ -32,7 +32,7 @@ const SWITCH_LOOK_EVERY: Duration = Duration::from_secs(1);
 pub struct Check {
     /// The partitions.
     pub partitions: Vec<Partition>,
-    /// How long a difference may be due to events in flight (law P2).
+    /// How long a difference may be due to events in flight (law P2); zero if none can be.
     pub patience: Duration,
     /// Whether to repair what is wrong (law P4).
     pub repair: bool,

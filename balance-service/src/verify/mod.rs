@@ -4,7 +4,8 @@
 //!     at any time, and traffic causes no false alarm.
 //! P2  A difference counts only if every look finds it until the patience is over, and the patience starts again when
 //!     documents have come closer to the store: a late view is waited for, within a bound. A document is missing or
-//!     behind only if it stays below the head the store had at the first look; later events do not matter.
+//!     behind only if it stays below the head the store had at the first look; later events do not matter. Without any
+//!     patience, since nothing is in flight, it is told so at once, and one that is behind is compared all the same.
 //! P3  Memory does not grow with the number of accounts: streams are read in pages, and at most [`SUSPECTS_MAX`]
 //!     accounts and a page wait to be looked at again. Store and index are read in batches, never account by account.
 //! P4  A repair writes the fold of the store's events, at the document's version or above it. A document for which the

@@ -56,7 +56,7 @@ impl<B: Backends> Comparison<'_, B> {
         for chunk in suspects.chunks(ACCOUNTS_AT_ONCE) {
             let accounts: Vec<AccountId> = chunk.iter().map(|(account, _)| *account).collect();
             let loaded = self.backends.index().load(self.generation, &accounts).await?;
-            let mut foldings = chunk.iter().zip(&loaded).filter_map(to_fold).collect();
+            let mut foldings = chunk.iter().zip(&loaded).filter_map(|suspect| self.to_fold(suspect)).collect();
             refill(self.backends.store(), &mut foldings).await?;
             verification.events += foldings.values().map(|folding| folding.version().get()).sum::<u64>();
             for ((account, head), loaded) in chunk.iter().zip(&loaded) {
@@ -70,25 +70,35 @@ impl<B: Backends> Comparison<'_, B> {
         }
         Ok(wrong)
     }
-}
 
-/// What has to be folded to judge a document: its stream, up to its version. A document that is behind is known to be
-/// wrong without that, and a late view is full of them.
-fn to_fold(((account, head), loaded): (&(AccountId, Version), &Loaded)) -> Option<(AccountId, Folding)> {
-    let document = loaded.balance.as_ref().filter(|document| document.version >= loaded.reachable(*head))?;
-    Some((*account, Folding::up_to(*account, document.version)))
+    /// What has to be folded to judge a document: its stream, up to its version. One that is behind is known to be so
+    /// without that, and a late view is full of them. Only where nothing is in flight is it compared as well, since
+    /// nobody may look again.
+    fn to_fold(&self, ((account, head), loaded): (&(AccountId, Version), &Loaded)) -> Option<(AccountId, Folding)> {
+        let is_compared = self.patience.is_zero() || loaded.version() >= loaded.reachable(*head);
+        let document = loaded.balance.as_ref().filter(|_| is_compared)?;
+        Some((*account, Folding::up_to(*account, document.version)))
+    }
 }
 
 /// What is wrong with a document, given that its stream was at `head` once and its events fold to `folding`.
 fn judged(account: AccountId, head: Version, loaded: &Loaded, folding: Option<&Folding>) -> Option<Finding> {
-    let head = loaded.reachable(head);
-    let reached = loaded.version();
+    let compared = loaded.balance.as_ref().zip(folding);
+    compared
+        .and_then(|(document, folding)| differing(account, document, folding))
+        .or_else(|| late(account, head, loaded))
+}
+
+fn late(account: AccountId, head: Version, loaded: &Loaded) -> Option<Finding> {
+    let (reached, head) = (loaded.version(), loaded.reachable(head));
+    let fault = if loaded.balance.is_none() { Fault::Missing } else { Fault::Behind };
+    let detail = || format!("the document is at {reached}, the store was at {head}");
+    (reached < head).then(|| Finding { account, fault, detail: detail(), version: reached })
+}
+
+fn differing(account: AccountId, document: &Balance, folding: &Folding) -> Option<Finding> {
+    let reached = document.version;
     let finding = |fault, detail| Finding { account, fault, detail, version: reached };
-    if reached < head {
-        let fault = if loaded.balance.is_none() { Fault::Missing } else { Fault::Behind };
-        return Some(finding(fault, format!("the document is at {reached}, the store was at {head}")));
-    }
-    let (document, folding) = (loaded.balance.as_ref()?, folding?);
     match (folding.balance(), folding.poison()) {
         (Some(fold), _) if fold.version == reached => compare(fold, document),
         (_, Some((at, reason))) => {

@@ -1,4 +1,4 @@
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 
 use futures::join;
@@ -31,6 +31,9 @@ pub enum OpenBackendsError {
     /// The embedded log.
     #[error(transparent)]
     Log(#[from] LogOpenError),
+    /// Something has to be there, and is not.
+    #[error("{} is missing, and was not created: start the bank, which makes it again from its store", .0.display())]
+    Missing(PathBuf),
     /// The bank has another number of partitions.
     #[error(transparent)]
     Partitions(#[from] PartitionsError),
@@ -98,12 +101,42 @@ impl AnyBackends {
         Ok(opened)
     }
 
+    /// Opens the backends of a bank that is there: a file that the data folder lacks is told, and none is created.
+    ///
+    /// # Errors
+    /// As for [`AnyBackends::open`], and [`OpenBackendsError::Missing`].
+    pub async fn open_existing(
+        settings: &BackendSettings,
+        partitions: PartitionMap,
+        clock: &Clock,
+        ids: &Ids,
+    ) -> Result<Self, OpenBackendsError> {
+        if settings.store_url == StoreUrl::Embedded {
+            EmbeddedStore::refuse_lost(&settings.data)?;
+        }
+        match missing(settings) {
+            Some(file) => Err(OpenBackendsError::Missing(file)),
+            None => Self::open(settings, partitions, clock, ids).await,
+        }
+    }
+
     /// The settings of the servers that promise less than a bank should have.
     pub async fn weaknesses(&self) -> Vec<Weakness> {
         let Self { store, log, leases, index: _ } = self;
         let (store, log, leases) = join!(store.weaknesses(), log.weaknesses(), leases.weaknesses());
         [store, log, leases].concat()
     }
+}
+
+/// A file that the data folder should have, beside that of the store, and has not.
+fn missing(settings: &BackendSettings) -> Option<PathBuf> {
+    let BackendSettings { log_url, lease_url, index_url, data, .. } = settings;
+    let files = [
+        (*index_url == IndexUrl::Embedded).then(|| EmbeddedIndex::file_in(data)),
+        (*lease_url == LeaseUrl::Embedded).then(|| EmbeddedLeases::file_in(data)),
+        (*log_url == LogUrl::Embedded).then(|| EmbeddedLog::file_in(data)),
+    ];
+    files.into_iter().flatten().find(|file| !file.exists())
 }
 
 async fn open_store(settings: &BackendSettings, folder: &Folder<'_>) -> Result<AnyStore, OpenBackendsError> {

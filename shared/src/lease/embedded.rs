@@ -10,6 +10,7 @@
 //! only a gap.
 
 use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -52,6 +53,11 @@ impl Grant {
 }
 
 impl EmbeddedLeases {
+    /// Where the leases of a data folder are.
+    pub(crate) fn file_in(folder: &Path) -> PathBuf {
+        folder.join(LEASES.file_name)
+    }
+
     /// Opens the leases of a data folder; none is held yet.
     ///
     /// # Errors

@@ -21,6 +21,7 @@ mod row;
 mod search;
 mod write;
 
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use rusqlite::Connection;
@@ -54,6 +55,11 @@ pub struct EmbeddedIndex {
 }
 
 impl EmbeddedIndex {
+    /// Where the index of a data folder is.
+    pub(crate) fn file_in(folder: &Path) -> PathBuf {
+        folder.join(INDEX.file_name)
+    }
+
     /// Opens the index of a data folder, or creates an empty one.
     ///
     /// # Errors

@@ -25,6 +25,7 @@ mod newest;
 mod part;
 mod reader;
 
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -105,6 +106,11 @@ pub struct EmbeddedLog {
 }
 
 impl EmbeddedLog {
+    /// Where the log of a data folder is.
+    pub(crate) fn file_in(folder: &Path) -> PathBuf {
+        folder.join(LOG.file_name)
+    }
+
     /// Opens the log of a data folder, or creates an empty one. `clock` dates publishes, `ids` names incarnations.
     ///
     /// # Errors
@@ -123,7 +129,7 @@ impl EmbeddedLog {
             file::Started::Known => {}
             file::Started::Renewed => info!(partitions = asked, "every partition of the log begins a new incarnation"),
             file::Started::Differs(stored) => {
-                let file = folder.path().join(LOG.file_name).display().to_string();
+                let file = Self::file_in(folder.path()).display().to_string();
                 return Err(LogOpenError::Partitions { file, stored, asked });
             }
         }

@@ -12,7 +12,8 @@ mod verify;
 
 use std::process::ExitCode;
 
-use clap::{Parser, Subcommand};
+use clap::error::{ContextKind, ContextValue, ErrorKind};
+use clap::{CommandFactory, Parser, Subcommand};
 use shared::config::Settings;
 use shared::process::{self, Allocator};
 use tokio::runtime;
@@ -55,7 +56,7 @@ enum Command {
 }
 
 fn main() -> ExitCode {
-    let Cli { settings, command } = Cli::parse();
+    let Cli { settings, command } = Cli::try_parse().unwrap_or_else(|refusal| spelt(refusal).exit());
     let done = match command {
         None => on_all_cores(serve::run(settings)),
         Some(Command::Serve(settings)) => on_all_cores(serve::run(*settings)),
@@ -71,6 +72,20 @@ fn main() -> ExitCode {
     .into()
 }
 
+/// Adds the right spelling to the refusal of options in front of a command, which are those of `bank` without one. By
+/// itself it reads as if the command did not take them at all.
+fn spelt(mut refusal: clap::Error) -> clap::Error {
+    let mut bank = Cli::command();
+    bank.build();
+    let word = refusal.get(ContextKind::InvalidSubcommand).map(ToString::to_string).unwrap_or_default();
+    if let (ErrorKind::ArgumentConflict, Some(command)) = (refusal.kind(), bank.find_subcommand_mut(&word)) {
+        let tip = "the options of a command stand behind it".into();
+        refusal.insert(ContextKind::Suggested, ContextValue::StyledStrs(vec![tip]));
+        refusal.insert(ContextKind::Usage, ContextValue::StyledStr(command.render_usage()));
+    }
+    refusal
+}
+
 fn on_all_cores(work: impl Future<Output = anyhow::Result<Exit>>) -> anyhow::Result<Exit> {
     runtime::Builder::new_multi_thread().enable_all().build()?.block_on(work)
 }
@@ -78,4 +93,28 @@ fn on_all_cores(work: impl Future<Output = anyhow::Result<Exit>>) -> anyhow::Res
 /// For work that must leave the other cores to the processes beside it.
 fn on_one_thread(work: impl Future<Output = anyhow::Result<Exit>>) -> anyhow::Result<Exit> {
     runtime::Builder::new_current_thread().enable_all().build()?.block_on(work)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn refusal(arguments: &[&str]) -> String {
+        Cli::try_parse_from(arguments).err().map(spelt).expect("it is refused").to_string()
+    }
+
+    #[test]
+    fn options_in_front_of_a_command_are_refused_with_the_right_spelling() {
+        for (command, usage) in [
+            ("serve", "Usage: bank serve [OPTIONS]"),
+            ("import", "Usage: bank import [OPTIONS] <FILE>"),
+            ("verify", "Usage: bank verify [OPTIONS]"),
+            ("bench", "Usage: bank bench <COMMAND>"),
+        ] {
+            let told = refusal(&["bank", "--data", "x", command]);
+            assert!(told.contains("the options of a command stand behind it") && told.contains(usage), "{told}");
+        }
+        let told = refusal(&["bank", "--data", "x", "no-such-command"]);
+        assert!(!told.contains("stand behind"), "{told}");
+    }
 }

@@ -78,6 +78,20 @@ enum Scenario {
 }
 
 impl BenchArgs {
+    /// Where the report goes, beside the table.
+    fn json(&self) -> Option<&Path> {
+        match &self.scenario {
+            Scenario::Commands(options) | Scenario::Hot(options) | Scenario::Transfers(options) => {
+                options.load.target.json.as_deref()
+            }
+            Scenario::Mixed(options) | Scenario::Queries(options) | Scenario::Rebuild(options) => {
+                options.target.json.as_deref()
+            }
+            Scenario::Limits(options) => options.json.as_deref(),
+            Scenario::Projection(options) => options.target.json.as_deref(),
+        }
+    }
+
     /// Whether the run is more than load: it opens a bank of its own here, or drives servers to their limits.
     pub(crate) const fn needs_all_cores(&self) -> bool {
         matches!(self.scenario, Scenario::Projection(_) | Scenario::Limits(_))
@@ -86,21 +100,21 @@ impl BenchArgs {
 
 /// Measures, checks, reports.
 pub(crate) async fn run(args: BenchArgs) -> anyhow::Result<Exit> {
-    let (report, json) = match args.scenario {
-        Scenario::Commands(options) => {
-            (load::measure("commands", Mix::OneAccount, &options).await?, options.load.target.json)
-        }
+    let json = args.json().map(Path::to_owned);
+    if let Some(path) = &json {
+        report::try_out(path)?;
+    }
+    let report = match args.scenario {
+        Scenario::Commands(options) => load::measure("commands", Mix::OneAccount, &options).await?,
         Scenario::Hot(mut options) => {
             options.load.accounts = 1;
-            (load::measure("hot", Mix::Deposits, &options).await?, options.load.target.json)
+            load::measure("hot", Mix::Deposits, &options).await?
         }
-        Scenario::Transfers(options) => {
-            (load::measure("transfers", Mix::Transfers, &options).await?, options.load.target.json)
-        }
-        Scenario::Mixed(options) => (visibility::measure(&options).await?, options.target.json),
-        Scenario::Queries(options) => (queries::measure(&options).await?, options.target.json),
-        Scenario::Rebuild(options) => (rebuild::measure(&options).await?, options.target.json),
-        Scenario::Limits(options) => (limits::measure(&options).await?, options.json),
+        Scenario::Transfers(options) => load::measure("transfers", Mix::Transfers, &options).await?,
+        Scenario::Mixed(options) => visibility::measure(&options).await?,
+        Scenario::Queries(options) => queries::measure(&options).await?,
+        Scenario::Rebuild(options) => rebuild::measure(&options).await?,
+        Scenario::Limits(options) => limits::measure(&options).await?,
         Scenario::Projection(options) => projection::measure(*options).await?,
     };
     tell(&report, json.as_deref())

@@ -11,7 +11,6 @@
 //! services run elsewhere.
 
 use std::cell::Cell;
-use std::path::PathBuf;
 use std::time::Duration;
 
 use anyhow::{bail, ensure};
@@ -58,7 +57,7 @@ const PATIENCE: Duration = Duration::from_mins(30);
 #[derive(Args, Debug)]
 pub(super) struct ProjectionOptions {
     #[command(flatten)]
-    target: Target,
+    pub(super) target: Target,
 
     /// Number of deposits to write
     #[arg(long, default_value_t = 200_000, value_parser = clap::value_parser!(u32).range(1..=1_000_000_000))]
@@ -80,7 +79,7 @@ pub(super) struct ProjectionOptions {
 }
 
 /// Writes, waits, reports.
-pub(super) async fn measure(options: ProjectionOptions) -> anyhow::Result<(Report, Option<PathBuf>)> {
+pub(super) async fn measure(options: ProjectionOptions) -> anyhow::Result<Report> {
     let ProjectionOptions { target, events, accounts, write_only, hold, settings } = options;
     let is_here = settings.given.backends.store_url == StoreUrl::Embedded;
     ensure!(!(is_here && hold.is_asked_for()), "the run holds an embedded bank back itself: leave out --hold");
@@ -125,7 +124,7 @@ pub(super) async fn measure(options: ProjectionOptions) -> anyhow::Result<(Repor
         wait_until_visible(bank.base(), &streams.iter().collect::<Vec<_>>()).await?;
     }
     bank.close().await?;
-    Ok((report, target.json))
+    Ok(report)
 }
 
 /// One account and its state.

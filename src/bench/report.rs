@@ -2,7 +2,8 @@
 
 use std::collections::BTreeMap;
 use std::fmt::Write;
-use std::fs;
+use std::fs::{self, File};
+use std::io::{self, ErrorKind};
 use std::path::Path;
 use std::time::Duration;
 
@@ -129,7 +130,7 @@ impl Report {
     /// For programs.
     pub(super) fn write_json(&self, path: &Path) -> anyhow::Result<()> {
         let json = serde_json::to_vec_pretty(self)?;
-        fs::write(path, json).with_context(|| format!("cannot write {}", path.display()))
+        fs::write(path, json).with_context(|| unwritable(path))
     }
 
     fn latency_rows(&self) -> Vec<Vec<String>> {
@@ -147,6 +148,28 @@ impl Report {
         };
         self.cpu.iter().map(row).collect()
     }
+}
+
+/// Fails if a report could not be written to this file, before a run that would take minutes for nothing. Leaves
+/// everything as it was, since the run may fail, too.
+pub(super) fn try_out(path: &Path) -> anyhow::Result<()> {
+    open_and_leave(path).with_context(|| unwritable(path))
+}
+
+fn open_and_leave(path: &Path) -> io::Result<()> {
+    match File::create_new(path) {
+        Ok(_) => fs::remove_file(path),
+        Err(failure) if failure.kind() == ErrorKind::AlreadyExists => {
+            // Not a pipe: whoever reads from it would take this for the whole report.
+            let is_opened = fs::metadata(path).is_ok_and(|there| there.is_file() || there.is_dir());
+            if is_opened { File::options().append(true).open(path).map(drop) } else { Ok(()) }
+        }
+        Err(failure) => Err(failure),
+    }
+}
+
+fn unwritable(path: &Path) -> String {
+    format!("cannot write {}", path.display())
 }
 
 fn table(header: &[&str], rows: Vec<Vec<String>>) -> String {
@@ -205,5 +228,20 @@ mod tests {
         assert_eq!(json["figures"]["done_per_second"], 12_345.6);
         assert_eq!(json["latencies_ms"][0]["count"], 1);
         assert!(report.table().contains("12346") && report.table().contains("5.00"));
+    }
+
+    #[test]
+    fn a_file_is_tried_out_without_a_trace() {
+        let folder = tempfile::tempdir().unwrap();
+        let (new, old) = (folder.path().join("new.json"), folder.path().join("old.json"));
+        fs::write(&old, "{}").unwrap();
+        try_out(&new).unwrap();
+        try_out(&old).unwrap();
+        assert!(!new.exists());
+        assert_eq!(fs::read_to_string(&old).unwrap(), "{}");
+        for wrong in [folder.path().to_owned(), folder.path().join("absent/new.json"), old.join("new.json")] {
+            let refusal = format!("{:#}", try_out(&wrong).unwrap_err());
+            assert!(refusal.starts_with(&format!("cannot write {}: ", wrong.display())), "{refusal}");
+        }
     }
 }

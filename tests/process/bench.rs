@@ -119,6 +119,18 @@ async fn without_servers_the_limits_are_those_of_http() {
     assert!(report["setup"].to_string().contains("no "), "{report}");
 }
 
+/// Goal: a run whose results could not be written does not begin.
+#[tokio::test]
+async fn a_file_that_cannot_be_written_is_told_before_anything_is_measured() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("absent/report.json");
+    // Nothing listens there, so a run that began would fail differently.
+    let ended = run(&["commands", "--url", "http://127.0.0.1:9", "--json", file.to_str().unwrap()]).await;
+    assert_eq!(ended.status.code(), Some(1), "{ended:?}");
+    let told = format!("cannot write {}: ", file.display());
+    assert!(String::from_utf8_lossy(&ended.stderr).contains(&told), "{ended:?}");
+}
+
 /// Goal: the results of a long run are not lost with the table that cannot be written.
 #[tokio::test]
 async fn figures_are_kept_though_the_table_is_lost() {

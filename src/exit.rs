@@ -4,6 +4,8 @@ use std::process::ExitCode;
 
 use shared::process::{BeginError, EXIT_DATA_IN_USE, EXIT_USAGE};
 
+use crate::service::WrongService;
+
 /// How the process ends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Exit {
@@ -43,6 +45,9 @@ Exit codes:
 impl Exit {
     /// How the process ends with a failure.
     pub(crate) fn of(failure: &anyhow::Error) -> Self {
+        if failure.is::<WrongService>() {
+            return Self::Usage;
+        }
         match failure.downcast_ref::<BeginError>().map(BeginError::exit_code) {
             Some(EXIT_USAGE) => Self::Usage,
             Some(EXIT_DATA_IN_USE) => Self::DataInUse,

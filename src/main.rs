@@ -7,6 +7,7 @@ mod exit;
 mod import;
 mod number;
 mod serve;
+mod service;
 mod url;
 mod verify;
 

@@ -54,8 +54,10 @@ impl Account {
 pub(super) struct Accounts(Vec<Account>);
 
 impl Accounts {
-    /// Opens as many accounts as the options say, over as many connections.
+    /// Opens as many accounts as the options say, over as many connections. A URL of another service is refused before,
+    /// since many runs ask the projection only at their end.
     pub(super) async fn open(options: &LoadOptions) -> anyhow::Result<Self> {
+        options.target.refuse_others().await?;
         let ids = shared::id::Ids::new(shared::clock::Clock::system());
         let run = ids.commit();
         let bar = progress::counted("opening accounts", u64::from(options.accounts));

@@ -1,11 +1,14 @@
 //! The options of the scenarios.
 
+use std::fmt;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::Args;
 use hyper::Uri;
+
+use crate::service::{Service, WrongService};
 
 /// Enough to fill the commits of a disk that takes a millisecond to sync.
 const CONNECTIONS_DEFAULT: u16 = 128;
@@ -33,6 +36,19 @@ pub(super) struct Target {
     /// Also write the report to this file, as JSON
     #[arg(long, value_name = "FILE")]
     pub(super) json: Option<PathBuf>,
+}
+
+impl Target {
+    /// Refuses the URL of another service.
+    pub(super) async fn refuse_others(&self) -> Result<(), WrongService> {
+        Service::Account.refuse_other(&self.url.to_string(), "--url").await?;
+        self.refuse_other_for_queries().await
+    }
+
+    /// The same of the URL for queries alone.
+    pub(super) async fn refuse_other_for_queries(&self) -> Result<(), WrongService> {
+        Service::Balance.refuse_other(&self.balance_url.to_string(), "--balance-url").await
+    }
 }
 
 /// How much load there is, of which kind, and for how long.
@@ -110,6 +126,12 @@ impl Base {
     /// The value of the header `Host`.
     pub(super) fn authority(&self) -> &str {
         &self.authority
+    }
+}
+
+impl fmt::Display for Base {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "http://{}", self.authority)
     }
 }
 

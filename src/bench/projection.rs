@@ -83,6 +83,9 @@ pub(super) async fn measure(options: ProjectionOptions) -> anyhow::Result<Report
     let ProjectionOptions { target, events, accounts, write_only, hold, settings } = options;
     let is_here = settings.given.backends.store_url == StoreUrl::Embedded;
     ensure!(!(is_here && hold.is_asked_for()), "the run holds an embedded bank back itself: leave out --hold");
+    if !is_here && !write_only {
+        target.refuse_other_for_queries().await?;
+    }
     // Removed after everything that has files in it is closed.
     let (settings, _scratch) = if is_here { settings.for_new_bank()? } else { (settings.given, None) };
     let place = if is_here {

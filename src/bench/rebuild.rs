@@ -70,6 +70,7 @@ pub(super) async fn measure(options: &LoadOptions) -> anyhow::Result<Report> {
 }
 
 async fn alone(options: &LoadOptions) -> anyhow::Result<Report> {
+    options.target.refuse_other_for_queries().await?;
     let cpu = CpuMeter::start();
     let rebuilt = rebuild(&options.target).await?;
     let mut report = Report::new("rebuild");

@@ -25,6 +25,7 @@ use shared::money::Money;
 
 use crate::console::{self, complain};
 use crate::exit::Exit;
+use crate::service::Service;
 use crate::url::base_url;
 use client::Client;
 use player::Player;
@@ -93,6 +94,7 @@ pub(crate) async fn run(args: ImportArgs) -> anyhow::Result<Exit> {
             return Ok(Exit::BadFile);
         }
     };
+    Service::Account.refuse_other(&args.url, "--url").await?;
     let progress = progress_bar(statements.iter().map(|statement| statement.lines.len()).sum());
     let client = Client::new(args.url, usize::from(args.parallel))?;
     let player = Player::new(client, name, args.overdraft_limit, args.currency, progress.clone());

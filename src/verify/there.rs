@@ -11,6 +11,7 @@ use super::VerifyArgs;
 use super::screen::Screen;
 use crate::console::complain;
 use crate::exit::Exit;
+use crate::service::Service;
 
 /// How long the service may be silent: it reports its progress every second.
 const SILENCE_MAX: Duration = Duration::from_secs(30);
@@ -39,6 +40,7 @@ pub(super) async fn compare(
     args: &VerifyArgs,
     screen: &mut Screen,
 ) -> anyhow::Result<Result<Vec<PartitionReport>, Exit>> {
+    Service::Balance.refuse_other(base, "--url").await?;
     let url = url(base, args);
     let http = reqwest::Client::builder().no_proxy().connect_timeout(CONNECT_MAX).read_timeout(SILENCE_MAX).build()?;
     let answer = http.post(&url).send().await.with_context(|| format!("no balance service answers at {base}"))?;

@@ -160,6 +160,28 @@ async fn a_projection_that_shows_something_else_spoils_the_run() {
     assert!(String::from_utf8_lossy(&ended.stdout).contains("WRONG"), "{ended:?}");
 }
 
+/// Goal: URLs given in each other's place are told at once, each by the option it stands behind.
+#[tokio::test]
+async fn a_url_of_the_other_service_is_named() {
+    let folder = tempfile::tempdir().unwrap();
+    let bank = Bank::start(folder.path()).await;
+    let (account, balance) = (bank.account_url(""), bank.balance_url(""));
+    for (arguments, told) in [
+        (["commands", "--url", &balance], format!("{balance} is the balance service; --url wants the account service")),
+        (
+            ["rebuild", "--balance-url", &account],
+            format!("{account} is the account service; --balance-url wants the balance service"),
+        ),
+    ] {
+        let ended = run(&arguments).await;
+        assert_eq!(ended.status.code(), Some(2), "{ended:?}");
+        assert!(String::from_utf8_lossy(&ended.stderr).contains(&told), "{ended:?}");
+    }
+    let swapped = run(&["mixed", "--url", &account, "--balance-url", &account]).await;
+    assert_eq!(swapped.status.code(), Some(2), "{swapped:?}");
+    assert!(bank.stop().await.success());
+}
+
 #[tokio::test]
 async fn without_a_bank_a_run_says_what_is_missing() {
     let ended = run(&["commands", "--url", "http://127.0.0.1:9"]).await;

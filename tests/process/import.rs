@@ -190,6 +190,17 @@ async fn a_wrong_address_is_told_at_once() {
 }
 
 #[tokio::test]
+async fn the_address_of_the_balance_service_is_named_as_such() {
+    let folder = tempfile::tempdir().unwrap();
+    let bank = Bank::start(folder.path()).await;
+    let url = bank.balance_url("");
+    let output = Command::new(BANK).arg("import").arg(data_file()).args(["--url", &url]).output().await.unwrap();
+    assert_eq!(output.status.code(), Some(2), "{}", text_of(&output));
+    let told = format!("{url} is the balance service; --url wants the account service");
+    assert!(text_of(&output).contains(&told), "{}", text_of(&output));
+}
+
+#[tokio::test]
 async fn a_bad_file_is_refused_with_its_line_before_anything_is_sent() {
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("bad.csv");

@@ -119,6 +119,12 @@ async fn a_bank_that_is_open_is_asked_to_compare_itself() {
     let partitions: Vec<&Value> = report["partitions"].as_array().unwrap().iter().map(|p| &p["partition"]).collect();
     assert_eq!((code, partitions), (0, vec![&Value::from(1), &Value::from(3)]));
 
+    let account = bank.account_url("");
+    let swapped = verify(folder.path(), &["--url", &account]).await;
+    assert_eq!(swapped.status.code(), Some(2), "{}", stderr_of(&swapped));
+    let told = format!("{account} is the account service; --url wants the balance service");
+    assert!(stderr_of(&swapped).contains(&told), "{}", stderr_of(&swapped));
+
     let table = verify(folder.path(), &["--url", &url]).await;
     assert!(stdout_of(&table).ends_with("the projection agrees with the store\n"), "{}", stdout_of(&table));
     assert!(bank.stop().await.success());

@@ -21,7 +21,7 @@ use std::time::Instant;
 use clap::Args;
 use flate2::read::MultiGzDecoder;
 use indicatif::{ProgressBar, ProgressStyle};
-use shared::money::Money;
+use shared::money::{Currency, Money};
 
 use crate::console::{self, complain};
 use crate::exit::Exit;
@@ -60,8 +60,8 @@ pub(crate) struct ImportArgs {
     overdraft_limit: Money,
 
     /// Currency of the accounts (ISO 4217); the bank's default if omitted
-    #[arg(long)]
-    currency: Option<String>,
+    #[arg(long, value_name = "CODE")]
+    currency: Option<Currency>,
 
     /// Name of this import, part of every idempotency key; the file name if omitted
     #[arg(long)]

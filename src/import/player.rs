@@ -4,7 +4,7 @@ use futures::{StreamExt, TryStreamExt, stream};
 use indicatif::ProgressBar;
 use serde_json::{Value, json};
 use shared::id::AccountId;
-use shared::money::Money;
+use shared::money::{Currency, Money};
 
 use super::client::{Client, ClientError, Outcome, Rejection};
 use super::reader::{Direction, Line, Statement};
@@ -39,7 +39,7 @@ pub(crate) struct Player {
     client: Client,
     name: String,
     overdraft_limit: Money,
-    currency: Option<String>,
+    currency: Option<Currency>,
     progress: ProgressBar,
 }
 
@@ -49,7 +49,7 @@ impl Player {
         client: Client,
         name: String,
         overdraft_limit: Money,
-        currency: Option<String>,
+        currency: Option<Currency>,
         progress: ProgressBar,
     ) -> Self {
         Self { client, name, overdraft_limit, currency, progress }
@@ -97,7 +97,7 @@ impl Player {
             "owner": format!("account {}", statement.account),
             "overdraft_limit": self.overdraft_limit,
         });
-        if let Some(currency) = &self.currency {
+        if let Some(currency) = self.currency {
             body["currency"] = json!(currency);
         }
         match self.client.open(&key, &body).await? {

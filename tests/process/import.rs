@@ -201,6 +201,16 @@ async fn the_address_of_the_balance_service_is_named_as_such() {
 }
 
 #[tokio::test]
+async fn a_currency_that_does_not_exist_is_told_before_anything_is_read() {
+    for currency in ["FOO", "eur", "euro", ""] {
+        let import = ["import", "no-such-file.csv", "--currency", currency];
+        let output = Command::new(BANK).args(import).output().await.unwrap();
+        assert_eq!(output.status.code(), Some(2), "{currency}: {}", text_of(&output));
+        assert!(text_of(&output).contains("--currency <CODE>"), "{}", text_of(&output));
+    }
+}
+
+#[tokio::test]
 async fn a_bad_file_is_refused_with_its_line_before_anything_is_sent() {
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("bad.csv");

@@ -91,9 +91,14 @@ fn judged(account: AccountId, head: Version, loaded: &Loaded, folding: Option<&F
 
 fn late(account: AccountId, head: Version, loaded: &Loaded) -> Option<Finding> {
     let (reached, head) = (loaded.version(), loaded.reachable(head));
-    let fault = if loaded.balance.is_none() { Fault::Missing } else { Fault::Behind };
-    let detail = || format!("the document is at {reached}, the store was at {head}");
-    (reached < head).then(|| Finding { account, fault, detail: detail(), version: reached })
+    if reached >= head {
+        return None;
+    }
+    let (fault, place) = match &loaded.balance {
+        None => (Fault::Missing, "there is no document".to_owned()),
+        Some(_) => (Fault::Behind, format!("the document is at {reached}")),
+    };
+    Some(Finding { account, fault, detail: format!("{place}, the store was at {head}"), version: reached })
 }
 
 fn differing(account: AccountId, document: &Balance, folding: &Folding) -> Option<Finding> {
@@ -109,5 +114,18 @@ fn differing(account: AccountId, document: &Balance, folding: &Folding) -> Optio
             Some(finding(Fault::Ahead, format!("the document is at {reached}, the store's events fold to {version}")))
         }
         (None, None) => Some(finding(Fault::Orphan, "there is a document and no event".to_owned())),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_document_that_is_not_there_is_at_no_version() {
+        let account = AccountId::from_bytes([7; 16]);
+        let missing = judged(account, Version::new(3), &Loaded::default(), None).unwrap();
+        assert_eq!((missing.fault, &*missing.detail), (Fault::Missing, "there is no document, the store was at v3"));
+        assert_eq!(judged(account, Version::EMPTY, &Loaded::default(), None), None);
     }
 }

@@ -144,7 +144,9 @@ const LEASE_TTL_MS_MAX: u64 = 600_000;
 #[derive(Args, Clone, Debug)]
 #[command(next_help_heading = "Logs")]
 pub struct LogSettings {
-    /// Log filter: a level, or levels by component such as `info,forwarder=debug`
+    /// Log filter: a level (error, warn, info, debug, trace, off), or levels by component such as
+    /// `info,balance-service=debug`. Components: account-service, forwarder, balance-service, shared, bank, and their
+    /// modules such as `shared::log`
     #[arg(long, env = "BANK_LOG", value_name = "FILTER", default_value = LogFilter::DEFAULT)]
     pub log: LogFilter,
 

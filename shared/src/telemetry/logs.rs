@@ -10,7 +10,8 @@ use tracing_subscriber::filter::LevelFilter;
 
 use crate::config::{LogFormat, LogSettings};
 
-/// What is logged: a level, or levels by component such as `info,forwarder=debug`.
+/// What is logged: a level, or levels by component such as `info,forwarder=debug`. A component is a service or another
+/// crate, or a module of one such as `shared::log`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct LogFilter(String);
 
@@ -32,6 +33,7 @@ impl FromStr for LogFilter {
         if !directives.iter().all(|directive| names_level(directive) || names_component(directive)) {
             return Err(LogFilterError);
         }
+        let directives: Vec<String> = directives.into_iter().map(with_module_names).collect();
         // A variable that is set to nothing means the default.
         let text = if directives.is_empty() { Self::DEFAULT.to_owned() } else { directives.join(",") };
         EnvFilter::try_new(&text).map(|_| Self(text)).map_err(|_| LogFilterError)
@@ -48,6 +50,14 @@ fn names_level(directive: &str) -> bool {
 /// Whether a directive without a level is certainly a module or a span, of which `EnvFilter` logs everything.
 fn names_component(directive: &str) -> bool {
     !directive.contains('=') && (directive.contains("::") || directive.starts_with('['))
+}
+
+/// A directive with the component as `EnvFilter` knows it: a service is called `account-service`, its crate
+/// `account_service`, and a component that there is not logs nothing.
+fn with_module_names(directive: &str) -> String {
+    // A bracket opens the names of a span and its fields, which are left as they are.
+    let (component, rest) = directive.split_at(directive.find(['=', '[']).unwrap_or(directive.len()));
+    component.replace('-', "_") + rest
 }
 
 /// Why logs cannot be initialized.
@@ -125,6 +135,17 @@ mod tests {
     fn a_filter_is_a_level_or_levels_by_component() {
         for text in ["warn", "OFF", "info,forwarder=debug", "forwarder=debug", "shared::log=trace", " info, bank=off"] {
             assert!(text.parse::<LogFilter>().is_ok(), "{text:?}");
+        }
+    }
+
+    #[test]
+    fn a_service_is_a_component_by_the_name_of_its_program() {
+        for (text, filter) in [
+            ("info,account-service=debug", "info,account_service=debug"),
+            ("balance-service::worker=trace,warn", "balance_service::worker=trace,warn"),
+            ("[a-span{a-field=1}]=debug", "[a-span{a-field=1}]=debug"),
+        ] {
+            assert_eq!(text.parse::<LogFilter>(), Ok(LogFilter(filter.to_owned())), "{text}");
         }
     }
 

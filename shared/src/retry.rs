@@ -9,7 +9,8 @@ use backon::{BackoffBuilder, ExponentialBuilder};
 
 use crate::error::{BackendError, Retry};
 
-/// How often a call is retried before its failure is passed on, which takes about four seconds.
+/// How often a call is retried before its failure is passed on, which takes about four seconds, or longer if the
+/// backend asks for longer pauses.
 pub const RETRIES_MAX: usize = 10;
 
 /// The delays between the attempts of one call.

@@ -150,7 +150,7 @@ impl<B: Backends> Conductor<B> {
     async fn make_generation(&self, file: JobFile, job: Job, generations: &Generations) -> Result<Duration, StepError> {
         // Only two generations at a time: the one kept for a rollback makes room for the new one, and so does one that
         // was made for this job but is not named by it.
-        let file = self.discard_all_but(file, job.clone(), generations, &[generations.active]).await?;
+        let file = self.write_and_discard(file, job.clone(), generations, &[generations.active]).await?;
         let generation = self.backends.index().create().await?;
         info!(job = %job.job, %generation, purpose = ?job.purpose, "rebuild started");
         file.save(self.backends.store(), Job { generation: Some(generation), ..job }).await?;
@@ -286,14 +286,14 @@ impl<B: Backends> Conductor<B> {
             self.nudge.all();
             return Ok(Duration::ZERO);
         }
-        // Generations come from jobs: before the first one there is nothing to clean up.
+        // Generations come from jobs. Those of an older bank are discarded with the first one.
         let Some(job) = file.job.clone() else { return Ok(LOOK_EVERY) };
         let now = self.clock.now();
         let keep = [generations.active, job.kept(now)];
         if generations.all.iter().any(|generation| !keep.contains(&Some(*generation))) {
             // A rollback whose clock is behind would still ask for what is about to be discarded.
             let keep_previous_until = job.keep_previous_until.filter(|until| now < *until);
-            self.discard_all_but(file, Job { keep_previous_until, ..job }, generations, &keep).await?;
+            self.write_and_discard(file, Job { keep_previous_until, ..job }, generations, &keep).await?;
         }
         Ok(LOOK_EVERY)
     }
@@ -326,7 +326,7 @@ impl<B: Backends> Conductor<B> {
     /// Discards generations that were listed after the job was read, if the job has not been written since. It is
     /// written first, so that nobody can name one of them any more (law B7). Reading it again would not do: whoever has
     /// made one of them may still be about to name it.
-    pub(super) async fn discard_all_but(
+    pub(super) async fn write_and_discard(
         &self,
         file: JobFile,
         job: Job,

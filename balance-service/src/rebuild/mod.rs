@@ -20,8 +20,9 @@
 //!     discards reads the job, lists the generations, writes the job at the revision it has read, and then discards
 //!     what it has listed and the written job does not need. A job comes to name a generation by a write too: a
 //!     conductor writes at the revision that it had before it made the generation, a rollback at that of the job that
-//!     kept it. For a listed generation neither is later than the revision read, so of both writes the second is
-//!     refused. What a cancelled job names is discarded after it was written as cancelled, and is never named again.
+//!     kept it. If that revision is the one the discarding conductor has read, or an earlier one, of both writes the
+//!     second is refused; if it is a later one, the discarding conductor's own write is. What a cancelled job names is
+//!     discarded after it was written as cancelled, and is never named again.
 //!
 //! After the switch the previous generation is still fed for as long as it is kept, so a rollback is just another
 //! switch, and the same argument holds.

@@ -101,7 +101,7 @@ impl Bank {
     async fn make(&self, look: &Look) -> (JobFile, Generation) {
         let Look { file, job, generations } = look.clone();
         let keep = [generations.active];
-        let file = self.conductor.discard_all_but(file, job, &generations, &keep).await.unwrap();
+        let file = self.conductor.write_and_discard(file, job, &generations, &keep).await.unwrap();
         (file, self.index().create().await.unwrap())
     }
 

@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use rusqlite::{Error, ErrorCode};
+use rusqlite::{Error, ErrorCode, ffi};
 
 use super::OpenError;
 use crate::error::{BackendError, Effect, Retry};
@@ -32,6 +32,13 @@ pub(super) fn retry(error: &Error) -> Retry {
     }
 }
 
+/// Whether nothing of a transaction can be left whose COMMIT failed like this, not even after a crash: a frame could
+/// not be written to the write-ahead log, and the last frame, without which the others do not count, is written after
+/// all others. Any other failure may come after it (`walFrames` in SQLite).
+pub(super) fn is_torn(error: &Error) -> bool {
+    matches!(error.sqlite_extended_error_code(), Some(ffi::SQLITE_FULL | ffi::SQLITE_IOERR_WRITE))
+}
+
 /// An error of SQLite while a file is opened.
 pub(super) fn of_opening(path: PathBuf, error: Error) -> OpenError {
     if is_damage(&error) {
@@ -48,8 +55,6 @@ fn is_damage(error: &Error) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use rusqlite::ffi;
-
     use super::*;
 
     #[test]
@@ -60,5 +65,14 @@ mod tests {
         }
         assert_eq!(told(ffi::SQLITE_BUSY), Retry::Later);
         assert_eq!(told(ffi::SQLITE_CORRUPT), Retry::Never);
+    }
+
+    #[test]
+    fn only_a_frame_that_could_not_be_written_leaves_nothing_of_a_commit() {
+        let torn = |code| is_torn(&Error::SqliteFailure(ffi::Error::new(code), None));
+        assert!(torn(ffi::SQLITE_FULL) && torn(ffi::SQLITE_IOERR_WRITE));
+        for later in [ffi::SQLITE_IOERR_FSYNC, ffi::SQLITE_IOERR_SHMSIZE, ffi::SQLITE_IOERR, ffi::SQLITE_NOMEM] {
+            assert!(!torn(later), "{later}");
+        }
     }
 }

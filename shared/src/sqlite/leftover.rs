@@ -7,10 +7,6 @@ use super::wal_check;
 
 /// Whether frames that belong to no commit may lie behind the last one in a WAL that is checked (see [`wal_check`]):
 /// what a commit that failed has left there, or one that a crash cut off. Nothing may be committed in front of them.
-///
-/// A commit that failed is undone once they are removed. The last step of a COMMIT, which cannot fail, is to tell the
-/// readers of the WAL how far it goes now (`walIndexWriteHdr` in SQLite), so what is moved into the file is without its
-/// pages. Until then, a process that opens the file after a crash may find it complete.
 pub(super) struct Leftover {
     is_checked: bool,
     may_be: bool,
@@ -25,12 +21,7 @@ impl Leftover {
 
     /// Notes how a transaction ended.
     pub(super) fn note(&mut self, ending: &Ending) {
-        self.may_be |= self.is_checked && matches!(ending, Ending::Unknown(_));
-    }
-
-    /// Whether there may be any.
-    pub(super) const fn may_be(&self) -> bool {
-        self.may_be
+        self.may_be |= self.is_checked && !ending.is_committed();
     }
 
     /// Removes what may be there. While this fails, nothing may be committed: it is to be tried again before the next

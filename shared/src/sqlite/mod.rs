@@ -142,8 +142,8 @@ impl Database {
     /// Dropping the future before it is done does not undo the write.
     ///
     /// # Errors
-    /// With an unknown effect when the transaction's commit failed and what it left could not be removed at once; with
-    /// no effect for any other failure.
+    /// With an unknown effect when the transaction's commit failed, unless its last page could not be written; with no
+    /// effect for any other failure.
     pub async fn write<T: Send + 'static>(
         &self,
         operation: &'static str,

@@ -7,7 +7,7 @@ use rusqlite::{Connection, Error};
 use tokio::sync::oneshot;
 use tracing::error;
 
-use super::failure::{not_done, retry};
+use super::failure::{is_torn, not_done, retry};
 use super::upkeep::Upkeep;
 use crate::error::{BackendError, Retry};
 
@@ -96,9 +96,9 @@ fn commit(connection: &Connection) -> Ending {
     match execute(connection, "COMMIT") {
         Ok(()) => Ending::Committed,
         Err(error) => {
-            // Pages of it may have reached the disk before it failed, so undoing it here proves nothing.
             roll_back(connection);
-            Ending::Unknown(error)
+            // Unless it is torn, all of it may have reached the disk before it failed, so undoing it proves nothing.
+            if is_torn(&error) { Ending::not_done(&error) } else { Ending::Unknown(error) }
         }
     }
 }
@@ -112,6 +112,10 @@ fn run_apart(connection: &Connection, writes: &mut [Box<dyn Waiting>]) -> rusqli
     for write in writes {
         connection.execute_batch("SAVEPOINT one_write")?;
         if !write.run(connection) {
+            if connection.is_autocommit() {
+                // The error has undone all of the transaction, and there is no savepoint left.
+                return Ok(());
+            }
             connection.execute_batch("ROLLBACK TO one_write")?;
         }
         connection.execute_batch("RELEASE one_write")?;

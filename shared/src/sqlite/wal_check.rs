@@ -17,10 +17,9 @@
 //!   off for the writer: SQLite's `pagerStress` then returns before it writes. The price is that the pages of a
 //!   transaction stay in memory until it ends: at most those of one turn.
 //! - *A COMMIT that succeeds* appends its frames to the last commit and leaves none behind its own last one.
-//! - *A COMMIT that fails*, for example because the disk is full, may leave any part of its frames. Before its writes
-//!   are answered, and if that is not possible, before the next transaction, the WAL is begun anew: all of it is moved
-//!   into the file, which is synced, and its length is set to zero; the next COMMIT syncs a header of new salts before
-//!   it writes its first frame.
+//! - *A COMMIT that fails*, for example because the disk is full, may leave any part of its frames. Before the next
+//!   transaction the WAL is begun anew: all of it is moved into the file, which is synced, and its length is set to
+//!   zero; the next COMMIT syncs a header of new salts before it writes its first frame.
 //! - *A process that died* may leave a transaction that was cut off, so the WAL is also begun anew when a file is
 //!   opened. The missing steps of its schema follow at once, as a single transaction, which may fill the cache. If they
 //!   fail, the file is not opened.
@@ -235,8 +234,7 @@ mod tests {
         database.write("make", |connection| connection.execute_batch(REPLIES)).await.unwrap();
         let fails = |connection: &Connection| insert_many(connection).and_then(|()| reply_to_nothing(connection));
         let failed = database.write("fails", fails).await.unwrap_err();
-        // Nothing of it is left by the time of the answer.
-        assert_eq!(failed.effect, Effect::None);
+        assert_eq!(failed.effect, Effect::Unknown);
         assert_eq!(found_after_a_power_cut(&dir, &database).await, ["kept"]);
     }
 

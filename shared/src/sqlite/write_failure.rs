@@ -1,14 +1,14 @@
 //! The failure to write to a file, as on a full disk, which lasts until a transaction of its writer is committed again.
 //!
 //! - *It is told seldom*, and so is its end, not for each transaction: whoever is refused asks again.
-//! - *Who asks whether the file takes writes is answered by trying*: after a failure, [`probe`] is written. Nothing
-//!   else may be written for hours, so what is known of the last transaction could be long out of date.
+//! - *Who asks whether the file takes writes is answered by trying*: after a failure, each transaction also rewrites a
+//!   page, and whoever asks has one made. Nothing else may be written for hours, so what is known of the last
+//!   transaction could be long out of date.
 
 use std::fmt::Display;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use rusqlite::Connection;
 use tracing::{error, info};
 
 use super::turn::Ending;
@@ -69,10 +69,4 @@ impl Known {
             info!(file = self.file_name, "the file takes writes again");
         }
     }
-}
-
-/// A write that changes a page, and nothing that anybody reads.
-pub(super) fn probe(connection: &Connection) -> rusqlite::Result<()> {
-    let version: i64 = connection.pragma_query_value(None, "user_version", |row| row.get(0))?;
-    connection.pragma_update(None, "user_version", version)
 }

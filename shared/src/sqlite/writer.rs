@@ -12,7 +12,7 @@ use super::open::{begin_log_anew, leave_log_on_close};
 use super::sync_failure::SyncFailure;
 use super::turn::{Ending, Pending, Turn, Waiting, take_turn};
 use super::upkeep::Upkeep;
-use super::write_failure::{WriteFailure, probe};
+use super::write_failure::WriteFailure;
 use crate::error::BackendError;
 
 /// How many writes share a transaction at most: enough to make the fsync a small part of its cost, few enough to keep
@@ -21,7 +21,7 @@ const WRITES_PER_TRANSACTION_MAX: usize = 512;
 /// How many writes are queued before callers have to wait: two more turns.
 const WRITES_WAITING_MAX: usize = 1_024;
 
-/// Decides before each transaction of the writer whether it may begin, and after it what became of it.
+/// Decides before each transaction of the writer whether it may begin.
 pub(super) struct Gate {
     sync_failure: SyncFailure,
     write_failure: WriteFailure,
@@ -45,13 +45,13 @@ impl Gate {
         })
     }
 
-    /// Learns from how a transaction ended. One of an unknown outcome is not done once nothing is left of it.
-    fn settle(&mut self, connection: &Connection, ending: Ending) -> Ending {
-        self.leftover.note(&ending);
-        let Ending::Unknown(error) = ending else { return ending };
-        self.sync_failure.note_if_sync(&error);
-        let is_nothing_left = self.leftover.may_be() && self.pass(connection).is_ok();
-        if is_nothing_left { Ending::not_done(&error) } else { Ending::Unknown(error) }
+    /// Learns from how a transaction ended.
+    fn note(&mut self, ending: &Ending) {
+        if let Ending::Unknown(error) = ending {
+            self.sync_failure.note_if_sync(error);
+        }
+        self.write_failure.note(ending);
+        self.leftover.note(ending);
     }
 }
 
@@ -107,7 +107,7 @@ impl Writer {
             return Err(ended(operation));
         }
         self.sync_failure.check(operation)?;
-        if self.write_failure.is_known() { self.write(operation, probe, |()| ()).await } else { Ok(()) }
+        if self.write_failure.is_known() { self.write(operation, |_| Ok(()), |()| ()).await } else { Ok(()) }
     }
 }
 
@@ -140,10 +140,13 @@ fn write_all(
             answer(&mut turn, &refusal);
             continue;
         }
+        if gate.write_failure.is_known() {
+            // It would be taken for over by a transaction that changes nothing.
+            turn.push(probe());
+        }
         let Turn { ending, is_kept_up } = take_turn(connection, &mut turn, upkeep);
-        let ending = gate.settle(connection, ending);
-        gate.write_failure.note(&ending);
         answer(&mut turn, &ending);
+        gate.note(&ending);
         if ending.is_committed() {
             news.send_modify(|commits| *commits += 1);
         }
@@ -151,11 +154,22 @@ fn write_all(
         if !is_kept_up && gate.pass(connection).is_ok() {
             // A turn of its own, so that writes that fail again and again do not keep the file from its upkeep.
             let alone = take_turn(connection, &mut [], upkeep);
-            gate.settle(connection, alone.ending);
+            if !alone.ending.is_committed() {
+                gate.note(&alone.ending);
+            }
             upkeep.after_turn(alone.is_kept_up);
         }
         mover.after_turn(connection);
     }
+}
+
+/// A write that changes a page, and nothing that anybody reads.
+fn probe() -> Box<dyn Waiting> {
+    let run = |connection: &Connection| {
+        let version: i64 = connection.pragma_query_value(None, "user_version", |row| row.get(0))?;
+        connection.pragma_update(None, "user_version", version)
+    };
+    Box::new(Pending::new("probe", run, |(): &()| (), oneshot::channel().0))
 }
 
 fn answer(turn: &mut Vec<Box<dyn Waiting>>, ending: &Ending) {
@@ -166,11 +180,15 @@ fn answer(turn: &mut Vec<Box<dyn Waiting>>, ending: &Ending) {
 
 /// Leaves one plain file without a write-ahead log; after a failed sync, what the next process needs to restore it.
 fn close(connection: Connection, mover: Mover, mut gate: Gate, file_name: &str, upkeep: &mut impl Upkeep) {
-    let may_write = gate.pass(&connection).is_ok();
+    let passed = gate.pass(&connection);
     let failure = gate.sync_failure;
-    if may_write && let Err(error) = upkeep.before_close(&connection) {
-        failure.note_if_sync(&error);
-        warn!(file = file_name, %error, "upkeep not finished, the next start will");
+    match passed.map(|()| upkeep.before_close(&connection)) {
+        Ok(Ok(())) => {}
+        Ok(Err(error)) => {
+            failure.note_if_sync(&error);
+            warn!(file = file_name, %error, "upkeep not finished, the next start will");
+        }
+        Err(refusal) => gate.write_failure.note(&refusal),
     }
     // Two connections cannot move pages at once. And its last sync may fail.
     drop(mover);

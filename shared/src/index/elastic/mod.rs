@@ -37,10 +37,10 @@
 //!   since a block that is set already is not waited for. A write that was delayed since before the first seal could
 //!   pass in between, after the first conductor has listed the versions. If that one promoted all the same, readers
 //!   could see an older version of the account until the new generation has caught up. Here leases matter: a conductor
-//!   that has lost its lease, even one that was frozen, makes no further call (law A1, `lease/tenure.rs`). What is left
-//!   is a promotion under way when the lease expired; and a Redis that forgot its leases, after which there are two
-//!   conductors for up to a third of a lease. That `promote` finds the block set tells nothing: it is set anew.
-//!   To rule it out, each sealing would need an alias of its own, which the call that promotes compares.
+//!   that has lost its lease makes no further call (law A1, `lease/tenure.rs`). What is left is the call that was under
+//!   way when the lease expired, or before which the conductor was frozen; and a Redis that forgot its leases, after
+//!   which there are two conductors for up to a third of a lease. That `promote` finds the block set tells nothing: it
+//!   is set anew. To rule it out, each sealing would need an alias of its own, which the call that promotes compares.
 //!
 //! A seal stops only documents. Checkpoints and parked accounts are written through another alias, since what they say
 //! stays true under a seal, and a batch writes its documents before them.

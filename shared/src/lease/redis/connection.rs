@@ -5,18 +5,18 @@
 //! - A half-open connection does not end: the server's host has vanished, or is frozen and still acknowledges what it
 //!   is sent, while a healthy server may already have its name. For the driver a call without an answer was only slow,
 //!   and it keeps the connection until the kernel gives it up, a quarter of an hour later or never.
-//! - The server refuses the password when the driver connects again: it has not read its users yet, or the password is
-//!   just being replaced. The driver tries again after failures of the network alone. It keeps any other as the answer
-//!   to every later call, for ever, and does not ask the server.
+//! - The server refuses the password, or the number of the database, when the driver connects again: it has not read
+//!   its users yet, or they are just being replaced. The driver tries again after failures of the network alone. It
+//!   keeps any other as the answer to every later call, for ever, and does not ask the server.
 //!
 //! Therefore:
 //!
-//! - After [`UNANSWERED_MAX`] calls in a row that the server did not answer in time, or that were not sent because it
-//!   had refused the password, the next call opens another connection. Clones share it. One caller opens it; the others
-//!   wait until that one has succeeded or failed.
+//! - After [`UNANSWERED_MAX`] calls in a row that the server did not answer in time, or that were refused, the next
+//!   call opens another connection. Clones share it. One caller opens it; the others wait until that one has succeeded
+//!   or failed.
 //! - Another connection takes over only once the server has answered on it, which the driver waits for when it
-//!   connects. Until then the old one stays, for the server may be slow, refuse further clients or still refuse the
-//!   password; the next call tries to replace it again, unless it was answered in between.
+//!   connects. Until then the old one stays, for the server may be slow, or refuse this one too; the next call tries to
+//!   replace it again, unless it was answered in between.
 //! - A call ends within [`CALL_MAX`], also if another connection is opened first: that takes at most [`ANSWER_MAX`].
 //!
 //! The kernel is asked to notice a vanished host within seconds as well. That also ends a connection that nobody uses.
@@ -33,7 +33,6 @@ use tokio::time::error::Elapsed;
 use tokio::time::{Instant, timeout, timeout_at};
 use tracing::{debug, warn};
 
-use super::failure;
 use crate::config::TlsAuthorities;
 use crate::error::BackendError;
 
@@ -162,12 +161,12 @@ impl Line {
         self.unanswered.load(Ordering::Relaxed) >= UNANSWERED_MAX
     }
 
-    /// Anything but silence ends the row: after an error of the connection the driver connects again by itself. A
-    /// refused password is silence of the server, since the driver gives that answer without asking it again.
+    /// An answer ends the row, and so does an error of the connection, after which the driver connects again by itself.
+    /// A refusal may be one that the driver has kept. If it is not, another connection costs little.
     fn note<T>(&self, answer: &Result<RedisResult<T>, Elapsed>) {
         let was_silent = match answer {
             Ok(Ok(_)) => false,
-            Ok(Err(error)) => error.is_timeout() || failure::is_password_refused(error),
+            Ok(Err(error)) => error.is_timeout() || !error.is_io_error(),
             Err(_) => true,
         };
         if was_silent {

@@ -19,7 +19,7 @@ pub(super) fn of(operation: &'static str, error: RedisError) -> BackendError {
 }
 
 /// Whether the server refused the password when the driver connected, so that the call was not sent.
-pub(super) fn is_password_refused(error: &RedisError) -> bool {
+fn is_password_refused(error: &RedisError) -> bool {
     error.kind() == ErrorKind::AuthenticationFailed || error.code() == Some(WRONG_PASSWORD)
 }
 

@@ -1,43 +1,44 @@
 //! The main loop: while one batch is being published, the next one is read. A [`Pace`] spaces out small batches, since
 //! each costs a publish to every partition it touches.
 
-use std::collections::BTreeMap;
 use std::time::Duration;
 
-use futures::future::try_join_all;
-use metrics::gauge;
-use shared::error::BackendError;
 use shared::log::PartitionLog;
 use shared::pace::Pace;
-use shared::partition::{Partition, PartitionMap};
-use shared::store::{ChangeFeed, FeedBatch, FeedEntry, FeedError, Store};
-use shared::telemetry::metric::FORWARDER_POSITION_SECONDS;
-use tokio::time::Instant;
+use shared::store::{ChangeFeed, FeedBatch, FeedError, Store};
+use tokio::sync::Notify;
+use tokio::time::{Instant, sleep};
 use tokio_util::sync::CancellationToken;
 use tracing::info;
 
 use crate::ForwarderConfig;
 use crate::checkpoint::Progress;
 use crate::full::FullPartitions;
+use crate::lanes::Lanes;
 use crate::lead::ForwardError;
-use crate::publish::Publisher;
-use crate::resume::{Start, check_ends, resume};
+use crate::resume::{Start, resume};
 
-/// The most writes read from the feed at once: two such batches are in memory, one being read, one being published.
+/// The most writes read from the feed at once: two such batches are in memory, one being read, one being published,
+/// beside what waits for late partitions.
 pub(crate) const FEED_BATCH_MAX: usize = 4_096;
 
 /// The spacing of small batches: a write is delayed by at most 30 ms, so that others can join it, and by less where
 /// publishing is quick.
 const PACE: Pace = Pace::new(Duration::from_millis(1), Duration::from_millis(30), FEED_BATCH_MAX / 4);
 
-/// How often the checkpoint is noted while batches keep coming. A crash repeats at most that much.
+/// How often it is checked whether there is room for another batch.
+const ROOM_CHECK_EVERY: Duration = Duration::from_millis(100);
+
+/// How often the checkpoint is noted while batches keep coming. A crash repeats at most that much, and what is behind
+/// the oldest write that a late partition has not taken.
 pub(crate) const CHECKPOINT_EVERY: Duration = Duration::from_millis(250);
 
 /// The same while nothing is published. Where the store's positions move by themselves, noting each would only move
 /// them again; no store forgets a position as recent as this.
 const QUIET_CHECKPOINT_EVERY: Duration = Duration::from_secs(30);
 
-/// How often the ends of the partitions are checked while nothing is published; a publish detects a loss by itself.
+/// How often the ends of the partitions are checked while nothing is published, or one of them is late; a publish
+/// detects a loss by itself.
 pub(crate) const ENDS_CHECK_EVERY: Duration = Duration::from_secs(5);
 
 /// Forwards until `shutdown`.
@@ -57,36 +58,43 @@ pub(crate) async fn forward<S: Store, L: PartitionLog>(
         }
         started = resume(store, log, config.partitions) => started?,
     };
-    let Start { mut feed, mut checkpoint, mut progress } = started;
-    let mut saved_at = Instant::now();
+    let Start { mut feed, mut checkpoint, progress } = started;
     let mut saved = progress.clone();
-    let mut checked_at = Instant::now();
+    let mut saved_at = Instant::now();
+    let mut lanes = Lanes::new(log, config.partitions, full, progress);
+    lanes.look();
+    let mut looked_at = Instant::now();
     let mut pace = PACE;
-    let mut read = FeedBatch { entries: Vec::new(), reached: progress.position.clone() };
     loop {
-        // The batch read last is published while the next one is read; its progress counts once it is published.
-        let publishing = async {
-            let began = Instant::now();
-            let published = publish_batch(log, config.partitions, full, progress, read).await;
-            (published, began.elapsed())
+        // The batch read last is published while the next one is read; the progress counts what is published.
+        let (no_room, has_read) = (lanes.without_room(), Notify::new());
+        let reading = async {
+            let next = next_batch(&mut feed, &pace, no_room, shutdown).await;
+            has_read.notify_one();
+            next
         };
-        let ((published, took), next) = tokio::join!(publishing, next_batch(&mut feed, &pace, shutdown));
-        pace.taken(next.as_ref().map_or(0, writes_in), took);
-        progress = published?;
-        let ending = next.is_none();
+        let (published, next) = tokio::join!(lanes.publish(has_read.notified()), reading);
+        if let Ok(took) = &published {
+            pace.taken(next.as_ref().map_or(0, writes_in), *took);
+        }
+        let progress = lanes.progress();
+        let ending = next.is_none() || published.is_err();
         if progress != saved && (ending || saved_at.elapsed() >= checkpoint_every(&saved, &progress)) {
             checkpoint.save(&progress).await?;
-            saved = progress.clone();
+            saved = progress;
             saved_at = Instant::now();
         }
+        published?;
         let Some(next) = next else {
-            info!(position = %progress.position, "forwarder stops");
+            info!(position = %saved.position, held = lanes.held(), "forwarder stops");
             return Ok(());
         };
-        read = next?;
-        if read.entries.is_empty() && checked_at.elapsed() >= ENDS_CHECK_EVERY {
-            progress.ends = check_ends(log, config.partitions, &progress.ends).await?;
-            checked_at = Instant::now();
+        let next = next?;
+        let is_quiet = next.entries.is_empty();
+        lanes.take(next);
+        if (is_quiet || lanes.is_any_late()) && looked_at.elapsed() >= ENDS_CHECK_EVERY {
+            lanes.look();
+            looked_at = Instant::now();
         }
     }
 }
@@ -96,12 +104,18 @@ fn checkpoint_every(noted: &Progress, progress: &Progress) -> Duration {
     if noted.ends == progress.ends { QUIET_CHECKPOINT_EVERY } else { CHECKPOINT_EVERY }
 }
 
+/// The next batch of the feed, or `no_room` after a while if that is to be taken instead. `None` at `shutdown`.
 async fn next_batch<F: ChangeFeed>(
     feed: &mut F,
     pace: &Pace,
+    no_room: Option<FeedBatch>,
     shutdown: &CancellationToken,
 ) -> Option<Result<FeedBatch, FeedError>> {
     let paced = async {
+        if let Some(nothing) = no_room {
+            sleep(ROOM_CHECK_EVERY).await;
+            return Ok(nothing);
+        }
         pace.wait().await;
         feed.next_batch(FEED_BATCH_MAX).await
     };
@@ -116,44 +130,14 @@ fn writes_in(read: &Result<FeedBatch, FeedError>) -> usize {
     read.as_ref().map_or(0, |batch| batch.entries.len())
 }
 
-async fn publish_batch<L: PartitionLog>(
-    log: &L,
-    partitions: PartitionMap,
-    full: &FullPartitions,
-    mut progress: Progress,
-    batch: FeedBatch,
-) -> Result<Progress, BackendError> {
-    let newest = batch.entries.last().map(|entry| entry.recorded.time);
-    let routed = route(partitions, batch.entries);
-    let publishing = routed.iter().map(|(partition, entries)| {
-        let end = progress.ends.get(partition).cloned().expect("resuming noted an end for every partition");
-        Publisher::new(log, *partition, end, full).publish(entries)
-    });
-    for (partition, end) in try_join_all(publishing).await? {
-        progress.ends.insert(partition, end);
-    }
-    progress.position = batch.reached;
-    if let Some(newest) = newest {
-        #[expect(clippy::cast_precision_loss, reason = "a gauge is a float; microseconds of this era fit its 53 bits")]
-        gauge!(FORWARDER_POSITION_SECONDS.name).set(newest.as_micros() as f64 / 1e6);
-    }
-    Ok(progress)
-}
-
-/// Splits a batch by partition; each partition keeps the order of the feed.
-fn route(partitions: PartitionMap, entries: Vec<FeedEntry>) -> BTreeMap<Partition, Vec<FeedEntry>> {
-    let mut routed: BTreeMap<Partition, Vec<FeedEntry>> = BTreeMap::new();
-    for entry in entries {
-        routed.entry(partitions.partition_of(&entry.recorded.stream)).or_default().push(entry);
-    }
-    routed
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::collections::BTreeMap;
+
     use shared::coordinate::{Offset, Position};
     use shared::log::Incarnation;
+    use shared::partition::Partition;
 
     use crate::checkpoint::End;
 

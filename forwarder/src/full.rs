@@ -6,8 +6,8 @@ use shared::partition::Partition;
 use tokio::sync::Notify;
 use tokio::time::timeout;
 
-/// The partitions that their publishers have found full. Trimming is woken at once, since nothing is forwarded until
-/// there is room.
+/// The partitions that their publishers have found full. Trimming is woken at once, since nothing is forwarded to them
+/// until there is room.
 #[derive(Debug, Default)]
 pub(crate) struct FullPartitions {
     found: Mutex<BTreeSet<Partition>>,

@@ -8,7 +8,7 @@ use shared::lease::{Candidate, LeaseName, LeaseStore, RENEWALS_PER_TTL};
 use shared::log::PartitionLog;
 use shared::store::{FeedError, Store, WriteError};
 use shared::supervise::{OnFailure, Supervisor, TaskFailure};
-use shared::telemetry::metric::{FORWARDER_LEADING, LOG_FULL_WAITS, Metric, PARTITIONS_RENEWED};
+use shared::telemetry::metric::{FORWARDER_LEADING, LOG_FULL_WAITS, Metric, PARTITIONS_RENEWED, PUBLISH_FAILURES};
 use shared::telemetry::show_from_the_start;
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
@@ -17,7 +17,7 @@ use crate::full::FullPartitions;
 use crate::{ForwarderConfig, forward, trim};
 
 /// Counters of a partition that alarms watch: exported from the start, so that the first increment is seen as one.
-const WATCHED: &[Metric] = &[PARTITIONS_RENEWED, LOG_FULL_WAITS];
+const WATCHED: &[Metric] = &[PARTITIONS_RENEWED, LOG_FULL_WAITS, PUBLISH_FAILURES];
 
 /// The name of the lease that the leading forwarder holds.
 pub const LEADER_LEASE: &str = "forwarder/leader";
@@ -131,7 +131,8 @@ async fn lead<S: Store, L: PartitionLog>(
         show_from_the_start(WATCHED, partition);
     }
     let full = FullPartitions::default();
-    // A batch may wait for room in the log, or for a server. It can be dropped: the next forwarder publishes it again.
+    // The store may not answer when the progress is noted at last. That can be dropped: the next forwarder publishes
+    // again what was not noted.
     let overdue = async {
         shutdown.cancelled().await;
         tokio::time::sleep(config.lease_ttl).await;
@@ -141,7 +142,7 @@ async fn lead<S: Store, L: PartitionLog>(
         forwarded = forward::forward(config, store, log, &full, shutdown) => forwarded,
         never = trim::keep_trimming(config, store, log, clock, &full) => match never {},
         () = overdue => {
-            warn!("a batch was not published in time, stopping without it");
+            warn!("the progress was not noted in time, stopping without it");
             Ok(())
         }
     }

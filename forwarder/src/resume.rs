@@ -1,10 +1,11 @@
-//! Decides where to start: from the checkpoint, if the store and the log still agree with it.
+//! Decides where to start: from the checkpoint, if the store still agrees with it.
 //!
-//! A partition that ends before its noted end has lost records which some worker may not have read. It is renewed: the
-//! new incarnation tells every reader that records are missing, and readers take those from the store. A store that has
-//! lost the position is the same case for all partitions at once: note the head, renew all partitions, continue from
-//! the head. Commits before the head are in the store when the readers synchronise, and later ones come through the
-//! feed.
+//! Whether the log does is found out afterwards, for each partition by itself, since one that does not answer must not
+//! keep the others from their start. A partition that ends before its noted end has lost records which some worker may
+//! not have read. It is renewed: the new incarnation tells every reader that records are missing, and readers take
+//! those from the store. A store that has lost the position is the same case for all partitions at once: note the head,
+//! renew all partitions, continue from the head. Commits before the head are in the store when the readers synchronise,
+//! and later ones come through the feed.
 
 use std::collections::BTreeMap;
 
@@ -38,7 +39,7 @@ pub(crate) async fn resume<S: Store, L: PartitionLog>(
     if let Some(progress) = noted {
         match store.feed(progress.position.clone()).await {
             Ok(feed) => {
-                let ends = check_ends(log, partitions, &progress.ends).await?;
+                let ends = ends_of_all(log, partitions, progress.ends).await?;
                 info!(position = %progress.position, "forwarder resumes");
                 return Ok(Start { feed, checkpoint, progress: Progress { position: progress.position, ends } });
             }
@@ -75,18 +76,19 @@ async fn start_at_head<S: Store, L: PartitionLog>(
     Ok(Start { feed, checkpoint, progress })
 }
 
-/// Renews every partition that has lost records, and returns the ends of all of them.
-pub(crate) async fn check_ends<L: PartitionLog>(
+/// The noted end of each partition, or where it ends now if it is a new one.
+async fn ends_of_all<L: PartitionLog>(
     log: &L,
     partitions: PartitionMap,
-    remembered: &BTreeMap<Partition, End>,
+    mut noted: BTreeMap<Partition, End>,
 ) -> Result<BTreeMap<Partition, End>, BackendError> {
     let mut ends = BTreeMap::new();
     for partition in partitions.all() {
-        let extent = log.extent(partition).await?;
-        let lost = remembered.get(&partition).is_some_and(|end| end.is_lost_by(&extent));
-        let extent = if lost { renew(log, partition, &extent).await? } else { extent };
-        ends.insert(partition, extent.into());
+        let end = match noted.remove(&partition) {
+            Some(end) => end,
+            None => log.extent(partition).await?.into(),
+        };
+        ends.insert(partition, end);
     }
     Ok(ends)
 }

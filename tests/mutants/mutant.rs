@@ -59,10 +59,17 @@ pub(crate) const MUTANTS: &[Mutant] = &[
         seed: 1,
     },
     Mutant {
+        name: "the_forwarder_notes_a_position_beyond_what_a_late_partition_has",
+        file: "forwarder/src/lanes/mod.rs",
+        text: "oldest.map_or(&self.taken, |source| &source.before)",
+        replacement: "oldest.map_or(&self.taken, |_| &self.taken)",
+        seed: 0,
+    },
+    Mutant {
         name: "a_publish_conflict_is_taken_for_success",
         file: "forwarder/src/publish.rs",
         text: "Err(PublishError::Conflict(extent)) => self.adopt(extent).await?,",
-        replacement: "Err(PublishError::Conflict(extent)) => { self.adopt(extent).await?; return Ok((self.partition, self.end)); }",
+        replacement: "Err(PublishError::Conflict(extent)) => { self.adopt(extent).await?; return Ok(()); }",
         seed: 47,
     },
     Mutant {

@@ -47,10 +47,11 @@ metrics! {
     APPEND_CONFLICTS = Counter "bank_append_conflicts_total" "Commits decided again because another writer appended first.";
 
     FORWARDED_EVENTS = Counter "bank_forwarded_events_total" "Events the forwarder published, by partition.";
-    FORWARDER_POSITION_SECONDS = Gauge "bank_forwarder_position_seconds" "Unix time of the last commit the forwarder published.";
+    FORWARDER_POSITION_SECONDS = Gauge "bank_forwarder_position_seconds" "Unix time of the last commit the forwarder published with all before it.";
     FORWARDER_POSITIONS_LOST = Counter "bank_forwarder_positions_lost_total" "Times the store no longer knew the forwarder's position.";
     PARTITIONS_RENEWED = Counter "bank_partitions_renewed_total" "Renewals of a partition because the partition log may have lost writes, by partition.";
     LOG_TRIMMED = Counter "bank_log_trimmed_total" "Writes trimmed from the partition log.";
+    PUBLISH_FAILURES = Counter "bank_publish_failures_total" "Times the log failed the forwarder for so long that it let the partition rest, by partition.";
     LOG_FULL_WAITS = Counter "bank_log_full_waits_total" "Times the forwarder waited because a partition was full, by partition.";
     FORWARDER_LEADING = Gauge "bank_forwarder_leading" "Whether this process holds the forwarder's lease (1 or 0).";
 

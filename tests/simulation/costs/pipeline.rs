@@ -6,6 +6,7 @@ use shared::coordinate::Epoch;
 use shared::index::{BalanceIndex, Seal};
 use shared::lease::{Holder, LeaseName, LeaseStore};
 use shared::log::PartitionLog;
+use shared::partition::Partition;
 use tokio::time::sleep;
 
 use super::bank::{ACCOUNTS, Bank, EVENTS_EACH, all_taken, deposit};
@@ -42,6 +43,25 @@ async fn ten_thousand_events_are_forwarded_in_batches() {
         published += bank.ports().log.extent(partition).await.unwrap().last.get();
     }
     assert_eq!(published, (ACCOUNTS * EVENTS_EACH) as u64);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_full_partition_holds_up_no_other_and_has_nothing_published_twice() {
+    let bank = Bank::with_backlog(PARTITIONS).await;
+    let [full, other] = [1, PARTITIONS].map(Partition::new);
+    let ends = async || {
+        let log = bank.ports().log;
+        [log.extent(full).await.unwrap().last.get(), log.extent(other).await.unwrap().last.get()]
+    };
+    bank.world.fill_log(full, true);
+    let forwarder = bank.start(Role::Forwarder);
+    sleep(FORWARDED_WITHIN).await;
+    let [of_full, of_other] = ends().await;
+    assert_eq!(of_full, 0);
+    bank.world.fill_log(full, false);
+    sleep(FORWARDED_WITHIN).await;
+    assert_eq!(ends().await, [(ACCOUNTS * EVENTS_EACH) as u64 - of_other, of_other]);
+    forwarder.stop(0).await.unwrap();
 }
 
 #[tokio::test(start_paused = true)]

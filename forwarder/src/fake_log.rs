@@ -1,0 +1,193 @@
+//! A log of two partitions in memory, each of which is in trouble when a test wants it to be.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use bytes::Bytes;
+use shared::clock::Timestamp;
+use shared::coordinate::{Offset, Position, Version};
+use shared::error::BackendError;
+use shared::event::{EncodedEvents, Recorded};
+use shared::id::AccountId;
+use shared::log::{EmbeddedReader, Extent, Incarnation, PartitionLog, PublishError, ReadError};
+use shared::partition::{Partition, PartitionMap};
+use shared::store::FeedEntry;
+use tokio::time::sleep;
+
+pub(crate) const ONE: Partition = Partition::new(1);
+pub(crate) const TWO: Partition = Partition::new(2);
+
+/// How long a full partition asks its publisher to wait.
+const FULL_WAIT: Duration = Duration::from_secs(1);
+
+/// What is wrong with a partition.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Trouble {
+    /// Every call fails.
+    Fails,
+    /// It has no room.
+    Full,
+    /// It takes no writes, though it ends where their publisher says.
+    Refuses,
+    /// It takes this long to take writes.
+    Slow(Duration),
+}
+
+/// Clones share it.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct FakeLog(Arc<Mutex<State>>);
+
+#[derive(Debug, Default)]
+struct State {
+    partitions: BTreeMap<Partition, Held>,
+    troubles: BTreeMap<Partition, Trouble>,
+    publishes: usize,
+    longest_publish: usize,
+}
+
+/// What a partition holds.
+#[derive(Debug, Default)]
+struct Held {
+    life: u64,
+    trimmed: Offset,
+    /// The versions of all records since the incarnation began, in the order of their offsets.
+    versions: Vec<u64>,
+}
+
+impl Held {
+    fn extent(&self) -> Extent {
+        let incarnation = Incarnation(format!("life {}", self.life).into());
+        Extent { incarnation, trimmed: self.trimmed, last: Offset::new(self.versions.len() as u64) }
+    }
+}
+
+/// The partitions of the log.
+pub(crate) fn partitions() -> PartitionMap {
+    PartitionMap::new(2).expect("a number of partitions")
+}
+
+/// The write of this version of the first account that belongs to a partition.
+pub(crate) fn entry(partition: Partition, version: u64) -> FeedEntry {
+    let mut accounts = (0..=u8::MAX).map(|byte| AccountId::from_bytes([byte; 16]));
+    let stream = accounts.find(|account| partitions().partition_of(account) == partition);
+    let recorded = Recorded {
+        stream: stream.expect("half of all accounts belong to it"),
+        first_version: Version::new(version),
+        time: Timestamp::EPOCH,
+        events: EncodedEvents { count: 1, json: Bytes::from_static(b"[{}]") },
+    };
+    FeedEntry { position: Position::Number(version), recorded }
+}
+
+impl FakeLog {
+    fn with<T>(&self, act: impl FnOnce(&mut State) -> T) -> T {
+        act(&mut self.0.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// Brings a partition into trouble, or ends it.
+    pub(crate) fn make(&self, partition: Partition, trouble: Option<Trouble>) {
+        self.with(|state| match trouble {
+            Some(trouble) => state.troubles.insert(partition, trouble),
+            None => state.troubles.remove(&partition),
+        });
+    }
+
+    /// A partition loses all its records, and its offsets are assigned again.
+    pub(crate) fn lose_all(&self, partition: Partition) {
+        self.with(|state| state.partitions.entry(partition).or_default().versions.clear());
+    }
+
+    /// The extent of a partition, whatever trouble it is in.
+    pub(crate) fn extent_of(&self, partition: Partition) -> Extent {
+        self.with(|state| state.partitions.entry(partition).or_default().extent())
+    }
+
+    /// The versions of a partition's records, in the order of their offsets.
+    pub(crate) fn versions(&self, partition: Partition) -> Vec<u64> {
+        self.with(|state| state.partitions.entry(partition).or_default().versions.clone())
+    }
+
+    /// How often something was to be published.
+    pub(crate) fn publishes(&self) -> usize {
+        self.with(|state| state.publishes)
+    }
+
+    /// The most writes that were to be published at once.
+    pub(crate) fn longest_publish(&self) -> usize {
+        self.with(|state| state.longest_publish)
+    }
+
+    fn trouble(&self, partition: Partition) -> Option<Trouble> {
+        self.with(|state| state.troubles.get(&partition).copied())
+    }
+
+    fn check(&self, operation: &'static str, partition: Partition) -> Result<(), BackendError> {
+        if self.trouble(partition) == Some(Trouble::Fails) {
+            return Err(BackendError::not_done(operation, "out of order"));
+        }
+        Ok(())
+    }
+}
+
+impl PartitionLog for FakeLog {
+    type Reader = EmbeddedReader;
+
+    async fn extent(&self, partition: Partition) -> Result<Extent, BackendError> {
+        self.check("extent", partition)?;
+        Ok(self.extent_of(partition))
+    }
+
+    async fn publish(
+        &self,
+        partition: Partition,
+        incarnation: &Incarnation,
+        after: Offset,
+        batch: &[FeedEntry],
+    ) -> Result<Offset, PublishError> {
+        self.with(|state| {
+            state.publishes += 1;
+            state.longest_publish = state.longest_publish.max(batch.len());
+        });
+        self.check("publish", partition)?;
+        match self.trouble(partition) {
+            Some(Trouble::Full) => return Err(PublishError::Full { after: FULL_WAIT }),
+            Some(Trouble::Refuses) => return Err(PublishError::Conflict(self.extent_of(partition))),
+            Some(Trouble::Slow(by)) => sleep(by).await,
+            Some(Trouble::Fails) | None => {}
+        }
+        self.with(|state| {
+            let held = state.partitions.entry(partition).or_default();
+            let extent = held.extent();
+            if extent.incarnation != *incarnation || extent.last != after {
+                return Err(PublishError::Conflict(extent));
+            }
+            held.versions.extend(batch.iter().map(|entry| entry.recorded.first_version.get()));
+            Ok(held.extent().last)
+        })
+    }
+
+    async fn reader(&self, _: Partition, _: &Incarnation, _: Offset) -> Result<EmbeddedReader, ReadError> {
+        unreachable!("a forwarder reads no records")
+    }
+
+    async fn trim(&self, partition: Partition, through: Offset, _: Timestamp) -> Result<u64, BackendError> {
+        self.check("trim", partition)?;
+        Ok(self.with(|state| {
+            let held = state.partitions.entry(partition).or_default();
+            let before = std::mem::replace(&mut held.trimmed, through);
+            through.get() - before.get()
+        }))
+    }
+
+    async fn renew(&self, partition: Partition, incarnation: &Incarnation) -> Result<Extent, BackendError> {
+        self.check("renew", partition)?;
+        Ok(self.with(|state| {
+            let held = state.partitions.entry(partition).or_default();
+            if held.extent().incarnation == *incarnation {
+                *held = Held { life: held.life + 1, ..Held::default() };
+            }
+            held.extent()
+        }))
+    }
+}

@@ -52,7 +52,8 @@ pub(crate) async fn keep_trimming<R: Registers, L: PartitionLog>(
     }
 }
 
-/// Trims records older than the window from these partitions, and younger ones too from those that are full.
+/// Trims records older than the window from these partitions, and younger ones too from those that are full. One that
+/// does not answer keeps none of the others from being trimmed.
 async fn trim<R: Registers, L: PartitionLog>(
     partitions: Vec<Partition>,
     registers: &R,
@@ -61,19 +62,30 @@ async fn trim<R: Registers, L: PartitionLog>(
     full: &BTreeSet<Partition>,
 ) -> Result<u64, BackendError> {
     let floors = read_floors(registers).await?;
-    let mut trimmed = 0;
+    let (mut trimmed, mut failed) = (0, None);
     for partition in partitions {
-        let extent = log.extent(partition).await?;
-        let of_partition = floors.iter().filter(|floor| floor.partition == partition);
-        let Some(floor) = lowest(of_partition, &extent) else { continue };
-        let (through, before) =
-            if full.contains(&partition) { (floor.min(older_half(&extent)), ANY_AGE) } else { (floor, window) };
-        if through > extent.trimmed {
-            trimmed += log.trim(partition, through, before).await?;
+        match trim_one(partition, &floors, log, window, full.contains(&partition)).await {
+            Ok(records) => trimmed += records,
+            Err(failure) => failed = Some(failure),
         }
     }
     counter!(LOG_TRIMMED.name).increment(trimmed);
-    Ok(trimmed)
+    failed.map_or(Ok(trimmed), Err)
+}
+
+/// Trims a partition up to the lowest of its floors.
+async fn trim_one<L: PartitionLog>(
+    partition: Partition,
+    floors: &[Floor],
+    log: &L,
+    window: Timestamp,
+    is_full: bool,
+) -> Result<u64, BackendError> {
+    let extent = log.extent(partition).await?;
+    let of_partition = floors.iter().filter(|floor| floor.partition == partition);
+    let Some(floor) = lowest(of_partition, &extent) else { return Ok(0) };
+    let (through, before) = if is_full { (floor.min(older_half(&extent)), ANY_AGE) } else { (floor, window) };
+    if through > extent.trimmed { log.trim(partition, through, before).await } else { Ok(0) }
 }
 
 /// The lowest floor of a partition's current incarnation. A floor of an earlier one needs no record of this one.
@@ -102,6 +114,8 @@ mod tests {
     use shared::partition::PartitionMap;
     use shared::sqlite::DataFolder;
     use shared::store::{EmbeddedStore, FeedEntry};
+
+    use crate::fake_log::{self, FakeLog, ONE, TWO, Trouble};
 
     /// A write made just now.
     fn entry(clock: &Clock, version: u64) -> FeedEntry {
@@ -136,6 +150,23 @@ mod tests {
         floor(10).await;
         assert_eq!(trimmed(&full).await, 4, "the older half of seven");
         assert_eq!(log.extent(one).await.unwrap().trimmed, Offset::new(7));
+    }
+
+    #[tokio::test]
+    async fn a_partition_that_does_not_answer_keeps_none_behind_it_from_being_trimmed() {
+        let (folder, log) = (tempfile::tempdir().unwrap(), FakeLog::default());
+        let store = EmbeddedStore::open(&DataFolder::open(folder.path()).unwrap()).unwrap();
+        for partition in [ONE, TWO] {
+            let Extent { incarnation, last, .. } = log.extent(partition).await.unwrap();
+            let writes: Vec<FeedEntry> = (1..=4).map(|version| fake_log::entry(partition, version)).collect();
+            let offset = log.publish(partition, &incarnation, last, &writes).await.unwrap();
+            write_floor(&store, Generation(1), &Floor { partition, incarnation, offset }).await.unwrap();
+        }
+        log.make(ONE, Some(Trouble::Fails));
+        let failed = trim(vec![ONE, TWO], &store, &log, ANY_AGE, &BTreeSet::new()).await;
+        assert_eq!(failed.unwrap_err().operation, "extent");
+        let trimmed = [ONE, TWO].map(|partition| log.extent_of(partition).trimmed);
+        assert_eq!(trimmed, [Offset::START, Offset::new(4)]);
     }
 
     #[test]

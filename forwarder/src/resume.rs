@@ -62,9 +62,14 @@ async fn start_at_head<S: Store, L: PartitionLog>(
     // The order matters: a commit after the head comes through the feed, one before it is in the store when a reader
     // notices the renewal.
     let position: Position = store.head().await?;
-    let mut ends = BTreeMap::new();
+    // All are asked before any is renewed: a start that fails because one does not answer is made again and again, and
+    // must not have the readers of the others synchronise each time.
+    let mut extents = Vec::new();
     for partition in partitions.all() {
-        let extent = log.extent(partition).await?;
+        extents.push((partition, log.extent(partition).await?));
+    }
+    let mut ends = BTreeMap::new();
+    for (partition, extent) in extents {
         // From the start of an empty store everything comes through the feed, so no reader can miss anything.
         let extent = if position == Position::Start { extent } else { renew(log, partition, &extent).await? };
         ends.insert(partition, extent.into());
@@ -91,4 +96,35 @@ async fn ends_of_all<L: PartitionLog>(
         ends.insert(partition, end);
     }
     Ok(ends)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use shared::id::{AccountId, CommitId};
+    use shared::sqlite::DataFolder;
+    use shared::store::EmbeddedStore;
+    use shared::store::contract::plain_commit;
+
+    use crate::fake_log::{FakeLog, ONE, TWO, Trouble, partitions};
+
+    #[tokio::test]
+    async fn a_partition_that_does_not_answer_keeps_a_forwarder_from_its_first_start_alone() {
+        let (folder, log) = (tempfile::tempdir().unwrap(), FakeLog::default());
+        let store = EmbeddedStore::open(&DataFolder::open(folder.path()).unwrap()).unwrap();
+        let commit = plain_commit(CommitId::from_bytes([1; 16]), &[(AccountId::from_bytes([1; 16]), 0)]);
+        store.append(vec![commit]).await.remove(0).unwrap();
+        let lives = || [ONE, TWO].map(|partition| log.extent_of(partition).incarnation);
+        let at_first = lives();
+
+        log.make(TWO, Some(Trouble::Fails));
+        assert!(resume(&store, &log, partitions()).await.is_err(), "nobody knows where it ends");
+        assert_eq!(lives(), at_first, "and none is renewed for nothing");
+        log.make(TWO, None);
+        let begun = resume(&store, &log, partitions()).await.unwrap().progress;
+        assert!(lives().iter().zip(&at_first).all(|(now, before)| now != before), "who starts at a head renews all");
+
+        log.make(TWO, Some(Trouble::Fails));
+        assert_eq!(resume(&store, &log, partitions()).await.unwrap().progress, begun);
+    }
 }

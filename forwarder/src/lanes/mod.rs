@@ -71,7 +71,7 @@ pub(crate) struct Lanes<'a, L> {
     batches: u64,
     /// How many writes all lanes hold.
     held: usize,
-    lanes: BTreeMap<Partition, Lane>,
+    by_partition: BTreeMap<Partition, Lane>,
     /// The publisher of each lane.
     publishers: FuturesUnordered<BoxFuture<'a, Ended>>,
     /// When a partition last took writes, or told its end.
@@ -147,7 +147,7 @@ impl<'a, L: PartitionLog> Lanes<'a, L> {
             taken: Reached { position: progress.position, newest: None },
             batches: 0,
             held: 0,
-            lanes: BTreeMap::new(),
+            by_partition: BTreeMap::new(),
             publishers: FuturesUnordered::new(),
             answered: Instant::now(),
         }
@@ -160,7 +160,7 @@ impl<'a, L: PartitionLog> Lanes<'a, L> {
 
     /// What is published with all that precedes it.
     fn done(&self) -> &Reached {
-        let oldest = self.lanes.values().filter_map(Lane::oldest).min_by_key(|source| source.batch);
+        let oldest = self.by_partition.values().filter_map(Lane::oldest).min_by_key(|source| source.batch);
         oldest.map_or(&self.taken, |source| &source.before)
     }
 
@@ -177,7 +177,7 @@ impl<'a, L: PartitionLog> Lanes<'a, L> {
 
     /// Whether there is a lane with writes that no batch waits for any more.
     pub(crate) fn is_any_late(&self) -> bool {
-        self.lanes.values().any(|lane| !lane.is_awaited && lane.oldest().is_some())
+        self.by_partition.values().any(|lane| !lane.is_awaited && lane.oldest().is_some())
     }
 
     /// Takes a batch.
@@ -190,7 +190,7 @@ impl<'a, L: PartitionLog> Lanes<'a, L> {
         for (partition, entries) in route(self.partitions, entries) {
             self.held += entries.len();
             let load = Load { source: source.clone(), entries };
-            if let Some(lane) = self.lanes.get_mut(&partition) {
+            if let Some(lane) = self.by_partition.get_mut(&partition) {
                 lane.waiting.push_back(load);
             } else {
                 let waiting = VecDeque::from([load]);
@@ -202,7 +202,7 @@ impl<'a, L: PartitionLog> Lanes<'a, L> {
     /// Begins to look where every partition ends to which nothing is being published; one that lost records is renewed.
     pub(crate) fn look(&mut self) {
         for partition in self.partitions.all() {
-            if !self.lanes.contains_key(&partition) {
+            if !self.by_partition.contains_key(&partition) {
                 self.begin(partition, Lane::default());
             }
         }
@@ -226,7 +226,7 @@ impl<'a, L: PartitionLog> Lanes<'a, L> {
     }
 
     async fn wait_for_batch(&mut self, at_most_until: Instant) -> Result<(), BackendError> {
-        while self.lanes.values().any(|lane| lane.is_awaited) {
+        while self.by_partition.values().any(|lane| lane.is_awaited) {
             tokio::select! {
                 biased;
                 stepped = self.step() => stepped?,
@@ -238,7 +238,7 @@ impl<'a, L: PartitionLog> Lanes<'a, L> {
 
     /// Whatever is not published by now is late.
     fn leave_behind(&mut self) {
-        for lane in self.lanes.values_mut() {
+        for lane in self.by_partition.values_mut() {
             lane.is_awaited = false;
         }
     }
@@ -265,7 +265,7 @@ impl<'a, L: PartitionLog> Lanes<'a, L> {
     /// A publisher is done; what waits in its lane is next.
     fn published(&mut self, partition: Partition) {
         self.answered = Instant::now();
-        let Lane { publishing, waiting, .. } = self.lanes.remove(&partition).expect(EVERY_PUBLISHER_HAS_A_LANE);
+        let Lane { publishing, waiting, .. } = self.by_partition.remove(&partition).expect(EVERY_PUBLISHER_HAS_A_LANE);
         self.held -= publishing;
         if !waiting.is_empty() {
             self.begin(partition, Lane { waiting, is_awaited: true, ..Lane::default() });
@@ -283,12 +283,12 @@ impl<'a, L: PartitionLog> Lanes<'a, L> {
         failure: BackendError,
     ) -> Result<(), BackendError> {
         self.report(partition, &failure);
-        let mut others = self.lanes.iter().filter(|(other, _)| **other != partition);
+        let mut others = self.by_partition.iter().filter(|(other, _)| **other != partition);
         if others.all(|(_, lane)| lane.is_failing) && self.answered.elapsed() >= GIVE_UP_AFTER {
             // The lane stays, and with it the position.
             return Err(failure);
         }
-        let Lane { from, mut waiting, .. } = self.lanes.remove(&partition).expect(EVERY_PUBLISHER_HAS_A_LANE);
+        let Lane { from, mut waiting, .. } = self.by_partition.remove(&partition).expect(EVERY_PUBLISHER_HAS_A_LANE);
         if let Some(source) = from {
             waiting.push_front(Load { source, entries });
         }
@@ -317,7 +317,7 @@ impl<'a, L: PartitionLog> Lanes<'a, L> {
     fn begin(&mut self, partition: Partition, mut lane: Lane) {
         let end = self.ends.get(&partition).cloned().expect("resuming noted an end for every partition");
         let (entries, is_failing) = (lane.next_publish(), lane.is_failing);
-        self.lanes.insert(partition, lane);
+        self.by_partition.insert(partition, lane);
         let publisher = Publisher::new(self.log, partition, end, self.full);
         let publishing = async move {
             if is_failing {

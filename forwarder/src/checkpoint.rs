@@ -19,6 +19,12 @@ pub(crate) struct End {
 }
 
 impl End {
+    /// An end that this incarnation never reaches, so it counts as lost, and the partition is renewed by the next who asks
+    /// it where it ends.
+    pub(crate) fn to_be_renewed(incarnation: Incarnation) -> Self {
+        Self { incarnation, last: Offset::new(i64::MAX.cast_unsigned()) }
+    }
+
     /// Whether a partition has lost records it held up to this end.
     pub(crate) fn is_lost_by(&self, extent: &Extent) -> bool {
         extent.has_lost(&self.incarnation, self.last)

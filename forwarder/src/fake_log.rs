@@ -21,11 +21,18 @@ pub(crate) const TWO: Partition = Partition::new(2);
 /// How long a full partition asks its publisher to wait.
 const FULL_WAIT: Duration = Duration::from_secs(1);
 
+/// How long a call may take.
+const CALL_MAX: Duration = Duration::from_secs(5);
+
 /// What is wrong with a partition.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Trouble {
     /// Every call fails.
     Fails,
+    /// Every call fails after as long as a call may take.
+    Silent,
+    /// It answers, and takes neither writes nor another incarnation.
+    Sealed,
     /// It has no room.
     Full,
     /// It takes no writes, though it ends where their publisher says.
@@ -122,11 +129,17 @@ impl FakeLog {
         self.with(|state| state.troubles.get(&partition).copied())
     }
 
-    fn check(&self, operation: &'static str, partition: Partition) -> Result<(), BackendError> {
-        if self.trouble(partition) == Some(Trouble::Fails) {
-            return Err(BackendError::not_done(operation, "out of order"));
-        }
-        Ok(())
+    async fn check(&self, operation: &'static str, partition: Partition) -> Result<(), BackendError> {
+        let fails = match self.trouble(partition) {
+            Some(Trouble::Fails) => true,
+            Some(Trouble::Silent) => {
+                sleep(CALL_MAX).await;
+                true
+            }
+            Some(Trouble::Sealed) => operation != "extent",
+            Some(Trouble::Full | Trouble::Refuses | Trouble::Slow(_)) | None => false,
+        };
+        if fails { Err(BackendError::not_done(operation, "out of order")) } else { Ok(()) }
     }
 }
 
@@ -134,7 +147,7 @@ impl PartitionLog for FakeLog {
     type Reader = EmbeddedReader;
 
     async fn extent(&self, partition: Partition) -> Result<Extent, BackendError> {
-        self.check("extent", partition)?;
+        self.check("extent", partition).await?;
         Ok(self.extent_of(partition))
     }
 
@@ -149,12 +162,12 @@ impl PartitionLog for FakeLog {
             state.publishes += 1;
             state.longest_publish = state.longest_publish.max(batch.len());
         });
-        self.check("publish", partition)?;
+        self.check("publish", partition).await?;
         match self.trouble(partition) {
             Some(Trouble::Full) => return Err(PublishError::Full { after: FULL_WAIT }),
             Some(Trouble::Refuses) => return Err(PublishError::Conflict(self.extent_of(partition))),
             Some(Trouble::Slow(by)) => sleep(by).await,
-            Some(Trouble::Fails) | None => {}
+            Some(Trouble::Fails | Trouble::Silent | Trouble::Sealed) | None => {}
         }
         self.with(|state| {
             let held = state.partitions.entry(partition).or_default();
@@ -172,7 +185,7 @@ impl PartitionLog for FakeLog {
     }
 
     async fn trim(&self, partition: Partition, through: Offset, _: Timestamp) -> Result<u64, BackendError> {
-        self.check("trim", partition)?;
+        self.check("trim", partition).await?;
         Ok(self.with(|state| {
             let held = state.partitions.entry(partition).or_default();
             let before = std::mem::replace(&mut held.trimmed, through);
@@ -181,7 +194,7 @@ impl PartitionLog for FakeLog {
     }
 
     async fn renew(&self, partition: Partition, incarnation: &Incarnation) -> Result<Extent, BackendError> {
-        self.check("renew", partition)?;
+        self.check("renew", partition).await?;
         Ok(self.with(|state| {
             let held = state.partitions.entry(partition).or_default();
             if held.extent().incarnation == *incarnation {

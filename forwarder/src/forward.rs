@@ -5,11 +5,12 @@ use std::time::Duration;
 
 use shared::log::PartitionLog;
 use shared::pace::Pace;
+use shared::retry::Backoff;
 use shared::store::{ChangeFeed, FeedBatch, FeedError, Store};
 use tokio::sync::Notify;
 use tokio::time::{Instant, sleep};
 use tokio_util::sync::CancellationToken;
-use tracing::info;
+use tracing::{debug, info};
 
 use crate::ForwarderConfig;
 use crate::checkpoint::Progress;
@@ -84,7 +85,7 @@ pub(crate) async fn forward<S: Store, L: PartitionLog>(
             saved = progress;
             saved_at = Instant::now();
         }
-        published?;
+        published.map_err(ForwardError::LogSilent)?;
         let Some(next) = next else {
             info!(position = %saved.position, held = lanes.held(), "forwarder stops");
             return Ok(());
@@ -117,12 +118,26 @@ async fn next_batch<F: ChangeFeed>(
             return Ok(nothing);
         }
         pace.wait().await;
-        feed.next_batch(FEED_BATCH_MAX).await
+        keep_reading(feed).await
     };
     tokio::select! {
         biased;
         () = shutdown.cancelled() => None,
         batch = paced => Some(batch),
+    }
+}
+
+/// The next batch, after retries: a feed that failed goes on behind what it has yielded, and a start would cost repeats.
+async fn keep_reading<F: ChangeFeed>(feed: &mut F) -> Result<FeedBatch, FeedError> {
+    let mut backoff = Backoff::default();
+    loop {
+        match feed.next_batch(FEED_BATCH_MAX).await {
+            Err(FeedError::Backend(failure)) => {
+                debug!(%failure, "the feed failed, reading on");
+                backoff.wait(failure).await?;
+            }
+            read => return read,
+        }
     }
 }
 

@@ -38,6 +38,9 @@ pub enum ForwardError {
     /// A backend failed for too long to keep waiting for it.
     #[error(transparent)]
     Backend(#[from] BackendError),
+    /// No partition of the log has answered this process for long. Another one may reach it.
+    #[error("no partition of the log answers: {0}")]
+    LogSilent(BackendError),
     /// The store no longer knows the feed's position: the next start is at the head, and renews every partition.
     #[error("the store no longer holds what follows position {0}")]
     PositionLost(Position),
@@ -95,12 +98,21 @@ async fn compete<S: Store, L: PartitionLog, E: LeaseStore>(
         ttl: config.lease_ttl,
         ask_every: config.lease_ttl / RENEWALS_PER_TTL,
     };
-    candidate
+    let ended = candidate
         .act(&shutdown, |epoch| {
             info!(%epoch, "forwarder leads");
             lead(&config, &store, &log, &clock, &shutdown)
         })
-        .await
+        .await;
+    give_way(&ended, &config, &shutdown).await;
+    ended
+}
+
+/// Waits until every other process must have asked for the lease, which is free, if another one may do better.
+async fn give_way(ended: &Result<(), ForwardError>, config: &ForwarderConfig, shutdown: &CancellationToken) {
+    if let Err(ForwardError::LogSilent(_)) = ended {
+        shutdown.run_until_cancelled(tokio::time::sleep(config.lease_ttl)).await;
+    }
 }
 
 /// While it lives, the metrics show that this process leads.
@@ -151,7 +163,13 @@ async fn lead<S: Store, L: PartitionLog>(
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::time::Duration;
+
+    use shared::lease::Holder;
+    use tokio::time::Instant;
+
     use crate::checkpoint::REGISTER;
+    use crate::fake_log::partitions;
 
     #[test]
     fn a_store_that_fails_is_not_taken_for_another_forwarder() {
@@ -172,5 +190,29 @@ mod tests {
         );
         let lost = ForwardError::from(FeedError::Lost(Position::Number(7)));
         assert!(matches!(lost, ForwardError::PositionLost(Position::Number(7))), "{lost}");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn who_reaches_no_partition_lets_others_take_the_lease_first() {
+        let config = ForwarderConfig {
+            holder: Holder("one".into()),
+            partitions: partitions(),
+            lease_ttl: Duration::from_secs(5),
+            log_window: Duration::ZERO,
+            trim_every: Duration::ZERO,
+        };
+        let failure = || BackendError::not_done("extent", "silent");
+        for (ended, waited) in [
+            (Ok(()), Duration::ZERO),
+            (Err(ForwardError::Backend(failure())), Duration::ZERO),
+            (Err(ForwardError::LogSilent(failure())), config.lease_ttl),
+        ] {
+            let (shutdown, began) = (CancellationToken::new(), Instant::now());
+            give_way(&ended, &config, &shutdown).await;
+            assert_eq!(began.elapsed(), waited, "{ended:?}");
+            shutdown.cancel();
+            give_way(&ended, &config, &shutdown).await;
+            assert_eq!(began.elapsed(), waited, "{ended:?}");
+        }
     }
 }

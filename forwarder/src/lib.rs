@@ -5,7 +5,8 @@
 //! F3  A partition that lost records is renewed when the forwarder can detect the loss, so that every reader notices it
 //!     too and synchronises with the store.
 //! F4  A partition that takes no writes holds up no other, until the forwarder holds as many writes as it may. Nor does
-//!     it make the forwarder start again, which would publish to the others again what they have got meanwhile.
+//!     it make the forwarder start again, which would publish to the others again what they have got meanwhile, as long
+//!     as another one answers. Only a start without a usable position needs all of them to answer.
 //!
 //! One forwarder leads at a time, by lease. Two at once are harmless: everything up to the checkpoint that each of them
 //! started from has been published, and workers skip repeats by version.

@@ -14,10 +14,15 @@ use shared::retry::Backoff;
 use shared::store::FeedEntry;
 use shared::telemetry::Seldom;
 use shared::telemetry::metric::{FORWARDED_EVENTS, LOG_FULL_WAITS, PARTITIONS_RENEWED};
+use tokio::time::Instant;
 use tracing::{debug, warn};
 
 use crate::checkpoint::End;
 use crate::full::FullPartitions;
+
+/// How long a publisher tries at least, unless its retries are used up before: a call to a log that does not answer takes
+/// some seconds.
+const TRY_FOR: Duration = Duration::from_secs(10);
 
 /// A full partition is asked again every second, for as long as it is full.
 static FULL: Seldom = Seldom::new();
@@ -44,8 +49,8 @@ impl<'a, L: PartitionLog> Publisher<'a, L> {
         Self { log, partition, end, full }
     }
 
-    /// Publishes all entries, or gives up when the log has failed for too long. Without entries it only looks where the
-    /// partition ends.
+    /// Publishes all entries, or gives up when the log has failed for too long. Without entries it only looks once where
+    /// the partition ends.
     pub(crate) async fn publish(mut self, entries: Vec<FeedEntry>) -> Ended {
         let published = self.keep_trying(&entries).await;
         let given_up = published.err().map(|failure| (entries, failure));
@@ -53,10 +58,15 @@ impl<'a, L: PartitionLog> Publisher<'a, L> {
     }
 
     async fn keep_trying(&mut self, entries: &[FeedEntry]) -> Result<(), BackendError> {
-        let mut backoff = Backoff::default();
+        if entries.is_empty() {
+            return self.look().await;
+        }
+        let (began, mut backoff) = (Instant::now(), Backoff::default());
         loop {
-            let done = if entries.is_empty() { self.look().await } else { self.try_to_publish(entries).await };
-            let Err(failure) = done else { return Ok(()) };
+            let Err(failure) = self.try_to_publish(entries).await else { return Ok(()) };
+            if began.elapsed() >= TRY_FOR {
+                return Err(failure);
+            }
             debug!(partition = %self.partition, %failure, "publish failed, trying again");
             backoff.wait(failure).await?;
         }

@@ -12,7 +12,7 @@ use std::collections::BTreeMap;
 use metrics::counter;
 use shared::coordinate::Position;
 use shared::error::BackendError;
-use shared::log::PartitionLog;
+use shared::log::{Extent, PartitionLog};
 use shared::partition::{Partition, PartitionMap};
 use shared::store::{EventStore, FeedError, Store};
 use shared::telemetry::metric::FORWARDER_POSITIONS_LOST;
@@ -71,14 +71,26 @@ async fn start_at_head<S: Store, L: PartitionLog>(
     let mut ends = BTreeMap::new();
     for (partition, extent) in extents {
         // From the start of an empty store everything comes through the feed, so no reader can miss anything.
-        let extent = if position == Position::Start { extent } else { renew(log, partition, &extent).await? };
-        ends.insert(partition, extent.into());
+        let end = if position == Position::Start { extent.into() } else { renewed(log, partition, &extent).await };
+        ends.insert(partition, end);
     }
     let progress = Progress { position, ends };
     checkpoint.save(&progress).await?;
     let feed = store.feed(progress.position.clone()).await?;
     info!(position = %progress.position, "forwarder starts at the head");
     Ok(Start { feed, checkpoint, progress })
+}
+
+/// The end of a partition that is renewed, now or as soon as it can be: if the start waited for one that answers but
+/// takes no writes, the others would be renewed with each start.
+async fn renewed<L: PartitionLog>(log: &L, partition: Partition, extent: &Extent) -> End {
+    match renew(log, partition, extent).await {
+        Ok(renewed) => renewed.into(),
+        Err(failure) => {
+            warn!(%partition, %failure, "the partition cannot be renewed yet");
+            End::to_be_renewed(extent.incarnation.clone())
+        }
+    }
 }
 
 /// The noted end of each partition, or where it ends now if it is a new one.
@@ -126,5 +138,18 @@ mod tests {
 
         log.make(TWO, Some(Trouble::Fails));
         assert_eq!(resume(&store, &log, partitions()).await.unwrap().progress, begun);
+    }
+
+    #[tokio::test]
+    async fn a_partition_that_cannot_be_renewed_does_not_keep_the_others_waiting() {
+        let (folder, log) = (tempfile::tempdir().unwrap(), FakeLog::default());
+        let store = EmbeddedStore::open(&DataFolder::open(folder.path()).unwrap()).unwrap();
+        let commit = plain_commit(CommitId::from_bytes([1; 16]), &[(AccountId::from_bytes([1; 16]), 0)]);
+        store.append(vec![commit]).await.remove(0).unwrap();
+        let before = log.extent_of(TWO);
+        log.make(TWO, Some(Trouble::Sealed));
+        let begun = resume(&store, &log, partitions()).await.unwrap().progress;
+        assert_eq!(begun.ends[&ONE], log.extent_of(ONE).into());
+        assert!(begun.ends[&TWO].is_lost_by(&before), "whoever looks renews it");
     }
 }

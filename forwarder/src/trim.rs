@@ -43,7 +43,10 @@ pub(crate) async fn keep_trimming<R: Registers, L: PartitionLog>(
         if is_due {
             due = Instant::now() + config.trim_every;
         }
-        let partitions = config.partitions.all().filter(|partition| is_due || full.contains(partition)).collect();
+        let mut partitions: Vec<Partition> =
+            config.partitions.all().filter(|one| is_due || full.contains(one)).collect();
+        // The forwarder waits for those that are full, and others may not answer for some seconds each.
+        partitions.sort_by_key(|partition| !full.contains(partition));
         match trim(partitions, registers, log, clock.now().minus(config.log_window), &full).await {
             Ok(0) => {}
             Ok(records) => info!(records, "log trimmed"),

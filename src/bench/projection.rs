@@ -41,8 +41,8 @@ use super::shown::shown;
 /// How many commits an append takes: so many that a batch costs less than its events.
 const COMMITS_PER_BATCH: usize = 1_000;
 
-/// How many appends are in flight at once, each for accounts of its own.
-const LANES: usize = 4;
+/// How many appends are in flight at once, each for its share of the accounts.
+const SHARES: usize = 4;
 
 /// Any will do.
 const CURRENCY: &str = "EUR";
@@ -165,26 +165,26 @@ impl Writer {
         Ok(streams)
     }
 
-    /// Deposits to all accounts in turn, in lanes side by side.
+    /// Deposits to all accounts in turn, one share beside the other.
     async fn deposit(&self, streams: &mut [Stream], events: u32) -> anyhow::Result<()> {
         let bar = progress::counted("writing events", u64::from(events));
-        let (count, per_lane) = (streams.len(), streams.len().div_ceil(LANES));
-        let lanes = streams.chunks_mut(per_lane).enumerate().map(|(number, lane)| {
-            let share = share_of(events, number * per_lane, lane.len(), count);
-            self.deposit_in_lane(lane, share, &bar)
+        let (count, per_share) = (streams.len(), streams.len().div_ceil(SHARES));
+        let shares = streams.chunks_mut(per_share).enumerate().map(|(number, streams)| {
+            let share = share_of(events, number * per_share, streams.len(), count);
+            self.deposit_to(streams, share, &bar)
         });
-        try_join_all(lanes.collect::<Vec<_>>()).await?;
+        try_join_all(shares.collect::<Vec<_>>()).await?;
         bar.finish_and_clear();
         Ok(())
     }
 
-    async fn deposit_in_lane(&self, lane: &mut [Stream], events: usize, bar: &ProgressBar) -> anyhow::Result<()> {
+    async fn deposit_to(&self, streams: &mut [Stream], events: usize, bar: &ProgressBar) -> anyhow::Result<()> {
         let mut written = 0;
         while written < events {
             let batch = (written..events).take(COMMITS_PER_BATCH);
             let commits: Vec<Commit> = batch
                 .map(|number| {
-                    let stream = &mut lane[number % lane.len()];
+                    let stream = &mut streams[number % streams.len()];
                     stream.balance += 1;
                     let (transaction, amount) = (self.ids.commit(), Amount::new(1).expect("a cent is an amount"));
                     self.commit(stream, AccountEvent::MoneyDeposited { transaction, amount })
@@ -220,16 +220,16 @@ fn share_of(events: u32, first: usize, length: usize, count: usize) -> usize {
     events * (first + length) / count - events * first / count
 }
 
-/// The accounts of each lane's last batch. A partition keeps the order of the store, and so many accounts include some
-/// of every partition: when these are visible, so is everything that was written before.
+/// The accounts of the last batch of each share. A partition keeps the order of the store, and so many accounts include
+/// some of every partition: when these are visible, so is everything that was written before.
 fn written_last(streams: &[Stream], events: u32) -> Vec<&Stream> {
-    let (count, per_lane) = (streams.len(), streams.len().div_ceil(LANES));
-    let lanes = streams.chunks(per_lane).enumerate();
-    lanes
-        .flat_map(|(number, lane)| {
-            let share = share_of(events, number * per_lane, lane.len(), count);
-            let batch = share.saturating_sub(COMMITS_PER_BATCH.min(lane.len()))..share;
-            batch.map(|event| &lane[event % lane.len()])
+    let (count, per_share) = (streams.len(), streams.len().div_ceil(SHARES));
+    let shares = streams.chunks(per_share).enumerate();
+    shares
+        .flat_map(|(number, streams)| {
+            let share = share_of(events, number * per_share, streams.len(), count);
+            let batch = share.saturating_sub(COMMITS_PER_BATCH.min(streams.len()))..share;
+            batch.map(|event| &streams[event % streams.len()])
         })
         .collect()
 }
@@ -286,9 +286,10 @@ mod tests {
     }
 
     #[test]
-    fn every_event_falls_to_one_lane() {
-        for (events, count, lane) in [(10, 3, 1), (7, 8, 2), (1_000_003, 10_000, 2_500)] {
-            let shares = (0..count).step_by(lane).map(|first| share_of(events, first, lane.min(count - first), count));
+    fn every_event_falls_to_one_share() {
+        for (events, count, length) in [(10, 3, 1), (7, 8, 2), (1_000_003, 10_000, 2_500)] {
+            let shares =
+                (0..count).step_by(length).map(|first| share_of(events, first, length.min(count - first), count));
             assert_eq!(shares.sum::<usize>(), events as usize);
         }
     }

@@ -20,7 +20,7 @@ impl Pace {
     /// For a schedule: memory so small and times so short that even with its few orders accounts are loaded, records
     /// trimmed, heads compared and generations discarded.
     pub(crate) const OF_A_SCHEDULE: Self = Self {
-        teller: Settings { accounts_cached_max: 8, lanes: 2 },
+        teller: Settings { accounts_cached_max: 8, batches_at_once: 2 },
         log_window: Duration::from_secs(2),
         trim_every: Duration::from_secs(3),
         compare_every: Duration::from_secs(10),

@@ -10,7 +10,7 @@ const ACCOUNTS_CACHED_MAX: usize = 840_000;
 
 /// How many batches are under way by default: with one, the service idles while the store answers; with three, batches
 /// are smaller and cost the store more (`docs/PERFORMANCE.md`, "What was tried").
-const LANES: usize = 2;
+const BATCHES_AT_ONCE: usize = 2;
 
 /// The settings of a teller.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -19,12 +19,12 @@ pub struct Settings {
     pub accounts_cached_max: usize,
     /// How many batches are under way at once. More of them hide the latency of the store; each costs the memory of a
     /// batch.
-    pub lanes: usize,
+    pub batches_at_once: usize,
 }
 
 impl Default for Settings {
     fn default() -> Self {
-        Self { accounts_cached_max: ACCOUNTS_CACHED_MAX, lanes: LANES }
+        Self { accounts_cached_max: ACCOUNTS_CACHED_MAX, batches_at_once: BATCHES_AT_ONCE }
     }
 }
 

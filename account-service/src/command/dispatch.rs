@@ -38,7 +38,7 @@ pub(super) type Arrivals = Arc<Mutex<mpsc::Receiver<Pending>>>;
 /// Carries out waiting commands in batches until shutdown, and then answers those that were taken in.
 pub(super) async fn dispatch<S: Store>(
     desk: Arc<Desk<S>>,
-    lanes: usize,
+    batches_at_once: usize,
     arrivals: Arrivals,
     shutdown: CancellationToken,
 ) -> Result<(), Infallible> {
@@ -50,11 +50,11 @@ pub(super) async fn dispatch<S: Store>(
     let mut held = 0;
     let mut open = true;
     let mut drained_by: Option<Instant> = None;
-    // When the ready commands leave, however few they are, once a lane is free.
+    // When the ready commands leave, however few they are, once there is room for another batch.
     let mut leaves_by: Option<Instant> = None;
     while open || claims.len() > 0 || !under_way.is_empty() {
         let has_waited = leaves_by.is_some_and(|time| time <= Instant::now());
-        if under_way.len() < lanes
+        if under_way.len() < batches_at_once
             && (has_waited || is_worth_a_batch(claims.ready(), held))
             && let Some(batch) = claims.take_batch()
         {
@@ -83,7 +83,7 @@ pub(super) async fn dispatch<S: Store>(
                     claims.admit(Parties::new(command.account(), command.other_account()), pending);
                 }
             }
-            () = until(leaves_by), if under_way.len() < lanes => {}
+            () = until(leaves_by), if under_way.len() < batches_at_once => {}
             () = until(drained_by) => {
                 warn!(commands = claims.len(), batches = under_way.len(), "commands left unanswered at shutdown");
                 break;

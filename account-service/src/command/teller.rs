@@ -55,7 +55,9 @@ impl<S: Store> Teller<S> {
         let arrivals = Arc::new(Mutex::new(arrivals));
         supervisor.spawn("command-dispatch", OnFailure::Restart, {
             let (desk, shutdown) = (Arc::clone(&desk), shutdown.clone());
-            move || dispatch(Arc::clone(&desk), settings.lanes.max(1), Arc::clone(&arrivals), shutdown.clone())
+            move || {
+                dispatch(Arc::clone(&desk), settings.batches_at_once.max(1), Arc::clone(&arrivals), shutdown.clone())
+            }
         });
         let snapshots_due = Arc::new(Mutex::new(snapshots_due));
         supervisor.spawn("account-snapshots", OnFailure::Restart, {

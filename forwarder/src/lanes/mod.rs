@@ -7,12 +7,13 @@
 //! The position ends before the oldest write in any lane (law F1), so it stands still while a partition takes nothing.
 //! Whoever starts again from there publishes again what the other partitions have got meanwhile. Therefore a lane whose
 //! publisher gives up begins again instead of ending the leadership (law F4), with one exception: if no partition has
-//! answered for [`GIVE_UP_AFTER`], this process may be the only one that cannot reach the log, and another one gets its
-//! chance. Partitions with nothing to publish are looked at meanwhile, so that they can answer.
+//! answered for [`SILENT_AFTER`] and all that are asked fail, this process may be the only one that cannot reach the log,
+//! and another one gets its chance. Partitions with nothing to publish are looked at meanwhile, so that they can answer.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::future::pending;
 use std::mem;
+use std::pin::pin;
 use std::time::Duration;
 
 use futures::future::BoxFuture;
@@ -27,7 +28,7 @@ use shared::partition::{Partition, PartitionMap};
 use shared::store::{FeedBatch, FeedEntry};
 use shared::telemetry::Seldom;
 use shared::telemetry::metric::{FORWARDER_POSITION_SECONDS, PUBLISH_FAILURES};
-use tokio::time::{Instant, sleep, sleep_until};
+use tokio::time::{Instant, sleep};
 use tracing::warn;
 
 use crate::checkpoint::{End, Progress};
@@ -38,19 +39,22 @@ use crate::publish::{Ended, Publisher};
 #[cfg(test)]
 mod tests;
 
-/// How long a batch waits for a partition: far longer than a publish takes, and hardly noticed in the view.
+/// How long a batch waits for a partition: far longer than a publish takes, and hardly noticed in the view. A partition
+/// that is slow but never fails slows the others down by as much, once for each of its publishes.
 const LATE_AFTER: Duration = Duration::from_secs(1);
 
-/// From this many writes in all lanes on, nothing more is read: some megabytes of the usual events. Together with the
-/// batch that brought them there, and the one that was being read then, that is all a forwarder holds.
+/// From this many writes in all lanes on, nothing more is read: some megabytes of the usual events, of which none is
+/// larger than 64 KiB. Together with the batch that brought them there, and the one that was being read then, that is
+/// all a forwarder holds.
 const HELD_MAX: usize = 4 * FEED_BATCH_MAX;
 
 /// How long a lane rests after its publisher has given up.
 const REST: Duration = Duration::from_secs(1);
 
-/// How long no partition may have answered, while all that are to be published to fail, before the leadership ends.
-/// Looks at quiet partitions are made more often than that, so one that works is sure to have answered.
-const GIVE_UP_AFTER: Duration = Duration::from_secs(30);
+/// How long no partition may have answered, while all that are asked fail, before the leadership ends: with the next
+/// publisher that gives up, which takes it some fifteen seconds at most. Looks at quiet partitions are made more often,
+/// so one that works is sure to have answered.
+const SILENT_AFTER: Duration = Duration::from_secs(30);
 
 /// A failing partition fails again and again.
 static FAILED: Seldom = Seldom::new();
@@ -72,6 +76,8 @@ pub(crate) struct Lanes<'a, L> {
     /// How many writes all lanes hold.
     held: usize,
     by_partition: BTreeMap<Partition, Lane>,
+    /// The partitions whose last publisher has given up.
+    failing: BTreeSet<Partition>,
     /// The publisher of each lane.
     publishers: FuturesUnordered<BoxFuture<'a, Ended>>,
     /// When a partition last took writes, or told its end.
@@ -89,8 +95,6 @@ struct Lane {
     waiting: VecDeque<Load>,
     /// Whether its batch still waits for it.
     is_awaited: bool,
-    /// Whether its publisher before this one has given up.
-    is_failing: bool,
 }
 
 /// What a batch brought for one partition.
@@ -129,9 +133,11 @@ impl Lane {
             writes += load.entries.len();
             writes <= FEED_BATCH_MAX
         };
-        let fitting = self.waiting.iter().take_while(fits).count().max(1).min(self.waiting.len());
-        self.from = self.waiting.front().map(|load| load.source.clone());
-        let entries: Vec<FeedEntry> = self.waiting.drain(..fitting).flat_map(|load| load.entries).collect();
+        let fitting = self.waiting.iter().take_while(fits).count();
+        let first = self.waiting.pop_front();
+        self.from = first.as_ref().map(|load| load.source.clone());
+        let mut entries = first.map(|load| load.entries).unwrap_or_default();
+        entries.extend(self.waiting.drain(..fitting.saturating_sub(1)).flat_map(|load| load.entries));
         self.publishing = entries.len();
         entries
     }
@@ -148,6 +154,7 @@ impl<'a, L: PartitionLog> Lanes<'a, L> {
             batches: 0,
             held: 0,
             by_partition: BTreeMap::new(),
+            failing: BTreeSet::new(),
             publishers: FuturesUnordered::new(),
             answered: Instant::now(),
         }
@@ -215,8 +222,11 @@ impl<'a, L: PartitionLog> Lanes<'a, L> {
     /// No partition answers. The progress is right nevertheless.
     pub(crate) async fn publish(&mut self, has_read: impl Future<Output = ()>) -> Result<Duration, BackendError> {
         let began = Instant::now();
-        self.wait_for_batch(began + LATE_AFTER).await?;
+        self.wait_for_batch().await?;
         let took = began.elapsed();
+        if let Some(newest) = self.done().newest {
+            report_position(newest);
+        }
         tokio::select! {
             // What is late must have its turn even if the next batch is always there.
             biased;
@@ -225,12 +235,13 @@ impl<'a, L: PartitionLog> Lanes<'a, L> {
         }
     }
 
-    async fn wait_for_batch(&mut self, at_most_until: Instant) -> Result<(), BackendError> {
+    async fn wait_for_batch(&mut self) -> Result<(), BackendError> {
+        let mut late = pin!(sleep(LATE_AFTER));
         while self.by_partition.values().any(|lane| lane.is_awaited) {
             tokio::select! {
                 biased;
                 stepped = self.step() => stepped?,
-                () = sleep_until(at_most_until) => self.leave_behind(),
+                () = &mut late => self.leave_behind(),
             }
         }
         Ok(())
@@ -265,13 +276,11 @@ impl<'a, L: PartitionLog> Lanes<'a, L> {
     /// A publisher is done; what waits in its lane is next.
     fn published(&mut self, partition: Partition) {
         self.answered = Instant::now();
+        self.failing.remove(&partition);
         let Lane { publishing, waiting, .. } = self.by_partition.remove(&partition).expect(EVERY_PUBLISHER_HAS_A_LANE);
         self.held -= publishing;
         if !waiting.is_empty() {
             self.begin(partition, Lane { waiting, is_awaited: true, ..Lane::default() });
-        }
-        if let Some(newest) = self.done().newest {
-            report_position(newest);
         }
     }
 
@@ -282,9 +291,12 @@ impl<'a, L: PartitionLog> Lanes<'a, L> {
         entries: Vec<FeedEntry>,
         failure: BackendError,
     ) -> Result<(), BackendError> {
-        self.report(partition, &failure);
-        let mut others = self.by_partition.iter().filter(|(other, _)| **other != partition);
-        if others.all(|(_, lane)| lane.is_failing) && self.answered.elapsed() >= GIVE_UP_AFTER {
+        self.failing.insert(partition);
+        if !entries.is_empty() {
+            self.report(partition, &failure);
+        }
+        let do_all_fail = self.by_partition.keys().all(|asked| self.failing.contains(asked));
+        if do_all_fail && self.answered.elapsed() >= SILENT_AFTER {
             // The lane stays, and with it the position.
             return Err(failure);
         }
@@ -293,7 +305,7 @@ impl<'a, L: PartitionLog> Lanes<'a, L> {
             waiting.push_front(Load { source, entries });
         }
         if !waiting.is_empty() {
-            self.begin(partition, Lane { waiting, is_failing: true, ..Lane::default() });
+            self.begin(partition, Lane { waiting, ..Lane::default() });
         }
         Ok(())
     }
@@ -316,11 +328,12 @@ impl<'a, L: PartitionLog> Lanes<'a, L> {
     /// Begins a lane, or the next publish of one.
     fn begin(&mut self, partition: Partition, mut lane: Lane) {
         let end = self.ends.get(&partition).cloned().expect("resuming noted an end for every partition");
-        let (entries, is_failing) = (lane.next_publish(), lane.is_failing);
+        let entries = lane.next_publish();
+        let must_rest = self.failing.contains(&partition) && !entries.is_empty();
         self.by_partition.insert(partition, lane);
         let publisher = Publisher::new(self.log, partition, end, self.full);
         let publishing = async move {
-            if is_failing {
+            if must_rest {
                 sleep(REST).await;
             }
             publisher.publish(entries).await

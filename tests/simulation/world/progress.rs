@@ -1,7 +1,8 @@
 //! The forwarder's progress, judged whenever it is noted.
 //!
 //! SP1  Everything the feed yields up to a noted position was published, or was committed before the noted incarnation
-//!      of its partition began, so that readers of that incarnation have it from the store.
+//!      of its partition began, so that readers of that incarnation have it from the store; or its partition is noted
+//!      as one to be renewed, so that this will be so.
 
 use std::collections::BTreeMap;
 
@@ -14,6 +15,9 @@ use super::State;
 
 /// The register in which the forwarder notes how far it has come.
 const REGISTER: &str = "forwarder/checkpoint";
+
+/// The end that is noted of a partition that could not be renewed yet: no incarnation reaches it.
+const TO_BE_RENEWED: Offset = Offset::new(i64::MAX.cast_unsigned());
 
 #[derive(Deserialize)]
 struct Progress {
@@ -51,7 +55,8 @@ pub(super) fn judge(state: &mut State, register: &str) {
     let missing = (0..).zip(state.store.first(reached)).find(|(number, recorded)| {
         let end = ends.get(&partitions.partition_of(&recorded.stream));
         let born = end.and_then(|end| state.log.born_at(&end.incarnation));
-        !state.log.was_published(recorded) && born.is_none_or(|born| born <= *number)
+        let is_to_be_renewed = end.is_some_and(|end| end.last == TO_BE_RENEWED);
+        !state.log.was_published(recorded) && !is_to_be_renewed && born.is_none_or(|born| born <= *number)
     });
     if let Some((number, recorded)) = missing {
         let (stream, version) = (recorded.stream, recorded.last_version());

@@ -19,8 +19,8 @@ pub(crate) struct End {
 }
 
 impl End {
-    /// An end that this incarnation never reaches, so it counts as lost, and the partition is renewed by the next who asks
-    /// it where it ends.
+    /// An end that this incarnation never reaches, so it counts as lost, and the partition is renewed by the next who
+    /// asks it where it ends.
     pub(crate) fn to_be_renewed(incarnation: Incarnation) -> Self {
         Self { incarnation, last: Offset::new(i64::MAX.cast_unsigned()) }
     }

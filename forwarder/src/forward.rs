@@ -127,7 +127,7 @@ async fn next_batch<F: ChangeFeed>(
     }
 }
 
-/// The next batch, after retries: a feed that failed goes on behind what it has yielded, and a start would cost repeats.
+/// The next batch, after retries: a feed that failed goes on behind what it has yielded, and a start may cost repeats.
 async fn keep_reading<F: ChangeFeed>(feed: &mut F) -> Result<FeedBatch, FeedError> {
     let mut backoff = Backoff::default();
     loop {

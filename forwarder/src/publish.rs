@@ -20,8 +20,8 @@ use tracing::{debug, warn};
 use crate::checkpoint::End;
 use crate::full::FullPartitions;
 
-/// How long a publisher tries at least, unless its retries are used up before: a call to a log that does not answer takes
-/// some seconds.
+/// How long a publisher tries at least, unless its retries are used up before: a call to a log that does not answer
+/// takes some seconds.
 const TRY_FOR: Duration = Duration::from_secs(10);
 
 /// A full partition is asked again every second, for as long as it is full.
@@ -49,8 +49,8 @@ impl<'a, L: PartitionLog> Publisher<'a, L> {
         Self { log, partition, end, full }
     }
 
-    /// Publishes all entries, or gives up when the log has failed for too long. Without entries it only looks once where
-    /// the partition ends.
+    /// Publishes all entries, or gives up when the log has failed for too long. Without entries it only looks once
+    /// where the partition ends.
     pub(crate) async fn publish(mut self, entries: Vec<FeedEntry>) -> Ended {
         let published = self.keep_trying(&entries).await;
         let given_up = published.err().map(|failure| (entries, failure));

@@ -7,8 +7,9 @@
 //! The position ends before the oldest write in any lane (law F1), so it stands still while a partition takes nothing.
 //! Whoever starts again from there publishes again what the other partitions have got meanwhile. Therefore a lane whose
 //! publisher gives up begins again instead of ending the leadership (law F4), with one exception: if no partition has
-//! answered for [`SILENT_AFTER`] and all that are asked fail, this process may be the only one that cannot reach the log,
-//! and another one gets its chance. Partitions with nothing to publish are looked at meanwhile, so that they can answer.
+//! answered for [`SILENT_AFTER`] and all that are asked fail, this process may be the only one that cannot reach the
+//! log, and another one gets its chance. Partitions with nothing to publish are looked at meanwhile, so that they can
+//! answer.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::future::pending;

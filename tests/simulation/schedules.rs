@@ -76,6 +76,18 @@ impl Tally {
         }
     }
 
+    /// Fails if a schedule did, and says how to see that one again.
+    #[track_caller]
+    fn assert_lawful(&self) {
+        if let Some((seed, failure)) = &self.failure {
+            panic!(
+                "{failure}\nrun it again, with its log: \
+                 BANK_SIMULATION_SEED={seed} cargo test --profile sim --test simulation schedules::every\n\
+                 what the lines mean: CONTRIBUTING.md, \"When a schedule fails\""
+            );
+        }
+    }
+
     /// What was not reached often enough.
     fn unreached(&self) -> Vec<String> {
         let wanted = Fault::ALL.iter().map(|(_, name)| *name).chain(BRANCHES.iter().copied());
@@ -138,11 +150,7 @@ fn every_schedule_keeps_the_laws() {
     let began = Instant::now();
     let tally = explore(&seeds);
     show(&tally, began.elapsed().as_secs_f64());
-    if let Some((_, failure)) = tally.failure {
-        panic!(
-            "{failure}\nrun it again: BANK_SIMULATION_SEED=<seed> cargo test --profile sim --test simulation schedule"
-        );
-    }
+    tally.assert_lawful();
     if tally.schedules >= SEEDS_TO_REACH_ALL {
         let unreached = tally.unreached();
         assert!(unreached.is_empty(), "reached fewer than {REACHED_MIN} times: {}", unreached.join(", "));
@@ -152,9 +160,7 @@ fn every_schedule_keeps_the_laws() {
 #[test]
 fn seeds_that_failed_once_pass() {
     let seeds: Vec<u64> = regressions().collect();
-    if let Some((_, failure)) = explore(&seeds).failure {
-        panic!("{failure}");
-    }
+    explore(&seeds).assert_lawful();
 }
 
 #[test]

@@ -91,7 +91,7 @@ impl Audit {
         let versions = self.accounts.entry(stream).or_default();
         if versions.len() as u64 != version.before().get() {
             let known = versions.len();
-            self.violate("AU3 versions have no hole and no twin", || format!("{stream} {version} after {known}"));
+            self.violate("AU3 versions have no gap and no duplicate", || format!("{stream} {version} after {known}"));
             return;
         }
         match tell(stream, versions.last(), new) {

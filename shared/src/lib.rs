@@ -3,7 +3,7 @@
 //! *Domain types* do no I/O: [`coordinate`], [`id`], [`money`], [`owner`], [`event`], [`partition`]. *Ports* are traits
 //! with numbered laws: [`store`] (the only truth), [`log`] (ordered partitions between forwarder and workers),
 //! [`lease`] (the right to act alone), [`index`] (the projection that clients query). Each port's folder holds its
-//! backends and the contract suite that every backend passes.
+//! backends and the contract suite that every backend passes; `CONTRIBUTING.md` says how to add a backend.
 //!
 //! The idea that holds it together: *version decides what is right; position and offset only decide where to start.*
 

@@ -1,6 +1,8 @@
 //! What can happen to an account, in the past tense.
 //!
 //! Personal data is kept apart, in [`Personal`], so that it can be erased without touching a sum.
+//!
+//! `CONTRIBUTING.md`, "To add an event", lists what else changes with a new variant of [`AccountEvent`].
 
 pub mod codec;
 mod recorded;

@@ -23,12 +23,15 @@ pub(super) struct Books {
 
 #[derive(Debug)]
 struct Page {
+    /// The account as far as it is known; `None` if nothing is, or if it was never opened.
     known: Option<Account>,
     /// The version that was known when the batch began, in memory or as a snapshot.
     from: Version,
+    /// Whether a refusal may be based on it.
     certain: bool,
     /// Whether the next round reads on.
     behind: bool,
+    /// False if the stream holds something that this release does not understand.
     readable: bool,
 }
 

@@ -23,9 +23,9 @@ pub(super) enum Verdict {
     /// The reason for refusing it, as far as the accounts are known.
     Refused(CommandError),
     /// An accepted command before it has the same key: the outcome of that one answers both.
-    Postponed,
+    SameKey,
     /// An earlier command at one of its accounts has to be decided again, and so has this one (law T4).
-    Behind,
+    AfterDoubted,
 }
 
 /// The effect of an accepted command if its commit is taken.
@@ -52,10 +52,10 @@ pub(super) fn decide_batch(books: &Books, pending: &[Pending], time: Timestamp, 
         let command = &pending.request.command;
         let key = pending.request.key.as_ref().map(|keyed| &keyed.key);
         let verdict = if key.is_some_and(|key| keys.contains(key)) {
-            Verdict::Postponed
+            Verdict::SameKey
         } else if draft.is_doubted(command) {
             draft.doubt(command);
-            Verdict::Behind
+            Verdict::AfterDoubted
         } else {
             match draft.decide(pending) {
                 Ok((accepted, commit)) => {

@@ -118,11 +118,11 @@ impl<S: Store> Job<'_, S> {
                     again.extend(self.settle(pending, accepted, commit, fate));
                 }
                 Verdict::Refused(error) if self.is_certain(&pending) => refused.push((pending, error)),
-                Verdict::Refused(_) | Verdict::Behind => {
+                Verdict::Refused(_) | Verdict::AfterDoubted => {
                     self.doubt(&pending);
                     again.push(pending);
                 }
-                Verdict::Postponed => again.extend(self.answer_alike(pending)),
+                Verdict::SameKey => again.extend(self.answer_alike(pending)),
             }
         }
         self.refuse(refused).await;

@@ -1,3 +1,5 @@
+//! Decides a command: which events carry it out, or why the bank refuses (laws AC2 to AC4).
+
 use shared::event::{AccountEvent, Personal};
 use shared::id::{AccountId, CommitId};
 use shared::money::{Amount, Money};

@@ -1,3 +1,5 @@
+//! The account after one more event (law AC3).
+
 use shared::clock::Timestamp;
 use shared::coordinate::Version;
 use shared::event::AccountEvent;

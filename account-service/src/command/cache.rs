@@ -1,3 +1,5 @@
+//! Accounts kept in memory between batches.
+
 use quick_cache::sync::{Cache, DefaultLifecycle};
 use quick_cache::{OptionsBuilder, UnitWeighter};
 use shared::clock::Timestamp;

@@ -1,3 +1,5 @@
+//! What the batches of a teller share, and the settings of a teller.
+
 use shared::clock::Clock;
 use shared::id::Ids;
 use tokio::sync::mpsc;

@@ -1,3 +1,5 @@
+//! The dispatch task: takes commands out of the queue, and runs those that are ready in batches, a few at a time.
+
 use std::convert::Infallible;
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;

@@ -1,3 +1,5 @@
+//! What goes into a command and what comes out of it: the request, and its outcome or the reason why there is none.
+
 use shared::clock::Timestamp;
 use shared::coordinate::Version;
 use shared::id::{AccountId, CommitId};

@@ -1,3 +1,5 @@
+//! The time limits of a batch and of its calls to the store.
+
 use std::time::Duration;
 
 use shared::error::{BackendError, Retry};

@@ -1,3 +1,5 @@
+//! Receipts: what a command did, as the store keeps it and the customer is answered.
+
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 use shared::clock::Timestamp;

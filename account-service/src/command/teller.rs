@@ -1,3 +1,5 @@
+//! Where commands come in: queues them, starts the tasks that carry them out, and answers questions about accounts.
+
 use std::sync::Arc;
 
 use shared::clock::Clock;

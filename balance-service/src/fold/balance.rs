@@ -1,3 +1,5 @@
+//! The fold of one event: the balance after it.
+
 use shared::coordinate::Version;
 use shared::event::{AccountEvent, NewEvent};
 use shared::id::AccountId;

@@ -1,3 +1,5 @@
+//! The fold of one account over writes as they come: repeats, gaps and poison (laws D1 to D3).
+
 use shared::clock::Timestamp;
 use shared::coordinate::Version;
 use shared::event::{Recorded, codec};

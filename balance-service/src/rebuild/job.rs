@@ -1,3 +1,5 @@
+//! The job in its register: what it is for, how far it has come, and which generations it concerns.
+
 use std::fmt;
 
 use bytes::Bytes;

@@ -1,3 +1,5 @@
+//! Looks for documents of accounts that the store does not list.
+
 use shared::backends::Backends;
 use shared::coordinate::Version;
 use shared::error::BackendError;

@@ -1,3 +1,5 @@
+//! Folds every stream of a partition once and compares each document with the fold.
+
 use std::collections::BTreeMap;
 
 use shared::backends::Backends;

@@ -1,3 +1,5 @@
+//! The second look: judges each account that looked wrong, on its own.
+
 use std::collections::BTreeMap;
 
 use shared::backends::Backends;

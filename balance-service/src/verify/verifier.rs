@@ -1,3 +1,5 @@
+//! The checks that clients of a process request.
+
 use std::sync::Arc;
 use std::time::Duration;
 

@@ -1,3 +1,5 @@
+//! The order of a comparison: scan, then orphans, with stops to judge the suspects found so far.
+
 use std::time::Duration;
 
 use shared::backends::Backends;

@@ -1,3 +1,5 @@
+//! Where a worker starts, given its checkpoint and what the log holds.
+
 use shared::coordinate::Offset;
 use shared::event::StreamAfter;
 use shared::index::{Checkpoint, Phase};

@@ -1,3 +1,5 @@
+//! Folding what the store holds of given accounts beyond the versions they have reached.
+
 use std::collections::BTreeMap;
 
 use shared::coordinate::Version;

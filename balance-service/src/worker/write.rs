@@ -1,3 +1,5 @@
+//! Writing a batch to the index, for as long as that takes, and parking accounts whose documents it refuses.
+
 use std::time::Duration;
 
 use metrics::{counter, histogram};

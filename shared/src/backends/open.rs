@@ -1,3 +1,5 @@
+//! Opens the backends that the settings name.
+
 use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 

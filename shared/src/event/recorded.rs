@@ -1,3 +1,5 @@
+//! Events as the store takes them, and as feed and log carry them.
+
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 

@@ -1,3 +1,5 @@
+//! Reads, each on a connection of its own.
+
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 

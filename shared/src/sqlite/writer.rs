@@ -1,3 +1,5 @@
+//! The writer thread: collects waiting writes into transactions.
+
 use std::io;
 use std::thread::{Builder, JoinHandle};
 

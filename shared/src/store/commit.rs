@@ -1,3 +1,5 @@
+//! Commits: as they are appended, as the store keeps them, and what became of them.
+
 use std::fmt;
 use std::sync::Arc;
 

@@ -1,3 +1,5 @@
+//! The newest records in memory, so that readers at the end of the log do not read the file.
+
 use std::sync::{Arc, Mutex, PoisonError};
 
 use crate::coordinate::Offset;

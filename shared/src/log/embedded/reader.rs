@@ -1,3 +1,5 @@
+//! Reads a partition of `log.db`.
+
 use std::collections::VecDeque;
 use std::time::Duration;
 

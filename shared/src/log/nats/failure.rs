@@ -1,3 +1,5 @@
+//! The time limit of a call to NATS, and the failure it ends with.
+
 use std::error::Error;
 use std::time::Duration;
 

@@ -1,3 +1,5 @@
+//! Reads a partition from its stream of NATS.
+
 use std::sync::Arc;
 use std::time::Duration;
 use std::{fmt, vec};

@@ -1,3 +1,5 @@
+//! The append of a batch, inside a transaction of the writer thread.
+
 use std::collections::{BTreeSet, HashMap};
 
 use rusqlite::{Connection, Error, OptionalExtension, ffi, params};

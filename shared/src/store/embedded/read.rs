@@ -1,3 +1,5 @@
+//! Reads of the tables in the file; the recent rows in memory are merged in where a page needs both.
+
 use std::collections::BTreeMap;
 
 use rusqlite::types::{Type, ValueRef};

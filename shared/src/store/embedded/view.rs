@@ -1,3 +1,5 @@
+//! The recent rows up to some position: the committed ones for readers, all of them for the writer.
+
 use std::collections::VecDeque;
 
 use super::recent::{Place, Recent, Row, place};

@@ -1,3 +1,5 @@
+//! The feed: a change stream of the events, and the positions it resumes at.
+
 use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Duration;

@@ -1,3 +1,5 @@
+//! Reads of streams, heads, commits and pages.
+
 use std::collections::BTreeMap;
 
 use futures::{StreamExt, TryStreamExt, stream};

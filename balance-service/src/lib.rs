@@ -1,9 +1,9 @@
 //! The balance service: projects events into balances, answers queries, and rebuilds the projection while the bank is
 //! running.
 //!
-//! The path of an event: [`ownership`](self) decides which process owns its partition, a worker reads it from the log,
-//! [`fold`] folds it into a balance, the index stores the balance, and a query returns it. [`rebuild`] builds a new
-//! generation of all balances, verifies it with [`verify`] and switches queries to it.
+//! The path of an event: [`ownership`] decides which process owns its partition, a [`worker`] for each generation reads
+//! it from the log, [`fold`] folds it into a balance, the index stores the balance, and a query of [`http`] returns it.
+//! [`rebuild`] builds a new generation of all balances, verifies it with [`verify`] and switches queries to it.
 
 mod config;
 pub mod fold;

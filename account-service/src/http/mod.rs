@@ -1,9 +1,9 @@
-//! The account service over HTTP: two generations of clients, one set of commands.
+//! The account service over HTTP: two styles of requests, one set of commands.
 //!
 //! The verb style (`/create`, `/deposit`) and the resource style (`/accounts`, `/transactions`) are two spellings; both
-//! end in [`Command`]s. A handler reads a request into a command, hands it to the
-//! [`Teller`], and renders the receipt. Since it renders nothing but the receipt and what the request says, a repeated
-//! request is answered with the same status and body as the first.
+//! end in [`Command`]s. A handler reads a request into a command, hands it to the [`Teller`], and renders the receipt.
+//! Since it renders nothing but the receipt and what the request says, a repeated request is answered with the same
+//! status and body as the first.
 
 mod accounts;
 mod answer;

@@ -24,8 +24,11 @@ pub enum Taken {
 pub struct Folding {
     account: AccountId,
     balance: Option<Balance>,
+    /// The version of the document in the index, so that a fold that has not advanced writes nothing.
     written: Version,
+    /// The last version that may be folded.
     limit: Version,
+    /// The version that could not be folded, and why.
     poison: Option<(Version, String)>,
 }
 

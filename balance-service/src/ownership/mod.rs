@@ -30,7 +30,10 @@ use crate::visibility::Visibility;
 use owner::{Owner, OwnerError};
 use share::{Moves, share};
 
+/// The prefix of the leases by which processes announce themselves.
 const MEMBERS: &str = "balance/member/";
+
+/// The prefix of the leases of partitions.
 const PARTITIONS: &str = "balance/partition/";
 
 /// Everything needed to own partitions.
@@ -100,7 +103,7 @@ impl<B: Backends> Ownership<B> {
     }
 
     async fn rebalance(&self, owned: &mut Owned, shutdown: &CancellationToken) -> Result<(), BackendError> {
-        let moves = self.look(owned).await?;
+        let moves = self.moves(owned).await?;
         for partition in moves.release {
             info!(%partition, "giving a partition back for a fair share");
             owned.tokens.get(&partition).inspect(|token| token.cancel());
@@ -111,7 +114,8 @@ impl<B: Backends> Ownership<B> {
         Ok(())
     }
 
-    async fn look(&self, owned: &Owned) -> Result<Moves, BackendError> {
+    /// What to acquire and release for a fair share, by the leases as they are now.
+    async fn moves(&self, owned: &Owned) -> Result<Moves, BackendError> {
         let leases = self.backends.leases();
         let mut members: BTreeSet<Holder> = leases.list(MEMBERS).await?.into_iter().map(|held| held.holder).collect();
         members.insert(self.config.holder.clone());
@@ -169,7 +173,7 @@ fn note_end(owned: &mut Owned, ended: Result<(Partition, Ended<Result<(), OwnerE
                 Ended::Lost => warn!(%partition, "partition lost"),
             }
         }
-        // One of those that end with another one's panic.
+        // Aborted because another one has panicked (below).
         Err(failure) if failure.is_cancelled() => {}
         Err(panic) => {
             // It is not known which partition this was, so all begin again, each from its checkpoint.

@@ -11,7 +11,10 @@ pub(super) enum Begin {
     /// Fill the generation from the store.
     Replay(Plan),
     /// Compare with the store and fill what is missing.
-    Synchronise { replayed: u64 },
+    Synchronise {
+        /// How many events its replay had, to be noted again.
+        replayed: u64,
+    },
     /// Read the log after the checkpoint.
     Follow(Checkpoint),
 }

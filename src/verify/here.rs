@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use anyhow::ensure;
-use balance_service::verify::{Check, PartitionReport, Verifier};
+use balance_service::verify::{Check, PartitionReport, Running, Verifier};
 use futures::StreamExt;
 use shared::backends::{AnyBackends, OpenBackendsError};
 use shared::clock::Clock;
@@ -39,10 +39,21 @@ pub(super) async fn compare(
         return Ok(Err(Exit::Usage));
     }
     require_bank(&args.settings.backends)?;
+    let backends = match open(&args.settings.backends, map).await? {
+        Ok(backends) => backends,
+        Err(exit) => return Ok(Err(exit)),
+    };
+    let check = Check { partitions, patience: args.patience(), repair: args.repair };
+    let running = Verifier::new(backends, map).begin(check).expect("nobody else asks this verifier");
+    reports_of(running, screen).await.map(Ok)
+}
+
+/// Opens the backends, or returns the exit code if another process uses the data folder.
+async fn open(settings: &BackendSettings, map: PartitionMap) -> anyhow::Result<Result<AnyBackends, Exit>> {
     let clock = Clock::system();
     let ids = Ids::new(clock.clone());
-    let backends = match AnyBackends::open_existing(&args.settings.backends, map, &clock, &ids).await {
-        Ok(backends) => backends,
+    match AnyBackends::open_existing(settings, map, &clock, &ids).await {
+        Ok(backends) => Ok(Ok(backends)),
         Err(OpenBackendsError::File(OpenError::InUse { path, holder })) => {
             // The folder does not say where that process listens, and the default address may be another bank's.
             complain(format_args!(
@@ -50,12 +61,14 @@ pub(super) async fn compare(
                  of the bank that uses it",
                 path.display()
             ));
-            return Ok(Err(Exit::DataInUse));
+            Ok(Err(Exit::DataInUse))
         }
-        Err(failure) => return Err(BeginError::Backends(failure).into()),
-    };
-    let check = Check { partitions, patience: args.patience(), repair: args.repair };
-    let mut running = Verifier::new(backends, map).begin(check).expect("nobody else asks this verifier");
+        Err(failure) => Err(BeginError::Backends(failure).into()),
+    }
+}
+
+/// Waits for the reports of all partitions, and shows progress meanwhile.
+async fn reports_of(mut running: Running, screen: &mut Screen) -> anyhow::Result<Vec<PartitionReport>> {
     let mut reports = Vec::new();
     loop {
         tokio::select! {
@@ -65,7 +78,7 @@ pub(super) async fn compare(
                     reports.push(report?);
                     screen.partition_done();
                 }
-                None => return Ok(Ok(reports)),
+                None => return Ok(reports),
             },
             () = tokio::time::sleep(SHOW_EVERY) => {}
         }

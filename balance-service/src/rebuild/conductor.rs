@@ -142,7 +142,7 @@ impl<B: Backends> Conductor<B> {
             JobState::Replaying => self.await_replay(file, job, generation).await,
             JobState::CatchingUp => self.await_targets(file, job, generation).await,
             JobState::Verifying => self.prove(file, job, generation).await,
-            JobState::Switching => self.turn(file, job, generation).await,
+            JobState::Switching => self.switch_queries(file, job, generation).await,
             JobState::Done | JobState::Failed | JobState::Cancelled => Ok(Duration::ZERO),
         }
     }
@@ -245,7 +245,7 @@ impl<B: Backends> Conductor<B> {
         }
     }
 
-    async fn turn(&self, file: JobFile, job: Job, generation: Generation) -> Result<Duration, StepError> {
+    async fn switch_queries(&self, file: JobFile, job: Job, generation: Generation) -> Result<Duration, StepError> {
         match switch(&self.backends, self.config.partitions, &job, generation).await {
             Ok(()) => {}
             Err(SwitchError::Refused(reason)) => return self.give_up(file, job, reason).await,

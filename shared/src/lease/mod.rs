@@ -1,8 +1,8 @@
 //! Leases: the right to act alone until it expires.
 //!
 //! Leases save work; correctness does not depend on them. A holder that was frozen past its lease wakes up as a zombie,
-//! and everything a zombie can still do is either harmless by version or refused by epoch. The one exception that is
-//! known takes a delayed write besides, in the moment of a switch; `index/elastic/mod.rs` names it.
+//! and everything a zombie can still do is either harmless by version or refused by epoch. One exception is known; it
+//! also takes a write that is delayed until the moment of a switch (`index/elastic/mod.rs`).
 //!
 //! E1  While a lease has not expired by the backend's clock, nobody else is granted it.
 //! E2  Each grant of a lease has a higher epoch than every earlier grant of it, and a higher one than `above`, even
@@ -36,7 +36,7 @@ pub use tenure::{Ended, RENEWALS_PER_TTL, act_while_held};
 use crate::coordinate::Epoch;
 use crate::error::BackendError;
 
-/// What a lease is for, such as `balance/p3`.
+/// What a lease is for, such as `balance/partition/3`.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct LeaseName(pub Box<str>);

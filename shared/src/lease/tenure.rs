@@ -5,8 +5,8 @@
 //! A2  A lease is released only when the work has ended by itself, never while it may still be acting.
 //!
 //! Dropping the work cannot undo a call that is already in flight, and a process that was frozen may still make the one
-//! before which it stood. That is why every write is guarded by version,
-//! revision or epoch, and this module only saves work.
+//! before which it stood. That is why every write is guarded by version, revision or epoch, and this module only saves
+//! work.
 
 use std::time::Duration;
 

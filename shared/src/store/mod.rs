@@ -95,8 +95,8 @@ pub trait EventStore: Clone + Send + Sync + 'static {
         limit: usize,
     ) -> impl Future<Output = Result<ScanPage, BackendError>> + Send;
 
-    /// A page of the range's streams with their last versions, ordered by (slot, stream), at most `limit` of them.
-    /// A page with fewer than `limit` is the last.
+    /// A page of the range's streams with their last versions, ordered by (slot, stream), at most `limit` of them. A
+    /// page with fewer than `limit` is the last.
     fn heads(
         &self,
         slots: SlotRange,

@@ -6,6 +6,7 @@ use account_service::AccountServiceConfig;
 use clap::Parser;
 use shared::config::Settings;
 use shared::process::{self, Allocator, Process};
+use shared::store::AnyStore;
 use tracing::info;
 
 #[global_allocator]
@@ -22,13 +23,13 @@ struct Cli {
 #[tokio::main]
 async fn main() -> ExitCode {
     let Cli { settings } = Cli::parse();
-    process::run("account-service", settings, serve).await
+    Box::pin(process::run("account-service", Process::begin_with_store(settings), serve)).await
 }
 
-async fn serve(process: Process) -> anyhow::Result<()> {
+async fn serve(process: Process<AnyStore>) -> anyhow::Result<()> {
     let listener = Process::listen(process.settings.services.account_addr, "--account-addr")?;
     info!(address = %listener.local_addr()?, "account service is listening");
     let config = AccountServiceConfig::of(&process);
-    let Process { backends, clock, ids, shutdown, .. } = process;
-    Ok(account_service::run(config, backends.store, clock, ids, listener, shutdown).await?)
+    let Process { backends: store, clock, ids, shutdown, .. } = process;
+    Ok(account_service::run(config, store, clock, ids, listener, shutdown).await?)
 }

@@ -28,7 +28,7 @@ pub struct AccountServiceConfig {
 impl AccountServiceConfig {
     /// Built from the settings of a process.
     #[must_use]
-    pub fn of(process: &Process) -> Self {
+    pub fn of<B>(process: &Process<B>) -> Self {
         Self {
             default_currency: process.settings.services.currency,
             teller: Settings::default(),

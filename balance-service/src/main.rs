@@ -22,7 +22,7 @@ struct Cli {
 #[tokio::main]
 async fn main() -> ExitCode {
     let Cli { settings } = Cli::parse();
-    Box::pin(process::run("balance-service", settings, serve)).await
+    Box::pin(process::run("balance-service", Process::begin(settings), serve)).await
 }
 
 async fn serve(process: Process) -> anyhow::Result<()> {

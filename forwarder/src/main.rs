@@ -23,7 +23,7 @@ struct Cli {
 #[tokio::main]
 async fn main() -> ExitCode {
     let Cli { settings } = Cli::parse();
-    Box::pin(process::run("forwarder", settings, serve)).await
+    Box::pin(process::run("forwarder", Process::begin(settings), serve)).await
 }
 
 async fn serve(process: Process) -> anyhow::Result<()> {

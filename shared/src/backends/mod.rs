@@ -3,7 +3,7 @@
 mod open;
 mod partitions;
 
-pub use open::{AnyBackends, OpenBackendsError};
+pub use open::{AnyBackends, OpenBackendsError, open_store_alone};
 pub use partitions::PartitionsError;
 
 use crate::index::BalanceIndex;

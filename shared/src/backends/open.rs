@@ -130,6 +130,23 @@ impl AnyBackends {
     }
 }
 
+/// Opens the store, and none of the other backends. A number of partitions that is not the bank's is refused, but not
+/// noted: it is agreed on when a log is made.
+///
+/// # Errors
+/// As for [`AnyBackends::open`].
+pub async fn open_store_alone(
+    settings: &BackendSettings,
+    partitions: PartitionMap,
+) -> Result<AnyStore, OpenBackendsError> {
+    let store = open_store(settings, &Folder::new(&settings.data)).await?;
+    partitions::check(&store, &settings.store_url, partitions).await?;
+    for weakness in store.weaknesses().await {
+        weakness.warn();
+    }
+    Ok(store)
+}
+
 /// A file that the data folder should have, beside that of the store, and has not.
 fn missing(settings: &BackendSettings) -> Option<PathBuf> {
     let BackendSettings { log_url, lease_url, index_url, data, .. } = settings;

@@ -12,13 +12,14 @@ use tokio::net::{TcpListener, TcpSocket};
 use tokio_util::sync::CancellationToken;
 use tracing::error;
 
-use crate::backends::{AnyBackends, OpenBackendsError};
+use crate::backends::{AnyBackends, OpenBackendsError, open_store_alone};
 use crate::clock::Clock;
 use crate::config::Settings;
 use crate::http::Limits;
 use crate::id::Ids;
 use crate::lease::Holder;
 use crate::partition::{PartitionCountError, PartitionMap};
+use crate::store::AnyStore;
 use crate::telemetry::{LogError, MetricsError, MetricsReader, init_logs, install_metrics};
 
 /// The allocator of every binary. A request, or an event on its way, consists of many short-lived pieces that are often
@@ -84,7 +85,7 @@ impl BeginError {
 
 /// What a service gets from its process.
 #[derive(Debug)]
-pub struct Process {
+pub struct Process<B = AnyBackends> {
     /// As given by flags and environment.
     pub settings: Settings,
     /// How accounts are spread over partitions.
@@ -99,28 +100,22 @@ pub struct Process {
     pub limits: Limits,
     /// What `/metrics` shows.
     pub metrics: MetricsReader,
-    /// The four backends.
-    pub backends: AnyBackends,
+    /// The four backends, or what a service needs of them.
+    pub backends: B,
     /// Cancelled when the process is asked to stop.
     pub shutdown: CancellationToken,
 }
 
 impl Process {
-    /// Starts logging and metrics, raises the limit on open files, and opens the backends.
+    /// Starts logging and metrics, raises the limit on open files, and opens the four backends.
     ///
     /// # Errors
     /// [`BeginError`]; nothing was changed.
     pub async fn begin(settings: Settings) -> Result<Self, BeginError> {
-        init_logs(&settings.logs)?;
-        let metrics = install_metrics()?;
-        let limits = descriptors::limits();
-        let clock = Clock::system();
-        let ids = Ids::new(clock.clone());
-        let partitions = PartitionMap::new(settings.pipeline.partitions)?;
-        let backends = AnyBackends::open(&settings.backends, partitions, &clock, &ids).await?;
-        let holder = Holder(ids.commit().to_string().into());
-        let shutdown = CancellationToken::new();
-        Ok(Self { settings, partitions, clock, ids, holder, limits, metrics, backends, shutdown })
+        let begun = Process::begin_without_backends(settings)?;
+        let Process { settings, partitions, clock, ids, .. } = &begun;
+        let backends = AnyBackends::open(&settings.backends, *partitions, clock, ids).await?;
+        Ok(begun.with(backends))
     }
 
     /// Listens on an address, which comes from the setting `flag`.
@@ -129,6 +124,37 @@ impl Process {
     /// [`BeginError::Listen`].
     pub fn listen(address: SocketAddr, flag: &'static str) -> Result<TcpListener, BeginError> {
         listen(address).map_err(|reason| BeginError::Listen { address, flag, reason })
+    }
+}
+
+impl Process<AnyStore> {
+    /// The same, but opens the store alone: what a service does not need must not keep it from its start.
+    ///
+    /// # Errors
+    /// As for [`Process::begin`].
+    pub async fn begin_with_store(settings: Settings) -> Result<Self, BeginError> {
+        let begun = Process::begin_without_backends(settings)?;
+        let store = open_store_alone(&begun.settings.backends, begun.partitions).await?;
+        Ok(begun.with(store))
+    }
+}
+
+impl Process<()> {
+    fn begin_without_backends(settings: Settings) -> Result<Self, BeginError> {
+        init_logs(&settings.logs)?;
+        let metrics = install_metrics()?;
+        let limits = descriptors::limits();
+        let clock = Clock::system();
+        let ids = Ids::new(clock.clone());
+        let partitions = PartitionMap::new(settings.pipeline.partitions)?;
+        let holder = Holder(ids.commit().to_string().into());
+        let shutdown = CancellationToken::new();
+        Ok(Self { settings, partitions, clock, ids, holder, limits, metrics, backends: (), shutdown })
+    }
+
+    fn with<B>(self, backends: B) -> Process<B> {
+        let Self { settings, partitions, clock, ids, holder, limits, metrics, backends: (), shutdown } = self;
+        Process { settings, partitions, clock, ids, holder, limits, metrics, backends, shutdown }
     }
 }
 
@@ -158,12 +184,12 @@ pub async fn until_told_to_stop<E: From<std::io::Error>>(
 }
 
 /// Runs a service as a process of its own and returns its exit code; failures are printed to stderr.
-pub async fn run<E: Display>(
+pub async fn run<B, E: Display>(
     name: &str,
-    settings: Settings,
-    service: impl AsyncFnOnce(Process) -> Result<(), E>,
+    begun: impl Future<Output = Result<Process<B>, BeginError>>,
+    service: impl AsyncFnOnce(Process<B>) -> Result<(), E>,
 ) -> ExitCode {
-    let process = match Process::begin(settings).await {
+    let process = match begun.await {
         Ok(process) => process,
         Err(failure) => return broken(name, &failure, failure.exit_code()),
     };

@@ -1,12 +1,13 @@
 //! `kill -9` of every server in turn, and servers that are frozen, under load and rebuilds; the services are left
-//! alone.
+//! alone, except the account services once.
 
 use std::sync::Arc;
 
 use super::emptied_leases::forget_leases;
-use crate::cluster::{Plan, ZOMBIE_PAUSE};
+use crate::cluster::{Cluster, Plan, ZOMBIE_PAUSE};
 use crate::load::Load;
 use crate::server::Server;
+use crate::service::Kind;
 use crate::tally::{Count, Tally};
 
 /// How often the servers are killed, one group after the other.
@@ -22,7 +23,7 @@ const ELASTIC_EVERY: usize = 3;
 const ACKNOWLEDGED_BETWEEN: usize = 40;
 
 pub(super) async fn play(name: &'static str, tally: Arc<Tally>) {
-    let cluster = Plan::new(name, Arc::clone(&tally)).start().await;
+    let mut cluster = Plan::new(name, Arc::clone(&tally)).start().await;
     let mut load = Load::begin(&cluster).await;
     for round in 0..ROUNDS {
         load.request_rebuild(&cluster, round).await;
@@ -31,6 +32,9 @@ pub(super) async fn play(name: &'static str, tally: Arc<Tally>) {
         }
         if round % ELASTIC_EVERY == 0 {
             kill(&mut load, &tally, &[Server::Elastic]).await;
+        }
+        if round == 0 {
+            reopen_with_the_store_alone(&mut cluster, &mut load).await;
         }
         load.acknowledge(ACKNOWLEDGED_BETWEEN).await;
         forget_leases().await;
@@ -44,6 +48,20 @@ pub(super) async fn play(name: &'static str, tally: Arc<Tally>) {
         load.wait_visible().await;
     }
     load.judge(cluster).await;
+}
+
+/// Account services that are started while log and leases are away take commands all the same.
+async fn reopen_with_the_store_alone(cluster: &mut Cluster, load: &mut Load) {
+    let away = [Server::Nats, Server::Redis];
+    for server in away {
+        server.kill().await;
+    }
+    cluster.kill_all(Kind::Account).await;
+    cluster.start_all(Kind::Account);
+    load.acknowledge(ACKNOWLEDGED_BETWEEN).await;
+    for server in away {
+        server.up().await;
+    }
 }
 
 /// `kill -9` of servers at work, all of which come back on their data.

@@ -208,6 +208,8 @@ impl Bank {
     }
 
     pub(crate) async fn rebuild(&self) -> RebuildStatus {
+        // The job before this one, if only that of the first view, shows its generation before it is over.
+        self.wait_for_job().await;
         self.rebuilds.start().await.unwrap();
         let status = self.wait_for_job().await;
         assert_eq!(status.job.state, JobState::Done, "{status:?}");

@@ -4,12 +4,12 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use bytes::Bytes;
 use shared::clock::Timestamp;
-use shared::coordinate::{Offset, Position, Version};
+use shared::coordinate::Offset;
 use shared::error::BackendError;
-use shared::event::{EncodedEvents, Recorded};
+use shared::event::Recorded;
 use shared::id::AccountId;
+use shared::log::contract::plain_entries;
 use shared::log::{EmbeddedReader, Extent, Incarnation, PartitionLog, PublishError, ReadError};
 use shared::partition::{Partition, PartitionMap};
 use shared::store::FeedEntry;
@@ -77,14 +77,10 @@ pub(crate) fn partitions() -> PartitionMap {
 /// The write of this version of the first account that belongs to a partition.
 pub(crate) fn entry(partition: Partition, version: u64) -> FeedEntry {
     let mut accounts = (0..=u8::MAX).map(|byte| AccountId::from_bytes([byte; 16]));
-    let stream = accounts.find(|account| partitions().partition_of(account) == partition);
-    let recorded = Recorded {
-        stream: stream.expect("half of all accounts belong to it"),
-        first_version: Version::new(version),
-        time: Timestamp::EPOCH,
-        events: EncodedEvents { count: 1, json: Bytes::from_static(b"[{}]") },
-    };
-    FeedEntry { position: Position::Number(version), recorded }
+    let of_partition = accounts.find(|account| partitions().partition_of(account) == partition);
+    let stream = of_partition.expect("half of all accounts belong to it");
+    let FeedEntry { position, recorded } = plain_entries(version..=version).remove(0);
+    FeedEntry { position, recorded: Recorded { stream, ..recorded } }
 }
 
 impl FakeLog {

@@ -113,6 +113,8 @@ async fn ends_of_all<L: PartitionLog>(
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::path::Path;
+
     use shared::id::{AccountId, CommitId};
     use shared::sqlite::DataFolder;
     use shared::store::EmbeddedStore;
@@ -120,12 +122,18 @@ mod tests {
 
     use crate::fake_log::{FakeLog, ONE, TWO, Trouble, partitions};
 
+    /// One in which a forwarder starts at a head that is not the start.
+    async fn store_with_a_commit(folder: &Path) -> EmbeddedStore {
+        let store = EmbeddedStore::open(&DataFolder::open(folder).unwrap()).unwrap();
+        let commit = plain_commit(CommitId::from_bytes([1; 16]), &[(AccountId::from_bytes([1; 16]), 0)]);
+        store.append(vec![commit]).await.remove(0).unwrap();
+        store
+    }
+
     #[tokio::test]
     async fn a_partition_that_does_not_answer_keeps_a_forwarder_from_its_first_start_alone() {
         let (folder, log) = (tempfile::tempdir().unwrap(), FakeLog::default());
-        let store = EmbeddedStore::open(&DataFolder::open(folder.path()).unwrap()).unwrap();
-        let commit = plain_commit(CommitId::from_bytes([1; 16]), &[(AccountId::from_bytes([1; 16]), 0)]);
-        store.append(vec![commit]).await.remove(0).unwrap();
+        let store = store_with_a_commit(folder.path()).await;
         let lives = || [ONE, TWO].map(|partition| log.extent_of(partition).incarnation);
         let at_first = lives();
 
@@ -143,9 +151,7 @@ mod tests {
     #[tokio::test]
     async fn a_partition_that_cannot_be_renewed_does_not_keep_the_others_waiting() {
         let (folder, log) = (tempfile::tempdir().unwrap(), FakeLog::default());
-        let store = EmbeddedStore::open(&DataFolder::open(folder.path()).unwrap()).unwrap();
-        let commit = plain_commit(CommitId::from_bytes([1; 16]), &[(AccountId::from_bytes([1; 16]), 0)]);
-        store.append(vec![commit]).await.remove(0).unwrap();
+        let store = store_with_a_commit(folder.path()).await;
         let before = log.extent_of(TWO);
         log.make(TWO, Some(Trouble::Sealed));
         let begun = resume(&store, &log, partitions()).await.unwrap().progress;

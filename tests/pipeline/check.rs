@@ -161,8 +161,8 @@ async fn a_view_that_comes_nearer_is_waited_for_and_what_stands_still_in_it_is_f
     let written = |balances| Projected { balances, ..Projected::default() };
     index.apply(late, &written(before)).await.unwrap();
     let (old, seal) = (bank.active().await, Seal(bank.ids.commit().uuid()));
-    index.seal(old, seal).await.unwrap();
-    index.promote(late, Some((old, seal))).await.unwrap();
+    let sealing = index.seal(old, seal).await.unwrap();
+    index.promote(late, Some((old, sealing))).await.unwrap();
     let began = Instant::now();
     let coming = async {
         while coming.values().any(|balances| !balances.is_empty()) {

@@ -6,6 +6,9 @@
 //!
 //! Every step can be repeated, so a switch that died half-way is simply repeated. What would fail in every repetition
 //! ends the job instead, since the old generation stands still for as long as it is sealed.
+//!
+//! The promotion rests on the documents as this sealing left them (law X5): if another conductor of the job seals the
+//! old generation meanwhile, it is refused, and the switch begins again.
 
 use futures::StreamExt;
 use futures::stream;
@@ -13,7 +16,7 @@ use shared::backends::Backends;
 use shared::coordinate::Version;
 use shared::error::{BackendError, Retry};
 use shared::id::AccountId;
-use shared::index::{ApplyError, BalanceIndex, Generation, Projected, PromoteError};
+use shared::index::{ApplyError, BalanceIndex, Generation, Projected, PromoteError, Sealing};
 use shared::partition::{Partition, PartitionMap, SlotRange};
 use tracing::info;
 
@@ -65,10 +68,11 @@ pub(super) async fn switch<B: Backends>(
     let index = backends.index();
     let old = job.previous.filter(|old| *old != generation);
     if index.generations().await?.active != Some(generation) {
-        if let Some(old) = old {
-            index.seal(old, job.seal()).await?;
-        }
-        let turned = turn(backends, partitions, job, generation, old).await.map_err(SwitchError::unless_repeatable);
+        let sealed = match old {
+            Some(old) => Some((old, index.seal(old, job.seal()).await?)),
+            None => None,
+        };
+        let turned = turn(backends, partitions, generation, sealed).await.map_err(SwitchError::unless_repeatable);
         if let (Err(SwitchError::Refused(_)), Some(old)) = (&turned, old) {
             index.unseal(old, job.seal()).await?;
         }
@@ -83,11 +87,10 @@ pub(super) async fn switch<B: Backends>(
 async fn turn<B: Backends>(
     backends: &B,
     partitions: PartitionMap,
-    job: &Job,
     generation: Generation,
-    old: Option<Generation>,
+    sealed: Option<(Generation, Sealing)>,
 ) -> Result<(), SwitchError> {
-    if let Some(old) = old {
+    if let Some((old, _)) = sealed {
         let mut parts = stream::iter(partitions.all())
             .map(|partition| bring_forward(backends, partitions.slots(partition), partition, old, generation))
             .buffered(PARTITIONS_AT_ONCE);
@@ -95,7 +98,7 @@ async fn turn<B: Backends>(
             brought?;
         }
     }
-    match backends.index().promote(generation, old.map(|old| (old, job.seal()))).await {
+    match backends.index().promote(generation, sealed).await {
         Ok(()) => Ok(()),
         // An earlier call that was not answered in time. Only this job's seal promotes its generation.
         Err(PromoteError::Moved(Some(active))) if active == generation => Ok(()),

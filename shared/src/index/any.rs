@@ -4,7 +4,7 @@
 use super::elastic::ElasticIndex;
 use super::{
     Applied, ApplyError, Balance, BalanceIndex, BalancePage, BalanceQuery, Checkpoint, EmbeddedIndex, Generation,
-    Generations, Loaded, Parked, Projected, PromoteError, QueryError, Seal,
+    Generations, Loaded, Parked, Projected, PromoteError, QueryError, Seal, Sealing,
 };
 use crate::coordinate::Version;
 use crate::error::BackendError;
@@ -44,11 +44,15 @@ impl BalanceIndex for AnyIndex {
         each!(self, index => index.prepare(generation).await)
     }
 
-    async fn promote(&self, generation: Generation, expected: Option<(Generation, Seal)>) -> Result<(), PromoteError> {
+    async fn promote(
+        &self,
+        generation: Generation,
+        expected: Option<(Generation, Sealing)>,
+    ) -> Result<(), PromoteError> {
         each!(self, index => index.promote(generation, expected).await)
     }
 
-    async fn seal(&self, generation: Generation, seal: Seal) -> Result<(), ApplyError> {
+    async fn seal(&self, generation: Generation, seal: Seal) -> Result<Sealing, ApplyError> {
         each!(self, index => index.seal(generation, seal).await)
     }
 

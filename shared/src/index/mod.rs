@@ -4,8 +4,9 @@
 //! X2  A balance never goes back to a lower version, no matter who writes: an equal or lower version is skipped.
 //! X3  A checkpoint of a lower epoch than the stored one is refused.
 //! X4  Queries see exactly one generation, or report that there is none.
-//! X5  Once a seal is acknowledged, no balance of the generation changes until the same [`Seal`] is lifted, no matter
-//!     who writes. Sealing is exclusive: sealing a generation that is under another seal is refused.
+//! X5  Once a [`Sealing`] is acknowledged, no balance of the generation changes, no matter who writes, until the same
+//!     [`Seal`] is lifted or set again; and a promotion on top of this sealing means that until then, nothing has.
+//!     Sealing is exclusive: sealing a generation that is under another seal is refused.
 //! X6  A discarded generation stays gone: a late write does not bring it back.
 //!
 //! Every write of a balance is a whole document, and a document at version k is the fold of events 1 ..= k. So
@@ -65,6 +66,16 @@ pub struct Generations {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct Seal(pub uuid::Uuid);
+
+/// One time that a generation was sealed, as [`BalanceIndex::seal`] reports it. Sealing again under the same seal is a
+/// sealing of its own if a balance could have changed in between, and whoever sealed before can then no longer promote.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Sealing {
+    /// Under which seal.
+    pub seal: Seal,
+    /// Tells it from other sealings under the same seal; nil where sealing again lets nothing through.
+    pub turn: uuid::Uuid,
+}
 
 /// An account whose next event cannot be folded. Its later events wait; other accounts do not.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -197,16 +208,17 @@ pub trait BalanceIndex: Clone + Send + Sync + 'static {
     /// was not prepared works too. Repeating it is harmless.
     fn prepare(&self, generation: Generation) -> impl Future<Output = Result<(), ApplyError>> + Send;
 
-    /// Switches the queries to a generation, in one step, if `expected` is active and under this seal, so that a late
-    /// call of a finished job changes nothing. `None` expects that no generation is active.
+    /// Switches the queries to a generation, in one step, if `expected` is active and still as this sealing left it, so
+    /// that a late call of a finished job changes nothing (law X5). `None` expects that no generation is active.
     fn promote(
         &self,
         generation: Generation,
-        expected: Option<(Generation, Seal)>,
+        expected: Option<(Generation, Sealing)>,
     ) -> impl Future<Output = Result<(), PromoteError>> + Send;
 
-    /// Refuses writes to a generation from now on (law X5). Repeating it with the same seal is harmless.
-    fn seal(&self, generation: Generation, seal: Seal) -> impl Future<Output = Result<(), ApplyError>> + Send;
+    /// Refuses writes to a generation from now on (law X5). It may be repeated with the same seal, by a conductor that
+    /// takes over.
+    fn seal(&self, generation: Generation, seal: Seal) -> impl Future<Output = Result<Sealing, ApplyError>> + Send;
 
     /// Lifts the seal, so that the generation takes writes again; does nothing if it is not under this seal.
     fn unseal(&self, generation: Generation, seal: Seal) -> impl Future<Output = Result<(), BackendError>> + Send;

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use shared::coordinate::{Epoch, Offset, Version};
 use shared::error::BackendError;
 use shared::id::AccountId;
-use shared::index::{ApplyError, Balance, Checkpoint, Generation, Parked, Phase, Projected, QueryError, Seal};
+use shared::index::{ApplyError, Balance, Checkpoint, Generation, Parked, Phase, Projected, QueryError, Seal, Sealing};
 use shared::log::Incarnation;
 use shared::partition::Partition;
 
@@ -21,6 +21,8 @@ pub(crate) struct IndexState {
     pub(super) last: u32,
     /// Those that services have discarded.
     pub(super) discarded: BTreeSet<Generation>,
+    /// How often a generation was sealed.
+    pub(super) sealings: u128,
 }
 
 /// What one generation holds.
@@ -29,7 +31,7 @@ pub(crate) struct Contents {
     pub(super) documents: BTreeMap<AccountId, Balance>,
     pub(super) parked: BTreeMap<AccountId, Parked>,
     pub(super) checkpoints: BTreeMap<Partition, Checkpoint>,
-    pub(super) sealed: Option<Seal>,
+    pub(super) sealed: Option<Sealing>,
     /// Documents deleted by hand, with the versions the store had then: checkpoints are not answerable for these.
     pub(super) deleted: BTreeMap<AccountId, Version>,
     /// Documents changed by hand, and what was folded onto them: not judged until somebody vouches for them.
@@ -114,12 +116,12 @@ impl IndexState {
     }
 
     /// The generation that answers queries, and its seal.
-    pub(super) fn active_under_seal(&self) -> Option<(Generation, Option<Seal>)> {
+    pub(super) fn active_under_seal(&self) -> Option<(Generation, Option<Sealing>)> {
         self.active().map(|(active, contents)| (active, contents.sealed))
     }
 
     pub(super) fn sealed(&self) -> impl Iterator<Item = (Generation, Seal)> {
-        self.generations.iter().filter_map(|(generation, contents)| Some((*generation, contents.sealed?)))
+        self.generations.iter().filter_map(|(generation, contents)| Some((*generation, contents.sealed?.seal)))
     }
 
     pub(super) fn writable(&mut self, generation: Generation) -> Result<&mut Contents, ApplyError> {

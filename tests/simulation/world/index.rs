@@ -3,16 +3,16 @@
 
 use shared::coordinate::Version;
 use shared::error::BackendError;
-use shared::id::AccountId;
+use shared::id::{AccountId, CommitId};
 use shared::index::{
     Applied, ApplyError, Balance, BalanceIndex, BalancePage, BalanceQuery, Checkpoint, Generation, Generations, Loaded,
-    Parked, Projected, PromoteError, QueryError, Seal,
+    Parked, Projected, PromoteError, QueryError, Seal, Sealing,
 };
 use shared::money::Money;
 use shared::partition::{Partition, Slot, SlotRange};
 
 use super::fault::Fault;
-use super::generation::Contents;
+use super::generation::{Contents, IndexState};
 use super::job::{self, Job};
 use super::process::Line;
 use super::search::search;
@@ -38,6 +38,10 @@ fn refusal(state: &mut State, error: &ApplyError) {
         ApplyError::Refused { .. } => "apply: refused",
         ApplyError::Backend(_) => "apply: failed",
     });
+}
+
+fn by_seal((generation, sealing): (Generation, Option<Sealing>)) -> (Generation, Option<Seal>) {
+    (generation, sealing.map(|sealing| sealing.seal))
 }
 
 impl BalanceIndex for WorldIndex {
@@ -71,12 +75,21 @@ impl BalanceIndex for WorldIndex {
         self.0.change("index.prepare", prepare).await?
     }
 
-    async fn promote(&self, generation: Generation, expected: Option<(Generation, Seal)>) -> Result<(), PromoteError> {
+    async fn promote(
+        &self,
+        generation: Generation,
+        expected: Option<(Generation, Sealing)>,
+    ) -> Result<(), PromoteError> {
         let process = self.0.process;
         let promote = move |state: &mut State, _: u32| {
-            if state.index.active_under_seal() != expected.map(|(active, seal)| (active, Some(seal))) {
+            let found = state.index.active_under_seal();
+            if found.map(by_seal) != expected.map(|(active, sealing)| (active, Some(sealing.seal))) {
                 state.trace.count("promote: moved");
                 return Some(Err(PromoteError::Moved(state.index.active)));
+            }
+            if found != expected.map(|(active, sealing)| (active, Some(sealing))) {
+                state.trace.count("promote: sealed again");
+                return Some(Err(BackendError::not_done("promote", "sealed again").into()));
             }
             let State { index, audit, .. } = state;
             let Some(contents) = index.generations.get_mut(&generation) else {
@@ -98,17 +111,21 @@ impl BalanceIndex for WorldIndex {
         self.0.change("index.promote", promote).await?
     }
 
-    async fn seal(&self, generation: Generation, seal: Seal) -> Result<(), ApplyError> {
+    async fn seal(&self, generation: Generation, seal: Seal) -> Result<Sealing, ApplyError> {
         let process = self.0.process;
         let close = move |state: &mut State, _: u32| {
-            let Some(contents) = state.index.generations.get_mut(&generation) else {
+            let IndexState { generations, sealings, .. } = &mut state.index;
+            let Some(contents) = generations.get_mut(&generation) else {
                 return Some(Err(ApplyError::Gone(generation)));
             };
-            if *contents.sealed.get_or_insert(seal) != seal {
+            if contents.sealed.is_some_and(|sealed| sealed.seal != seal) {
                 return Some(Err(ApplyError::Sealed(generation)));
             }
+            *sealings += 1;
+            let sealing = Sealing { seal, turn: CommitId::from_bytes(sealings.to_be_bytes()).uuid() };
+            contents.sealed = Some(sealing);
             state.note(process, "generation sealed", u64::from(generation.0), 0);
-            Some(Ok(()))
+            Some(Ok(sealing))
         };
         self.0.change("index.seal", close).await?
     }
@@ -117,7 +134,9 @@ impl BalanceIndex for WorldIndex {
         let process = self.0.process;
         let open = move |state: &mut State, _: u32| {
             let contents = state.index.generations.get_mut(&generation);
-            if let Some(contents) = contents.filter(|contents| contents.sealed == Some(seal)) {
+            if let Some(contents) =
+                contents.filter(|contents| contents.sealed.is_some_and(|sealed| sealed.seal == seal))
+            {
                 contents.sealed = None;
                 state.note(process, "generation unsealed", u64::from(generation.0), 0);
             }

@@ -7,7 +7,10 @@ use tokio::task::yield_now;
 use uuid::Uuid;
 
 use super::{SEAL, account, document, documents, is_gone, of_balances, seal, serving, stored, turn, write};
-use crate::index::{ApplyError, BalanceIndex, BalanceQuery, Generation, Generations, PromoteError, QueryError, Seal};
+use crate::error::{Effect, Retry};
+use crate::index::{
+    ApplyError, BalanceIndex, BalanceQuery, Generation, Generations, PromoteError, QueryError, Seal, Sealing,
+};
 
 /// What exists when there is only one generation, the active one.
 fn only(active: Generation) -> Generations {
@@ -103,10 +106,10 @@ pub async fn of_two_concurrent_promotes_one_wins<I: BalanceIndex>(index: I) {
     let mut active = None;
     for _ in 0..8 {
         let [one, other] = [index.create().await.unwrap(), index.create().await.unwrap()];
-        if let Some(active) = active {
-            index.seal(active, SEAL).await.unwrap();
-        }
-        let expected = active.map(|active| (active, SEAL));
+        let expected = match active {
+            Some(active) => Some((active, index.seal(active, SEAL).await.unwrap())),
+            None => None,
+        };
         let fates = join(index.promote(one, expected), index.promote(other, expected)).await;
         let winner = match fates {
             (Ok(()), Err(PromoteError::Moved(Some(now)))) if now == one => one,
@@ -123,13 +126,38 @@ pub async fn promoting_needs_the_callers_own_seal_on_the_active_generation<I: Ba
     let old = serving(&index, documents([1], 1)).await;
     let new = index.create().await.unwrap();
     let other = Seal(Uuid::from_u128(8));
-    let unsealed = index.promote(new, Some((old, SEAL))).await;
+    let never = Sealing { seal: SEAL, turn: Uuid::nil() };
+    let unsealed = index.promote(new, Some((old, never))).await;
     assert!(matches!(unsealed, Err(PromoteError::Moved(Some(active))) if active == old), "{unsealed:?}");
-    index.seal(old, other).await.unwrap();
-    let foreign = index.promote(new, Some((old, SEAL))).await;
+    let sealing = index.seal(old, other).await.unwrap();
+    let foreign = index.promote(new, Some((old, never))).await;
     assert!(matches!(foreign, Err(PromoteError::Moved(Some(active))) if active == old), "{foreign:?}");
-    index.promote(new, Some((old, other))).await.unwrap();
+    index.promote(new, Some((old, sealing))).await.unwrap();
     assert_eq!(index.generations().await.unwrap().active, Some(new));
+}
+
+/// X5
+pub async fn whoever_seals_again_is_the_only_one_to_promote<I: BalanceIndex>(index: I) {
+    let old = serving(&index, documents([1], 1)).await;
+    let new = index.create().await.unwrap();
+    let frozen = index.seal(old, SEAL).await.unwrap();
+    let other = index.seal(old, SEAL).await.unwrap();
+    if frozen != other {
+        match index.promote(new, Some((old, frozen))).await {
+            Err(PromoteError::Backend(failure)) => {
+                assert_eq!(failure.effect, Effect::None, "{failure}");
+                assert_ne!(failure.retry, Retry::Never, "the switch begins again: {failure}");
+            }
+            promoted => panic!("{promoted:?}"),
+        }
+        assert_eq!(index.generations().await.unwrap().active, Some(old));
+    }
+    index.promote(new, Some((old, other))).await.unwrap();
+    index.unseal(old, SEAL).await.unwrap();
+    assert_eq!(
+        index.generations().await.unwrap(),
+        Generations { active: Some(new), all: vec![old, new], sealed: vec![] }
+    );
 }
 
 /// [`BalanceIndex::prepare`]

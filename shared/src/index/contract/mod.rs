@@ -73,6 +73,7 @@ macro_rules! index_contract {
             promoting_compares_before_it_sets,
             of_two_concurrent_promotes_one_wins,
             promoting_needs_the_callers_own_seal_on_the_active_generation,
+            whoever_seals_again_is_the_only_one_to_promote,
             preparing_changes_nothing_anyone_sees,
             a_generation_that_does_not_exist_is_not_promoted,
             a_sealed_generation_takes_no_write_until_it_is_unsealed,
@@ -180,10 +181,11 @@ async fn turn<I: BalanceIndex>(
     from: Option<Generation>,
     generation: Generation,
 ) -> Result<(), PromoteError> {
-    if let Some(from) = from {
-        index.seal(from, SEAL).await.unwrap();
-    }
-    let promoted = index.promote(generation, from.map(|from| (from, SEAL))).await;
+    let sealed = match from {
+        Some(from) => Some((from, index.seal(from, SEAL).await.unwrap())),
+        None => None,
+    };
+    let promoted = index.promote(generation, sealed).await;
     if let Some(from) = from {
         index.unseal(from, SEAL).await.unwrap();
     }

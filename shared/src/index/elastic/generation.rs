@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 use super::answer::{Acknowledgement, Failure, answer, done};
 use super::{ElasticIndex, layout};
 use crate::error::BackendError;
-use crate::index::{ApplyError, Generation, Generations, Seal};
+use crate::index::{ApplyError, Generation, Generations, Sealing};
 
 /// How often a new number is requested: once, and again only after the counter was lost, which other processes may
 /// notice and restore at the same time.
@@ -49,7 +49,7 @@ impl ElasticIndex {
             if aliases.has(self.names.alias()) {
                 found.active = Some(generation);
             }
-            found.sealed.extend(self.seal_among(generation, &aliases).map(|seal| (generation, seal)));
+            found.sealed.extend(self.sealing_among(generation, &aliases).map(|sealing| (generation, sealing.seal)));
         }
         // Numbers of more digits sort by value, not by name.
         found.all.sort_unstable();
@@ -63,8 +63,8 @@ impl ElasticIndex {
         answer(asked.expand_wildcards(&[ExpandWildcards::All]).send().await).await
     }
 
-    pub(super) fn seal_among(&self, generation: Generation, found: &IndexAliases) -> Option<Seal> {
-        found.aliases.keys().find_map(|alias| self.names.seal(generation, alias))
+    pub(super) fn sealing_among(&self, generation: Generation, found: &IndexAliases) -> Option<Sealing> {
+        found.aliases.keys().find_map(|alias| self.names.sealing(generation, alias))
     }
 
     pub(super) async fn create_generation(&self) -> Result<Generation, BackendError> {

@@ -15,16 +15,16 @@
 //! - X4: an alias has at most one write index, and `promote` makes the new generation the write index. So the one call
 //!   that switches the queries is refused while another generation is active, even if two jobs make it at once.
 //! - X5: writes go through a separate alias, `balance-000001-open`. A seal replaces it by the alias
-//!   `balance-000001-sealed-by-<seal>` in one compare-and-set call; then a write block waits for the writes that had
-//!   already come through.
+//!   `balance-000001-sealed-by-<seal>.<turn>` in one compare-and-set call; then a write block waits for the writes that
+//!   had already come through. Sealing again replaces the turn in the same way before it touches the block.
 //! - X6: a write requires that its target be an alias, so it never creates a deleted index again, whatever the
 //!   cluster's `action.auto_create_index` says.
 //!
 //! Elasticsearch can compare and set in one step only by changing aliases: if an alias that a call removes must exist
 //! and does not, the whole call is refused. So aliases hold the state of a generation (open or sealed, idle or active
-//! or being discarded), and `promote` compares the active generation, its seal and the idle new one, and sets the new
-//! state, in one call. `discard` first removes the alias `balance-000001-idle`, so that what it deletes cannot become
-//! active meanwhile.
+//! or being discarded), and `promote` compares the active generation, its sealing and the idle new one, and sets the
+//! new state, in one call. `discard` first removes the alias `balance-000001-idle`, so that what it deletes cannot
+//! become active meanwhile.
 //!
 //! The write block of a seal cannot be set or lifted conditionally:
 //!
@@ -35,12 +35,9 @@
 //!   failure names the remedy, and lifting the next seal removes the block too.
 //! - Sealing again under the same seal, as a conductor does that takes over a switch, lifts the block and sets it anew,
 //!   since a block that is set already is not waited for. A write that was delayed since before the first seal could
-//!   pass in between, after the first conductor has listed the versions. If that one promoted all the same, readers
-//!   could see an older version of the account until the new generation has caught up. Here leases matter: a conductor
-//!   that has lost its lease makes no further call (law A1, `lease/tenure.rs`). What is left is the call that was under
-//!   way when the lease expired, or before which the conductor was frozen; and a Redis that forgot its leases, after
-//!   which there are two conductors for up to a third of a lease. That `promote` finds the block set tells nothing: it
-//!   is set anew. To rule it out, each sealing would need an alias of its own, which the call that promotes compares.
+//!   pass in between, after the first conductor has listed the versions. That one may have been frozen and promote all
+//!   the same, and that `promote` finds the block set tells nothing: it is set anew. Therefore each sealing has a turn
+//!   of its own in its alias, which the call that promotes compares.
 //!
 //! A seal stops only documents. Checkpoints and parked accounts are written through another alias, since what they say
 //! stays true under a seal, and a batch writes its documents before them.
@@ -90,7 +87,7 @@ use self::names::Names;
 use self::together::Together;
 use super::{
     Applied, ApplyError, Balance, BalanceIndex, BalancePage, BalanceQuery, Checkpoint, Generation, Generations, Loaded,
-    Parked, Projected, PromoteError, QueryError, Seal,
+    Parked, Projected, PromoteError, QueryError, Seal, Sealing,
 };
 use crate::config::Namespace;
 use crate::coordinate::Version;
@@ -165,11 +162,15 @@ impl BalanceIndex for ElasticIndex {
         self.prepare_generation(generation).await
     }
 
-    async fn promote(&self, generation: Generation, expected: Option<(Generation, Seal)>) -> Result<(), PromoteError> {
+    async fn promote(
+        &self,
+        generation: Generation,
+        expected: Option<(Generation, Sealing)>,
+    ) -> Result<(), PromoteError> {
         self.promote_generation(generation, expected).await
     }
 
-    async fn seal(&self, generation: Generation, seal: Seal) -> Result<(), ApplyError> {
+    async fn seal(&self, generation: Generation, seal: Seal) -> Result<Sealing, ApplyError> {
         self.seal_generation(generation, seal).await
     }
 

@@ -3,7 +3,7 @@
 use uuid::Uuid;
 
 use crate::config::Namespace;
-use crate::index::{Generation, Seal};
+use crate::index::{Generation, Seal, Sealing};
 
 /// The names derived from the alias of queries, such as `balance`.
 #[derive(Debug)]
@@ -56,9 +56,9 @@ impl Names {
         format!("{}-open", self.work(generation))
     }
 
-    /// The alias that stands for a seal.
-    pub(super) fn sealed(&self, generation: Generation, seal: Seal) -> String {
-        format!("{}{}", self.sealed_by(generation), seal.0.as_hyphenated())
+    /// The alias that stands for a sealing.
+    pub(super) fn sealed(&self, generation: Generation, Sealing { seal, turn }: Sealing) -> String {
+        format!("{}{}.{}", self.sealed_by(generation), seal.0.as_hyphenated(), turn.as_hyphenated())
     }
 
     fn sealed_by(&self, generation: Generation) -> String {
@@ -87,10 +87,10 @@ impl Names {
         index == self.state() || self.generation(index).or_else(|| self.generation_at_work(index)).is_some()
     }
 
-    /// The seal that an alias of a generation stands for.
-    pub(super) fn seal(&self, generation: Generation, alias: &str) -> Option<Seal> {
-        let seal = alias.strip_prefix(&self.sealed_by(generation))?;
-        Uuid::try_parse(seal).ok().map(Seal)
+    /// The sealing that an alias of a generation stands for.
+    pub(super) fn sealing(&self, generation: Generation, alias: &str) -> Option<Sealing> {
+        let (seal, turn) = alias.strip_prefix(&self.sealed_by(generation))?.split_once('.')?;
+        Some(Sealing { seal: Seal(Uuid::try_parse(seal).ok()?), turn: Uuid::try_parse(turn).ok()? })
     }
 }
 
@@ -101,14 +101,15 @@ mod tests {
     #[test]
     fn a_name_is_read_as_what_it_was_made_of_and_no_other_is() {
         let names = Names::of(&"bank".parse().unwrap());
-        let (generation, seal) = (Generation(12), Seal(Uuid::from_u128(7)));
+        let generation = Generation(12);
+        let sealing = Sealing { seal: Seal(Uuid::from_u128(7)), turn: Uuid::from_u128(8) };
         assert_eq!(names.documents(generation), "balance-000012");
         assert_eq!(names.generation("balance-000012"), Some(generation));
         assert_eq!(names.generation("balance-1000000"), Some(Generation(1_000_000)));
         assert_eq!(names.generation_at_work("balance-000012-work"), Some(generation));
         assert_eq!(names.generation_at_work("balance-000012"), None);
-        assert_eq!(names.seal(generation, &names.sealed(generation, seal)), Some(seal));
-        assert_eq!(names.seal(Generation(13), &names.sealed(generation, seal)), None);
+        assert_eq!(names.sealing(generation, &names.sealed(generation, sealing)), Some(sealing));
+        assert_eq!(names.sealing(Generation(13), &names.sealed(generation, sealing)), None);
         for other in ["balance", "balance-12", "balance-0000012", "balance-000012-work", "balance-balance-000012"] {
             assert_eq!(names.generation(other), None, "{other}");
         }

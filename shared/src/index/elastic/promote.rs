@@ -10,9 +10,10 @@ use tracing::{debug, info, warn};
 
 use super::answer::{Failure, answer, done};
 use super::generation::{add, remove};
+use super::seal::Standing;
 use super::{ElasticIndex, layout};
 use crate::error::BackendError;
-use crate::index::{Generation, PromoteError, Seal};
+use crate::index::{Generation, PromoteError, Sealing};
 
 #[derive(Deserialize)]
 struct IndexMapping {
@@ -34,7 +35,7 @@ impl ElasticIndex {
     pub(super) async fn promote_generation(
         &self,
         generation: Generation,
-        expected: Option<(Generation, Seal)>,
+        expected: Option<(Generation, Sealing)>,
     ) -> Result<(), PromoteError> {
         let backend = |failure: Failure| failure.backend("promote");
         let index = self.names.documents(generation);
@@ -43,7 +44,7 @@ impl ElasticIndex {
             refreshed => refreshed.map_err(backend)?,
         }
         let mut actions = match expected {
-            Some((old, seal)) => self.away_from(old, seal).await?,
+            Some((old, sealing)) => self.away_from(old, sealing).await?,
             None if self.is_taken_by_hand().await.map_err(backend)? => {
                 warn!(index = self.names.alias(), "replacing an index made by hand with the projection");
                 vec![json!({ "remove_index": { "index": self.names.alias() } })]
@@ -65,12 +66,12 @@ impl ElasticIndex {
         }
     }
 
-    /// Actions that take the queries from a generation under this seal, and are refused for any other.
-    async fn away_from(&self, old: Generation, seal: Seal) -> Result<Vec<Value>, BackendError> {
-        let (index, sealed) = (self.names.documents(old), self.names.sealed(old, seal));
+    /// Actions that take the queries from a generation as this sealing left it, and are refused for any other.
+    async fn away_from(&self, old: Generation, sealing: Sealing) -> Result<Vec<Value>, BackendError> {
+        let (index, sealed) = (self.names.documents(old), self.names.sealed(old, sealing));
         match self.is_blocked(old).await {
             // An earlier seal was lifted late: a write delayed since before this seal may have come through.
-            Ok(false) if self.standing(old).await.is_ok_and(|standing| standing.is_under(seal)) => {
+            Ok(false) if self.standing(old).await.is_ok_and(|standing| standing == Standing::Sealed(sealing)) => {
                 return Err(BackendError::not_done("promote", "the seal has lost its write block, seal again"));
             }
             Err(failure) if !failure.is_absence() => return Err(failure.backend("promote")),
@@ -88,21 +89,28 @@ impl ElasticIndex {
     async fn why_not_promoted(
         &self,
         generation: Generation,
-        expected: Option<(Generation, Seal)>,
+        expected: Option<(Generation, Sealing)>,
         failure: Failure,
     ) -> Result<PromoteError, BackendError> {
         let found = self.all_generations().await.map_err(|failure| failure.backend("promote"))?;
         let is_expected = match expected {
-            Some((old, seal)) => found.active == Some(old) && found.sealed.contains(&(old, seal)),
+            Some((old, sealing)) => found.active == Some(old) && found.sealed.contains(&(old, sealing.seal)),
             None => found.active.is_none(),
         };
         Ok(if !is_expected {
             PromoteError::Moved(found.active)
         } else if !found.all.contains(&generation) {
             PromoteError::Gone(generation)
+        } else if self.is_sealed_again(expected).await.map_err(|failure| failure.backend("promote"))? {
+            BackendError::not_done("promote", "another conductor sealed the generation meanwhile, seal again").into()
         } else {
             failure.backend("promote").into()
         })
+    }
+
+    async fn is_sealed_again(&self, expected: Option<(Generation, Sealing)>) -> Result<bool, Failure> {
+        let Some((old, sealing)) = expected else { return Ok(false) };
+        Ok(matches!(self.standing(old).await?, Standing::Sealed(found) if found != sealing))
     }
 
     /// Whether there is an index made by hand under the name that queries use, which may be replaced.

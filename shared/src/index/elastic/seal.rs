@@ -2,12 +2,13 @@
 
 use elasticsearch::indices::{IndicesAddBlockParts, IndicesPutSettingsParts};
 use serde_json::json;
+use uuid::Uuid;
 
 use super::ElasticIndex;
 use super::answer::{Acknowledgement, Failure, answer};
 use super::generation::{acknowledged, add, remove};
 use crate::error::BackendError;
-use crate::index::{ApplyError, Generation, Seal};
+use crate::index::{ApplyError, Generation, Seal, Sealing};
 
 /// The setting that an index has while its writes are blocked.
 const WRITE_BLOCK: &str = "index.blocks.write";
@@ -17,15 +18,9 @@ const WRITE_BLOCK: &str = "index.blocks.write";
 pub(super) enum Standing {
     Gone,
     Open,
-    Sealed(Seal),
+    Sealed(Sealing),
     /// Neither open nor sealed: somebody has removed the alias that writes go through.
     Shut,
-}
-
-impl Standing {
-    pub(super) fn is_under(self, seal: Seal) -> bool {
-        self == Self::Sealed(seal)
-    }
 }
 
 impl ElasticIndex {
@@ -36,36 +31,49 @@ impl ElasticIndex {
             Err(failure) if failure.is_absence() => return Ok(Standing::Gone),
             Err(failure) => return Err(failure),
         };
-        Ok(match self.seal_among(generation, &aliases) {
-            Some(seal) => Standing::Sealed(seal),
+        Ok(match self.sealing_among(generation, &aliases) {
+            Some(sealing) => Standing::Sealed(sealing),
             None if aliases.has(&self.names.open(generation)) => Standing::Open,
             None => Standing::Shut,
         })
     }
 
-    pub(super) async fn seal_generation(&self, generation: Generation, seal: Seal) -> Result<(), ApplyError> {
+    pub(super) async fn seal_generation(&self, generation: Generation, seal: Seal) -> Result<Sealing, ApplyError> {
         let backend = |failure: Failure| ApplyError::from(failure.backend("seal"));
-        let (index, open) = (self.names.documents(generation), self.names.open(generation));
-        let sealed = self.names.sealed(generation, seal);
-        match self.change_aliases(vec![remove(&index, &open), add(&index, &sealed)]).await {
-            // Already sealed, by whom is checked below, or gone.
+        let index = self.names.documents(generation);
+        let before = match self.standing(generation).await.map_err(backend)? {
+            Standing::Gone => return Err(ApplyError::Gone(generation)),
+            Standing::Sealed(other) if other.seal != seal => return Err(ApplyError::Sealed(generation)),
+            Standing::Sealed(earlier) => self.names.sealed(generation, earlier),
+            // If the alias of open generations is missing as well, the change is refused and says so.
+            Standing::Open | Standing::Shut => self.names.open(generation),
+        };
+        // From here on, nobody promotes on top of an earlier sealing.
+        let sealing = Sealing { seal, turn: Uuid::now_v7() };
+        let now = self.names.sealed(generation, sealing);
+        match self.change_aliases(vec![remove(&index, &before), add(&index, &now)]).await {
+            // Changed by somebody else meanwhile, as the check below finds, or gone.
             Err(failure) if failure.is_absence() => {}
             changed => changed.map_err(backend)?,
         }
-        self.check_seal(generation, seal).await?;
+        self.check_sealing(generation, sealing).await?;
         // For writes that found the alias before its removal: waits for those in flight, refuses those still to come.
         match self.block_writes(&index).await {
             Err(failure) if failure.is_absence() => return Err(ApplyError::Gone(generation)),
             blocked => blocked.map_err(backend)?,
         }
-        self.check_seal(generation, seal).await
+        self.check_sealing(generation, sealing).await?;
+        Ok(sealing)
     }
 
-    async fn check_seal(&self, generation: Generation, seal: Seal) -> Result<(), ApplyError> {
+    async fn check_sealing(&self, generation: Generation, sealing: Sealing) -> Result<(), ApplyError> {
         let backend = |failure: Failure| failure.backend("seal");
         match self.standing(generation).await.map_err(backend)? {
             Standing::Gone => Err(ApplyError::Gone(generation)),
-            Standing::Sealed(found) if found == seal => Ok(()),
+            Standing::Sealed(found) if found == sealing => Ok(()),
+            Standing::Sealed(found) if found.seal == sealing.seal => {
+                Err(BackendError::not_done("seal", "another conductor sealed the generation as well").into())
+            }
             Standing::Sealed(_) => Err(ApplyError::Sealed(generation)),
             // Unsealed meanwhile: the block would remain.
             Standing::Open | Standing::Shut => {
@@ -102,7 +110,8 @@ impl ElasticIndex {
     }
 
     pub(super) async fn unseal_generation(&self, generation: Generation, seal: Seal) -> Result<(), Failure> {
-        if self.standing(generation).await? != Standing::Sealed(seal) {
+        let Standing::Sealed(sealing) = self.standing(generation).await? else { return Ok(()) };
+        if sealing.seal != seal {
             return Ok(());
         }
         let (index, open) = (self.names.documents(generation), self.names.open(generation));
@@ -110,7 +119,7 @@ impl ElasticIndex {
         let lifted = self.lift_block(&index).await;
         let opened = match lifted {
             Ok(()) => {
-                let sealed = self.names.sealed(generation, seal);
+                let sealed = self.names.sealed(generation, sealing);
                 self.change_aliases(vec![remove(&index, &sealed), add(&index, &open)]).await
             }
             Err(failure) => Err(failure),
@@ -119,5 +128,62 @@ impl ElasticIndex {
             Err(failure) if failure.is_absence() => Ok(()),
             opened => opened,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::{Arc, Mutex};
+
+    use serde_json::Value;
+
+    use super::super::fake::{Asked, Fake};
+    use super::super::tests::GENERATION;
+    use super::*;
+
+    /// An index with one alias, and with a write block that was set before.
+    struct Index {
+        alias: String,
+        is_blocked: bool,
+        /// The alias at the moment when the block was lifted.
+        lifted_under: Option<String>,
+    }
+
+    impl Index {
+        fn answer(&mut self, asked: &Asked) -> Value {
+            let done = json!({ "acknowledged": true });
+            if asked.path == "/_aliases" {
+                let changes: Value = serde_json::from_str(&asked.body).unwrap();
+                assert_eq!(changes["actions"][0]["remove"]["alias"], self.alias.as_str());
+                self.alias = changes["actions"][1]["add"]["alias"].as_str().unwrap().to_owned();
+                done
+            } else if asked.path.ends_with("/_block/write") {
+                // One that is set already is not waited for.
+                let has_waited = !std::mem::replace(&mut self.is_blocked, true);
+                json!({ "acknowledged": true, "shards_acknowledged": has_waited })
+            } else if asked.path.ends_with("/_settings") {
+                self.is_blocked = false;
+                self.lifted_under = Some(self.alias.clone());
+                done
+            } else {
+                json!({ "balance-000001": { "aliases": { self.alias.as_str(): {} } } })
+            }
+        }
+    }
+
+    #[tokio::test]
+    async fn a_block_is_lifted_only_when_nobody_can_promote_on_top_of_it() {
+        let names = super::super::names::Names::of(&"bank".parse().unwrap());
+        let frozen = Sealing { seal: Seal(Uuid::from_u128(7)), turn: Uuid::from_u128(1) };
+        let index = Index { alias: names.sealed(GENERATION, frozen), is_blocked: true, lifted_under: None };
+        let index = Arc::new(Mutex::new(index));
+        let server = Arc::clone(&index);
+        let fake = Fake::start(move |asked| (200, server.lock().unwrap().answer(asked).to_string())).await;
+
+        let sealing = fake.index().seal_generation(GENERATION, frozen.seal).await.unwrap();
+        assert_ne!(sealing, frozen);
+        let index = index.lock().unwrap();
+        assert_eq!(index.lifted_under, Some(names.sealed(GENERATION, sealing)));
+        assert!(index.is_blocked);
     }
 }

@@ -5,7 +5,7 @@ use uuid::Uuid;
 
 use super::by_balance::{self, Asked};
 use super::row::table;
-use crate::index::{ApplyError, Generation, Generations, PromoteError, Seal};
+use crate::index::{ApplyError, Generation, Generations, PromoteError, Seal, Sealing};
 
 /// The generation that answers queries.
 pub(super) fn active(connection: &Connection) -> rusqlite::Result<Option<Generation>> {
@@ -103,11 +103,11 @@ fn list_by_owner(connection: &Connection, generation: Generation) -> rusqlite::R
 pub(super) fn promote(
     connection: &Connection,
     generation: Generation,
-    expected: Option<(Generation, Seal)>,
+    expected: Option<(Generation, Sealing)>,
 ) -> rusqlite::Result<Result<(), PromoteError>> {
     let active = active(connection)?;
     let sealed = match expected {
-        Some((expected, seal)) => state(connection, expected)? == State::Sealed(seal),
+        Some((expected, sealing)) => state(connection, expected)? == State::Sealed(sealing.seal),
         None => true,
     };
     if active != expected.map(|(expected, _)| expected) || !sealed {
@@ -125,14 +125,15 @@ pub(super) fn seal(
     connection: &Connection,
     generation: Generation,
     seal: Seal,
-) -> rusqlite::Result<Result<(), ApplyError>> {
+) -> rusqlite::Result<Result<Sealing, ApplyError>> {
     match state(connection, generation)? {
         State::Gone => Ok(Err(ApplyError::Gone(generation))),
         State::Sealed(other) if other != seal => Ok(Err(ApplyError::Sealed(generation))),
         State::Sealed(_) | State::Open => {
             let key = params![generation.0, seal.0.as_bytes()];
             connection.execute("UPDATE generations SET seal = ?2 WHERE number = ?1", key)?;
-            Ok(Ok(()))
+            // The writes of a file follow each other, so none is let through when a seal is set again.
+            Ok(Ok(Sealing { seal, turn: Uuid::nil() }))
         }
     }
 }

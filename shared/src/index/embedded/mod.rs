@@ -31,7 +31,7 @@ use self::by_balance::{Asked, KEPT, Pruner};
 use super::cursor::{self, Place};
 use super::{
     Applied, ApplyError, Balance, BalanceIndex, BalancePage, BalanceQuery, Checkpoint, Generation, Generations, Loaded,
-    Parked, Projected, PromoteError, QueryError, Seal,
+    Parked, Projected, PromoteError, QueryError, Seal, Sealing,
 };
 use crate::coordinate::Version;
 use crate::error::BackendError;
@@ -127,7 +127,11 @@ impl BalanceIndex for EmbeddedIndex {
         self.database.write("create", generation::create).await
     }
 
-    async fn promote(&self, generation: Generation, expected: Option<(Generation, Seal)>) -> Result<(), PromoteError> {
+    async fn promote(
+        &self,
+        generation: Generation,
+        expected: Option<(Generation, Sealing)>,
+    ) -> Result<(), PromoteError> {
         self.database.write("promote", move |connection| generation::promote(connection, generation, expected)).await?
     }
 
@@ -137,7 +141,7 @@ impl BalanceIndex for EmbeddedIndex {
         self.database.write("prepare", prepare).await?
     }
 
-    async fn seal(&self, generation: Generation, seal: Seal) -> Result<(), ApplyError> {
+    async fn seal(&self, generation: Generation, seal: Seal) -> Result<Sealing, ApplyError> {
         self.database.write("seal", move |connection| generation::seal(connection, generation, seal)).await?
     }
 

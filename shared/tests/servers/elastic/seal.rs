@@ -38,15 +38,15 @@ async fn nothing_is_promoted_from_under_a_seal_that_has_lost_its_block() {
     let old = index.create().await.unwrap();
     index.promote(old, None).await.unwrap();
     let new = index.create().await.unwrap();
-    index.seal(old, SEAL).await.unwrap();
+    let sealing = index.seal(old, SEAL).await.unwrap();
     lift_block(&scratch, old).await;
-    let refused = index.promote(new, Some((old, SEAL))).await;
+    let refused = index.promote(new, Some((old, sealing))).await;
     let Err(PromoteError::Backend(failure)) = refused else { panic!("{refused:?}") };
     assert!(failure.to_string().contains("seal again"), "{failure}");
     assert_eq!(index.generations().await.unwrap().active, Some(old));
 
-    index.seal(old, SEAL).await.unwrap();
-    index.promote(new, Some((old, SEAL))).await.unwrap();
+    let sealing = index.seal(old, SEAL).await.unwrap();
+    index.promote(new, Some((old, sealing))).await.unwrap();
     assert_eq!(index.generations().await.unwrap().active, Some(new));
 }
 
@@ -99,7 +99,7 @@ async fn a_generation_that_is_being_discarded_cannot_become_active() {
     let (index, scratch) = empty_index();
     let [active, new] = [index.create().await.unwrap(), index.create().await.unwrap()];
     index.promote(active, None).await.unwrap();
-    index.seal(active, SEAL).await.unwrap();
+    let sealing = index.seal(active, SEAL).await.unwrap();
     // A discard that ended half-way.
     let documents = scratch.documents(new);
     let begun = json!({ "actions": [
@@ -107,7 +107,7 @@ async fn a_generation_that_is_being_discarded_cannot_become_active() {
         { "add": { "index": documents, "alias": format!("{documents}-discarded") } },
     ] });
     assert_eq!(ask(Method::Post, "_aliases", Some(begun)).await.0, 200);
-    let refused = index.promote(new, Some((active, SEAL))).await;
+    let refused = index.promote(new, Some((active, sealing))).await;
     assert!(refused.is_err(), "{refused:?}");
     index.discard(new).await.unwrap();
     let expected = Generations { active: Some(active), all: vec![active], sealed: vec![(active, SEAL)] };

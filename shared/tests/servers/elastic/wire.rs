@@ -11,6 +11,7 @@ use shared::coordinate::{Epoch, Version};
 use shared::error::{BackendError, Effect};
 use shared::index::{
     ApplyError, Balance, BalanceIndex, ElasticIndex, ElasticOptions, Generation, Parked, Projected, PromoteError, Seal,
+    Sealing,
 };
 use shared::money::Money;
 use shared::partition::Partition;
@@ -116,10 +117,10 @@ const LIFE: [Call; 11] = [
 ];
 
 /// The generation that answers, and the one that is to follow it.
-#[derive(Clone, Copy)]
 struct Two {
     old: Generation,
     new: Generation,
+    sealing: Option<Sealing>,
 }
 
 fn parked() -> Parked {
@@ -130,11 +131,12 @@ fn parked() -> Parked {
 async fn set_up(index: &ElasticIndex) -> Two {
     let old = index.create().await.unwrap();
     index.promote(old, None).await.unwrap();
-    Two { old, new: index.create().await.unwrap() }
+    Two { old, new: index.create().await.unwrap(), sealing: None }
 }
 
 /// `None` if the call succeeded, else what the failure says of its effect.
-async fn make(index: &ElasticIndex, call: Call, Two { old, new }: Two) -> Option<Effect> {
+async fn make(index: &ElasticIndex, call: Call, two: &mut Two) -> Option<Effect> {
+    let Two { old, new, sealing } = *two;
     let applied = async |projected| index.apply(old, &projected).await;
     match call {
         Call::Bulk => applied(projected(vec![document(1, 2), document(2, 2)])).await.effect(),
@@ -147,9 +149,13 @@ async fn make(index: &ElasticIndex, call: Call, Two { old, new }: Two) -> Option
             let repaired = Balance { balance: Money::new(5).unwrap(), ..document(1, 2) };
             index.repair(old, vec![repaired]).await.effect()
         }
-        Call::Seal => index.seal(old, SEAL).await.effect(),
+        Call::Seal => {
+            let sealed = index.seal(old, SEAL).await;
+            two.sealing = sealed.as_ref().ok().copied().or(sealing);
+            sealed.effect()
+        }
         Call::Prepare => index.prepare(new).await.effect(),
-        Call::Promote => match index.promote(new, Some((old, SEAL))).await {
+        Call::Promote => match index.promote(new, Some((old, sealing.unwrap()))).await {
             // It had taken effect: a caller that repeats it checks which one is active.
             Err(PromoteError::Moved(Some(active))) if active == new => None,
             promoted => promoted.effect(),
@@ -161,7 +167,7 @@ async fn make(index: &ElasticIndex, call: Call, Two { old, new }: Two) -> Option
 }
 
 /// Makes a call until it succeeds: the connections that were open during the trouble have ended as well.
-async fn repeat(index: &ElasticIndex, call: Call, two: Two) {
+async fn repeat(index: &ElasticIndex, call: Call, two: &mut Two) {
     for _ in 0..TRIES_MAX {
         if make(index, call, two).await.is_none() {
             return;
@@ -171,7 +177,7 @@ async fn repeat(index: &ElasticIndex, call: Call, two: Two) {
 }
 
 /// Everything of the port that a call may change, in words that are the same for every bank.
-async fn state(index: &ElasticIndex, Two { old, new }: Two) -> String {
+async fn state(index: &ElasticIndex, &Two { old, new, .. }: &Two) -> String {
     let found = index.generations().await.unwrap();
     let exists = [old, new].map(|generation| found.all.contains(&generation));
     let answers = [old, new].map(|generation| found.active == Some(generation));
@@ -185,11 +191,11 @@ async fn state(index: &ElasticIndex, Two { old, new }: Two) -> String {
 async fn undisturbed() -> Vec<String> {
     let scratch = Scratch::new();
     let index = scratch.index();
-    let two = set_up(&index).await;
-    let mut states = vec![state(&index, two).await];
+    let mut two = set_up(&index).await;
+    let mut states = vec![state(&index, &two).await];
     for call in LIFE {
-        assert_eq!(make(&index, call, two).await, None, "{call:?}");
-        states.push(state(&index, two).await);
+        assert_eq!(make(&index, call, &mut two).await, None, "{call:?}");
+        states.push(state(&index, &two).await);
     }
     assert!(states.windows(2).filter(|pair| pair[0] == pair[1]).count() <= 2, "a call of this life does nothing");
     states
@@ -198,17 +204,17 @@ async fn undisturbed() -> Vec<String> {
 /// Makes the same calls, each first disturbed and then again; returns the states in between.
 async fn disturbed(expected: &[String], trouble: Trouble) -> Vec<String> {
     let wired = Wired::new().await;
-    let two = set_up(&wired.direct).await;
+    let mut two = set_up(&wired.direct).await;
     let mut between = Vec::new();
     for (call, after) in LIFE.into_iter().zip(&expected[1..]) {
         wired.proxy.make(trouble);
-        let told = make(&wired.hasty, call, two).await;
+        let told = make(&wired.hasty, call, &mut two).await;
         assert_eq!(told, Some(Effect::Unknown), "{call:?} in {trouble:?}");
-        between.push(state(&wired.direct, two).await);
+        between.push(state(&wired.direct, &two).await);
         wired.proxy.make(Trouble::None);
-        repeat(&wired.patient, call, two).await;
-        repeat(&wired.patient, call, two).await;
-        assert_eq!(&state(&wired.direct, two).await, after, "{call:?} after {trouble:?}");
+        repeat(&wired.patient, call, &mut two).await;
+        repeat(&wired.patient, call, &mut two).await;
+        assert_eq!(&state(&wired.direct, &two).await, after, "{call:?} after {trouble:?}");
     }
     between
 }
@@ -235,18 +241,18 @@ async fn a_call_that_is_cut_anywhere_can_be_repeated() {
     let mut cuts = 0;
     for moment in [5, 60, 120, 180] {
         let wired = Wired::new().await;
-        let two = set_up(&wired.direct).await;
+        let mut two = set_up(&wired.direct).await;
         for (call, after) in LIFE.into_iter().zip(&expected[1..]) {
             wired.proxy.make(Trouble::Delay(Duration::from_millis(50)));
             let cutting = async {
                 sleep(Duration::from_millis(moment)).await;
                 wired.proxy.cut();
             };
-            let (told, ()) = tokio::join!(make(&wired.patient, call, two), cutting);
+            let (told, ()) = tokio::join!(make(&wired.patient, call, &mut two), cutting);
             cuts += usize::from(told.is_some());
             wired.proxy.make(Trouble::None);
-            repeat(&wired.patient, call, two).await;
-            assert_eq!(&state(&wired.direct, two).await, after, "{call:?} cut at {moment} ms, told {told:?}");
+            repeat(&wired.patient, call, &mut two).await;
+            assert_eq!(&state(&wired.direct, &two).await, after, "{call:?} cut at {moment} ms, told {told:?}");
         }
     }
     assert!(cuts > 11, "only {cuts} calls were cut");
@@ -277,10 +283,10 @@ async fn until<T>(work: impl Future<Output = T>, mut look: impl AsyncFnMut()) ->
 #[tokio::test]
 async fn the_alias_names_exactly_one_index_at_every_moment() {
     let wired = Wired::new().await;
-    let Two { old: mut active, new: mut idle } = set_up(&wired.direct).await;
+    let Two { old: mut active, new: mut idle, .. } = set_up(&wired.direct).await;
     let turns = async {
         for turn in 0..12_u64 {
-            wired.direct.seal(active, SEAL).await.unwrap();
+            let sealing = wired.direct.seal(active, SEAL).await.unwrap();
             wired.proxy.make(if turn % 3 == 0 {
                 Trouble::LoseReplies
             } else {
@@ -292,9 +298,10 @@ async fn the_alias_names_exactly_one_index_at_every_moment() {
                     wired.proxy.cut();
                 }
             };
-            let (_, ()) = tokio::join!(wired.hasty.promote(idle, Some((active, SEAL))), cutting);
+            let (_, ()) = tokio::join!(wired.hasty.promote(idle, Some((active, sealing))), cutting);
             wired.proxy.make(Trouble::None);
-            repeat(&wired.patient, Call::Promote, Two { old: active, new: idle }).await;
+            let mut two = Two { old: active, new: idle, sealing: Some(sealing) };
+            repeat(&wired.patient, Call::Promote, &mut two).await;
             assert_eq!(wired.direct.generations().await.unwrap().active, Some(idle));
             wired.direct.unseal(active, SEAL).await.unwrap();
             (active, idle) = (idle, active);

@@ -96,8 +96,8 @@ pub(crate) const MUTANTS: &[Mutant] = &[
     Mutant {
         name: "a_checkpoint_moves_without_its_documents",
         file: "balance-service/src/worker/live.rs",
-        text: "            self.project(cache, batch).await?;\n            progress.reach(last);",
-        replacement: "            progress.reach(last);\n            self.note_progress(progress).await?;\n            self.project(cache, batch).await?;",
+        text: "        self.project(cache, batch).await?;\n        reach.send_replace(last);",
+        replacement: "        reach.send_replace(last);\n        self.project(cache, batch).await?;",
         seed: 2,
     },
     Mutant {

@@ -18,6 +18,7 @@
 
 mod batches;
 mod begin;
+mod checkpointing;
 mod lag;
 mod live;
 mod project;

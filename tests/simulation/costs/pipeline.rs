@@ -7,9 +7,9 @@ use shared::index::{BalanceIndex, Seal};
 use shared::lease::{Holder, LeaseName, LeaseStore};
 use shared::log::PartitionLog;
 use shared::partition::Partition;
-use tokio::time::sleep;
+use tokio::time::{Instant, sleep};
 
-use super::bank::{ACCOUNTS, Bank, EVENTS_EACH, all_taken, deposit};
+use super::bank::{ACCOUNTS, Bank, EVENTS_EACH, all_taken, deposit, opened};
 use super::bill::{Bill, DOCUMENTS, bound};
 use crate::fleet::Role;
 
@@ -173,4 +173,22 @@ async fn a_worker_that_is_late_reads_the_log_and_not_the_store() {
     ports.index.unseal(active, seal).await.unwrap();
     let bill = Bill::of(&bank.world, bank.rest()).await;
     bill.assert_beside_upkeep(&[bound(DOCUMENTS, ACCOUNTS as u64, "each account has one event more")]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_event_does_not_wait_for_a_checkpoint_that_is_being_written() {
+    let bank = Bank::new(1);
+    let (_forwarder, _projector, teller) = (bank.start(Role::Forwarder), bank.start(Role::Projector), bank.teller());
+    let account = opened(&teller, 1).await[0];
+    bank.rest().await;
+    bank.world.slow_checkpoints(Duration::from_secs(10));
+    for _ in 0..3 {
+        // Long enough for a checkpoint to have begun, which covers the last event.
+        sleep(Duration::from_secs(1)).await;
+        all_taken(&teller, vec![deposit(account)]).await;
+        let began = Instant::now();
+        bank.rest().await;
+        let waited = began.elapsed();
+        assert!(waited < Duration::from_secs(1), "shown after {waited:?}");
+    }
 }

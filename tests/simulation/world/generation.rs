@@ -1,6 +1,7 @@
 //! What the simulated index holds, generation by generation, and the laws of its checkpoints.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
 
 use shared::coordinate::{Epoch, Offset, Version};
 use shared::error::BackendError;
@@ -23,6 +24,8 @@ pub(crate) struct IndexState {
     pub(super) discarded: BTreeSet<Generation>,
     /// How often a generation was sealed.
     pub(super) sealings: u128,
+    /// How much longer a write of nothing but a checkpoint takes than other calls.
+    pub(super) checkpoint_takes: Duration,
 }
 
 /// What one generation holds.

@@ -1,6 +1,8 @@
 //! The simulated balance index. Like Elasticsearch it has no transaction: a batch of documents may be written in part,
 //! and its checkpoint not at all.
 
+use std::time::Duration;
+
 use shared::coordinate::Version;
 use shared::error::BackendError;
 use shared::id::{AccountId, CommitId};
@@ -10,6 +12,7 @@ use shared::index::{
 };
 use shared::money::Money;
 use shared::partition::{Partition, Slot, SlotRange};
+use tokio::time::sleep;
 
 use super::fault::Fault;
 use super::generation::{Contents, IndexState};
@@ -38,6 +41,13 @@ fn refusal(state: &mut State, error: &ApplyError) {
         ApplyError::Refused { .. } => "apply: refused",
         ApplyError::Backend(_) => "apply: failed",
     });
+}
+
+impl World {
+    /// From now on a write of nothing but a checkpoint takes this much longer.
+    pub(crate) fn slow_checkpoints(&self, time: Duration) {
+        self.with(|state| state.index.checkpoint_takes = time);
+    }
 }
 
 fn by_seal((generation, sealing): (Generation, Option<Sealing>)) -> (Generation, Option<Seal>) {
@@ -159,6 +169,9 @@ impl BalanceIndex for WorldIndex {
     }
 
     async fn apply(&self, generation: Generation, projected: &Projected) -> Result<Applied, ApplyError> {
+        if projected.balances.is_empty() && projected.checkpoint.is_some() {
+            sleep(self.0.world.with(|state| state.index.checkpoint_takes)).await;
+        }
         let mut writing = Writing::new(self.0.process, generation, projected.clone());
         let apply = move |state: &mut State, step: u32| match writing.step(state, step) {
             Ok(false) => None,

@@ -74,5 +74,5 @@ USER 10001:10001
 ENV BANK_DATA=/data
 VOLUME /data
 EXPOSE 8000 8030
-HEALTHCHECK --interval=5s --timeout=3s --start-period=30s CMD ["ready", "8030"]
+HEALTHCHECK --interval=5s --timeout=3s --start-period=30s CMD ready 8000 && ready 8030
 ENTRYPOINT ["bank"]

@@ -38,13 +38,16 @@ pub async fn serve_operations<B: Backends>(
     serve("forwarder", router, listener, limits, shutdown).await
 }
 
-/// Probes every backend a forwarder needs with a cheap call.
+/// Probes every backend of a forwarder with a cheap call. It needs all of them: it answers no requests that one could
+/// keep away, and without any of them it forwards nothing.
+///
+/// Of the log, the first partition stands for all, so that the cost does not grow with their number. Another one may
+/// fail meanwhile, which is counted when something is published to it.
 async fn dependencies<B: Backends>(backends: B) -> Vec<Dependency> {
-    let (store, log, leases) =
-        join!(backends.store().head(), backends.log().extent(Partition::new(1)), backends.leases().list(LEADER_LEASE),);
-    vec![
-        Dependency { name: "store", ready: store.is_ok() },
-        Dependency { name: "log", ready: log.is_ok() },
-        Dependency { name: "leases", ready: leases.is_ok() },
-    ]
+    let (store, log, leases) = join!(
+        Dependency::needed("store", backends.store().head()),
+        Dependency::needed("log", backends.log().extent(Partition::new(1))),
+        Dependency::needed("leases", backends.leases().list(LEADER_LEASE)),
+    );
+    vec![store, log, leases]
 }

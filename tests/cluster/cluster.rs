@@ -116,7 +116,7 @@ impl Cluster {
         &self.tally
     }
 
-    /// Waits until every service and everything it needs answers.
+    /// Waits until every service and all its dependencies answer.
     pub(crate) async fn wait_ready(&mut self) {
         for service in &mut self.services {
             service.wait_ready().await;

@@ -14,7 +14,7 @@ use crate::customers::journal::Journal;
 use crate::customers::verdict::Case;
 use crate::customers::{get, observer, rebuild};
 use crate::pulse::Pulse;
-use crate::service::Kind;
+use crate::service::{Kind, lacking};
 use crate::tally::Count;
 
 /// How many customers send commands at once.
@@ -109,6 +109,16 @@ impl Load {
             let view = &self.views[number % self.views.len()];
             let version = self.journal.history(account).last().map_or(0, |effect| effect.version);
             get(&format!("{view}/balance/{account}?min_version={version}&wait_ms=30000")).await;
+        }
+    }
+
+    /// Waits until every balance service is ready and shows a balance although these dependencies do not answer.
+    pub(crate) async fn wait_shown_without(&self, away: &[&str]) {
+        for view in &self.views {
+            let ready = get(&format!("{view}/readyz")).await;
+            let lacking = lacking(&ready);
+            assert!(away.iter().all(|name| lacking.contains(name)), "{view} does not lack {away:?}: {ready}");
+            get(&format!("{view}/balance/{}", self.accounts[0])).await;
         }
     }
 

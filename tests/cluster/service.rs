@@ -9,6 +9,7 @@ use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::sync::atomic::{AtomicU16, Ordering};
 
+use serde_json::Value;
 use tokio::process::{Child, Command};
 use tokio::time::{sleep, timeout};
 
@@ -146,18 +147,24 @@ impl Service {
         self.process = Some(command.spawn().expect("the program was built"));
     }
 
-    /// Waits until it and everything it needs answers.
+    /// Waits until it and all its dependencies answer, also those that it answers without: what a scenario does next
+    /// may need them.
     pub(crate) async fn wait_ready(&mut self) {
-        let url = self.url("/readyz");
         let give_up = tokio::time::Instant::now() + PATIENCE;
         loop {
             self.assert_alive();
-            if ASK.get(&url).send().await.is_ok_and(|answer| answer.status().is_success()) {
+            if self.lacks_nothing().await {
                 return;
             }
             assert!(tokio::time::Instant::now() < give_up, "{self} is not ready in time");
             sleep(AGAIN_AFTER).await;
         }
+    }
+
+    async fn lacks_nothing(&self) -> bool {
+        let Ok(answer) = ASK.get(self.url("/readyz")).send().await else { return false };
+        let is_ready = answer.status().is_success();
+        answer.json().await.is_ok_and(|told: Value| is_ready && lacking(&told).is_empty())
     }
 
     /// Only scenarios end services.
@@ -218,6 +225,13 @@ impl Service {
         let name = &self.name;
         self.process.as_mut().unwrap_or_else(|| panic!("{name} does not run"))
     }
+}
+
+/// The names of the dependencies that do not answer, from an answer of `/readyz`.
+pub(crate) fn lacking(told: &Value) -> Vec<&str> {
+    let dependencies = told["dependencies"].as_array().expect("every dependency is listed");
+    let silent = dependencies.iter().filter(|dependency| dependency["ready"] != true);
+    silent.filter_map(|dependency| dependency["name"].as_str()).collect()
 }
 
 fn free_port() -> u16 {

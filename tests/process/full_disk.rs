@@ -43,8 +43,8 @@ async fn status_of(http: &Client, url: String) -> StatusCode {
     http.get(url).send().await.expect("the bank answers at once").status()
 }
 
-/// Goal: on a full disk, commands are refused at once and for certain, the bank is not ready, and goes on when there is
-/// space again.
+/// Goal: on a full disk, commands are refused at once and for certain, the account service is not ready, and goes on
+/// when there is space again; queries need no space.
 #[tokio::test]
 async fn a_full_disk_is_told_at_once_and_the_bank_recovers_by_itself() {
     let folder = tempfile::tempdir().unwrap();
@@ -67,6 +67,7 @@ async fn a_full_disk_is_told_at_once_and_the_bank_recovers_by_itself() {
     }
     assert_eq!(status_of(&http, bank.account_url("/readyz")).await, 503);
     assert_eq!(status_of(&http, bank.account_url("/healthz")).await, 200);
+    assert_eq!(status_of(&http, bank.balance_url("/readyz")).await, 200);
     assert_eq!(status_of(&http, shown).await, 200);
 
     bank.limit_files_to(u64::MAX);

@@ -74,8 +74,9 @@ pub fn router<S: Store>(
     with_operations(commands, Operations::new(move || dependencies(store.clone()), metrics))
 }
 
+/// Every command needs the store, and nothing else.
 async fn dependencies<S: Store>(store: S) -> Vec<Dependency> {
-    vec![Dependency { name: "store", ready: store.head().await.is_ok() }]
+    vec![Dependency::needed("store", store.head()).await]
 }
 
 impl<S: Store> Edge<S> {

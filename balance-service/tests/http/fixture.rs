@@ -10,7 +10,7 @@ use balance_service::{Nudge, Visibility};
 use bytes::Bytes;
 use http_body_util::BodyExt;
 use serde_json::Value;
-use shared::backends::Ports;
+use shared::backends::{Backends, Ports};
 use shared::clock::{Clock, Timestamp};
 use shared::coordinate::Version;
 use shared::event::EncodedEvents;
@@ -27,6 +27,8 @@ use shared::store::{Commit, EmbeddedStore, EventStore, StreamWrite};
 use tempfile::TempDir;
 use tokio_util::sync::CancellationToken;
 use tower::ServiceExt;
+
+const PARTITIONS: u16 = 2;
 
 pub(crate) struct Bank {
     pub(crate) store: EmbeddedStore,
@@ -64,25 +66,23 @@ impl Bank {
     pub(crate) async fn empty() -> Self {
         let temporary = tempfile::tempdir().unwrap();
         let folder = DataFolder::open(temporary.path()).unwrap();
-        let (clock, partitions) = (Clock::system(), PartitionMap::new(2).unwrap());
+        let (clock, partitions) = (Clock::system(), PartitionMap::new(PARTITIONS).unwrap());
         let ids = Ids::new(clock.clone());
         let backends = Ports {
             store: EmbeddedStore::open(&folder).unwrap(),
-            log: EmbeddedLog::open(&folder, partitions, clock.clone(), ids.clone()).await.unwrap(),
+            log: EmbeddedLog::open(&folder, partitions, clock, ids).await.unwrap(),
             leases: EmbeddedLeases::open(&folder).unwrap(),
             index: EmbeddedIndex::open(&folder).unwrap(),
         };
         let shutdown = CancellationToken::new();
-        let api = BalanceApi {
-            verifier: Verifier::new(backends.clone(), partitions),
-            backends: backends.clone(),
-            rebuilds: Rebuilds::new(backends.clone(), partitions, clock.clone(), ids, Nudge::default()),
-            visibility: Visibility::default(),
-            clock,
-            shutdown: shutdown.clone(),
-        };
-        let router = guarded(api.router(None), "balance", Limits::default());
+        let router = router(backends.clone(), shutdown.clone());
         Self { store: backends.store, index: backends.index, shutdown, router, _folder: temporary }
+    }
+
+    /// The same bank, asked through a service that has other backends.
+    pub(crate) fn with_backends(self, backends: impl Backends) -> Self {
+        let router = router(backends, self.shutdown.clone());
+        Self { router, ..self }
     }
 
     /// A bank whose active generation holds these documents.
@@ -125,6 +125,21 @@ impl Bank {
         let text = String::from_utf8(bytes.to_vec()).unwrap();
         Answer { status: head.status, headers: head.headers, text }
     }
+}
+
+/// The routes of a service on these backends.
+fn router(backends: impl Backends, shutdown: CancellationToken) -> Router {
+    let (clock, partitions) = (Clock::system(), PartitionMap::new(PARTITIONS).unwrap());
+    let ids = Ids::new(clock.clone());
+    let api = BalanceApi {
+        verifier: Verifier::new(backends.clone(), partitions),
+        rebuilds: Rebuilds::new(backends.clone(), partitions, clock.clone(), ids, Nudge::default()),
+        backends,
+        visibility: Visibility::default(),
+        clock,
+        shutdown,
+    };
+    guarded(api.router(None), "balance", Limits::default())
 }
 
 pub(crate) fn account(number: u8) -> AccountId {

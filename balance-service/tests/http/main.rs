@@ -5,6 +5,7 @@ mod description;
 mod fixture;
 mod lists;
 mod parked;
+mod ready;
 mod rebuilds;
 mod verify;
 mod waits;

@@ -1,4 +1,8 @@
 //! The routes for operators and their tools: liveness, readiness, metrics, and explanations of problems and of the API.
+//!
+//! A service is ready while every dependency that it needs to answer requests answers. The others, which it needs to go
+//! on, are listed beside them and keep nobody away. Replicas share their backends, so whoever sends requests only to
+//! those that are ready would otherwise lose all of them to a backend that no request needs.
 
 use std::fmt;
 use std::sync::Arc;
@@ -19,7 +23,8 @@ use utoipa_axum::router::OpenApiRouter;
 use super::{Problem, ProblemBody, Reason, described};
 use crate::telemetry::MetricsReader;
 
-/// How long the dependencies may take to answer before the service counts as not ready.
+/// How long a dependency may take to answer before it counts as not ready. Each has this limit to itself, so that one
+/// that is silent is named beside those that answer. Whoever asks for readiness must wait longer than this.
 const READY_WITHIN: Duration = Duration::from_secs(2);
 
 /// A backend the service depends on.
@@ -27,16 +32,38 @@ const READY_WITHIN: Duration = Duration::from_secs(2);
 pub struct Dependency {
     /// Role, such as `store`.
     pub name: &'static str,
+    /// Whether the service is ready only while it answers.
+    pub needed: bool,
     /// Whether it answers.
     pub ready: bool,
 }
 
-/// The service and all its dependencies answer.
+impl Dependency {
+    /// Probes a dependency without which the service answers no request.
+    pub fn needed<T, E>(name: &'static str, probe: impl Future<Output = Result<T, E>>) -> impl Future<Output = Self> {
+        Self::probed(name, true, probe)
+    }
+
+    /// Probes a dependency without which the service still answers requests.
+    pub fn not_needed<T, E>(
+        name: &'static str,
+        probe: impl Future<Output = Result<T, E>>,
+    ) -> impl Future<Output = Self> {
+        Self::probed(name, false, probe)
+    }
+
+    async fn probed<T, E>(name: &'static str, needed: bool, probe: impl Future<Output = Result<T, E>>) -> Self {
+        let answer = tokio::time::timeout(READY_WITHIN, probe).await;
+        Self { name, needed, ready: matches!(answer, Ok(Ok(_))) }
+    }
+}
+
+/// Everything that the service needs to answer requests answers.
 #[derive(Serialize, ToSchema)]
 struct Ready {
     /// Always true: a service that is not ready answers with a problem.
     ready: bool,
-    /// Every dependency.
+    /// Every dependency, also those that do not answer and are not needed.
     dependencies: Vec<Dependency>,
 }
 
@@ -69,7 +96,8 @@ pub struct Operations {
 }
 
 impl Operations {
-    /// `dependencies` probes each dependency. Without `metrics`, as in most tests, `/metrics` is empty.
+    /// `dependencies` probes each dependency, at the same time and within the limit that [`Dependency::needed`] and
+    /// [`Dependency::not_needed`] set. Without `metrics`, as in most tests, `/metrics` is empty.
     pub fn new<F, A>(dependencies: F, metrics: Option<MetricsReader>) -> Self
     where
         F: Fn() -> A + Send + Sync + 'static,
@@ -110,22 +138,20 @@ async fn alive() -> Json<Alive> {
     Json(Alive { alive: true })
 }
 
-/// Readiness: the service and all its dependencies answer.
+/// Readiness: everything that the service needs to answer requests answers.
 #[utoipa::path(get, path = "/readyz", tag = "operation", responses(
-    (status = 200, description = "Every dependency answers", body = Ready),
-    (status = 503, description = "A dependency does not answer",
+    (status = 200, description = "Every dependency that is needed answers; `dependencies` also lists the others",
+     body = Ready),
+    (status = 503, description = "A dependency that is needed does not answer; `dependencies` lists all of them",
      body = ProblemBody, content_type = "application/problem+json"),
 ))]
 async fn ready(State(operations): State<Operations>) -> Result<Json<Ready>, Problem> {
-    let asked = (operations.dependencies)();
-    let Ok(dependencies) = tokio::time::timeout(READY_WITHIN, asked).await else {
-        return Err(Problem::new(Reason::Unavailable).detail("the dependencies did not answer in time; try again"));
-    };
-    if dependencies.iter().all(|dependency| dependency.ready) {
+    let dependencies = (operations.dependencies)().await;
+    if dependencies.iter().all(|dependency| dependency.ready || !dependency.needed) {
         Ok(Json(Ready { ready: true, dependencies }))
     } else {
         Err(Problem::new(Reason::Unavailable)
-            .detail("a dependency does not answer; see dependencies")
+            .detail("a dependency that is needed does not answer; see dependencies")
             .member("dependencies", json!(dependencies)))
     }
 }

@@ -1,11 +1,13 @@
 //! The routes for operators.
 
+use std::future::{pending, ready};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use axum::Router;
 use axum::body::Body;
 use axum::http::{Request, StatusCode};
+use futures::join;
 use http_body_util::BodyExt;
 use serde_json::{Value, json};
 use shared::http::{Dependency, Limits, Operations, Reason, guarded, with_operations};
@@ -14,10 +16,17 @@ use tower::ServiceExt;
 use utoipa_axum::router::OpenApiRouter;
 
 fn service(store_answers: Arc<AtomicBool>) -> Router {
-    let dependencies = move || {
+    service_with(move || {
         let ready = store_answers.load(Ordering::Relaxed);
-        async move { vec![Dependency { name: "store", ready }, Dependency { name: "index", ready: true }] }
-    };
+        let dependency = |name, ready| Dependency { name, needed: true, ready };
+        async move { vec![dependency("store", ready), dependency("index", true)] }
+    })
+}
+
+fn service_with<A>(dependencies: impl Fn() -> A + Send + Sync + 'static) -> Router
+where
+    A: Future<Output = Vec<Dependency>> + Send + 'static,
+{
     let metrics = install_metrics().unwrap();
     let operations = Operations::new(dependencies, Some(metrics));
     guarded(with_operations(OpenApiRouter::default(), operations), "test", Limits::default())
@@ -41,8 +50,36 @@ async fn a_service_is_ready_while_everything_it_needs_answers() {
     let (status, body) = get(&service, "/readyz").await;
     let problem: Value = serde_json::from_str(&body).unwrap();
     assert_eq!(status, StatusCode::SERVICE_UNAVAILABLE);
-    assert_eq!(problem["dependencies"][0], json!({ "name": "store", "ready": false }));
+    assert_eq!(problem["dependencies"][0], json!({ "name": "store", "needed": true, "ready": false }));
     assert_eq!(get(&service, "/healthz").await.0, StatusCode::OK);
+}
+
+#[tokio::test]
+async fn a_service_is_ready_without_what_it_does_not_need_and_names_it() {
+    for (needed, expected) in [(false, StatusCode::OK), (true, StatusCode::SERVICE_UNAVAILABLE)] {
+        let lacking = Dependency { name: "log", needed, ready: false };
+        let service = service_with(move || ready(vec![lacking.clone()]));
+        let (status, body) = get(&service, "/readyz").await;
+        let told: Value = serde_json::from_str(&body).unwrap();
+        assert_eq!(status, expected);
+        assert_eq!(told["dependencies"], json!([{ "name": "log", "needed": needed, "ready": false }]));
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_dependency_that_is_silent_is_named_beside_those_that_answer() {
+    let service = service_with(|| async {
+        let (store, index) = join!(
+            Dependency::needed("store", pending::<Result<(), ()>>()),
+            Dependency::needed("index", ready(Ok::<(), ()>(()))),
+        );
+        vec![store, index]
+    });
+    let (status, body) = get(&service, "/readyz").await;
+    let problem: Value = serde_json::from_str(&body).unwrap();
+    assert_eq!(status, StatusCode::SERVICE_UNAVAILABLE);
+    let dependency = |name: &str, ready: bool| json!({ "name": name, "needed": true, "ready": ready });
+    assert_eq!(problem["dependencies"], json!([dependency("store", false), dependency("index", true)]));
 }
 
 #[tokio::test]

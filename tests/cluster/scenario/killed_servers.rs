@@ -50,7 +50,8 @@ pub(super) async fn play(name: &'static str, tally: Arc<Tally>) {
     load.judge(cluster).await;
 }
 
-/// Account services that are started while log and leases are away take commands all the same.
+/// Account services that are started while log and leases are away take commands all the same, and the balance services
+/// stay ready for queries.
 async fn reopen_with_the_store_alone(cluster: &mut Cluster, load: &mut Load) {
     let away = [Server::Nats, Server::Redis];
     for server in away {
@@ -59,6 +60,7 @@ async fn reopen_with_the_store_alone(cluster: &mut Cluster, load: &mut Load) {
     cluster.kill_all(Kind::Account).await;
     cluster.start_all(Kind::Account);
     load.acknowledge(ACKNOWLEDGED_BETWEEN).await;
+    load.wait_shown_without(&["log", "leases"]).await;
     for server in away {
         server.up().await;
     }

@@ -4,13 +4,11 @@ use std::fmt::Write;
 
 use axum::Json;
 use axum::extract::State;
-use axum::http::header::LINK;
 use axum::http::{HeaderMap, Uri};
-use serde::de::Error;
-use serde::{Deserialize, Deserializer};
+use serde::Deserialize;
 use shared::backends::Backends;
-use shared::http::{PageRefusals, Problem, QueryParams, Reason, whole_within};
-use shared::index::{AccountStatus, BalanceIndex, BalanceQuery, Cursor, PAGE_DEFAULT, PAGE_MAX, Sort};
+use shared::http::{PageLimit, PageRefusals, Problem, QueryParams, next_link};
+use shared::index::{AccountStatus, BalanceIndex, BalanceQuery, Cursor, Sort};
 use shared::money::Money;
 use shared::owner::Owner;
 use utoipa::IntoParams;
@@ -39,7 +37,7 @@ pub(super) struct ListParams {
     sort: Option<SortParam>,
     /// Page size: 1 to 1000; default 100.
     #[param(value_type = Option<u16>, minimum = 1, maximum = 1_000)]
-    limit: Option<Limit>,
+    limit: Option<PageLimit>,
     /// Page token, from the `Link` header of the previous page. Keep the filters of that page, as the link does: with
     /// other filters, the other list goes on from the same place.
     cursor: Option<String>,
@@ -74,29 +72,6 @@ impl SortParam {
             Self::Balance => Sort::Balance,
             Self::BalanceDescending => Sort::BalanceDescending,
         }
-    }
-}
-
-/// 1 ..= [`PAGE_MAX`].
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Limit(usize);
-
-impl Default for Limit {
-    fn default() -> Self {
-        Self(PAGE_DEFAULT)
-    }
-}
-
-impl Limit {
-    pub(super) const fn get(self) -> usize {
-        self.0
-    }
-}
-
-impl<'de> Deserialize<'de> for Limit {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        let limit = whole_within(deserializer, 1..=PAGE_MAX as u128)?;
-        usize::try_from(limit).map(Self).map_err(D::Error::custom)
     }
 }
 
@@ -148,14 +123,6 @@ fn encode(text: &str, into: &mut String) {
     }
 }
 
-/// `Link: <…>; rel="next"` for the page after this one.
-pub(super) fn next_link(path: &str, query: &str) -> Result<HeaderMap, Problem> {
-    let mut headers = HeaderMap::new();
-    let link = format!("<{path}{query}>; rel=\"next\"");
-    headers.insert(LINK, link.parse().map_err(|_| Problem::new(Reason::Internal))?);
-    Ok(headers)
-}
-
 /// List balances page by page, by owner unless `sort` is given.
 #[utoipa::path(get, path = "/balance", tag = "balances", params(ListParams), responses(
     (status = 200, description = "A page; `Link` with `rel=\"next\"` is the next page", body = Vec<BalanceView>,
@@ -187,7 +154,7 @@ mod tests {
             balance_lt: None,
             status: Some(AccountStatus::Open),
             sort: Some(SortParam::BalanceDescending),
-            limit: Some(Limit(7)),
+            limit: serde_json::from_str("7").ok(),
             cursor: Some("before".to_owned()),
         };
         assert_eq!(

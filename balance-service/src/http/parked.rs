@@ -5,13 +5,14 @@ use axum::extract::State;
 use axum::http::{HeaderMap, Uri};
 use serde::Deserialize;
 use shared::backends::Backends;
-use shared::http::{NoBody, NoParams, PageRefusals, PathId, Problem, ProblemBody, QueryParams, Reason};
+use shared::http::{
+    NoBody, NoParams, PageLimit, PageRefusals, PathId, Problem, ProblemBody, QueryParams, Reason, next_link,
+};
 use shared::id::AccountId;
 use shared::index::ApplyError;
 use tracing::warn;
 use utoipa::IntoParams;
 
-use super::list::{Limit, next_link};
 use super::{BalanceApi, BalanceView, ParkedView, refused};
 use crate::parking::{self, ParkingError};
 
@@ -22,7 +23,7 @@ use crate::parking::{self, ParkingError};
 pub(super) struct ParkedParams {
     /// Page size: 1 to 1000; default 100.
     #[param(value_type = Option<u16>, minimum = 1, maximum = 1_000)]
-    limit: Option<Limit>,
+    limit: Option<PageLimit>,
     /// Only accounts after this one.
     #[param(value_type = Option<Uuid>)]
     cursor: Option<AccountId>,

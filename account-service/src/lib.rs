@@ -1,12 +1,13 @@
 //! The account service: takes commands over HTTP and appends the events that carry them out.
 //!
-//! [`account`] holds the rules and knows no I/O; [`command`] decides commands in batches and appends them; [`router`]
-//! and [`run`] put HTTP in front of it.
+//! [`account`] holds the rules and knows no I/O; [`command`] decides commands in batches and appends them;
+//! [`statement`] lists what happened to an account; [`router`] and [`run`] put HTTP in front of it.
 
 pub mod account;
 pub mod command;
 mod http;
 mod service;
+pub mod statement;
 #[cfg(test)]
 mod testing;
 

@@ -3,6 +3,7 @@
 //! Both types stay within ±(2^53 − 1), the integers that every JSON reader represents exactly.
 
 use std::fmt;
+use std::ops::Neg;
 use std::str::FromStr;
 
 use serde::de::{self, Expected, Visitor};
@@ -117,6 +118,15 @@ impl Money {
     }
 }
 
+/// The range is the same on both sides of zero, so this never leaves it.
+impl Neg for Money {
+    type Output = Self;
+
+    fn neg(self) -> Self {
+        Self(-self.0)
+    }
+}
+
 impl From<Amount> for Money {
     fn from(amount: Amount) -> Self {
         Self(amount.0)
@@ -221,6 +231,7 @@ mod tests {
         assert_eq!(most.plus(one), None);
         assert_eq!(most.minus(one), Money::new(MONEY_MAX - 1).ok());
         assert_eq!(Money::new(-MONEY_MAX).unwrap().minus(one), None);
+        assert_eq!(-most, Money::new(-MONEY_MAX).unwrap());
     }
 
     #[test]

@@ -13,8 +13,10 @@ const WIDTH_OF_TEXT_MAX: usize = 200;
 const EMPTY_NAMES: [&str; 6] = ["utils.rs", "util.rs", "helpers.rs", "common.rs", "misc.rs", "manager.rs"];
 
 /// Folders and files without a clock, a runtime, or anything asynchronous.
-pub(crate) const PURE: [&str; 9] = [
+pub(crate) const PURE: [&str; 11] = [
     "account-service/src/account/",
+    "account-service/src/statement/line.rs",
+    "account-service/src/statement/page.rs",
     "balance-service/src/fold/",
     "shared/src/coordinate.rs",
     "shared/src/event/",

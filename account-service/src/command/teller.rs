@@ -4,13 +4,14 @@ use std::sync::Arc;
 
 use shared::clock::Clock;
 use shared::error::BackendError;
+use shared::event::StreamAfter;
 use shared::id::{AccountId, CommitId, Ids};
 use shared::store::Store;
 use shared::supervise::{OnFailure, Supervisor};
 use tokio::sync::mpsc::error::TrySendError;
 use tokio::sync::{Mutex, mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
-use tracing::warn;
+use tracing::{error, warn};
 
 use super::cache::AccountCache;
 use super::desk::{Desk, Settings};
@@ -21,6 +22,7 @@ use super::patience::Patience;
 use super::snapshots::{self, SNAPSHOTS_WAITING_MAX};
 use super::{CommandError, Outcome, Request, Transaction};
 use crate::account::Account;
+use crate::statement::{Page, Place};
 
 /// How many commands may wait for the dispatch. More would wait longer than customers do, so they are refused.
 pub(super) const QUEUE_MAX: usize = 4_096;
@@ -100,13 +102,47 @@ impl<S: Store> Teller<S> {
     /// # Errors
     /// [`CommandError::Unavailable`] and [`CommandError::Unreadable`].
     pub async fn account(&self, id: AccountId) -> Result<Option<Account>, CommandError> {
+        self.account_within(id, &mut Patience::new()).await
+    }
+
+    async fn account_within(&self, id: AccountId, patience: &mut Patience) -> Result<Option<Account>, CommandError> {
         let read = || load(&self.desk.store, vec![(id, self.desk.cache.get(id))]);
-        let loaded = Patience::new().ask(read).await.map_err(|failure| unavailable(&failure))?;
+        let loaded = patience.ask(read).await.map_err(|failure| unavailable(&failure))?;
         let account = loaded.into_iter().next().map_or(Ok(None), |loaded| loaded.account);
         if let Ok(Some(account)) = &account {
             self.desk.cache.insert_newer(account);
         }
         account.map_err(|_| CommandError::Unreadable)
+    }
+
+    /// A page of the account's statement, of at most `lines_max` lines, which begins at `from` or else with the newest
+    /// line; nothing if the account was never opened, or never was at that place.
+    ///
+    /// # Errors
+    /// [`CommandError::Unavailable`] and [`CommandError::Unreadable`].
+    pub async fn statement(
+        &self,
+        id: AccountId,
+        from: Option<Place>,
+        lines_max: usize,
+    ) -> Result<Option<Page>, CommandError> {
+        let mut patience = Patience::new();
+        let place = if let Some(place) = from {
+            place
+        } else {
+            let Some(account) = self.account_within(id, &mut patience).await? else { return Ok(None) };
+            Place::newest(&account)
+        };
+        let asked = [StreamAfter { stream: id, after: place.after(lines_max) }];
+        let read = || in_time("read_streams", self.desk.store.read_streams(&asked, lines_max));
+        let streams = patience.ask(read).await.map_err(|failure| unavailable(&failure))?;
+        let records = streams.into_iter().next().unwrap_or_default();
+        match Page::read(place, lines_max, &records) {
+            // The account itself was at this place.
+            Ok(None) if from.is_none() => Err(not_shown(id, &"its events do not lead to its balance")),
+            Ok(page) => Ok(page),
+            Err(reason) => Err(not_shown(id, &reason)),
+        }
     }
 
     /// The movement of money with this id, or nothing if there is none.
@@ -125,6 +161,11 @@ impl<S: Store> Teller<S> {
 fn unavailable(failure: &BackendError) -> CommandError {
     warn!(%failure, "the store did not answer a question");
     CommandError::Unavailable
+}
+
+fn not_shown(account: AccountId, reason: &dyn std::fmt::Display) -> CommandError {
+    error!(%account, %reason, "cannot show the statement of an account");
+    CommandError::Unreadable
 }
 
 #[cfg(test)]

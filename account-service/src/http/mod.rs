@@ -3,7 +3,7 @@
 //! The verb style (`/create`, `/deposit`) and the resource style (`/accounts`, `/transactions`) are two spellings; both
 //! end in [`Command`]s. A handler reads a request into a command, hands it to the [`Teller`], and renders the receipt.
 //! Since it renders nothing but the receipt and what the request says, a repeated request is answered with the same
-//! status and body as the first.
+//! status and body as the first. Reads are answered from the store, never from the view.
 
 mod accounts;
 mod answer;
@@ -11,6 +11,7 @@ mod body;
 mod conditions;
 mod error;
 mod money;
+mod statement;
 #[cfg(test)]
 mod tests;
 
@@ -63,6 +64,7 @@ pub fn router<S: Store>(
         .routes(described_at("/create", accounts::__path_open, accounts::open::<S>))
         .routes(described(accounts::__path_show, accounts::show::<S>))
         .routes(described_at("/{id}", accounts::__path_show, accounts::show::<S>))
+        .routes(described(statement::__path_statement, statement::statement::<S>))
         .routes(described(accounts::__path_rename, accounts::rename::<S>))
         .routes(described(accounts::__path_close, accounts::close::<S>))
         .routes(described(money::__path_deposit, money::deposit::<S>))

@@ -339,6 +339,7 @@ async fn wrong_paths(http: &Http, account: &str) -> usize {
         let paths = [
             ("GET", format!("/{id}")),
             ("GET", format!("/accounts/{id}")),
+            ("GET", format!("/accounts/{id}/statement")),
             ("GET", format!("/transactions/{id}")),
             ("POST", format!("/accounts/{id}/close")),
             ("PATCH", format!("/accounts/{id}")),

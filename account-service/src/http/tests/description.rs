@@ -16,6 +16,7 @@ async fn every_answer_is_as_it_is_described() {
         ("post", "/accounts", r#"{"owner":"C","money":9}"#),
         ("get", "/{id}", ""),
         ("get", "/accounts/{id}", ""),
+        ("get", "/accounts/{id}/statement", ""),
         ("post", "/deposit", &money),
         ("post", "/withdraw", &money),
         ("post", "/transfer", &transfer),
@@ -35,6 +36,9 @@ async fn every_answer_is_as_it_is_described() {
     the_answer_is_described(&description, "post", "/transactions", id_alone.status, &id_alone.headers);
     let found = http.get(id_alone.header("location").unwrap()).await;
     the_answer_is_described(&description, "get", "/transactions/{id}", found.status, &found.headers);
+    let page = http.get(&format!("/accounts/{from}/statement?limit=1")).await;
+    assert!(page.header("link").is_some(), "{page:?}");
+    the_answer_is_described(&description, "get", "/accounts/{id}/statement", page.status, &page.headers);
     let empty = http.create(r#"{"owner":"E"}"#).await;
     let closed = http.post(&format!("/accounts/{empty}/close"), "").await;
     assert_eq!(closed.status, 200);

@@ -3,6 +3,7 @@
 mod bad_requests;
 mod contract;
 mod description;
+mod statement;
 
 use axum::Router;
 use axum::body::Body;

@@ -140,6 +140,15 @@ async fn what_a_thousand_commits_wrote_is_read_with_few_commands() {
 }
 
 #[tokio::test]
+async fn a_read_of_the_past_costs_the_next_append_no_look_up() {
+    let tapped = Tapped::new().await;
+    let store = tapped.filled().await;
+    let read = store.read_streams(&tapped.behind(0), 1).await.unwrap();
+    assert!(read.iter().all(|records| records.len() == 1));
+    tapped.tap.costs(1, take(&store, tapped.commits(3))).await;
+}
+
+#[tokio::test]
 async fn three_thousand_events_come_through_the_feed_in_a_few_answers() {
     let tapped = Tapped::new().await;
     let store = tapped.filled().await;

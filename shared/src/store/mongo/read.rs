@@ -70,7 +70,7 @@ impl MongoStore {
         }
         for (stream, records) in &found {
             if let Some(last) = records.last() {
-                self.ends.insert(*stream, last.last_version());
+                self.note_end(*stream, last.last_version());
             }
         }
         let answer = |question: &StreamAfter| {
@@ -87,6 +87,14 @@ impl MongoStore {
                 .collect()
         };
         Ok(questions.iter().map(answer).collect())
+    }
+
+    /// Remembers an end, unless a later one is known: who reads the past of a stream must not cost its next append a
+    /// look-up.
+    fn note_end(&self, stream: AccountId, end: Version) {
+        if self.ends.get(&stream).is_none_or(|known| known < end) {
+            self.ends.insert(stream, end);
+        }
     }
 
     pub(super) async fn commits_by_id(

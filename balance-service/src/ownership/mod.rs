@@ -6,6 +6,8 @@
 
 mod owner;
 mod share;
+#[cfg(test)]
+mod tests;
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -54,6 +56,19 @@ struct Owned {
     tasks: JoinSet<(Partition, Ended<Result<(), OwnerError>>)>,
 }
 
+impl Owned {
+    fn show(&self) {
+        gauge!(LEASES_HELD.name).set(u32::try_from(self.tokens.len()).unwrap_or(u32::MAX));
+    }
+}
+
+impl Drop for Owned {
+    /// The tasks are aborted with it, so nothing is owned any more. Nothing else shows that while no lease is granted.
+    fn drop(&mut self) {
+        gauge!(LEASES_HELD.name).set(0);
+    }
+}
+
 /// Announces this process and works on its share until `shutdown`; then releases everything.
 pub(crate) async fn own_share<B: Backends>(
     ownership: Ownership<B>,
@@ -86,7 +101,7 @@ impl<B: Backends> Ownership<B> {
             if let Err(failure) = self.rebalance(&mut owned, shutdown).await {
                 debug!(%failure, "shares not looked at, trying again");
             }
-            gauge!(LEASES_HELD.name).set(u32::try_from(owned.tokens.len()).unwrap_or(u32::MAX));
+            owned.show();
             tokio::select! {
                 biased;
                 () = shutdown.cancelled() => {}

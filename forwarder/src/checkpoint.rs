@@ -2,6 +2,7 @@ use std::collections::BTreeMap;
 
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
+use shared::clock::Timestamp;
 use shared::coordinate::{Offset, Position, Revision};
 use shared::error::BackendError;
 use shared::log::{Extent, Incarnation};
@@ -42,6 +43,9 @@ impl From<Extent> for End {
 pub(crate) struct Progress {
     pub(crate) position: Position,
     pub(crate) ends: BTreeMap<Partition, End>,
+    /// When the last commit up to `position` was made; `None` if it is not known, as in what an earlier release noted.
+    #[serde(default)]
+    pub(crate) newest: Option<Timestamp>,
 }
 
 /// The forwarder's progress, kept in the store.
@@ -76,6 +80,13 @@ impl<S: Registers> Checkpoint<S> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// As of a forwarder that is upgraded.
+    #[test]
+    fn what_an_earlier_release_noted_is_read() {
+        let noted: Progress = serde_json::from_str(r#"{"position":{"number":7},"ends":{}}"#).unwrap();
+        assert_eq!(noted, Progress { position: Position::Number(7), ends: BTreeMap::new(), newest: None });
+    }
 
     #[test]
     fn an_end_is_lost_by_its_own_life_alone_when_that_ends_before_it() {

@@ -160,7 +160,8 @@ mod tests {
     fn a_position_that_moves_by_itself_is_noted_seldom() {
         let progress = |position, last| {
             let end = End { incarnation: Incarnation("a".into()), last: Offset::new(last) };
-            Progress { position: Position::Number(position), ends: BTreeMap::from([(Partition::new(1), end)]) }
+            let ends = BTreeMap::from([(Partition::new(1), end)]);
+            Progress { position: Position::Number(position), ends, newest: None }
         };
         let noted = progress(1, 7);
         assert_eq!(checkpoint_every(&noted, &progress(2, 7)), QUIET_CHECKPOINT_EVERY);

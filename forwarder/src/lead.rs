@@ -8,7 +8,9 @@ use shared::lease::{Candidate, LeaseName, LeaseStore, RENEWALS_PER_TTL};
 use shared::log::PartitionLog;
 use shared::store::{FeedError, Store, WriteError};
 use shared::supervise::{OnFailure, Supervisor, TaskFailure};
-use shared::telemetry::metric::{FORWARDER_LEADING, LOG_FULL_WAITS, Metric, PARTITIONS_RENEWED, PUBLISH_FAILURES};
+use shared::telemetry::metric::{
+    FORWARDER_LEADING, FORWARDER_POSITION_SECONDS, LOG_FULL_WAITS, Metric, PARTITIONS_RENEWED, PUBLISH_FAILURES,
+};
 use shared::telemetry::show_from_the_start;
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
@@ -115,20 +117,27 @@ async fn give_way(ended: &Result<(), ForwardError>, config: &ForwarderConfig, sh
     }
 }
 
-/// While it lives, the metrics show that this process leads.
+/// While it lives, the metrics show that this process leads. Without it they show no position: one that stands still
+/// would look like a forwarder that is stuck.
 struct Leading;
 
 impl Leading {
     fn new() -> Self {
-        gauge!(FORWARDER_LEADING.name).set(1);
+        show_leading(true);
         Self
     }
 }
 
 impl Drop for Leading {
     fn drop(&mut self) {
-        gauge!(FORWARDER_LEADING.name).set(0);
+        show_leading(false);
     }
+}
+
+/// The position is shown once it is known.
+fn show_leading(leads: bool) {
+    gauge!(FORWARDER_LEADING.name).set(u8::from(leads));
+    gauge!(FORWARDER_POSITION_SECONDS.name).set(0);
 }
 
 async fn lead<S: Store, L: PartitionLog>(

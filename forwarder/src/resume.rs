@@ -41,7 +41,7 @@ pub(crate) async fn resume<S: Store, L: PartitionLog>(
             Ok(feed) => {
                 let ends = ends_of_all(log, partitions, progress.ends).await?;
                 info!(position = %progress.position, "forwarder resumes");
-                return Ok(Start { feed, checkpoint, progress: Progress { position: progress.position, ends } });
+                return Ok(Start { feed, checkpoint, progress: Progress { ends, ..progress } });
             }
             Err(FeedError::Lost(position)) => {
                 warn!(%position, "the store no longer knows the forwarder's position, readers will synchronise");
@@ -74,7 +74,7 @@ async fn start_at_head<S: Store, L: PartitionLog>(
         let end = if position == Position::Start { extent.into() } else { renewed(log, partition, &extent).await };
         ends.insert(partition, end);
     }
-    let progress = Progress { position, ends };
+    let progress = Progress { position, ends, newest: None };
     checkpoint.save(&progress).await?;
     let feed = store.feed(progress.position.clone()).await?;
     info!(position = %progress.position, "forwarder starts at the head");

@@ -117,7 +117,7 @@ struct Source {
 struct Reached {
     /// Where the feed resumes after it.
     position: Position,
-    /// When the last of it was committed, unless it was published by an earlier leadership.
+    /// When the last of it was committed, if that is known.
     newest: Option<Timestamp>,
 }
 
@@ -151,7 +151,7 @@ impl<'a, L: PartitionLog> Lanes<'a, L> {
             partitions,
             full,
             ends: progress.ends,
-            taken: Reached { position: progress.position, newest: None },
+            taken: Reached { position: progress.position, newest: progress.newest },
             batches: 0,
             held: 0,
             by_partition: BTreeMap::new(),
@@ -163,7 +163,8 @@ impl<'a, L: PartitionLog> Lanes<'a, L> {
 
     /// How far everything is published.
     pub(crate) fn progress(&self) -> Progress {
-        Progress { position: self.done().position.clone(), ends: self.ends.clone() }
+        let Reached { position, newest } = self.done().clone();
+        Progress { position, ends: self.ends.clone(), newest }
     }
 
     /// What is published with all that precedes it.

@@ -13,7 +13,7 @@ const AT_MOST: Duration = Duration::from_secs(SILENT_AFTER.as_secs() + 20);
 
 fn lanes<'a>(log: &'a FakeLog, full: &'a FullPartitions) -> Lanes<'a, FakeLog> {
     let ends = partitions().all().map(|partition| (partition, log.extent_of(partition).into())).collect();
-    Lanes::new(log, partitions(), full, Progress { position: Position::Start, ends })
+    Lanes::new(log, partitions(), full, Progress { position: Position::Start, ends, newest: None })
 }
 
 /// A batch with a write for each partition.

@@ -47,7 +47,7 @@ metrics! {
     APPEND_CONFLICTS = Counter "bank_append_conflicts_total" "Commits decided again because another writer appended first.";
 
     FORWARDED_EVENTS = Counter "bank_forwarded_events_total" "Events the forwarder published, by partition.";
-    FORWARDER_POSITION_SECONDS = Gauge "bank_forwarder_position_seconds" "Unix time of the last commit the forwarder published with all before it.";
+    FORWARDER_POSITION_SECONDS = Gauge "bank_forwarder_position_seconds" "Unix time of the last commit the forwarder published with all before it; 0 if it does not lead or does not know.";
     FORWARDER_POSITIONS_LOST = Counter "bank_forwarder_positions_lost_total" "Times the store no longer knew the forwarder's position.";
     PARTITIONS_RENEWED = Counter "bank_partitions_renewed_total" "Renewals of a partition because the partition log may have lost writes, by partition.";
     LOG_TRIMMED = Counter "bank_log_trimmed_total" "Writes trimmed from the partition log.";

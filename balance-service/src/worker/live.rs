@@ -32,7 +32,6 @@ impl<B: Backends> Worker<B> {
             log.reader(self.partition, &checkpoint.incarnation, checkpoint.offset).await.map_err(stopped_reading)?;
         info!(generation = %self.generation, partition = %self.partition, epoch = %self.epoch,
             offset = %checkpoint.offset, "worker follows the log");
-        self.lag.reached(&checkpoint.incarnation, checkpoint.offset, None);
         let incarnation = checkpoint.incarnation.clone();
         let (reach, reached) = watch::channel(checkpoint.offset);
         tokio::try_join!(
@@ -70,9 +69,9 @@ impl<B: Backends> Worker<B> {
         incarnation: &Incarnation,
         reach: &watch::Sender<Offset>,
     ) -> Result<(), WorkerError> {
-        let Some((last, newest)) = batch.last().map(|record| (record.offset, record.recorded.time)) else {
-            return Ok(());
-        };
+        let (Some(first), Some(last)) = (batch.first(), batch.last()) else { return Ok(()) };
+        self.lag.read(first.recorded.time);
+        let (last, newest) = (last.offset, last.recorded.time);
         let committed: Vec<Timestamp> = batch.iter().map(|record| record.recorded.time).collect();
         self.project(cache, batch).await?;
         reach.send_replace(last);

@@ -100,6 +100,7 @@ impl<B: Backends> Worker<B> {
             if let Some(owner) = noted.as_ref().filter(|noted| noted.epoch > self.epoch) {
                 return Err(WorkerError::Fenced { current: owner.epoch });
             }
+            self.lag.begins(noted.as_ref(), &extent);
             let followed = match begin(noted, &extent) {
                 Begin::Follow(checkpoint) => self.follow(checkpoint, &shutdown).await,
                 Begin::Replay(plan) => self.replay(plan, &shutdown).await,

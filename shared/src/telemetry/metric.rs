@@ -56,7 +56,7 @@ metrics! {
     FORWARDER_LEADING = Gauge "bank_forwarder_leading" "Whether this process holds the forwarder's lease (1 or 0).";
 
     LAG_EVENTS = Gauge "bank_lag_events" "Writes of a partition, each of one or more events, that are not folded yet, by partition and generation (active, building, standby).";
-    LAG_SECONDS = Gauge "bank_lag_seconds" "Age of the last folded event of a partition that lags, by partition and generation (active, building, standby); else 0.";
+    LAG_SECONDS = Gauge "bank_lag_seconds" "Age of the oldest write of a partition that is not folded yet, as far as it is known, by partition and generation (active, building, standby); else 0.";
     FOLDED_EVENTS = Counter "bank_folded_events_total" "Events folded, by partition.";
     INDEX_WRITES = Counter "bank_index_writes_total" "Documents written to the index.";
     INDEX_STALE = Counter "bank_index_stale_total" "Documents the index skipped because it had the same or a later version.";

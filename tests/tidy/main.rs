@@ -8,9 +8,11 @@
 //! TI6  No path of a single machine, no unfinished business, no broken link.
 //! TI7  Every test and every source that docs/FAILURES.md names exists, and none of its rows is missing.
 //! TI8  A numbered law has a unique name, and a row in the table of docs/ARCHITECTURE.md.
+//! TI9  The alarms of docs/OPERATIONS.md and of scripts/prometheus/alerts.yml are the same, of metrics that exist.
 //!
 //! Every rule is a function from texts to faults, so that its test can plant the fault it must find.
 
+mod alarms;
 mod document;
 mod failures;
 mod laws;
@@ -87,4 +89,12 @@ fn every_law_has_a_name_of_its_own_and_a_row_in_the_table() {
     let sources = Source::all_under(root());
     let document = sources.iter().find(|source| source.path == laws::PATH).expect("the document exists");
     assert_tidy(&laws::faults(document, &sources));
+}
+
+#[test]
+fn the_alarms_that_are_described_are_those_that_are_raised() {
+    let sources = Source::all_under(root());
+    let [document, rules] = [alarms::DOCUMENT, alarms::RULES]
+        .map(|path| sources.iter().find(|source| source.path == path).expect("both exist"));
+    assert_tidy(&alarms::faults(document, rules));
 }

@@ -15,6 +15,8 @@ pub struct BalanceConfig {
     pub lease_ttl: Duration,
     /// How often all heads are compared with the store; `None` for never.
     pub reconcile_every: Option<Duration>,
+    /// How often the view is verified; `None` for never.
+    pub verify_every: Option<Duration>,
     /// How long the previous generation is kept and fed after a switch.
     pub keep_previous: Duration,
 }
@@ -29,6 +31,7 @@ impl BalanceConfig {
             partitions: process.partitions,
             lease_ttl: pipeline.lease_ttl(),
             reconcile_every: pipeline.reconcile_every(),
+            verify_every: pipeline.verify_every(),
             keep_previous: pipeline.keep_previous(),
         }
     }

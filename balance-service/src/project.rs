@@ -1,3 +1,5 @@
+use std::convert::Infallible;
+
 use shared::backends::Backends;
 use shared::clock::Clock;
 use shared::id::Ids;
@@ -9,11 +11,14 @@ use crate::ownership::{Ownership, own_share};
 use crate::rebuild::{Conductor, conduct};
 use crate::right_of_way::RightOfWay;
 use crate::roster::{Nudge, Roster, keep_roster};
+use crate::verify::Routine;
 use crate::visibility::Visibility;
 
-/// Projects this process's share of the partitions, and conducts rebuilds while it holds that lease, until `shutdown`.
+/// Projects this process's share of the partitions, conducts rebuilds while it holds that lease, and takes its turn to
+/// verify the view, until `shutdown`.
 ///
-/// `nudge` wakes it when a request has changed the job; `visibility` notifies waiting queries of written documents.
+/// `nudge` wakes it when a request has changed the job, and shows it whether a client's check runs; `visibility`
+/// notifies waiting queries of written documents.
 ///
 /// # Errors
 /// Only if one of its tasks cannot run; failures of backends are waited out.
@@ -46,6 +51,18 @@ pub async fn project<B: Backends>(
         let shutdown = shutdown.clone();
         move || own_share(ownership.clone(), shutdown.clone())
     });
+    if let Some(every) = config.verify_every {
+        let (backends, config, clock, checks) = (backends.clone(), config.clone(), clock.clone(), nudge.checks.clone());
+        let routine = Routine { backends, config, clock, checks, right_of_way: right_of_way.clone() };
+        let shutdown = shutdown.clone();
+        supervisor.spawn("verification", OnFailure::Restart, move || {
+            let (routine, shutdown) = (routine.clone(), shutdown.clone());
+            async move {
+                routine.keep_verifying(every, &shutdown).await;
+                Ok::<(), Infallible>(())
+            }
+        });
+    }
     let conductor = Conductor { backends, config, clock, ids, nudge, right_of_way };
     supervisor.spawn("conductor", OnFailure::Restart, move || conduct(conductor.clone(), shutdown.clone()));
     supervisor.wait().await

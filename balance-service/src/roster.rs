@@ -22,15 +22,18 @@ use tokio_util::sync::CancellationToken;
 
 use crate::rebuild::{JobFile, fed};
 use crate::repair::requests;
+use crate::verify::Turn;
 
 /// How often a process looks for changes made by other processes.
 pub(crate) const LOOK_EVERY: Duration = Duration::from_millis(500);
 
-/// Wakes the tasks that wait for a change of the job or of the generations.
+/// Wakes the tasks that wait for a change of the job or of the generations, and shows them whether a check runs that a
+/// client has asked this process for.
 #[derive(Clone, Debug, Default)]
 pub struct Nudge {
     roster: Arc<Notify>,
     conductor: Arc<Notify>,
+    pub(crate) checks: Turn,
 }
 
 impl Nudge {

@@ -54,7 +54,7 @@ pub async fn run<B: Backends>(
     let (closing, last_query_answered) = (shutdown.child_token(), CancellationToken::new());
     let api = BalanceApi {
         rebuilds: Rebuilds::new(backends.clone(), config.partitions, clock.clone(), ids.clone(), nudge.clone()),
-        verifier: Verifier::new(backends.clone(), config.partitions),
+        verifier: Verifier::of_service(backends.clone(), config.partitions, clock.clone(), &nudge),
         backends: backends.clone(),
         visibility: visibility.clone(),
         clock: clock.clone(),

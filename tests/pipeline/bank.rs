@@ -110,18 +110,31 @@ impl Bank {
     }
 
     pub(crate) fn start_projection(&mut self, name: &str) -> AbortHandle {
-        self.start_projection_comparing(name, None)
+        self.start_projection_with(self.config(name))
     }
 
     /// The same, comparing heads at this interval.
     pub(crate) fn start_projection_comparing(&mut self, name: &str, reconcile_every: Option<Duration>) -> AbortHandle {
-        let config = BalanceConfig {
+        self.start_projection_with(BalanceConfig { reconcile_every, ..self.config(name) })
+    }
+
+    /// The same, verifying the view at this interval.
+    pub(crate) fn start_projection_verifying(&mut self, name: &str, every: Duration) -> AbortHandle {
+        self.start_projection_with(BalanceConfig { verify_every: Some(every), ..self.config(name) })
+    }
+
+    fn config(&self, name: &str) -> BalanceConfig {
+        BalanceConfig {
             holder: Holder(format!("{name}-{}", self.ids.commit()).into()),
             partitions: self.partitions,
             lease_ttl: Duration::from_millis(600),
-            reconcile_every,
+            reconcile_every: None,
+            verify_every: None,
             keep_previous: Duration::from_hours(1),
-        };
+        }
+    }
+
+    fn start_projection_with(&mut self, config: BalanceConfig) -> AbortHandle {
         let (ports, clock, ids) = (self.ports.clone(), self.clock.clone(), self.ids.clone());
         let (nudge, visibility) = (self.nudge.clone(), Visibility::default());
         let run = project(config, ports, clock, ids, nudge, visibility, CancellationToken::new());

@@ -8,4 +8,5 @@ mod ownership;
 mod parking;
 mod rebuild;
 mod recovery;
+mod routine;
 mod verify;

@@ -159,6 +159,7 @@ impl Fleet {
             partitions: self.options.partitions,
             lease_ttl: self.options.lease_ttl,
             reconcile_every: self.options.compare_heads.then_some(self.options.pace.compare_every),
+            verify_every: self.options.verify_every,
             keep_previous: self.options.pace.keep_previous,
         };
         let nudge = Nudge::default();

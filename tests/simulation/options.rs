@@ -25,6 +25,9 @@ pub(crate) struct Options {
     /// Whether workers compare heads. The comparison heals what it finds and so would hide faults; in half of the runs
     /// it is off. In those runs tails are lost only where the forwarder has to notice it.
     pub(crate) compare_heads: bool,
+    /// How often the view is verified without being asked for. No schedule does that: each ends with a verdict on the
+    /// whole view.
+    pub(crate) verify_every: Option<Duration>,
     /// Whether the projection is rebuilt while the clients are at work.
     pub(crate) rebuilds: bool,
 }
@@ -59,6 +62,7 @@ impl Options {
             lease_ttl: Duration::from_millis(random.between(1_000, 5_000)),
             pace: Pace::OF_A_SCHEDULE,
             compare_heads,
+            verify_every: None,
             rebuilds: random.chance(500),
         }
     }

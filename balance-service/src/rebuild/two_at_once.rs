@@ -64,6 +64,7 @@ impl Bank {
             partitions,
             lease_ttl: Duration::from_secs(1),
             reconcile_every: None,
+            verify_every: None,
             keep_previous: Duration::from_hours(1),
         };
         let nudge = Nudge::default();

@@ -18,12 +18,15 @@
 //! the fold; [`orphans`] looks for documents of accounts that the store does not list. A difference is only a suspect,
 //! since something may have changed between the two reads; [`suspects`] looks at it again, on its own, for as long as
 //! [`waiting`] says. [`crate::repair`] rewrites what stays wrong, and the partition is compared once more. [`check()`]
-//! does this for the active generation, [`verify`] verifies one that is not active yet.
+//! does this for the active generation when a client asks for it, [`routine`] now and then without being asked, and
+//! [`verify`] verifies a generation that is not active yet.
 
 mod check;
 mod compare;
+mod note;
 mod orphans;
 mod report;
+mod routine;
 mod scan;
 mod suspects;
 mod verifier;
@@ -41,7 +44,9 @@ use shared::partition::PartitionMap;
 
 pub use check::{Check, CheckError, Progress, check};
 pub use report::{FINDINGS_MAX, Fault, Finding, PartitionReport, Verification};
+pub(crate) use routine::Routine;
 pub use suspects::SUSPECTS_MAX;
+pub(crate) use verifier::Turn;
 pub use verifier::{PATIENCE_DEFAULT, PATIENCE_MAX, PATIENCE_MIN, Running, Verifier};
 
 use crate::right_of_way::RightOfWay;

@@ -25,6 +25,9 @@ pub enum Fault {
 }
 
 impl Fault {
+    /// All of them.
+    pub const ALL: [Self; 5] = [Self::Missing, Self::Behind, Self::Diverged, Self::Orphan, Self::Ahead];
+
     /// The word for it, as in JSON.
     #[must_use]
     pub const fn as_str(self) -> &'static str {
@@ -87,6 +90,18 @@ impl Verification {
     #[must_use]
     pub const fn differences(&self) -> u64 {
         self.missing + self.behind + self.diverged + self.orphans + self.ahead
+    }
+
+    /// How many documents are wrong in this way.
+    #[must_use]
+    pub const fn count_of(&self, fault: Fault) -> u64 {
+        match fault {
+            Fault::Missing => self.missing,
+            Fault::Behind => self.behind,
+            Fault::Diverged => self.diverged,
+            Fault::Orphan => self.orphans,
+            Fault::Ahead => self.ahead,
+        }
     }
 
     /// Counts a finding, and lists it while there is room.

@@ -3,14 +3,19 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use futures::StreamExt;
-use futures::stream::BoxStream;
+use futures::stream::{self, BoxStream};
+use futures::{Stream, StreamExt};
 use shared::backends::Backends;
+use shared::clock::{Clock, Timestamp};
+use shared::error::BackendError;
 use shared::partition::{Partition, PartitionMap};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tracing::debug;
 
 use super::check::{Check, CheckError, Progress, check};
+use super::note::{Note, Sum};
 use super::report::PartitionReport;
+use crate::roster::Nudge;
 
 /// How long a difference may be due to events in flight, by default: a partition whose worker died has a new one
 /// sooner.
@@ -22,12 +27,36 @@ pub const PATIENCE_MIN: Duration = Duration::from_secs(1);
 /// The longest patience.
 pub const PATIENCE_MAX: Duration = Duration::from_hours(1);
 
-/// Runs the checks that clients of a process request: one at a time, since each reads the whole store. Cheap to clone.
+/// The turn of the checks that clients of a process request: one at a time, since each reads the whole store. Cheap to
+/// clone.
+#[derive(Clone, Debug)]
+pub(crate) struct Turn(Arc<Semaphore>);
+
+impl Default for Turn {
+    fn default() -> Self {
+        Self(Arc::new(Semaphore::new(1)))
+    }
+}
+
+impl Turn {
+    pub(super) fn take(&self) -> Option<OwnedSemaphorePermit> {
+        Arc::clone(&self.0).try_acquire_owned().ok()
+    }
+
+    /// Whether a check runs.
+    pub(super) fn is_taken(&self) -> bool {
+        self.0.available_permits() == 0
+    }
+}
+
+/// Runs the checks that clients of a process request. Cheap to clone.
 #[derive(Clone, Debug)]
 pub struct Verifier<B> {
     backends: B,
     partitions: PartitionMap,
-    turn: Arc<Semaphore>,
+    turn: Turn,
+    /// The time of day, if a check of the whole view is noted.
+    clock: Option<Clock>,
 }
 
 /// A running check; dropping it ends it.
@@ -40,10 +69,17 @@ pub struct Running {
 }
 
 impl<B: Backends> Verifier<B> {
-    /// The checks of one process.
+    /// The checks of one process, which leave nothing behind.
     #[must_use]
     pub fn new(backends: B, partitions: PartitionMap) -> Self {
-        Self { backends, partitions, turn: Arc::new(Semaphore::new(1)) }
+        Self { backends, partitions, turn: Turn::default(), clock: None }
+    }
+
+    /// The checks of a balance service: the routine verification of the process whose `nudge` this is gives way to
+    /// them, and one of all partitions counts as a verification of the view.
+    #[must_use]
+    pub fn of_service(backends: B, partitions: PartitionMap, clock: Clock, nudge: &Nudge) -> Self {
+        Self { backends, partitions, turn: nudge.checks.clone(), clock: Some(clock) }
     }
 
     /// All partitions.
@@ -54,9 +90,43 @@ impl<B: Backends> Verifier<B> {
     /// Begins a check; `None` while one is running.
     #[must_use]
     pub fn begin(&self, what: Check) -> Option<Running> {
-        let turn = Arc::clone(&self.turn).try_acquire_owned().ok()?;
+        let turn = self.turn.take()?;
         let progress = Progress::default();
-        let reports = check(self.backends.clone(), self.partitions, what, progress.clone()).boxed();
+        let reports = check(self.backends.clone(), self.partitions, what, progress.clone());
+        let reports = match self.clock.clone() {
+            Some(clock) => noted(self.backends.clone(), self.partitions, clock, reports).boxed(),
+            None => reports.boxed(),
+        };
         Some(Running { reports, progress, _turn: turn })
+    }
+}
+
+/// The same reports, which are noted behind the last one if they amount to a verification of the view.
+fn noted<B: Backends>(
+    backends: B,
+    map: PartitionMap,
+    clock: Clock,
+    reports: impl Stream<Item = Result<PartitionReport, CheckError>> + Send + 'static,
+) -> impl Stream<Item = Result<PartitionReport, CheckError>> + Send {
+    let begin = (reports.boxed(), Sum::default(), backends, clock);
+    stream::unfold(begin, move |(mut reports, mut sum, backends, clock)| async move {
+        let Some(report) = reports.next().await else {
+            // Without its note, the view is verified again sooner than it needs to be.
+            if let Err(failure) = note(&backends, sum, map, clock.now()).await {
+                debug!(%failure, "the verification was not noted");
+            }
+            return None;
+        };
+        if let Ok(report) = &report {
+            sum.add(report);
+        }
+        Some((report, (reports, sum, backends, clock)))
+    })
+}
+
+async fn note<B: Backends>(backends: &B, sum: Sum, map: PartitionMap, now: Timestamp) -> Result<(), BackendError> {
+    match sum.verified(map.partitions(), now) {
+        Some(verified) => Note::load(backends.store()).await?.write(backends.store(), &verified).await,
+        None => Ok(()),
     }
 }

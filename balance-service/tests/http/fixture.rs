@@ -130,10 +130,10 @@ impl Bank {
 /// The routes of a service on these backends.
 fn router(backends: impl Backends, shutdown: CancellationToken) -> Router {
     let (clock, partitions) = (Clock::system(), PartitionMap::new(PARTITIONS).unwrap());
-    let ids = Ids::new(clock.clone());
+    let (ids, nudge) = (Ids::new(clock.clone()), Nudge::default());
     let api = BalanceApi {
-        verifier: Verifier::new(backends.clone(), partitions),
-        rebuilds: Rebuilds::new(backends.clone(), partitions, clock.clone(), ids, Nudge::default()),
+        verifier: Verifier::of_service(backends.clone(), partitions, clock.clone(), &nudge),
+        rebuilds: Rebuilds::new(backends.clone(), partitions, clock.clone(), ids, nudge),
         backends,
         visibility: Visibility::default(),
         clock,

@@ -5,6 +5,7 @@ use shared::event::{AccountEvent, NewEvent, Personal, codec};
 use shared::id::EventId;
 use shared::money::Money;
 use shared::owner::Owner;
+use shared::store::Registers;
 
 use crate::fixture::{Answer, Bank, account, balance};
 
@@ -73,6 +74,25 @@ async fn without_a_view_the_check_fails_and_says_why() {
     assert_eq!(events.len(), 1);
     assert_eq!(events[0].0, "failed");
     assert!(events[0].1["detail"].as_str().unwrap().contains("no projection yet"), "{events:?}");
+}
+
+/// What is noted of the last verification of the whole view.
+async fn noted(bank: &Bank) -> Option<Value> {
+    let register = bank.store.read_register("verify/balance").await.unwrap()?;
+    Some(serde_json::from_slice(&register.value).unwrap())
+}
+
+#[tokio::test]
+async fn a_check_of_every_partition_is_noted_with_what_is_wrong_when_it_ends() {
+    let (bank, generation) = Bank::with(vec![balance(1, "Paulo", 500, 3)]).await;
+    verify(&bank, "&partitions=1").await;
+    assert_eq!(noted(&bank).await, None);
+    for repair in ["false", "true"] {
+        verify(&bank, &format!("&repair={repair}")).await;
+        let noted = noted(&bank).await.unwrap();
+        let told = (&noted["generation"], &noted["found"]["orphans"]);
+        assert_eq!(told, (&json!(generation.0), &json!(1)), "no repair removes an orphan");
+    }
 }
 
 #[tokio::test]

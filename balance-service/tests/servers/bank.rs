@@ -97,6 +97,7 @@ impl Bank {
             partitions: self.partitions,
             lease_ttl,
             reconcile_every: None,
+            verify_every: None,
             keep_previous: Duration::ZERO,
         };
         let (ports, clock, ids) = (self.ports.clone(), self.clock.clone(), self.ids.clone());

@@ -123,6 +123,11 @@ pub struct PipelineSettings {
     #[arg(long, env = "BANK_RECONCILE_SECS", value_name = "SECONDS", default_value_t = 30)]
     pub reconcile_secs: u32,
 
+    /// How often every document of the projection is compared with the store, in seconds, without being asked for; 0
+    /// disables it
+    #[arg(long, env = "BANK_VERIFY_EVERY_SECS", value_name = "SECONDS", default_value_t = 86_400)]
+    pub verify_every_secs: u32,
+
     /// How long events stay in the partition log, in seconds, while there is room; a worker further behind reads the
     /// store
     #[arg(long, env = "BANK_LOG_WINDOW_SECS", value_name = "SECONDS", default_value_t = 86_400,
@@ -174,10 +179,13 @@ impl PipelineSettings {
     /// How often workers reconcile; `None` if they do not.
     #[must_use]
     pub const fn reconcile_every(&self) -> Option<Duration> {
-        match self.reconcile_secs {
-            0 => None,
-            seconds => Some(Duration::from_secs(seconds as u64)),
-        }
+        unless_zero(self.reconcile_secs)
+    }
+
+    /// How often the view is verified without being asked for; `None` if it is not.
+    #[must_use]
+    pub const fn verify_every(&self) -> Option<Duration> {
+        unless_zero(self.verify_every_secs)
     }
 
     /// How long events stay in the partition log.
@@ -190,6 +198,13 @@ impl PipelineSettings {
     #[must_use]
     pub const fn keep_previous(&self) -> Duration {
         Duration::from_secs(self.keep_previous_secs as u64)
+    }
+}
+
+const fn unless_zero(seconds: u32) -> Option<Duration> {
+    match seconds {
+        0 => None,
+        seconds => Some(Duration::from_secs(seconds as u64)),
     }
 }
 
@@ -244,6 +259,14 @@ mod tests {
         assert_eq!(parse(&["--reconcile-secs", "0"]).unwrap().pipeline.reconcile_every(), None);
         let every = parse(&["--reconcile-secs", "7"]).unwrap().pipeline.reconcile_every();
         assert_eq!(every, Some(Duration::from_secs(7)));
+    }
+
+    #[test]
+    fn the_view_is_verified_once_a_day_or_as_often_as_it_is_told_or_never() {
+        let every = |arguments: &[&str]| parse(arguments).unwrap().pipeline.verify_every();
+        assert_eq!(every(&[]), Some(Duration::from_hours(24)));
+        assert_eq!(every(&["--verify-every-secs", "7"]), Some(Duration::from_secs(7)));
+        assert_eq!(every(&["--verify-every-secs", "0"]), None);
     }
 
     #[test]

@@ -67,6 +67,8 @@ metrics! {
     SYNCHRONISED = Counter "bank_synchronised_total" "Times a worker brought its partition up to date from the store, by partition.";
     AHEAD_OF_STORE = Counter "bank_ahead_of_store_total" "Documents ahead of the store, by partition: the store was restored to an earlier state.";
     ACCOUNTS_HEALED = Counter "bank_accounts_healed_total" "Accounts found behind the store by the regular comparison and healed, by partition.";
+    VERIFIED_SECONDS = Gauge "bank_verified_seconds" "Unix time of the last verification of the active generation that compared every document, or 0.";
+    DOCUMENTS_WRONG = Gauge "bank_documents_wrong" "Documents that this verification found wrong, by fault (missing, behind, diverged, orphan, ahead).";
     DOCUMENTS_REPAIRED = Counter "bank_documents_repaired_total" "Documents rewritten by `bank verify --repair`, by partition.";
     DOCUMENTS_UNREADABLE = Counter "bank_documents_unreadable_total" "Documents of the index that could not be read and counted as missing: somebody changed them.";
     DOCUMENTS_EDITED = Counter "bank_documents_edited_total" "Writes over documents of the index that somebody edited by hand.";

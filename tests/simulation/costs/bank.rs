@@ -59,7 +59,20 @@ impl Bank {
 
     /// Starts one process.
     pub(crate) fn start(&self, role: Role) -> Fleet {
-        let options = Options {
+        self.start_with(self.options(role))
+    }
+
+    /// Starts a projector that verifies the view at this interval.
+    pub(crate) fn start_verifying(&self, every: Duration) -> Fleet {
+        self.start_with(Options { verify_every: Some(every), ..self.options(Role::Projector) })
+    }
+
+    fn start_with(&self, options: Options) -> Fleet {
+        Fleet::start(self.world.clone(), Arc::new(options))
+    }
+
+    fn options(&self, role: Role) -> Options {
+        Options {
             seed: SEED,
             faults: Faults::slow(LATENCY_MAX_MS),
             partitions: self.partitions,
@@ -71,9 +84,9 @@ impl Bank {
             lease_ttl: LEASE_TTL,
             pace: Pace::of_the_bank(),
             compare_heads: true,
+            verify_every: None,
             rebuilds: false,
-        };
-        Fleet::start(self.world.clone(), Arc::new(options))
+        }
     }
 
     /// Starts one process, lets it work for a while, and stops it gracefully.

@@ -127,6 +127,25 @@ async fn a_generation_on_standby_is_written_to_seldom_and_is_there_when_it_is_ca
     bank.rest().await;
 }
 
+/// Goal: however many services there are, the view is verified once an interval.
+#[tokio::test(start_paused = true)]
+async fn two_services_together_verify_the_view_once_an_interval() {
+    const EVERY: Duration = Duration::from_mins(4);
+    // Each verification begins within the interval, the delay of at most an eighth of it, and the minute between two
+    // looks after the one before: the second has ended by then, and the third one cannot begin before 720 s.
+    const TWO_DONE: Duration = Duration::from_secs(2 * (240 + 30 + 60) + 20);
+    let bank = projected().await;
+    let services = [bank.start_verifying(EVERY), bank.start_verifying(EVERY)];
+    let bill = Bill::of(&bank.world, sleep(TWO_DONE)).await;
+    bill.assert_at_most(&[
+        bound("store.scan", 4, "the events are two pages of 8,192, read by each of two verifications"),
+        bound("index.load", 4, "the accounts of a page of events are loaded at once"),
+    ]);
+    for service in services {
+        service.stop(0).await.unwrap();
+    }
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_check_of_two_thousand_accounts_reads_pages() {
     let bank = projected().await;

@@ -1,0 +1,208 @@
+//! When a routine verification begins, ends early, and is noted.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, Ordering};
+
+use super::*;
+use crate::rebuild::{JobState, Purpose, Rebuilds};
+use crate::roster::Nudge;
+use shared::backends::Ports;
+use shared::coordinate::Version;
+use shared::id::{EventId, Ids};
+use shared::index::{AccountStatus, Balance, EmbeddedIndex, Projected};
+use shared::lease::EmbeddedLeases;
+use shared::log::EmbeddedLog;
+use shared::money::Money;
+use shared::owner::Owner;
+use shared::partition::PartitionMap;
+use shared::sqlite::DataFolder;
+use shared::store::EmbeddedStore;
+use tempfile::TempDir;
+
+const EVERY: Duration = Duration::from_hours(1);
+
+type Embedded = Ports<EmbeddedStore, EmbeddedLog, EmbeddedLeases, EmbeddedIndex>;
+
+/// A bank without events and workers, at a time of its own.
+struct Bank {
+    routine: Routine<Embedded>,
+    rebuilds: Rebuilds<Embedded>,
+    active: Generation,
+    now: Arc<AtomicI64>,
+    _folder: TempDir,
+}
+
+impl Bank {
+    async fn open() -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let data = DataFolder::open(folder.path()).unwrap();
+        let now = Arc::new(AtomicI64::new(1_700_000_000_000_000));
+        let clock = Clock::of({
+            let now = Arc::clone(&now);
+            move || Timestamp::from_micros(now.load(Ordering::Relaxed))
+        });
+        let (ids, partitions) = (Ids::new(clock.clone()), PartitionMap::new(1).unwrap());
+        let backends = Ports {
+            store: EmbeddedStore::open(&data).unwrap(),
+            log: EmbeddedLog::open(&data, partitions, clock.clone(), ids.clone()).await.unwrap(),
+            leases: EmbeddedLeases::open(&data).unwrap(),
+            index: EmbeddedIndex::open(&data).unwrap(),
+        };
+        let active = backends.index.create().await.unwrap();
+        backends.index.promote(active, None).await.unwrap();
+        let config = BalanceConfig {
+            holder: Holder("one".into()),
+            partitions,
+            lease_ttl: Duration::from_secs(1),
+            reconcile_every: None,
+            verify_every: Some(EVERY),
+            keep_previous: EVERY,
+        };
+        let rebuilds = Rebuilds::new(backends.clone(), partitions, clock.clone(), ids, Nudge::default());
+        let (checks, right_of_way) = (Turn::default(), RightOfWay::default());
+        let routine = Routine { backends, config, clock, checks, right_of_way };
+        Self { routine, rebuilds, active, now, _folder: folder }
+    }
+
+    /// Looks once; returns what is noted then.
+    async fn look(&self) -> Option<Verified> {
+        let interval = Interval { every: EVERY, delay: Duration::ZERO, began: Instant::now() };
+        self.routine.look(interval, &CancellationToken::new()).await.unwrap();
+        Note::load(self.store()).await.unwrap().verified
+    }
+
+    const fn store(&self) -> &EmbeddedStore {
+        &self.routine.backends.store
+    }
+
+    fn wait(&self, time: Duration) {
+        self.now.fetch_add(i64::try_from(time.as_micros()).unwrap(), Ordering::Relaxed);
+    }
+
+    fn time(&self) -> Timestamp {
+        self.routine.clock.now()
+    }
+
+    fn clean(&self, generation: Generation) -> Verified {
+        Verified { generation, ended_at: self.time(), found: Verification::default() }
+    }
+
+    async fn note(&self, verified: &Verified) {
+        Note::load(self.store()).await.unwrap().write(self.store(), verified).await.unwrap();
+    }
+
+    /// Writes a document of an account that the store does not know.
+    async fn plant_orphan(&self) {
+        let orphan = Balance {
+            id: AccountId::from_bytes([7; 16]),
+            event_id: EventId::from_number(1),
+            owner: Owner::new("Paulo").unwrap(),
+            status: AccountStatus::Open,
+            currency: "EUR".parse().unwrap(),
+            balance: Money::ZERO,
+            version: Version::new(1),
+            opened_at: Timestamp::EPOCH,
+            updated_at: Timestamp::EPOCH,
+        };
+        let projected = Projected { balances: vec![orphan], ..Projected::default() };
+        self.routine.backends.index.apply(self.active, &projected).await.unwrap();
+    }
+}
+
+#[tokio::test]
+async fn the_view_is_verified_when_the_interval_is_over_and_no_sooner() {
+    let bank = Bank::open().await;
+    let first = bank.clean(bank.active);
+    assert_eq!(bank.look().await, Some(first.clone()));
+    bank.wait(EVERY.saturating_sub(Duration::from_micros(1)));
+    assert_eq!(bank.look().await, Some(first));
+    bank.wait(Duration::from_micros(1));
+    assert_eq!(bank.look().await, Some(bank.clean(bank.active)));
+}
+
+#[tokio::test]
+async fn nobody_verifies_while_another_process_does() {
+    let bank = Bank::open().await;
+    let (leases, other) = (&bank.routine.backends.leases, Holder("two".into()));
+    let lease = leases.acquire(&LeaseName(LEASE.into()), &other, EVERY, Epoch::NONE).await.unwrap().unwrap();
+    assert_eq!(bank.look().await, None);
+    leases.release(lease).await.unwrap();
+    assert_eq!(bank.look().await, Some(bank.clean(bank.active)));
+}
+
+#[tokio::test]
+async fn the_proof_of_the_job_that_built_the_view_counts_and_that_of_another_view_does_not() {
+    let bank = Bank::open().await;
+    let id = bank.rebuilds.start().await.unwrap().job.job;
+    let built = Job {
+        generation: Some(bank.active),
+        verification: Some(Verification::default()),
+        ..Job::new(id, Purpose::Rebuild, None, bank.time()).finished(JobState::Done, bank.time())
+    };
+    JobFile::load(bank.store()).await.unwrap().save(bank.store(), built).await.unwrap();
+    assert_eq!(bank.look().await, None);
+    bank.wait(EVERY);
+    assert_eq!(bank.look().await, Some(bank.clean(bank.active)));
+    bank.note(&bank.clean(Generation(99))).await;
+    assert_eq!(bank.look().await, Some(bank.clean(bank.active)));
+}
+
+#[tokio::test]
+async fn no_verification_begins_beside_a_rebuild_or_a_check_of_a_client() {
+    let bank = Bank::open().await;
+    let turn = bank.routine.checks.take();
+    assert_eq!(bank.look().await, None);
+    drop(turn);
+    bank.rebuilds.start().await.unwrap();
+    assert_eq!(bank.look().await, None);
+    bank.rebuilds.cancel().await.unwrap();
+    assert_eq!(bank.look().await, Some(bank.clean(bank.active)));
+}
+
+#[tokio::test]
+async fn a_verification_is_given_up_when_a_rebuild_or_a_check_of_a_client_begins() {
+    let bank = Bank::open().await;
+    // It takes the whole patience to judge.
+    bank.plant_orphan().await;
+    let soon = || sleep(STOP_LOOK_EVERY / 2);
+    let (began, mut turn) = (Instant::now(), None);
+    let asking = async {
+        soon().await;
+        turn = bank.routine.checks.take();
+    };
+    let (noted, ()) = tokio::join!(bank.look(), asking);
+    assert_eq!((noted, turn.is_some()), (None, true), "the client was refused");
+    drop(turn);
+
+    let asking = async {
+        soon().await;
+        bank.rebuilds.start().await.unwrap();
+    };
+    let (noted, ()) = tokio::join!(bank.look(), asking);
+    assert_eq!(noted, None);
+    assert!(began.elapsed() < proof_patience(Duration::ZERO), "{:?}", began.elapsed());
+}
+
+#[test]
+fn processes_begin_at_different_times_within_an_eighth_of_the_interval() {
+    let holders = (0..20).map(|number| Holder(format!("process {number}").into()));
+    let delays: BTreeSet<Duration> = holders.map(|holder| delay(EVERY, &holder)).collect();
+    assert!(delays.len() > 10, "{delays:?}");
+    assert!(delays.iter().all(|delay| *delay < EVERY / DELAY_MAX_PART), "{delays:?}");
+}
+
+#[test]
+fn a_clock_that_was_wrong_puts_no_verification_off_for_longer_than_the_interval() {
+    let interval = Interval { every: EVERY, delay: Duration::ZERO, began: Instant::now() };
+    let now = Timestamp::from_micros(1_700_000_000_000_000);
+    for (last, is_over) in [
+        (now.minus(EVERY), true),
+        (now.minus(EVERY / 2), false),
+        (now.plus(EVERY / 2), false),
+        (now.plus(EVERY), true),
+        (now.plus(EVERY * 9_000), true),
+    ] {
+        assert_eq!(interval.is_over(Some(last), now), is_over, "{last}");
+    }
+}

@@ -238,6 +238,32 @@ async fn a_set_of_three_goes_on_without_its_primary_and_keeps_what_was_acknowled
     .await;
 }
 
+/// Goal: a feed leaves a primary that has stepped down. Here that one fetches nothing any more, so what is written from
+/// then on never reaches it; it answers as a secondary, and as if nothing were written.
+#[tokio::test]
+async fn a_feed_leaves_a_primary_that_stepped_down_and_lags() {
+    let set = Set::new(3, "").await;
+    let store = set.opened().await;
+    let (ids, stream) = (Ids::new(Clock::system()), Ids::new(Clock::system()).account());
+    let taken = async |expected| {
+        let commit = plain_commit(ids.commit(), &[(stream, expected)]);
+        until("a commit is taken", async || store.append(vec![commit.clone()]).await.remove(0).ok()).await;
+    };
+    taken(0).await;
+    let mut feed = store.feed(Position::Start).await.unwrap();
+    let yielded = until("the feed yields", async || feed.next_batch(10).await.unwrap().entries.pop()).await;
+    assert_eq!(yielded.recorded.first_version, Version::new(1));
+
+    let former = until("a primary is there", async || set.primary().await).await;
+    set.replicates(former, false).await;
+    let step_down = doc! { "replSetStepDown": 600, "secondaryCatchUpPeriodSecs": 10 };
+    set.admin(former).await.run_command(step_down).await.expect("a primary that others can follow");
+    until("another one is the primary", async || set.primary().await.filter(|primary| *primary != former)).await;
+    taken(1).await;
+    let yielded = until("the feed follows", async || feed.next_batch(10).await.ok()?.entries.pop()).await;
+    assert_eq!(yielded.recorded.first_version, Version::new(2));
+}
+
 /// Goal: a commit that the primary has taken and no majority confirms in time is of unknown fate: neither acknowledged
 /// nor refused. Once a majority has it, it is found, and repeating it changes nothing.
 #[tokio::test]

@@ -9,8 +9,8 @@ use futures::{FutureExt, StreamExt};
 use mongodb::bson::{Document, RawDocument, Timestamp as ClusterTime, doc};
 use mongodb::error::Error;
 use mongodb::raw_batch_cursor::{RawBatch, RawBatchCursor};
-use tokio::time::timeout;
-use tracing::debug;
+use tokio::time::{Instant, timeout};
+use tracing::{debug, info};
 
 use super::document::recorded;
 use super::failure::{CALL_MAX, is_feed_lost, is_refused, without_effect};
@@ -46,11 +46,16 @@ pub(super) const FEED: &str = "feed";
 /// The server may have to search its oplog for minutes before it answers. To open a feed is to wait for that, as long
 /// as the server is at work on it. To read from one is not: a call returns without an entry after some seconds, and the
 /// next one goes on waiting.
+///
+/// A cursor stays with the member that opened it, also when another one is the primary. The feed follows the primary:
+/// it closes such a cursor and opens another one after what arrived ([`super::primary`]).
 pub struct MongoFeed {
     store: MongoStore,
     /// What the server lists the requests of this feed by.
     name: Arc<str>,
     cursor: Place,
+    /// When the cursor was asked for.
+    asked: Instant,
     /// The wait for the answer to the request in flight.
     wait: Option<Wait>,
     /// Entries that arrived but were not yielded yet.
@@ -94,6 +99,7 @@ impl MongoFeed {
             store: store.clone(),
             name: new_name(),
             cursor: Place::Closed,
+            asked: Instant::now(),
             wait: None,
             waiting: VecDeque::new(),
             arrived: after,
@@ -105,6 +111,7 @@ impl MongoFeed {
     /// Takes the next answer of the server; `false` if the server is still looking for it. A call that is dropped loses
     /// nothing.
     async fn receive(&mut self) -> Result<bool, FeedError> {
+        self.leave_former_primary();
         let received = match self.ask().await {
             Ok(None) => return Ok(false),
             Ok(Some(batch)) => understand(&batch, &self.arrived),
@@ -123,6 +130,15 @@ impl MongoFeed {
                 self.cursor = Place::Closed;
                 Err(failure)
             }
+        }
+    }
+
+    /// Closes a cursor that may be at a former primary.
+    fn leave_former_primary(&mut self) {
+        if self.store.primary.has_changed_since(self.asked) {
+            info!("another member is the primary, the feed goes on there");
+            self.cursor = Place::Closed;
+            self.wait = None;
         }
     }
 
@@ -145,6 +161,7 @@ impl MongoFeed {
         loop {
             match &mut self.cursor {
                 Place::Closed => {
+                    self.asked = Instant::now();
                     let opening = open(self.store.clone(), self.arrived.clone(), Arc::clone(&self.name));
                     self.cursor = Place::Opening(opening.boxed());
                 }

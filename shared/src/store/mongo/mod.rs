@@ -26,6 +26,7 @@
 //! Why the feed skips nothing (law S3): a change stream follows the oplog, which has a command's inserts in their
 //! order, and those of a transaction at its commit. The head is a moment up to which a majority has everything, so what
 //! is not read at it comes after it. The server may search its oplog for minutes; the feed waits for that ([`search`]).
+//! When another member becomes the primary, the feed goes on there ([`primary`]).
 //!
 //! A process that dies leaves its transaction, and the places it holds, to the server; a process blocked by it ends it
 //! ([`abandoned`]).
@@ -42,6 +43,7 @@ mod feed;
 mod insert;
 mod judge;
 mod operations;
+mod primary;
 mod read;
 mod register;
 mod schema;
@@ -60,6 +62,7 @@ use quick_cache::sync::{Cache, DefaultLifecycle};
 use quick_cache::{DefaultHashBuilder, OptionsBuilder, UnitWeighter};
 
 pub use feed::MongoFeed;
+use primary::Primary;
 
 use super::{
     AppendError, Appended, Commit, EventStore, FeedError, IdempotencyKey, SERVER_FOUND_WITHIN, ScanPage, StoredCommit,
@@ -131,6 +134,7 @@ pub struct MongoStore {
     start: ClusterTime,
     /// The name by which the server knows this bank's connections.
     application: Arc<str>,
+    primary: Primary,
 }
 
 impl MongoStore {
@@ -140,11 +144,13 @@ impl MongoStore {
     /// # Errors
     /// [`MongoOpenError`] says what is wrong and what to do about it.
     pub async fn open(url: &str, database: &str, authorities: Option<&TlsAuthorities>) -> Result<Self, MongoOpenError> {
-        let options = options(url, database, authorities).await?;
+        let mut options = options(url, database, authorities).await?;
         if let Some(named) = options.default_database.as_deref().filter(|named| *named != database) {
             return Err(MongoOpenError::Database { named: named.into(), database: database.into() });
         }
         let application = options.app_name.clone().unwrap_or_default().into();
+        let primary = Primary::default();
+        options.sdam_event_handler = Some(primary.observer());
         let client = Client::with_options(options).map_err(|error| unreadable(&error))?;
         let database = client.database(database);
         let about = Box::pin(begin::begin(&database, begin::PRIMARY_MAX)).await?;
@@ -156,6 +162,7 @@ impl MongoStore {
             ends: Arc::new(no_ends()),
             start: about.start,
             application,
+            primary,
             client,
             database,
         })
@@ -315,6 +322,7 @@ mod tests {
             ends: Arc::new(no_ends()),
             start: ClusterTime { time: 1, increment: 1 },
             application: "bank bank".into(),
+            primary: Primary::default(),
             client,
             database,
         }

@@ -263,6 +263,29 @@ async fn a_token_the_server_cannot_read_is_lost() {
     }
 }
 
+/// As when a backup is restored: the position is from before, and the oplog still holds what was removed.
+#[tokio::test]
+async fn a_position_of_a_collection_that_another_one_has_replaced_is_lost() {
+    let (store, scratch) = empty_store().await;
+    let ids = Ids::new(Clock::system());
+    let stream = ids.account();
+    store.append(vec![commit(&ids, &[(stream, 0)])]).await.remove(0).unwrap();
+    let moment = store.head().await.unwrap();
+    let mut feed = store.feed(Position::Start).await.unwrap();
+    let token = until("the feed yields", async || feed.next_batch(10).await.unwrap().entries.pop()).await.position;
+    store.append(vec![commit(&ids, &[(stream, 1)])]).await.remove(0).unwrap();
+
+    let client = mongodb::Client::with_uri_str(Server::Mongo.url()).await.expect("a URL of a server");
+    client.database(&scratch.name).collection::<Document>("events").drop().await.unwrap();
+    let restored = scratch.opened().await;
+    restored.append(vec![commit(&ids, &[(stream, 0)])]).await.remove(0).unwrap();
+    for position in [moment, token] {
+        let opened = restored.feed(position.clone()).await;
+        assert!(matches!(&opened, Err(FeedError::Lost(lost)) if *lost == position), "{:?}", opened.err());
+    }
+    assert!(restored.feed(restored.head().await.unwrap()).await.is_ok());
+}
+
 /// How many cursors of a store's feeds the server holds without a reader.
 async fn idle_cursors(scratch: &Scratch) -> usize {
     let client = mongodb::Client::with_uri_str(Server::Mongo.url()).await.expect("a URL of a server");

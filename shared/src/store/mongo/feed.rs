@@ -1,4 +1,4 @@
-//! The feed: a change stream of the events, and the positions it resumes at.
+//! The feed: a change stream of the events.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use futures::future::BoxFuture;
 use futures::{FutureExt, StreamExt};
-use mongodb::bson::{Document, RawDocument, Timestamp as ClusterTime, doc};
+use mongodb::bson::{Document, RawDocument, doc};
 use mongodb::error::Error;
 use mongodb::raw_batch_cursor::{RawBatch, RawBatchCursor};
 use tokio::time::{Instant, timeout};
@@ -14,6 +14,7 @@ use tracing::{debug, info};
 
 use super::document::recorded;
 use super::failure::{CALL_MAX, is_feed_lost, is_refused, without_effect};
+use super::position::{CollectionId, MOMENT_FIELD, TOKEN};
 use super::read::broken;
 use super::search::{Wait, new_name};
 use super::{MongoStore, settled};
@@ -26,13 +27,6 @@ const IDLE_MAX: Duration = Duration::from_secs(1);
 
 /// How many changes are asked for at once at most, whatever the caller's limit: a few megabytes.
 const CHANGES_MAX: u32 = 4_000;
-
-/// Marks a position that is a moment of the cluster; every other token is the server's own, in hexadecimal.
-const MOMENT: &str = "moment:";
-
-/// The options of a change stream for a moment to begin at and a token to begin after.
-const MOMENT_FIELD: &str = "startAtOperationTime";
-const TOKEN: &str = "resumeAfter";
 
 /// The port's verb in failures of a feed.
 pub(super) const FEED: &str = "feed";
@@ -80,11 +74,6 @@ struct Changes {
     reached: Option<Position>,
 }
 
-/// The position from which a feed yields everything at and after a moment.
-pub(super) fn position_at(moment: ClusterTime) -> Position {
-    Position::Token(format!("{MOMENT}{}:{}", moment.time, moment.increment).into())
-}
-
 impl MongoFeed {
     pub(super) async fn open(store: &MongoStore, after: Position) -> Result<Self, FeedError> {
         match Self::begin(store, after).await {
@@ -114,7 +103,7 @@ impl MongoFeed {
         self.leave_former_primary();
         let received = match self.ask().await {
             Ok(None) => return Ok(false),
-            Ok(Some(batch)) => understand(&batch, &self.arrived),
+            Ok(Some(batch)) => understand(&batch, self.store.collection, &self.arrived),
             Err(failure) => Err(failure),
         };
         self.wait = None;
@@ -202,12 +191,12 @@ impl ChangeFeed for MongoFeed {
 async fn later_start(store: &MongoStore) -> Result<Position, FeedError> {
     let (moment, _) = settled(&store.database).await?;
     let (_, written) = settled(&store.database).await?;
-    if written { Err(FeedError::Lost(Position::Start)) } else { Ok(position_at(moment)) }
+    if written { Err(FeedError::Lost(Position::Start)) } else { Ok(store.collection.position_at(moment)) }
 }
 
 /// Opens a cursor after a position. The future owns what it needs, so that it outlives the call that began it.
 async fn open(store: MongoStore, after: Position, name: Arc<str>) -> Result<RawBatchCursor, FeedError> {
-    let Some(begin) = beginning(&store, &after) else { return Err(FeedError::Lost(after)) };
+    let Some(begin) = store.collection.beginning(&after, store.start) else { return Err(FeedError::Lost(after)) };
     let is_token = begin.contains_key(TOKEN);
     match changes(&store, begin, &name).await {
         Err(error) if is_token && is_refused(&error) && can_open(&store, &name).await => {
@@ -238,23 +227,6 @@ async fn can_open(store: &MongoStore, name: &str) -> bool {
     timeout(CALL_MAX, attempt).await.is_ok_and(|opened| opened.is_some())
 }
 
-/// Where the server should begin; `None` for a position that this store did not make.
-fn beginning(store: &MongoStore, after: &Position) -> Option<Document> {
-    let moment = |time, increment| doc! { MOMENT_FIELD: ClusterTime { time, increment } };
-    match after {
-        Position::Start => Some(moment(store.start.time, store.start.increment)),
-        Position::Number(_) => None,
-        Position::Token(token) => match token.strip_prefix(MOMENT) {
-            Some(rest) => {
-                let (time, increment) = rest.split_once(':')?;
-                Some(moment(time.parse().ok()?, increment.parse().ok()?))
-            }
-            None if token.bytes().all(|byte| byte.is_ascii_hexdigit()) => Some(doc! { TOKEN: { "_data": &**token } }),
-            None => None,
-        },
-    }
-}
-
 fn told<T>(outcome: Result<T, Error>, after: &Position) -> Result<T, FeedError> {
     outcome.map_err(|error| {
         if is_feed_lost(&error) { FeedError::Lost(after.clone()) } else { without_effect(FEED, error).into() }
@@ -262,30 +234,27 @@ fn told<T>(outcome: Result<T, Error>, after: &Position) -> Result<T, FeedError> 
 }
 
 /// Reads an answer in place: only the events are copied.
-fn understand(batch: &RawBatch, after: &Position) -> Result<Changes, FeedError> {
+fn understand(batch: &RawBatch, collection: CollectionId, after: &Position) -> Result<Changes, FeedError> {
     let strange = |error: &dyn std::fmt::Display| BackendError::not_done(FEED, error.to_string());
     let mut entries = Vec::new();
     for change in batch.doc_slices().map_err(|error| strange(&error))? {
         let change = change.map_err(|error| strange(&error))?;
         let change = change.as_document().ok_or_else(|| strange(&"a change that is no document"))?;
         match change.get_document("fullDocument") {
-            Ok(inserted) => entries.push(entry(change, inserted)?),
+            Ok(inserted) => entries.push(entry(change, inserted, collection)?),
             // The collection was dropped or renamed.
             Err(_) => return Err(FeedError::Lost(after.clone())),
         }
     }
     let answer = batch.as_raw_document().get_document("cursor").map_err(|error| strange(&error))?;
-    let reached = answer.get_document("postBatchResumeToken").ok().and_then(position);
+    let reached = answer.get_document("postBatchResumeToken").ok();
+    let reached = reached.and_then(|token| collection.position_after(token));
     Ok(Changes { entries, reached })
 }
 
-fn entry(change: &RawDocument, inserted: &RawDocument) -> Result<FeedEntry, BackendError> {
-    let token = change.get_document("_id").ok().and_then(position);
-    let position = token.ok_or_else(|| BackendError::not_done(FEED, "a change without a resume token"))?;
+fn entry(change: &RawDocument, inserted: &RawDocument, collection: CollectionId) -> Result<FeedEntry, BackendError> {
+    let position = change.get_document("_id").ok().and_then(|token| collection.position_after(token));
+    let position = position.ok_or_else(|| BackendError::not_done(FEED, "a change without a resume token"))?;
     let recorded = recorded(inserted).map_err(|damaged| broken(FEED, damaged))?;
     Ok(FeedEntry { position, recorded })
-}
-
-fn position(token: &RawDocument) -> Option<Position> {
-    token.get_str("_data").ok().map(|data| Position::Token(data.into()))
 }

@@ -26,7 +26,8 @@
 //! Why the feed skips nothing (law S3): a change stream follows the oplog, which has a command's inserts in their
 //! order, and those of a transaction at its commit. The head is a moment up to which a majority has everything, so what
 //! is not read at it comes after it. The server may search its oplog for minutes; the feed waits for that ([`search`]).
-//! When another member becomes the primary, the feed goes on there ([`primary`]).
+//! When another member becomes the primary, the feed goes on there ([`primary`]). A position from before the collection
+//! was dropped or restored is lost ([`position`]).
 //!
 //! A process that dies leaves its transaction, and the places it holds, to the server; a process blocked by it ends it
 //! ([`abandoned`]).
@@ -43,6 +44,7 @@ mod feed;
 mod insert;
 mod judge;
 mod operations;
+mod position;
 mod primary;
 mod read;
 mod register;
@@ -62,6 +64,7 @@ use quick_cache::sync::{Cache, DefaultLifecycle};
 use quick_cache::{DefaultHashBuilder, OptionsBuilder, UnitWeighter};
 
 pub use feed::MongoFeed;
+use position::CollectionId;
 use primary::Primary;
 
 use super::{
@@ -128,6 +131,8 @@ pub struct MongoStore {
     client: Client,
     database: Database,
     events: Collection<Document>,
+    /// Which collection these are, as the store was opened.
+    collection: CollectionId,
     /// For each stream, the latest version seen at which a write ends.
     ends: Arc<Cache<AccountId, Version>>,
     /// A moment before the first commit.
@@ -159,6 +164,7 @@ impl MongoStore {
         }
         Ok(Self {
             events: database.collection(schema::EVENTS),
+            collection: Box::pin(CollectionId::of_events(&database)).await?,
             ends: Arc::new(no_ends()),
             start: about.start,
             application,
@@ -282,7 +288,7 @@ impl EventStore for MongoStore {
 
     async fn head(&self) -> Result<Position, BackendError> {
         let (moment, written) = Box::pin(settled(&self.database)).await?;
-        Ok(if written { feed::position_at(moment) } else { Position::Start })
+        Ok(if written { self.collection.position_at(moment) } else { Position::Start })
     }
 
     async fn feed(&self, after: Position) -> Result<MongoFeed, FeedError> {
@@ -319,6 +325,7 @@ mod tests {
         let database = client.database("bank");
         MongoStore {
             events: database.collection(schema::EVENTS),
+            collection: CollectionId::new([1; 16]),
             ends: Arc::new(no_ends()),
             start: ClusterTime { time: 1, increment: 1 },
             application: "bank bank".into(),

@@ -1,6 +1,7 @@
 //! The store in MongoDB keeps the laws of the store, and some promises of its own.
 
 use std::thread;
+use std::time::Duration;
 
 use futures::future::join_all;
 use mongodb::bson::{Bson, Document, doc};
@@ -209,6 +210,21 @@ async fn a_server_that_searches_longer_than_a_call_may_take_is_waited_for() {
     assert_eq!(yielded, stream);
     let heard = listener.heard();
     assert!(heard.contains("still looks for what follows the feed's position"), "{heard}");
+}
+
+/// A failure would make the forwarder open the feed again, and the same search would begin again.
+#[tokio::test]
+async fn a_position_that_is_searched_for_too_long_is_lost() {
+    let _turn = FAULTS.lock().await;
+    let (store, scratch) = empty_store().await;
+    let store = store.searching_at_most(Duration::from_secs(5));
+    let ids = Ids::new(Clock::system());
+    store.append(vec![commit(&ids, &[(ids.account(), 0)])]).await.remove(0).unwrap();
+    let position = store.head().await.unwrap();
+    let search = doc! { "blockConnection": true, "blockTimeMS": 12_000 };
+    scratch.fail(doc! { "times": 1 }, "aggregate", search).await;
+    let opened = store.feed(position.clone()).await;
+    assert!(matches!(&opened, Err(FeedError::Lost(lost)) if *lost == position), "{:?}", opened.err());
 }
 
 /// A forwarder that begins at the start of an empty store has missed nothing.

@@ -131,15 +131,16 @@ impl MongoFeed {
         }
     }
 
-    /// The next answer; `None` if it is overdue and the server is at work on it.
+    /// The next answer; `None` if it is overdue and the server is at work on it, which it may be for a limited time.
     async fn ask(&mut self) -> Result<Option<RawBatch>, FeedError> {
         let wait = *self.wait.get_or_insert_with(Wait::begun);
-        let overdue = wait.overdue(self.store.client.clone(), Arc::clone(&self.name));
+        let overdue = wait.overdue(self.store.client.clone(), Arc::clone(&self.name), self.store.search_max);
         tokio::select! {
             biased;
             batch = self.answer() => batch.map(Some),
             rest = overdue => {
-                self.wait = Some(rest?);
+                let lost = || FeedError::Lost(self.arrived.clone());
+                self.wait = Some(rest?.ok_or_else(lost)?);
                 Ok(None)
             }
         }

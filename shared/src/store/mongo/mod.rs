@@ -140,6 +140,8 @@ pub struct MongoStore {
     /// The name by which the server knows this bank's connections.
     application: Arc<str>,
     primary: Primary,
+    /// How long the server may look for what follows a feed's position.
+    search_max: Duration,
 }
 
 impl MongoStore {
@@ -169,9 +171,18 @@ impl MongoStore {
             start: about.start,
             application,
             primary,
+            search_max: search::SEARCH_MAX,
             client,
             database,
         })
+    }
+
+    /// The same store with another limit on how long the server may look for what follows a feed's position, for tests
+    /// that do not wait as long as a bank does.
+    #[cfg(feature = "contract")]
+    #[must_use]
+    pub fn searching_at_most(self, search_max: Duration) -> Self {
+        Self { search_max, ..self }
     }
 }
 
@@ -330,6 +341,7 @@ mod tests {
             start: ClusterTime { time: 1, increment: 1 },
             application: "bank bank".into(),
             primary: Primary::default(),
+            search_max: search::SEARCH_MAX,
             client,
             database,
         }

@@ -9,6 +9,11 @@
 //! of its feed, and a server lists what it is at work on. While the request is listed, the feed waits on. That a server
 //! answers something else would not do: the request may have gone to a former primary, or over a connection that died.
 //!
+//! A search that takes longer than [`SEARCH_MAX`] counts as a lost position. A failure would not do: the feed would be
+//! opened again, and the same search would begin again, until the oplog has rolled over. A forwarder that has lost its
+//! position goes on at the head, and the workers compare their documents with the store. That is right in any case, and
+//! cheap in this one: the server answers as soon as it has found one batch, so few of the entries are the bank's.
+//!
 //! The driver sets no limit of its own: it has none for a socket, and `maxTimeMS` of a `getMore` is how long the server
 //! waits at the end of the oplog, not how long it reads. If the whole server falls silent, the driver's monitor fails
 //! the request.
@@ -21,7 +26,7 @@ use mongodb::bson::doc;
 use mongodb::bson::oid::ObjectId;
 use mongodb::error::Error;
 use tokio::time::{Instant, sleep_until};
-use tracing::info;
+use tracing::{info, warn};
 
 use super::failure::{CALL_MAX, read};
 use super::feed::FEED;
@@ -29,8 +34,8 @@ use super::operations::operations;
 use crate::error::BackendError;
 
 /// How long the server may be at work on one request. An oplog should reach back a day: with 5,000 entries a second it
-/// has 430 million of them, which are read in about this time. A request that takes longer counts as stuck.
-const SEARCH_MAX: Duration = Duration::from_mins(15);
+/// has 430 million of them, which are read in about this time. If a request takes longer, its position counts as lost.
+pub(super) const SEARCH_MAX: Duration = Duration::from_mins(15);
 
 /// A name for the requests of one feed, unlike any other.
 pub(super) fn new_name() -> Arc<str> {
@@ -52,17 +57,25 @@ impl Wait {
     }
 
     /// Ends when the answer is overdue: with the rest of the wait if the server is still at work on the request of this
-    /// name, and with a failure if it is not, does not say so, or has been for too long.
-    pub(super) async fn overdue(self, client: Client, name: Arc<str>) -> Result<Self, BackendError> {
+    /// name, without one if it has been for longer than `limit`, and with a failure if it is not, or does not say so.
+    pub(super) async fn overdue(
+        self,
+        client: Client,
+        name: Arc<str>,
+        limit: Duration,
+    ) -> Result<Option<Self>, BackendError> {
         sleep_until(self.ask_at).await;
         let listed = read(FEED, Box::pin(is_listed(&client, &name))).await;
         let waited_s = self.since.elapsed().as_secs();
         let reason = match listed {
-            Ok(true) if waited_s < SEARCH_MAX.as_secs() => {
+            Ok(true) if waited_s < limit.as_secs() => {
                 info!(waited_s, "waiting for the server, which still looks for what follows the feed's position");
-                return Ok(Self { ask_at: Instant::now() + CALL_MAX, ..self });
+                return Ok(Some(Self { ask_at: Instant::now() + CALL_MAX, ..self }));
             }
-            Ok(true) => "the server has been at work on it for too long".to_owned(),
+            Ok(true) => {
+                warn!(waited_s, "the server has looked for what follows the feed's position for too long");
+                return Ok(None);
+            }
             Ok(false) => "the server is not at work on it".to_owned(),
             Err(failure) => format!("asked about it, the server failed: {}", failure.source),
         };

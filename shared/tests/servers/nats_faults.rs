@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::Mutex;
+use std::time::Duration;
 
 use async_nats::jetstream::{self, Context};
 use bytes::Bytes;
@@ -276,6 +277,26 @@ async fn a_stream_kept_in_memory_is_refused() {
     jetstream.create_stream(config).await.unwrap();
     let refusal = opened(&Server::Nats.url(), &namespace, None).await.unwrap_err().to_string();
     assert!(refusal.contains("is not stored in files"), "{refusal}");
+}
+
+/// As an operator may edit it; what is refused names the way back, after which the log is opened as before.
+#[tokio::test]
+async fn a_stream_that_was_changed_to_discard_messages_is_refused_with_the_way_back() {
+    let namespace = fresh();
+    drop(opened(&Server::Nats.url(), &namespace, None).await.unwrap());
+    let jetstream = jetstream().await;
+    let name = format!("{namespace}-balance-1");
+    let sound = jetstream.get_stream(&name).await.unwrap().cached_info().config.clone();
+    let (mut by_age, mut when_full) = (sound.clone(), sound.clone());
+    by_age.max_age = Duration::from_hours(1);
+    when_full.discard_new_per_subject = false;
+    for (config, way_back) in [(by_age, "--max-age=0s"), (when_full, "--discard-per-subject")] {
+        jetstream.update_stream(config).await.unwrap();
+        let refusal = opened(&Server::Nats.url(), &namespace, None).await.unwrap_err().to_string();
+        assert!(refusal.contains(&format!("nats stream edit {name} {way_back}")), "{refusal}");
+    }
+    jetstream.update_stream(sound).await.unwrap();
+    opened(&Server::Nats.url(), &namespace, None).await.unwrap();
 }
 
 #[tokio::test]

@@ -56,6 +56,19 @@ pub enum NatsOpenError {
         /// What is wrong with it.
         reason: &'static str,
     },
+    /// The stream of a partition was changed since a bank made it, and would lose records that somebody needs.
+    #[error(
+        "the stream {stream} {reason}: run nats stream edit {stream} {edit}, or delete it (nats stream rm {stream}); \
+         nothing is lost, the workers read what they need from the store"
+    )]
+    Discards {
+        /// The stream.
+        stream: String,
+        /// What it discards.
+        reason: &'static str,
+        /// The option that ends it.
+        edit: &'static str,
+    },
     /// The server is too old.
     #[error("the NATS server at {server} is version {version}: upgrade it to 2.12 or newer")]
     TooOld {
@@ -144,7 +157,22 @@ fn check(shared: &Shared, names: &Names, info: &Info) -> Result<(), NatsOpenErro
     if stored.storage != wanted.storage {
         return foreign("is not stored in files");
     }
-    Ok(())
+    match discarding(stored) {
+        Some((reason, edit)) => Err(NatsOpenError::Discards { stream: names.stream.clone(), reason, edit }),
+        None => Ok(()),
+    }
+}
+
+/// Which messages the server discards by itself although it refuses new ones at the limits of the stream, and the
+/// option that ends it.
+fn discarding(stored: &Config) -> Option<(&'static str, &'static str)> {
+    if !stored.max_age.is_zero() {
+        Some(("discards records by their age", "--max-age=0s"))
+    } else if stored.max_messages_per_subject > 0 && !stored.discard_new_per_subject {
+        Some(("discards the oldest records of a full partition", "--discard-per-subject"))
+    } else {
+        None
+    }
 }
 
 /// Creates the stream of a partition; harmless if another process does so at the same time.

@@ -19,6 +19,7 @@ impl RedisLeases {
     pub async fn weaknesses(&self) -> Vec<Weakness> {
         let mut info = self.told(redis::cmd("INFO").arg("persistence")).await;
         info.extend(self.told(redis::cmd("INFO").arg("memory")).await);
+        info.extend(self.told(redis::cmd("INFO").arg("cluster")).await);
         let config: BTreeMap<String, String> =
             self.ask(redis::cmd("CONFIG").arg("GET").arg("appendfsync")).await.unwrap_or_default();
         judge(&info, config.get("appendfsync").map(String::as_str))
@@ -70,6 +71,15 @@ fn judge(info: &BTreeMap<String, String>, appendfsync: Option<&str>) -> Vec<Weak
             risk: "a lease may be evicted while it is held, so a partition has two workers for a while",
         });
     }
+    if is("cluster_enabled", "1") {
+        weaknesses.push(Weakness {
+            server: SERVER,
+            setting: "cluster-enabled",
+            found: "yes".to_owned(),
+            wanted: "no, with one master behind a stable address",
+            risk: "this server alone is asked for the leases: while another of the cluster has them, all work rests",
+        });
+    }
     weaknesses
 }
 
@@ -93,6 +103,8 @@ mod tests {
             settings(&[("maxmemory", "1000"), ("maxmemory_policy", "volatile-lru")], None),
             ["maxmemory-policy"]
         );
+        assert_eq!(settings(&[("cluster_enabled", "1")], None), ["cluster-enabled"]);
+        assert!(settings(&[("cluster_enabled", "0")], None).is_empty());
         assert!(settings(&[("maxmemory", "0"), ("maxmemory_policy", "volatile-lru")], None).is_empty());
         assert!(settings(&[], None).is_empty());
     }

@@ -11,8 +11,9 @@
 //! back grants an epoch twice, and then never one in a checkpoint. A flushed Redis also forgets the holders, so two may
 //! believe they hold a lease until the first one fails to renew; that is a zombie like any other.
 //!
-//! All keys of a namespace have the same hash tag, and so are in one slot of a cluster. A sorted set holds the names of
-//! the leases, so that listing looks at those and not at all keys of the server.
+//! The server is one master. A cluster would keep all keys of a namespace together, since they have the same hash tag,
+//! but one of its servers alone would answer, and the driver as it is built here does not look for that one. A sorted
+//! set holds the names of the leases, so that listing looks at those and not at all keys of the server.
 
 mod connection;
 mod durability;

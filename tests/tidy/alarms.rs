@@ -132,8 +132,9 @@ fn an_alarm_of_one_side_alone_and_a_metric_that_does_not_exist_are_found() {
         format!("- alert: {name}\nexpr: {expr}\n{rest}\n")
     };
     let found = |rows: &[&str], rules: &str| {
-        let rows: String = rows.iter().map(|name| format!("| `{name}` | x |\n")).collect();
-        let document = Source::new(DOCUMENT, &format!("### A disk is full\n| `no_alarm` | x |\n{rows}"));
+        let rows: Vec<_> = rows.iter().map(|name| format!("| `{name}` | x |")).collect();
+        let rows = rows.join("\n");
+        let document = Source::new(DOCUMENT, &format!("### A disk is full\n| `no_alarm` | x |\n{rows}\n"));
         let faults = faults(&document, &Source::new(RULES, rules));
         faults.into_iter().map(|fault| fault.to_string()).collect::<Vec<_>>()
     };

@@ -84,6 +84,7 @@ async fn of_two_partitions(leases: StoppableLeases) -> (Ownership<Stoppable>, Te
         lease_ttl: Duration::from_millis(300),
         reconcile_every: None,
         keep_previous: Duration::from_hours(1),
+        verify_every: None,
     };
     let (visibility, right_of_way) = (Visibility::default(), RightOfWay::default());
     (Ownership { backends, config, clock, roster: Roster::default(), visibility, right_of_way }, folder)

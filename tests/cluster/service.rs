@@ -13,6 +13,7 @@ use serde_json::Value;
 use tokio::process::{Child, Command};
 use tokio::time::{sleep, timeout};
 
+use crate::customers::program::without_settings;
 use crate::customers::{AGAIN_AFTER, ASK, PATIENCE};
 
 /// Ports are taken from here on. The kernel gives no port below 32,768 to a client, so nothing takes the port of a
@@ -142,7 +143,7 @@ impl Service {
         assert!(self.process.is_none(), "{self} runs already");
         let log =
             || -> File { OpenOptions::new().create(true).append(true).open(&self.log).expect("a log can be written") };
-        let mut command = Command::new(&self.program);
+        let mut command = without_settings(&self.program);
         command.envs(&self.variables).stdin(Stdio::null()).stdout(log()).stderr(log()).kill_on_drop(true);
         self.process = Some(command.spawn().expect("the program was built"));
     }

@@ -10,6 +10,7 @@ pub(crate) mod customer;
 pub(crate) mod desks;
 pub(crate) mod journal;
 pub(crate) mod observer;
+pub(crate) mod program;
 pub(crate) mod rebuild;
 pub(crate) mod session;
 pub(crate) mod verdict;

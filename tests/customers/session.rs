@@ -6,10 +6,10 @@
 use std::path::Path;
 use std::process::Stdio;
 
-use tokio::process::Command;
 use tokio::time::timeout;
 
 use super::PATIENCE;
+use super::program::without_settings;
 
 /// Separates the outputs of two commands; 36 in octal.
 const SEPARATOR: char = '\u{1e}';
@@ -71,7 +71,7 @@ pub(crate) async fn play(root: &Path, program: &Path, account_service: &str, bal
     let script = script
         .replace("localhost:8000", account_service.trim_start_matches("http://"))
         .replace("localhost:8030", balance_service.trim_start_matches("http://"));
-    let mut shell = Command::new("bash");
+    let mut shell = without_settings("bash");
     shell.args(["-u", "-c", &script]).env("no_proxy", "*").current_dir(root).stdin(Stdio::null()).kill_on_drop(true);
     let output = timeout(PATIENCE, shell.output()).await.expect("the session ends").expect("there is a bash");
     let (stdout, stderr) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));

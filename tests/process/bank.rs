@@ -1,5 +1,6 @@
 //! A `bank` process on a folder of its own and on free ports.
 
+use std::env;
 use std::fs::File;
 use std::io;
 use std::path::{Path, PathBuf};
@@ -10,9 +11,15 @@ use tokio::process::{Child, ChildStdout, Command};
 use tokio::time::timeout;
 
 use crate::customers::PATIENCE;
+use crate::customers::program::without_settings;
 
 /// The program under test.
 pub(crate) const BANK: &str = env!("CARGO_BIN_EXE_bank");
+
+/// The program under test with nothing but the settings that a test adds.
+pub(crate) fn bank_command() -> Command {
+    without_settings(BANK)
+}
 
 /// A free port of this machine.
 const ANYWHERE: &str = "127.0.0.1:0";
@@ -45,19 +52,19 @@ pub(crate) struct Bank {
 impl Bank {
     /// Starts a bank on a folder and waits until it says where it listens.
     pub(crate) async fn start(data: &Path) -> Self {
-        Self::start_as(Command::new(BANK), data, ANYWHERE, ANYWHERE).await
+        Self::start_as(bank_command(), data, ANYWHERE, ANYWHERE).await
     }
 
     /// The same, after the shell has set a limit on its open files: arguments of `ulimit`.
     pub(crate) async fn start_with_files(limit: &str, data: &Path) -> Self {
-        let mut shell = Command::new("sh");
+        let mut shell = without_settings("sh");
         shell.args(["-c", &format!("ulimit {limit} && exec \"$0\""), BANK]);
         Self::start_as(shell, data, ANYWHERE, ANYWHERE).await
     }
 
     /// The same, where a write that [`Bank::limit_files_to`] forbids fails, instead of ending the process.
     pub(crate) async fn start_with_files_of_any_size(data: &Path) -> Self {
-        let mut shell = Command::new("sh");
+        let mut shell = without_settings("sh");
         shell.args(["-c", "trap '' XFSZ && exec \"$0\"", BANK]);
         Self::start_as(shell, data, ANYWHERE, ANYWHERE).await
     }
@@ -71,7 +78,7 @@ impl Bank {
 
     /// The same, with more to log than usual, and a stderr of its own.
     pub(crate) async fn start_logging_to(stderr: Stdio, data: &Path) -> Self {
-        let mut program = Command::new(BANK);
+        let mut program = bank_command();
         program.args(["--log", "info"]).stderr(stderr);
         Self::start_as(program, data, ANYWHERE, ANYWHERE).await
     }
@@ -105,8 +112,7 @@ impl Bank {
     /// `kill -9`, and a new process on the same folder and ports.
     pub(crate) async fn kill_and_restart(&mut self) {
         self.process.kill().await.expect("the process can be killed");
-        let program = Command::new(BANK);
-        *self = Self::start_as(program, &self.data, &self.account_address, &self.balance_address).await;
+        *self = Self::start_as(bank_command(), &self.data, &self.account_address, &self.balance_address).await;
     }
 
     /// Asks the process to end, and waits for it.
@@ -139,4 +145,20 @@ impl Bank {
     pub(crate) fn balance_url(&self, path: &str) -> String {
         format!("http://{}{path}", self.balance_address)
     }
+}
+
+/// Runs itself as a process of its own, with a setting in its environment.
+#[test]
+fn no_setting_of_the_shell_reaches_the_bank_under_test() {
+    const ITSELF: &str = "bank::no_setting_of_the_shell_reaches_the_bank_under_test";
+    const PLANTED: (&str, &str) = ("BANK_STORE_URL", "planted:");
+    if env::var_os(PLANTED.0).is_some_and(|value| value == PLANTED.1) {
+        let command = bank_command();
+        assert!(command.as_std().get_envs().any(|(name, value)| name == PLANTED.0 && value.is_none()), "{command:?}");
+        return;
+    }
+    let mut itself = std::process::Command::new(env::current_exe().unwrap());
+    let ended = itself.args(["--exact", ITSELF]).env(PLANTED.0, PLANTED.1).output().unwrap();
+    let told = String::from_utf8_lossy(&ended.stdout);
+    assert!(ended.status.success() && told.contains("1 passed"), "{}: {told}", ended.status);
 }

@@ -7,11 +7,10 @@ use axum::Router;
 use axum::routing::get;
 use serde_json::Value;
 use tokio::net::TcpListener;
-use tokio::process::Command;
 use tokio::task::JoinSet;
 use tokio::time::timeout;
 
-use crate::bank::{BANK, Bank, REPORT_LOST, full_disk};
+use crate::bank::{Bank, REPORT_LOST, bank_command, full_disk};
 use crate::customers::PATIENCE;
 
 /// Exit code of a run on the folder of another process.
@@ -24,7 +23,7 @@ const BALANCES_DIFFER: i32 = 6;
 const SHORT: [&str; 8] = ["--duration", "1", "--warmup", "0", "--accounts", "20", "--connections", "4"];
 
 async fn run(arguments: &[&str]) -> Output {
-    let run = Command::new(BANK).arg("bench").args(arguments).kill_on_drop(true).output();
+    let run = bank_command().arg("bench").args(arguments).kill_on_drop(true).output();
     timeout(PATIENCE, run).await.expect("a run ends in time").expect("the program was built with this test")
 }
 
@@ -79,11 +78,10 @@ async fn a_backlog_is_written_into_an_embedded_bank_and_drained() {
 #[tokio::test]
 async fn without_a_folder_the_backlog_goes_into_a_temporary_one() {
     let (home, temporary) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
-    let run = Command::new(BANK)
+    let run = bank_command()
         .args(["bench", "projection", "--events", "300", "--accounts", "7", "--log", "error"])
         .current_dir(home.path())
         .env("TMPDIR", temporary.path())
-        .env_remove("BANK_DATA")
         .kill_on_drop(true)
         .output();
     let ended = timeout(PATIENCE, run).await.expect("a run ends in time").unwrap();
@@ -136,7 +134,7 @@ async fn a_file_that_cannot_be_written_is_told_before_anything_is_measured() {
 async fn figures_are_kept_though_the_table_is_lost() {
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("limits.json");
-    let mut limits = Command::new(BANK);
+    let mut limits = bank_command();
     limits.args(["bench", "limits", "--duration", "1", "--json"]).arg(&file).kill_on_drop(true);
     let running = limits.stdout(full_disk()).stderr(Stdio::piped()).spawn().unwrap();
     let ended = timeout(PATIENCE, running.wait_with_output()).await.expect("a run ends in time").unwrap();

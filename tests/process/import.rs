@@ -10,7 +10,7 @@ use serde_json::Value;
 use tokio::process::Command;
 use tokio::time::timeout;
 
-use crate::bank::{BANK, Bank, REPORT_LOST, closed_pipe, full_disk};
+use crate::bank::{Bank, REPORT_LOST, bank_command, closed_pipe, full_disk};
 use crate::customers::PATIENCE;
 
 /// A little more than the accounts of the file go below zero for a while.
@@ -21,7 +21,7 @@ fn data_file() -> PathBuf {
 }
 
 fn import(bank: &Bank, file: &Path, arguments: &[&str]) -> Command {
-    let mut command = Command::new(BANK);
+    let mut command = bank_command();
     command.arg("import").arg(file).args(["--url", &bank.account_url("")]).args(arguments);
     command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).kill_on_drop(true);
     command
@@ -173,14 +173,14 @@ async fn rejected_lines_are_listed_and_the_rest_is_played() {
 
 #[tokio::test]
 async fn what_is_not_read_of_a_file_is_told() {
-    let help = Command::new(BANK).args(["import", "--help"]).output().await.unwrap();
+    let help = bank_command().args(["import", "--help"]).output().await.unwrap();
     let text = text_of(&help).split_whitespace().collect::<Vec<_>>().join(" ");
     assert!(text.contains("date and kind are not read"), "{text}");
 }
 
 #[tokio::test]
 async fn a_wrong_address_is_told_at_once() {
-    let mut import = Command::new(BANK);
+    let mut import = bank_command();
     import.arg("import").arg(data_file()).args(["--url", "http://127.0.0.1:9"]).kill_on_drop(true);
     // Half as long as the import would wait for a bank that exists.
     let output = timeout(Duration::from_secs(30), import.output()).await.expect("it gives up").unwrap();
@@ -194,7 +194,7 @@ async fn the_address_of_the_balance_service_is_named_as_such() {
     let folder = tempfile::tempdir().unwrap();
     let bank = Bank::start(folder.path()).await;
     let url = bank.balance_url("");
-    let output = Command::new(BANK).arg("import").arg(data_file()).args(["--url", &url]).output().await.unwrap();
+    let output = bank_command().arg("import").arg(data_file()).args(["--url", &url]).output().await.unwrap();
     assert_eq!(output.status.code(), Some(2), "{}", text_of(&output));
     let told = format!("{url} is the balance service; --url wants the account service");
     assert!(text_of(&output).contains(&told), "{}", text_of(&output));
@@ -204,7 +204,7 @@ async fn the_address_of_the_balance_service_is_named_as_such() {
 async fn a_currency_that_does_not_exist_is_told_before_anything_is_read() {
     for currency in ["FOO", "eur", "euro", ""] {
         let import = ["import", "no-such-file.csv", "--currency", currency];
-        let output = Command::new(BANK).args(import).output().await.unwrap();
+        let output = bank_command().args(import).output().await.unwrap();
         assert_eq!(output.status.code(), Some(2), "{currency}: {}", text_of(&output));
         assert!(text_of(&output).contains("--currency <CODE>"), "{}", text_of(&output));
     }
@@ -217,8 +217,7 @@ async fn a_bad_file_is_refused_with_its_line_before_anything_is_sent() {
     std::fs::write(&file, "transaction_id,account_id,date,direction,kind,amount_cents\n1,7,x,credit,cash,1.5\n")
         .unwrap();
     // Nothing listens there, so an import that sent something would fail differently.
-    let output =
-        Command::new(BANK).arg("import").arg(&file).args(["--url", "http://127.0.0.1:9"]).output().await.unwrap();
+    let output = bank_command().arg("import").arg(&file).args(["--url", "http://127.0.0.1:9"]).output().await.unwrap();
     assert_eq!(output.status.code(), Some(4));
     assert!(text_of(&output).contains("line 2: amount_cents must be a whole number of cents"), "{}", text_of(&output));
 }

@@ -7,10 +7,9 @@ use std::time::Duration;
 
 use futures::future::join_all;
 use tokio::net::{TcpListener, TcpStream};
-use tokio::process::Command;
 use tokio::time::timeout;
 
-use crate::bank::{BANK, Bank, closed_pipe, full_disk};
+use crate::bank::{Bank, bank_command, closed_pipe, full_disk};
 use crate::customers::PATIENCE;
 
 /// Far longer than an answer takes, and shorter than an idle connection is kept.
@@ -18,7 +17,7 @@ const TURN_MAX: Duration = Duration::from_secs(5);
 
 /// Runs a bank that must end by itself.
 async fn run(data: &Path, arguments: &[&str]) -> Output {
-    let mut command = Command::new(BANK);
+    let mut command = bank_command();
     command.args(arguments).env("BANK_DATA", data).stdin(Stdio::null()).kill_on_drop(true);
     timeout(PATIENCE, command.output()).await.expect("it ends").expect("the program was built with this test")
 }
@@ -205,7 +204,7 @@ async fn a_failure_that_cannot_be_told_keeps_its_code() {
     let folder = tempfile::tempdir().unwrap();
     let bank = Bank::start(folder.path()).await;
     for stderr in [full_disk(), closed_pipe()] {
-        let mut second = Command::new(BANK);
+        let mut second = bank_command();
         second.args(["--account-addr", "127.0.0.1:0", "--balance-addr", "127.0.0.1:0"]).env("BANK_DATA", folder.path());
         second.stdin(Stdio::null()).stdout(Stdio::null()).stderr(stderr).kill_on_drop(true);
         let ended = timeout(PATIENCE, second.status()).await.expect("it ends").unwrap();

@@ -17,14 +17,14 @@ use shared::store::{Appended, Commit, EmbeddedStore, EventStore, StreamWrite};
 use tokio::process::Command;
 use tokio::time::timeout;
 
-use crate::bank::{BANK, Bank, REPORT_LOST, closed_pipe, full_disk};
+use crate::bank::{Bank, REPORT_LOST, bank_command, closed_pipe, full_disk};
 use crate::customers::PATIENCE;
 
 /// Few, so that a check of all of them is short to read.
 const ACCOUNTS: usize = 20;
 
 fn command(data: &Path, arguments: &[&str]) -> Command {
-    let mut command = Command::new(BANK);
+    let mut command = bank_command();
     command.arg("verify").args(arguments).env("BANK_DATA", data).env("BANK_LOG", "error");
     command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).kill_on_drop(true);
     command
@@ -138,7 +138,7 @@ async fn no_check_raises_an_alarm_while_a_file_is_imported() {
     // There is something to compare from the first check on.
     post(&bank.account_url("/accounts"), serde_json::json!({ "owner": "Paulo" })).await;
     let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/data/branch-2024.csv");
-    let mut import = Command::new(BANK);
+    let mut import = bank_command();
     import.arg("import").arg(file).args(["--url", &bank.account_url(""), "--overdraft-limit", "10000"]);
     // Slowly, so that it lasts longer than a check.
     import.args(["--parallel", "2"]);

@@ -1,7 +1,8 @@
 //! The real servers under the bank, which a scenario may kill, freeze and start again.
 //!
-//! `./scripts/servers` starts them and knows their processes. A server not started by this script is refused, since it
-//! is not ours to kill.
+//! `./scripts/servers` starts them and knows their processes. A server not started by this script is not ours to kill, nor
+//! to empty: the script refuses to kill it, and a run does not begin beside one, since some scenarios act on servers
+//! without the script.
 
 use std::env;
 use std::net::SocketAddr;
@@ -74,6 +75,20 @@ impl Server {
     pub(crate) fn url_for(self, application: &str) -> String {
         let url = self.url();
         format!("{url}{}appName={application}", if url.contains('?') { '&' } else { '?' })
+    }
+
+    /// What `./scripts/servers` says of those that are not processes it has started, or would start; empty if all are.
+    pub(crate) async fn foreign() -> String {
+        let mut status = Command::new(root().join("scripts/servers"));
+        // Its exit code says only whether all of them run.
+        let ended = timeout(PATIENCE, status.arg("status").kill_on_drop(true).output()).await;
+        let output = ended.expect("servers are listed in time").expect("the script runs");
+        let told = String::from_utf8_lossy(&output.stdout);
+        let is_ours = |server: &Self| {
+            let [runs, rests] = ["  runs, pid ", "  does not run"].map(|state| format!("{}{state}", server.name()));
+            told.lines().any(|line| line.starts_with(&runs) || line == rests)
+        };
+        if Self::ALL.iter().all(is_ours) { String::new() } else { told.into_owned() }
     }
 
     /// `kill -9`.

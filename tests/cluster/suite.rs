@@ -66,6 +66,10 @@ async fn main() -> ExitCode {
 /// Plays the scenarios that the command line names, or all, and shows what each has done.
 async fn play() -> ExitCode {
     let wanted: Vec<String> = std::env::args().skip(1).filter(|argument| !argument.starts_with('-')).collect();
+    if let Some(refusal) = refusal(&wanted).await {
+        println!("{refusal}");
+        return ExitCode::FAILURE;
+    }
     let is_wanted = |name: &str| wanted.is_empty() || wanted.iter().any(|wanted| wanted == name);
     let (mut passed, mut failed) = (0, 0);
     let (mut lines, total, began) = (vec![tally::head()], Tally::default(), Instant::now());
@@ -93,14 +97,28 @@ async fn play() -> ExitCode {
     if failed == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }
 
+/// Why the run must not begin; `None` if it may.
+async fn refusal(wanted: &[String]) -> Option<String> {
+    let names: Vec<&str> = SCENARIOS.iter().map(|scenario| scenario.name).collect();
+    if let Some(unknown) = wanted.iter().find(|wanted| !names.contains(&wanted.as_str())) {
+        return Some(format!("there is no scenario {unknown}, only {}", names.join(", ")));
+    }
+    let foreign = Server::foreign().await;
+    let told = || format!("a run kills and empties servers, and not all of these are its own:\n{foreign}");
+    (!foreign.is_empty()).then(told)
+}
+
 /// Plays a scenario with all servers running, whatever the one before left behind.
 async fn run(scenario: &Scenario, tally: &Arc<Tally>) -> bool {
     cluster::clear_logs(scenario.name);
-    for server in Server::ALL {
-        server.up().await;
-    }
-    let play = AssertUnwindSafe((scenario.play)(scenario.name, Arc::clone(tally))).catch_unwind();
-    let played = timeout(SCENARIO_MAX, play).await;
+    let play = async {
+        // A server that does not start is a failure of the scenario, not the end of the run.
+        for server in Server::ALL {
+            server.up().await;
+        }
+        (scenario.play)(scenario.name, Arc::clone(tally)).await;
+    };
+    let played = timeout(SCENARIO_MAX, AssertUnwindSafe(play).catch_unwind()).await;
     if played.is_err() {
         println!("{} is not over after {SCENARIO_MAX:?}", scenario.name);
     }

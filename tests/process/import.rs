@@ -5,13 +5,12 @@ use std::path::{Path, PathBuf};
 use std::process::{Output, Stdio};
 use std::time::Duration;
 
-use reqwest::StatusCode;
 use serde_json::Value;
 use tokio::process::Command;
-use tokio::time::timeout;
+use tokio::time::{sleep, timeout};
 
 use crate::bank::{Bank, REPORT_LOST, bank_command, closed_pipe, full_disk};
-use crate::customers::PATIENCE;
+use crate::customers::{AGAIN_AFTER, PATIENCE, get};
 
 /// A little more than the accounts of the file go below zero for a while.
 const OVERDRAFT_LIMIT: &str = "10000";
@@ -45,34 +44,27 @@ fn expected() -> BTreeMap<String, (u64, i64)> {
     accounts
 }
 
-/// Reads something that must be there, waiting for a bank that is starting or building its first view.
-async fn get(url: &str) -> Value {
-    let http = reqwest::Client::builder().no_proxy().build().unwrap();
-    let answered = timeout(PATIENCE, async {
+/// Waits until the projection lists this many accounts, and returns what it lists.
+async fn listed(bank: &Bank, count: usize) -> Vec<Value> {
+    let url = bank.balance_url("/balance?limit=1000");
+    let listed = timeout(PATIENCE, async {
         loop {
-            let answer = http.get(url).send().await.unwrap();
-            if answer.status() != StatusCode::SERVICE_UNAVAILABLE {
-                return answer.error_for_status().unwrap().json().await.unwrap();
+            let Value::Array(listed) = get(&url).await else { panic!("{url} is no list") };
+            if listed.len() >= count {
+                return listed;
             }
-            tokio::task::yield_now().await;
+            sleep(AGAIN_AFTER).await;
         }
     });
-    answered.await.expect("the bank answers in time")
+    listed.await.unwrap_or_else(|_| panic!("{count} accounts are not listed in time"))
 }
 
 /// Asserts that both services hold each account of the file once, with all its lines and nothing else.
 async fn assert_imported(bank: &Bank) {
     let expected = expected();
     let mut found = BTreeMap::new();
-    let listed = loop {
-        // The list shows what the projection has so far: wait until every account is there, then for its version.
-        let listed = get(&bank.balance_url("/balance?limit=1000")).await;
-        if listed.as_array().unwrap().len() >= expected.len() {
-            break listed;
-        }
-        tokio::task::yield_now().await;
-    };
-    for account in listed.as_array().unwrap() {
+    // The list shows what the projection has so far: wait until every account is there, then for its version.
+    for account in listed(bank, expected.len()).await {
         let id = account["id"].as_str().unwrap();
         let stored = get(&bank.account_url(&format!("/accounts/{id}"))).await;
         let url = format!("/balance/{id}?min_version={}&wait_ms=30000", stored["version"]);
@@ -130,12 +122,10 @@ async fn an_import_outlives_kills_of_the_bank() {
     let options = ["--overdraft-limit", OVERDRAFT_LIMIT, "--parallel", "1"];
     let running = import(&bank, &data_file(), &options).spawn().unwrap();
     for accounts in [1, 3, 6] {
-        while get(&bank.balance_url("/balance?limit=1000")).await.as_array().unwrap().len() < accounts {
-            tokio::task::yield_now().await;
-        }
+        listed(&bank, accounts).await;
         bank.kill_and_restart().await;
     }
-    let output = running.wait_with_output().await.unwrap();
+    let output = timeout(PATIENCE, running.wait_with_output()).await.expect("it ends").unwrap();
     assert!(output.status.success(), "{}", text_of(&output));
     assert_imported(&bank).await;
 }

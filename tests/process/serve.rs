@@ -10,7 +10,7 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::time::timeout;
 
 use crate::bank::{Bank, bank_command, closed_pipe, full_disk};
-use crate::customers::PATIENCE;
+use crate::customers::{ASK, PATIENCE, get};
 
 /// Far longer than an answer takes, and shorter than an idle connection is kept.
 const TURN_MAX: Duration = Duration::from_secs(5);
@@ -169,7 +169,10 @@ async fn idle_connections_to_one_service_leave_the_rest_of_the_process_its_files
     let crowd = join_all((0..FILES + 100).map(|_| TcpStream::connect(bank.account_address())));
     let idle = timeout(TURN_MAX, crowd).await.expect("those beyond the limit wait in the kernel");
     assert!(idle.iter().all(Result::is_ok));
-    let ready = async |url| reqwest::get(url).await.map(|answer| answer.status().as_u16()).ok();
+    let ready = async |url: String| {
+        let answer = ASK.get(url).timeout(PATIENCE).send().await;
+        answer.map(|answer| answer.status().as_u16()).ok()
+    };
     let of_another_service = timeout(TURN_MAX, ready(bank.balance_url("/readyz"))).await;
     assert_eq!(of_another_service.expect("its turn comes at once"), Some(200));
     drop(idle);
@@ -187,13 +190,7 @@ async fn a_bank_whose_log_takes_nothing_goes_on() {
         let opening = http.post(bank.account_url("/accounts")).json(&serde_json::json!({ "owner": "Paulo" }));
         let account: String = opening.send().await.unwrap().error_for_status().unwrap().json().await.unwrap();
         // The view is built meanwhile, and whoever builds it logs every step.
-        let shown = timeout(PATIENCE, async {
-            let url = bank.balance_url(&format!("/balance/{account}?min_version=1&wait_ms=30000"));
-            while http.get(&url).send().await.unwrap().status() != 200 {
-                tokio::task::yield_now().await;
-            }
-        });
-        shown.await.expect("the account is shown in time");
+        get(&bank.balance_url(&format!("/balance/{account}?min_version=1&wait_ms=30000"))).await;
         assert!(bank.stop().await.success());
     }
 }

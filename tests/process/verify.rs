@@ -18,7 +18,7 @@ use tokio::process::Command;
 use tokio::time::timeout;
 
 use crate::bank::{Bank, REPORT_LOST, bank_command, closed_pipe, full_disk};
-use crate::customers::PATIENCE;
+use crate::customers::{PATIENCE, get};
 
 /// Few, so that a check of all of them is short to read.
 const ACCOUNTS: usize = 20;
@@ -65,9 +65,7 @@ async fn post(url: &str, body: Value) -> Value {
 /// A bank that has a view, so that there is something to compare.
 async fn with_view(data: &Path) -> Bank {
     let bank = Bank::start(data).await;
-    while reqwest::get(bank.balance_url("/balance")).await.unwrap().status() != 200 {
-        tokio::task::yield_now().await;
-    }
+    get(&bank.balance_url("/balance")).await;
     bank
 }
 
@@ -94,10 +92,7 @@ async fn closed_with_accounts(data: &Path) -> Vec<String> {
 
 /// Waits until the view has reached this version of an account.
 async fn until_shown(bank: &Bank, account: &str, version: u64) {
-    let url = bank.balance_url(&format!("/balance/{account}?min_version={version}&wait_ms=30000"));
-    while reqwest::get(&url).await.unwrap().status() != 200 {
-        tokio::task::yield_now().await;
-    }
+    get(&bank.balance_url(&format!("/balance/{account}?min_version={version}&wait_ms=30000"))).await;
 }
 
 /// Goal: beside a bank on embedded backends the check must be requested from that bank, and the output says how.
@@ -191,9 +186,7 @@ async fn differences_are_named_and_repaired_when_that_is_asked_for() {
 
     // A bank that is opened again shows what was repaired.
     let bank = Bank::start(folder.path()).await;
-    let shown: Value =
-        reqwest::get(bank.balance_url(&format!("/balance/{account}"))).await.unwrap().json().await.unwrap();
-    assert_eq!(shown["balance"], 5);
+    assert_eq!(get(&bank.balance_url(&format!("/balance/{account}"))).await["balance"], 5);
 }
 
 /// Writes a deposit to an account that was just opened, bypassing the bank, which is closed: nobody projects it.

@@ -53,7 +53,7 @@ impl Bank {
             addresses
         });
         let [account_address, balance_address] = addresses.await.unwrap().try_into().unwrap();
-        let http = Client::builder().no_proxy().build().unwrap();
+        let http = http();
         let bank = Self { namespace, http, _process: process, _stdout: lines, account_address, balance_address };
         timeout(PATIENCE, async {
             while bank.get("/balance").await.0 != StatusCode::OK {
@@ -97,6 +97,11 @@ impl Bank {
         let url = format!("{}/{path}", url("BANK_TEST_ELASTIC_URL").trim_end_matches('/'));
         self.http.request(method, url).send().await.unwrap().error_for_status().unwrap().json().await.unwrap()
     }
+}
+
+/// Asks services and servers of this machine.
+pub(crate) fn http() -> Client {
+    Client::builder().no_proxy().timeout(PATIENCE).build().unwrap()
 }
 
 /// A namespace that nothing else uses.

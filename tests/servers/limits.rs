@@ -4,7 +4,7 @@ use futures::TryStreamExt;
 use serde_json::Value;
 use tokio::time::timeout;
 
-use crate::bank::{PATIENCE, command, new_namespace, url};
+use crate::bank::{PATIENCE, command, http, new_namespace, url};
 
 /// What is measured of the servers, beside HTTP.
 const FIGURES: [&str; 10] = [
@@ -28,7 +28,7 @@ async fn left_behind(name: &str) -> Vec<String> {
     let streams: Vec<String> = async_nats::jetstream::new(nats).stream_names().try_collect().await.unwrap();
     names.extend(streams);
     let elastic = format!("{}/_cat/indices?h=index", url("BANK_TEST_ELASTIC_URL").trim_end_matches('/'));
-    let indices = reqwest::get(elastic).await.unwrap().text().await.unwrap();
+    let indices = http().get(elastic).send().await.unwrap().text().await.unwrap();
     names.extend(indices.lines().map(|index| index.trim().to_owned()));
     names.retain(|found| found.contains(name));
     names

@@ -220,7 +220,8 @@ fn url() -> String {
 
 /// Asks Elasticsearch as a user's `curl` does.
 pub(crate) async fn ask(method: Method, path: &str, body: Option<Value>) -> (u16, Value) {
-    let mut request = reqwest::Client::new().request(method, format!("{}/{path}", url()));
+    let http = reqwest::Client::builder().no_proxy().build().unwrap();
+    let mut request = http.request(method, format!("{}/{path}", url()));
     if let Some(body) = body {
         request = request.json(&body);
     }

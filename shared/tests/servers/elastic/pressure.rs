@@ -9,8 +9,16 @@ use shared::error::{Effect, Retry};
 use shared::index::{ApplyError, BalanceIndex, Checkpoint, Generation, Phase, Projected};
 use shared::log::Incarnation;
 use shared::partition::{Partition, SlotRange};
+use tokio::sync::Notify;
+use tokio::time::timeout;
 
 use super::{Scratch, ask, document, empty_index};
+
+/// How long a write may take to get through before the test gives up.
+const PATIENCE: Duration = Duration::from_mins(1);
+
+/// The pause between two tries.
+const AGAIN_AFTER: Duration = Duration::from_millis(20);
 
 pub(super) fn checkpoint(offset: u64) -> Checkpoint {
     Checkpoint {
@@ -67,23 +75,24 @@ async fn a_write_that_is_repeated_gets_through_when_there_is_room_again() {
     let (index, scratch) = empty_index();
     let generation = index.create().await.unwrap();
     flood(&scratch, &scratch.documents(generation), true).await;
+    let refused = Notify::new();
     let writes = async {
-        let mut refusals = 0;
         loop {
             match index.apply(generation, &super::projected(vec![document(1, 1)])).await {
-                Ok(applied) => return (refusals, applied.written),
-                Err(ApplyError::Backend(_)) => refusals += 1,
+                Ok(applied) => return applied.written,
+                Err(ApplyError::Backend(_)) => refused.notify_one(),
                 Err(other) => panic!("{other}"),
             }
-            tokio::time::sleep(Duration::from_millis(20)).await;
+            tokio::time::sleep(AGAIN_AFTER).await;
         }
     };
     let makes_room = async {
-        tokio::time::sleep(Duration::from_millis(200)).await;
+        refused.notified().await;
         flood(&scratch, &scratch.documents(generation), false).await;
     };
-    let ((refusals, written), ()) = tokio::join!(writes, makes_room);
-    assert!(refusals > 0 && written == 1, "{refusals} {written}");
+    let both = async { tokio::join!(writes, makes_room) };
+    let (written, ()) = timeout(PATIENCE, both).await.expect("a write is refused, and then taken");
+    assert_eq!(written, 1);
 }
 
 #[tokio::test]

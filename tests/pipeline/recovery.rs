@@ -1,7 +1,7 @@
 use std::path::Path;
 use std::time::Duration;
 
-use shared::coordinate::Version;
+use shared::coordinate::{Epoch, Version};
 use shared::id::AccountId;
 use shared::index::{Balance, BalanceIndex, Projected};
 use shared::telemetry::install_metrics;
@@ -62,14 +62,33 @@ async fn leases_and_log_and_index_may_all_be_lost_at_once() {
     bank.wait_until_settled(&accounts).await;
 }
 
+/// The epochs under which the partitions were written last.
+async fn epochs(bank: &Bank) -> Vec<Epoch> {
+    let (index, active) = (&bank.ports.index, bank.active().await);
+    let mut epochs = Vec::new();
+    for partition in bank.partitions.all() {
+        epochs.push(index.checkpoint(active, partition).await.unwrap().unwrap().epoch);
+    }
+    epochs
+}
+
+/// Goal: leases that begin anew are granted above every epoch that a checkpoint has. Under the same epoch again, the
+/// index could not tell the new worker from the old one.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn forgotten_epochs_do_not_stop_the_workers() {
     let folder = tempfile::tempdir().unwrap();
     let accounts = with_accounts(folder.path()).await;
+    let bank = Bank::open(folder.path()).await;
+    let before = epochs(&bank).await;
+    bank.kill().await;
     remove_file(folder.path(), "leases.db");
     let bank = Bank::start(folder.path()).await;
     bank.deposit(accounts[3], 17).await;
     bank.wait_until_settled(&accounts).await;
+    until("every partition is written under a higher epoch", async || {
+        epochs(&bank).await.iter().zip(&before).all(|(now, before)| now > before)
+    })
+    .await;
 }
 
 /// Goal: a store that was set back to a state before that of the view is noticed without a request, and nothing is

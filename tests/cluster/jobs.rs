@@ -134,11 +134,19 @@ impl Jobs {
         over
     }
 
-    /// Waits until a job has reached or passed one of [`STATES`]. Returns its present state.
-    pub(crate) async fn wait_state(&self, job: &Value, state: usize) -> Option<usize> {
-        let place = |status: &Value| STATES.iter().position(|state| status["state"] == *state);
-        let reached =
-            self.wait_until(|status| status["job"] != job["job"] || place(status).is_none_or(|place| place >= state));
-        place(&reached.await)
+    /// Waits until a job has reached or passed one of [`STATES`].
+    pub(crate) async fn wait_state(&self, job: &Value, state: usize) {
+        self.wait_until(|status| place(job, status).is_none_or(|place| place >= state)).await;
     }
+
+    /// Which of [`STATES`] a job is in; `None` if it is over.
+    pub(crate) async fn state(&self, job: &Value) -> Option<usize> {
+        place(job, &self.status().await)
+    }
+}
+
+/// Which of [`STATES`] a job has by this status; `None` if it is over, or the status is that of another job.
+fn place(job: &Value, status: &Value) -> Option<usize> {
+    let is_same = status["job"] == job["job"];
+    STATES.iter().position(|state| is_same && status["state"] == *state)
 }

@@ -6,7 +6,7 @@
 //! fold of its stream, no reader saw a version go back, nothing is parked and nothing is left behind.
 //!
 //! `./scripts/test --only cluster` builds the programs, starts servers of its own and runs all scenarios, one after the
-//! other. By hand, with servers that may be killed:
+//! other, except for `recovery`, which measures. By hand, with servers that may be killed:
 //!
 //! ```sh
 //! cargo build --workspace --all-features --bins --test cluster
@@ -41,7 +41,7 @@ use std::time::{Duration, Instant};
 use futures::FutureExt;
 use tokio::time::timeout;
 
-use scenario::{SCENARIOS, Scenario};
+use scenario::{MEASUREMENTS, SCENARIOS, Scenario};
 use server::Server;
 use tally::{Line, Tally};
 
@@ -63,17 +63,21 @@ async fn main() -> ExitCode {
     }
 }
 
-/// Plays the scenarios that the command line names, or all, and shows what each has done.
+/// Plays the scenarios that the command line names, or those of a whole run, and shows what each has done.
 async fn play() -> ExitCode {
     let wanted: Vec<String> = std::env::args().skip(1).filter(|argument| !argument.starts_with('-')).collect();
     if let Some(refusal) = refusal(&wanted).await {
         println!("{refusal}");
         return ExitCode::FAILURE;
     }
-    let is_wanted = |name: &str| wanted.is_empty() || wanted.iter().any(|wanted| wanted == name);
+    let scenarios: Vec<&Scenario> = if wanted.is_empty() {
+        SCENARIOS.iter().collect()
+    } else {
+        named().filter(|scenario| wanted.iter().any(|wanted| wanted == scenario.name)).collect()
+    };
     let (mut passed, mut failed) = (0, 0);
     let (mut lines, total, began) = (vec![tally::head()], Tally::default(), Instant::now());
-    for scenario in SCENARIOS.iter().filter(|scenario| is_wanted(scenario.name)) {
+    for scenario in scenarios {
         let (began, tally) = (Instant::now(), Arc::new(Tally::default()));
         let is_passed = run(scenario, &tally).await;
         let word = if is_passed { "ok" } else { "FAILED" };
@@ -97,9 +101,14 @@ async fn play() -> ExitCode {
     if failed == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }
 
+/// Everything that can be played by name.
+fn named() -> impl Iterator<Item = &'static Scenario> {
+    SCENARIOS.iter().chain(MEASUREMENTS)
+}
+
 /// Why the run must not begin; `None` if it may.
 async fn refusal(wanted: &[String]) -> Option<String> {
-    let names: Vec<&str> = SCENARIOS.iter().map(|scenario| scenario.name).collect();
+    let names: Vec<&str> = named().map(|scenario| scenario.name).collect();
     if let Some(unknown) = wanted.iter().find(|wanted| !names.contains(&wanted.as_str())) {
         return Some(format!("there is no scenario {unknown}, only {}", names.join(", ")));
     }

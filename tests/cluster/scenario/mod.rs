@@ -36,7 +36,7 @@ macro_rules! scenarios {
     };
 }
 
-/// All of them, in the order in which they are played.
+/// Those of a whole run, in the order in which they are played.
 pub(crate) const SCENARIOS: &[Scenario] = scenarios![
     readme,
     killed_services,
@@ -44,7 +44,6 @@ pub(crate) const SCENARIOS: &[Scenario] = scenarios![
     killed_servers,
     troubled_wires,
     rolling_restarts,
-    recovery,
     rebuilds,
     rebuild_requests,
     killed_rebuilds,
@@ -55,3 +54,6 @@ pub(crate) const SCENARIOS: &[Scenario] = scenarios![
     busy_index,
     other_partitions,
 ];
+
+/// Those that measure, and are played only by name.
+pub(crate) const MEASUREMENTS: &[Scenario] = scenarios![recovery];

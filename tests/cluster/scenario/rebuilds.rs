@@ -13,7 +13,7 @@ use crate::load::Load;
 use crate::tally::Tally;
 
 /// How many rebuilds.
-const ROUNDS: usize = 6;
+const ROUNDS: usize = 3;
 
 /// How many commands are acknowledged after each switch.
 const ACKNOWLEDGED_BETWEEN: usize = 60;

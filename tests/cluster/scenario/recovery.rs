@@ -1,6 +1,6 @@
 //! How long a fault lasts, measured for docs/OPERATIONS.md: from the `kill -9` until commands are acknowledged again,
 //! and until the projection shows everything acknowledged. What was killed is started again at once, and its start is
-//! part of the time.
+//! part of the time. Other scenarios do the same to the bank, and more, so this one is played only by name.
 
 use std::fmt;
 use std::sync::Arc;
@@ -14,7 +14,7 @@ use crate::server::Server;
 use crate::service::Kind;
 use crate::tally::{Count, Tally};
 
-/// How often each is killed: once is enough to measure, and other scenarios kill often.
+/// How often each is killed: once is enough to measure.
 const ROUNDS: usize = 1;
 
 /// How many acknowledged commands prove that the bank works again: more than could have been under way at the kill.

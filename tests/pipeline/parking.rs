@@ -1,9 +1,10 @@
 use balance_service::parking::{ParkingError, parked, retry};
+use balance_service::rebuild::JobState;
 use bytes::Bytes;
 use shared::coordinate::Version;
 use shared::event::EncodedEvents;
 use shared::id::AccountId;
-use shared::index::{BalanceIndex, Parked, Projected};
+use shared::index::{Balance, BalanceIndex, Parked, Projected};
 use shared::store::{Appended, Commit, EventStore, StreamWrite};
 
 use crate::bank::{Bank, until};
@@ -18,6 +19,13 @@ async fn poison(bank: &Bank, account: AccountId, expected: Version) {
     let commit = Commit { id: bank.ids.commit(), time: bank.clock.now(), key: None, receipt: Bytes::new(), writes };
     let fate = bank.ports.store.append(vec![commit]).await.pop().unwrap();
     assert_eq!(fate.unwrap(), Appended::New);
+}
+
+/// Parks an account as an older release would have: at an event which this release can read.
+async fn park(bank: &Bank, account: AccountId, at: Version) {
+    let entry = Parked { account, at, reason: "unknown to that release".into(), since: bank.clock.now() };
+    let projected = Projected { parked: vec![entry], ..Projected::default() };
+    bank.ports.index.apply(bank.active().await, &projected).await.unwrap();
 }
 
 /// Goal: one unreadable event stops its account at the version before it, visibly, and no other account.
@@ -60,11 +68,7 @@ async fn an_account_that_is_let_go_catches_up_and_moves_on() {
     let bank = Bank::start(folder.path()).await;
     let account = bank.opened(10).await;
     bank.wait_until_settled(&[account]).await;
-    // As an older release would have left it: parked at an event which this release can read.
-    let parked_entry =
-        Parked { account, at: Version::new(2), reason: "unknown to that release".into(), since: bank.clock.now() };
-    let projected = Projected { parked: vec![parked_entry], ..Projected::default() };
-    bank.ports.index.apply(bank.active().await, &projected).await.unwrap();
+    park(&bank, account, Version::new(2)).await;
     // The worker caches the balance it wrote, so only a new owner sees the entry: restart.
     bank.kill().await;
     let bank = Bank::start(folder.path()).await;
@@ -81,4 +85,60 @@ async fn an_account_that_is_let_go_catches_up_and_moves_on() {
     bank.deposit(account, 5).await;
     bank.wait_until_settled(&[account, marker]).await;
     assert!(parked(&bank.ports, None, 10).await.unwrap().is_empty());
+}
+
+/// Goal: an account that an older release has parked in the generation which it fed keeps nobody from going back to it.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_rollback_takes_along_an_account_that_was_parked_and_can_be_folded_now() {
+    let folder = tempfile::tempdir().unwrap();
+    let bank = Bank::start(folder.path()).await;
+    let account = bank.opened(10).await;
+    bank.wait_until_settled(&[account]).await;
+    let first = bank.active().await;
+    park(&bank, account, Version::new(2)).await;
+    // The worker caches the balance it wrote, so only a new owner sees the entry: restart.
+    bank.kill().await;
+    let bank = Bank::start(folder.path()).await;
+    bank.deposit(account, 5).await;
+    bank.rebuild().await;
+    bank.deposit(account, 5).await;
+    bank.wait_until_settled(&[account]).await;
+    let kept = bank.ports.index.load(first, &[account]).await.unwrap();
+    assert_eq!((kept[0].version(), kept[0].parked_at()), (Version::new(1), Some(Version::new(2))));
+
+    bank.rebuilds.rollback().await.unwrap();
+    let job = bank.wait_for_job().await.job;
+    assert_eq!((job.state, job.failure), (JobState::Done, None));
+    assert_eq!(bank.active().await, first);
+    assert_eq!(bank.visible(account).await.unwrap().version, Version::new(3));
+    assert!(parked(&bank.ports, None, 10).await.unwrap().is_empty());
+    bank.deposit(account, 5).await;
+    bank.wait_until_settled(&[account]).await;
+}
+
+/// Goal: a rollback that cannot be made says which account is in its way, and why.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_rollback_that_would_hide_what_cannot_be_folded_names_the_account_and_the_reason() {
+    let folder = tempfile::tempdir().unwrap();
+    let bank = Bank::start(folder.path()).await;
+    let account = bank.opened(10).await;
+    bank.wait_until_settled(&[account]).await;
+    bank.rebuild().await;
+    poison(&bank, account, Version::new(1)).await;
+    until("the account is parked", async || !parked(&bank.ports, None, 10).await.unwrap().is_empty()).await;
+    // As a release that knows the event would have left it.
+    let seen = Balance { version: Version::new(2), ..bank.visible(account).await.unwrap() };
+    let projected = Projected { balances: vec![seen], ..Projected::default() };
+    let active = bank.active().await;
+    bank.ports.index.apply(active, &projected).await.unwrap();
+
+    bank.rebuilds.rollback().await.unwrap();
+    let job = bank.wait_for_job().await.job;
+    let failure = job.failure.unwrap();
+    let expected = format!(
+        "account {account} stands at v1 where readers have seen v2; it is parked there, since event v2 cannot be folded"
+    );
+    assert_eq!(job.state, JobState::Failed, "{failure}");
+    assert!(failure.starts_with(&expected) && failure.contains("MoneyMinted"), "{failure}");
+    assert_eq!((bank.active().await, bank.visible(account).await.unwrap().version), (active, Version::new(2)));
 }

@@ -7,23 +7,31 @@
 //! Every step can be repeated, so a switch that died half-way is simply repeated. What would fail in every repetition
 //! ends the job instead, since the old generation stands still for as long as it is sealed.
 //!
+//! An account that is parked in the new generation is folded on all the same. An older release may have parked it at an
+//! event that this one can fold, or a retry may have let it go in the old generation alone, and then readers have seen
+//! it beyond its entry. An entry at or below the version of the document no longer counts, so as soon as the document
+//! is written the entry is removed. If a later event cannot be folded, the account is parked there instead. A switch
+//! that dies before that leaves an entry which counts for nothing, or an account whose next event, or a comparison of
+//! heads, parks it.
+//!
 //! The promotion rests on the documents as this sealing left them (law X5): if another conductor of the job seals the
 //! old generation meanwhile, it is refused, and the switch begins again.
+
+use std::collections::BTreeMap;
 
 use futures::StreamExt;
 use futures::stream;
 use shared::backends::Backends;
-use shared::coordinate::Version;
 use shared::error::{BackendError, Retry};
 use shared::id::AccountId;
-use shared::index::{ApplyError, BalanceIndex, Generation, Projected, PromoteError, Sealing};
+use shared::index::{ApplyError, BalanceIndex, Generation, Loaded, Parked, Projected, PromoteError, Sealing};
 use shared::partition::{Partition, PartitionMap, SlotRange};
 use tracing::info;
 
 use super::job::Job;
 use crate::fold::Folding;
 use crate::pages::{IndexVersions, Pair, Pairs};
-use crate::worker::{load_foldings, refill};
+use crate::worker::refill;
 
 /// How many partitions are brought forward at once.
 const PARTITIONS_AT_ONCE: usize = 4;
@@ -134,21 +142,42 @@ async fn bring_forward<B: Backends>(
     Ok(())
 }
 
+/// Brings documents to at least their sealed versions, whether their accounts are parked or not.
 async fn fill<B: Backends>(backends: &B, generation: Generation, lagging: &[Pair]) -> Result<(), SwitchError> {
+    let index = backends.index();
     let accounts: Vec<AccountId> = lagging.iter().map(|pair| pair.account).collect();
-    let mut foldings = load_foldings(backends.index(), generation, &accounts).await?;
+    let loaded = index.load(generation, &accounts).await?;
+    let to_folding =
+        |(account, loaded): (&AccountId, &Loaded)| (*account, Folding::new(*account, loaded.balance.clone()));
+    let mut foldings: BTreeMap<AccountId, Folding> = accounts.iter().zip(&loaded).map(to_folding).collect();
     refill(backends.store(), &mut foldings).await?;
-    for Pair { account, left: sealed, .. } in lagging {
-        let reached = foldings.get(account).map_or(Version::EMPTY, Folding::version);
-        if reached < *sealed {
-            let reason = format!(
-                "account {account} stands at {reached} where readers have seen {sealed}; the store was set back, the \
-                 document was changed, or an event cannot be folded: see bank verify"
-            );
-            return Err(SwitchError::Refused(reason));
-        }
+    for pair in lagging {
+        let Some(folding) = foldings.get(&pair.account) else { continue };
+        reaches(folding, pair)?;
     }
+    let has_passed = |parked: &Parked| foldings.get(&parked.account).is_some_and(|f| parked.at <= f.version());
+    let passed: Vec<Parked> = loaded.into_iter().filter_map(|loaded| loaded.parked).filter(has_passed).collect();
+    let again = passed.iter().filter_map(|parked| foldings.get(&parked.account)?.to_parked(parked.since)).collect();
     let balances = foldings.into_values().filter_map(Folding::into_changed).collect();
-    backends.index().apply(generation, &Projected { balances, ..Projected::default() }).await?;
+    index.apply(generation, &Projected { balances, ..Projected::default() }).await?;
+    if !passed.is_empty() {
+        let accounts: Vec<AccountId> = passed.into_iter().map(|parked| parked.account).collect();
+        index.unpark(generation, &accounts).await?;
+        index.apply(generation, &Projected { parked: again, ..Projected::default() }).await?;
+    }
     Ok(())
+}
+
+/// Refuses the switch if everything that can be folded does not reach the sealed version.
+fn reaches(folding: &Folding, Pair { account, left: sealed, .. }: &Pair) -> Result<(), SwitchError> {
+    let reached = folding.version();
+    if reached >= *sealed {
+        return Ok(());
+    }
+    let why = match folding.poison() {
+        Some((at, reason)) => format!("it is parked there, since event {at} cannot be folded: {reason}"),
+        None => "the store was set back, or the document was changed: see bank verify".to_owned(),
+    };
+    let reason = format!("account {account} stands at {reached} where readers have seen {sealed}; {why}");
+    Err(SwitchError::Refused(reason))
 }

@@ -40,7 +40,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
 pub(crate) use lag::{Lag, Lags};
-pub(crate) use refill::{load_foldings, load_stopping, refill};
+pub(crate) use refill::{load_stopping, refill};
 pub(crate) use synchronise::{compare, fill};
 
 use crate::right_of_way::RightOfWay;

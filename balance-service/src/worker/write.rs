@@ -14,15 +14,19 @@ use tracing::{debug, warn};
 
 use super::{Worker, WorkerError, refused};
 
-/// How often a worker asks whether a generation is still sealed: a seal lasts as long as a switch.
-const SEALED_PAUSE: Duration = Duration::from_millis(10);
+/// The first pause before a batch that meets a seal is sent again; each one after it is twice as long.
+const SEALED_PAUSE_MIN: Duration = Duration::from_millis(10);
+
+/// The longest of these pauses. A seal lasts as long as a switch, which the refused batches of all workers slow down;
+/// once it is lifted, what it held up is that much later at most.
+const SEALED_PAUSE_MAX: Duration = Duration::from_millis(200);
 
 impl<B: Backends> Worker<B> {
     /// Writes a batch, waiting out transient failures. Writing the same again is harmless, so a write with an unknown
     /// outcome is repeated. Returns the accounts whose documents the index refused; these documents are removed from
     /// the batch.
     pub(super) async fn write(&self, projected: &mut Projected) -> Result<Vec<AccountId>, WorkerError> {
-        let mut backoff = Backoff::default();
+        let (mut backoff, mut sealed_pause) = (Backoff::default(), SEALED_PAUSE_MIN);
         let mut refused_accounts = Vec::new();
         for parked in &projected.parked {
             warn!(generation = %self.generation, partition = %self.partition, account = %parked.account,
@@ -40,7 +44,10 @@ impl<B: Backends> Worker<B> {
                     self.visibility.seen(projected.balances.iter().map(|balance| balance.id));
                     return Ok(refused_accounts);
                 }
-                Err(ApplyError::Sealed(_)) => tokio::time::sleep(SEALED_PAUSE).await,
+                Err(ApplyError::Sealed(_)) => {
+                    tokio::time::sleep(sealed_pause).await;
+                    sealed_pause = SEALED_PAUSE_MAX.min(sealed_pause * 2);
+                }
                 Err(ApplyError::Refused { account, reason }) => {
                     match self.park_refused(projected, account, &reason).await {
                         Ok(()) => refused_accounts.push(account),

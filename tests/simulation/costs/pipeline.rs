@@ -170,6 +170,7 @@ async fn a_worker_that_is_late_reads_the_log_and_not_the_store() {
     let _projector = bank.start(Role::Projector);
     let late = Bill::of(&bank.world, sleep(LATE_FOR)).await;
     late.assert_without(&["store.read_streams"]);
+    late.assert_at_most(&[bound("index.apply", 504, "a seal is met every 200 ms, and at first more often")]);
     ports.index.unseal(active, seal).await.unwrap();
     let bill = Bill::of(&bank.world, bank.rest()).await;
     bill.assert_beside_upkeep(&[bound(DOCUMENTS, ACCOUNTS as u64, "each account has one event more")]);

@@ -21,9 +21,29 @@ const WAIT_MAX: Duration = Duration::from_secs(30);
 /// The first pause between two looks when another process writes the document. Most are written within milliseconds.
 const LOOK_AGAIN_MIN: Duration = Duration::from_millis(2);
 
-/// The longest pause between two looks: a wait may overrun by that much. When this process writes the document, it is
-/// also the first pause: the wait is woken, and polls only in case another process has just written the document.
+/// The longest of these pauses.
 const LOOK_AGAIN_MAX: Duration = Duration::from_millis(50);
+
+/// The first pause when this process writes the document: the wait is woken, and looks only because another process may
+/// have just written the document, or another generation may answer queries since the last look.
+const TOLD_LOOK_AGAIN_MIN: Duration = Duration::from_millis(50);
+
+/// The longest of these pauses. A view that is late makes many queries wait, and each look costs it as much as a write.
+const TOLD_LOOK_AGAIN_MAX: Duration = Duration::from_millis(500);
+
+/// The pauses between the looks of one wait; each is twice as long as the one before, within bounds.
+#[derive(Debug, Default)]
+struct Pauses(Duration);
+
+impl Pauses {
+    /// The next one. Whether the wait is told of writes is asked each time: partitions change hands.
+    fn next_if(&mut self, is_told: bool) -> Duration {
+        let (shortest, longest) =
+            if is_told { (TOLD_LOOK_AGAIN_MIN, TOLD_LOOK_AGAIN_MAX) } else { (LOOK_AGAIN_MIN, LOOK_AGAIN_MAX) };
+        self.0 = (self.0 * 2).clamp(shortest, longest);
+        self.0
+    }
+}
 
 /// The version the client knows of, and how long to wait for it.
 #[derive(Debug, Deserialize, IntoParams)]
@@ -85,7 +105,7 @@ impl<B: Backends> BalanceApi<B> {
     async fn at_least(&self, account: AccountId, min: Version, wait: Duration) -> Result<Option<Balance>, Problem> {
         let deadline = Instant::now() + wait;
         let watch = self.visibility.watch(account);
-        let mut pause = if watch.is_told() { LOOK_AGAIN_MAX } else { LOOK_AGAIN_MIN };
+        let mut pauses = Pauses::default();
         loop {
             // Registered before the look, so that a write between look and wait is not missed.
             let mut written = std::pin::pin!(watch.written());
@@ -104,14 +124,13 @@ impl<B: Backends> BalanceApi<B> {
                 Err(QueryError::NoGeneration) if !last_look => {}
                 Err(error) => return Err(refused(error)),
             }
-            let next = deadline.min(Instant::now() + pause);
+            let next = deadline.min(Instant::now() + pauses.next_if(watch.is_told()));
             tokio::select! {
                 biased;
                 () = self.shutdown.cancelled() => return Err(stopping()),
                 () = written => {}
                 () = tokio::time::sleep_until(next) => {}
             }
-            pause = (pause * 2).min(LOOK_AGAIN_MAX);
         }
     }
 }
@@ -138,4 +157,36 @@ fn not_yet(min: Version, version: Version) -> Problem {
         ))
         .member("version", version.get())
         .member("min_version", min.get())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// How often a wait of this length looks if nothing wakes it.
+    fn looks(wait: Duration, is_told: bool) -> usize {
+        let (mut pauses, mut waited, mut looks) = (Pauses::default(), Duration::ZERO, 1);
+        while waited < wait {
+            waited += pauses.next_if(is_told);
+            looks += 1;
+        }
+        looks
+    }
+
+    #[test]
+    fn a_wait_that_is_told_of_writes_looks_seldom_and_the_later_the_view_the_more_so() {
+        let (soon, late) = (Duration::from_millis(50), Duration::from_secs(5));
+        assert_eq!((looks(soon, true), looks(late, true), looks(WAIT_MAX, true)), (2, 14, 64));
+        assert_eq!((looks(soon, false), looks(late, false)), (6, 105));
+    }
+
+    #[test]
+    fn a_wait_that_is_no_longer_told_of_writes_looks_often_again() {
+        let mut pauses = Pauses::default();
+        for _ in 0..10 {
+            pauses.next_if(true);
+        }
+        assert_eq!(pauses.next_if(true), TOLD_LOOK_AGAIN_MAX);
+        assert_eq!((pauses.next_if(false), pauses.next_if(true)), (LOOK_AGAIN_MAX, LOOK_AGAIN_MAX * 2));
+    }
 }

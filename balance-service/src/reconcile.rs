@@ -9,6 +9,9 @@
 //! A document above the store's head at both looks means that the store was set back. That is counted and logged as
 //! well, and left to an operator.
 //!
+//! The partitions of a process compare one at a time (law U4 of [`crate::right_of_way`]), and each begins at a moment
+//! of its own, so that they seldom wait for each other.
+//!
 //! A generation kept for a rollback is not compared: a rollback brings every document forward before it answers
 //! queries.
 
@@ -24,6 +27,7 @@ use shared::event::StreamAfter;
 use shared::id::AccountId;
 use shared::index::{BalanceIndex, Phase};
 use shared::log::PartitionLog;
+use shared::partition::{SLOTS, SlotRange};
 use shared::store::EventStore;
 use shared::telemetry::metric::{ACCOUNTS_HEALED, AHEAD_OF_STORE};
 use tokio::time::{Instant, sleep, timeout};
@@ -78,7 +82,7 @@ struct Suspects {
 /// Compares repeatedly; never for `None`.
 pub(crate) async fn keep_reconciling<B: Backends>(worker: &Worker<B>, every: Option<Duration>) -> Infallible {
     let Some(every) = every else { return std::future::pending().await };
-    let (mut pause, mut after) = (every, None);
+    let (mut pause, mut after) = (first_pause(every, worker.slots), None);
     loop {
         sleep(pause).await;
         if worker.roster.is_on_standby(worker.generation) {
@@ -93,6 +97,12 @@ pub(crate) async fn keep_reconciling<B: Backends>(worker: &Worker<B>, every: Opt
             Err(failure) => debug!(partition = %worker.partition, %failure, "heads not compared, trying again later"),
         }
     }
+}
+
+/// The pause before the first comparison. Partitions that begin to work together begin to compare one after the other,
+/// spread over the whole interval.
+fn first_pause(every: Duration, slots: SlotRange) -> Duration {
+    every + every / u32::from(SLOTS) * u32::from(slots.start)
 }
 
 impl<B: Backends> Worker<B> {
@@ -116,9 +126,12 @@ async fn reconcile<B: Backends>(worker: &Worker<B>, after: Option<AccountId>) ->
     if !checkpoint.is_some_and(|checkpoint| matches!(checkpoint.phase, Phase::Live { .. })) {
         return Ok(Round::default());
     }
-    let began = Instant::now();
-    let suspects = suspects(worker, after).await?;
-    let mut round = Round { next_after: suspects.next_after, took: began.elapsed(), ..Round::default() };
+    let (suspects, took) = {
+        let _turn = worker.right_of_way.comparison().await;
+        let began = Instant::now();
+        (suspects(worker, after).await?, began.elapsed())
+    };
+    let mut round = Round { next_after: suspects.next_after, took, ..Round::default() };
     if suspects.behind.is_empty() && suspects.ahead.is_empty() {
         return Ok(round);
     }

@@ -9,6 +9,8 @@
 //! U2  While one is late, pages go one at a time, each after a short wait. The wait is at most [`GIVE_WAY_MAX`], so a
 //!     rebuild finishes even in a bank that is always late.
 //! U3  A claim expires by itself, so a worker that died holds up no page.
+//! U4  Of the partitions of a process one at a time compares its heads, whether a worker is late or not. A comparison
+//!     walks through the streams of its partition, and all of them at once would take every core of the store.
 //!
 //! Other processes are not considered: each has its fair share of the partitions, and is as late as the others.
 
@@ -27,11 +29,13 @@ const CLAIM: Duration = Duration::from_secs(1);
 /// The longest a page waits for late workers.
 const GIVE_WAY_MAX: Duration = Duration::from_millis(250);
 
-/// The claim of one process's late workers, and the queue of the pages that give way. Cheap to clone.
+/// The claim of one process's late workers, the queue of the pages that give way, and that of the comparisons of heads.
+/// Cheap to clone.
 #[derive(Clone, Debug, Default)]
 pub struct RightOfWay {
     claimed_until: Arc<Mutex<Option<Instant>>>,
     queue: Arc<Queue<()>>,
+    comparisons: Arc<Queue<()>>,
 }
 
 /// Permission to read a page and to write its result; exclusive while a worker is late.
@@ -57,6 +61,11 @@ impl RightOfWay {
             sleep_until(at_most_until.min(claimed_until)).await;
         }
         PagePermit { _alone: self.claimed_until().map(|_| place) }
+    }
+
+    /// Waits for the turn to compare heads (law U4). The turn ends when it is dropped.
+    pub(crate) async fn comparison(&self) -> OwnedMutexGuard<()> {
+        Arc::clone(&self.comparisons).lock_owned().await
     }
 
     fn claimed_until(&self) -> Option<Instant> {
@@ -104,6 +113,21 @@ mod tests {
             () = late => {}
             took = pages(&way, 8) => assert_eq!(took, (GIVE_WAY_MAX + PAGE) * 8),
         }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn heads_are_compared_one_partition_at_a_time_and_who_no_longer_waits_holds_nobody_up() {
+        let way = RightOfWay::default();
+        let began = Instant::now();
+        let comparison = async || {
+            let _turn = way.comparison().await;
+            sleep(PAGE).await;
+        };
+        let given_up = async || assert!(tokio::time::timeout(PAGE / 2, way.comparison()).await.is_err());
+        let first = futures::future::join_all((0..2).map(|_| comparison()));
+        let then = futures::future::join_all((0..2).map(|_| comparison()));
+        tokio::join!(first, given_up(), then);
+        assert_eq!(began.elapsed(), PAGE * 4);
     }
 
     #[tokio::test(start_paused = true)]

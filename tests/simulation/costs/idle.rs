@@ -35,10 +35,26 @@ async fn a_minute_in_which_nothing_happens_asks_two_dozen_times_a_second() {
             "8 ends are looked at every 5 s for losses, every 5 s for the lag, every 10 s to trim",
         ),
         bound("index.checkpoint", 112, "8 workers look every 5 s whether it still stands, and when they compare heads"),
-        bound("store.heads", 16, "8 workers compare heads every 30 s"),
-        bound("index.versions", 16, "8 workers compare heads every 30 s"),
+        bound("store.heads", 16, "8 workers compare heads every 30 s, the first time after 30 to 60 s"),
+        bound("index.versions", 16, "8 workers compare heads every 30 s, the first time after 30 to 60 s"),
     ]);
     for fleet in running {
         fleet.stop(0).await.unwrap();
     }
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_partitions_of_a_process_compare_their_heads_at_different_moments() {
+    let bank = Bank::new(PARTITIONS);
+    bank.fill().await;
+    let _running = [Role::Forwarder, Role::Projector].map(|role| bank.start(role));
+    bank.rest().await;
+    let compared = || bank.world.with(|state| state.trace.counts().get("store.heads").copied().unwrap_or_default());
+    let mut counts = vec![compared()];
+    for _ in 0..120 {
+        tokio::time::sleep(Duration::from_secs(1)).await;
+        counts.push(compared());
+    }
+    assert!(counts[120] - counts[0] > 3 * u64::from(PARTITIONS) / 2, "compared too seldom: {counts:?}");
+    assert!(counts.is_sorted_by(|before, after| after - before <= 1), "two at the same moment: {counts:?}");
 }

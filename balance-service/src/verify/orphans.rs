@@ -3,10 +3,11 @@
 use shared::backends::Backends;
 use shared::coordinate::Version;
 use shared::error::BackendError;
+use shared::retry::Backoff;
 
 use super::suspects::{SUSPECTS_MAX, Suspects};
 use super::walk::Comparison;
-use crate::pages::{IndexVersions, Pairs, StoreHeads};
+use crate::pages::{IndexVersions, Pair, Pairs, StoreHeads};
 
 /// A walk through the documents of a partition beside the heads of the store.
 pub(super) struct Orphans<'a, B: Backends> {
@@ -25,13 +26,24 @@ impl<'a, B: Backends> Orphans<'a, B> {
     /// account that was opened meanwhile is among them.
     pub(super) async fn collect(&mut self, suspects: &mut Suspects) -> Result<(), BackendError> {
         while !self.done && suspects.len() < SUSPECTS_MAX {
-            match self.pairs.next().await? {
+            match self.next_patiently().await? {
                 Some(pair) if pair.left == Version::EMPTY => _ = suspects.entry(pair.account).or_insert(pair.left),
                 Some(_) => {}
                 None => self.done = true,
             }
         }
         Ok(())
+    }
+
+    /// The next account, even if store or index is unavailable for some seconds. A page that was read stays read.
+    async fn next_patiently(&mut self) -> Result<Option<Pair>, BackendError> {
+        let mut backoff = Backoff::default();
+        loop {
+            match self.pairs.next().await {
+                Ok(pair) => return Ok(pair),
+                Err(failure) => backoff.wait(failure).await?,
+            }
+        }
     }
 
     /// Whether there are no documents left.

@@ -7,7 +7,7 @@ use shared::coordinate::Version;
 use shared::error::BackendError;
 use shared::event::{Recorded, StreamAfter};
 use shared::id::AccountId;
-use shared::index::{BalanceIndex, Loaded};
+use shared::index::Loaded;
 use shared::partition::SlotRange;
 use shared::retry::Backoff;
 use shared::store::{EventStore, ScanPage};
@@ -71,7 +71,7 @@ impl<'a, B: Backends> Scan<'a, B> {
         let mut streams: Vec<AccountId> = records.iter().map(|recorded| recorded.stream).collect();
         streams.dedup();
         streams.retain(|stream| self.open.as_ref().is_none_or(|open| open.stream != *stream));
-        let loaded = self.comparison.backends.index().load(self.comparison.generation, &streams).await?;
+        let loaded = self.comparison.load_patiently(&streams).await?;
         Ok(streams.into_iter().zip(loaded).collect())
     }
 

@@ -6,7 +6,8 @@ use shared::backends::Backends;
 use shared::coordinate::Version;
 use shared::error::BackendError;
 use shared::id::AccountId;
-use shared::index::{Balance, BalanceIndex, Loaded};
+use shared::index::{Balance, Loaded};
+use shared::retry::Backoff;
 
 use super::compare::compare;
 use super::report::{Fault, Finding, Verification};
@@ -57,9 +58,13 @@ impl<B: Backends> Comparison<'_, B> {
         let mut wrong = Vec::new();
         for chunk in suspects.chunks(ACCOUNTS_AT_ONCE) {
             let accounts: Vec<AccountId> = chunk.iter().map(|(account, _)| *account).collect();
-            let loaded = self.backends.index().load(self.generation, &accounts).await?;
+            let loaded = self.load_patiently(&accounts).await?;
             let mut foldings = chunk.iter().zip(&loaded).filter_map(|suspect| self.to_fold(suspect)).collect();
-            refill(self.backends.store(), &mut foldings).await?;
+            let mut backoff = Backoff::default();
+            // What was folded before a failure stays folded.
+            while let Err(failure) = refill(self.backends.store(), &mut foldings).await {
+                backoff.wait(failure).await?;
+            }
             verification.events += foldings.values().map(|folding| folding.version().get()).sum::<u64>();
             for ((account, head), loaded) in chunk.iter().zip(&loaded) {
                 match judged(*account, *head, loaded, foldings.get(account)) {

@@ -4,8 +4,10 @@ use std::time::Duration;
 
 use shared::backends::Backends;
 use shared::error::BackendError;
-use shared::index::Generation;
+use shared::id::AccountId;
+use shared::index::{BalanceIndex, Generation, Loaded};
 use shared::partition::SlotRange;
+use shared::retry::Backoff;
 
 use super::check::Progress;
 use super::orphans::Orphans;
@@ -30,6 +32,18 @@ impl<B: Backends> Comparison<'_, B> {
         let mut walk = Walk::new(self);
         while walk.next_wrong().await?.is_some() {}
         Ok(walk.into_verification())
+    }
+
+    /// What the index knows of these accounts, even if it is unavailable for some seconds: to compare everything again
+    /// would take far longer.
+    pub(super) async fn load_patiently(&self, accounts: &[AccountId]) -> Result<Vec<Loaded>, BackendError> {
+        let mut backoff = Backoff::default();
+        loop {
+            match self.backends.index().load(self.generation, accounts).await {
+                Ok(loaded) => return Ok(loaded),
+                Err(failure) => backoff.wait(failure).await?,
+            }
+        }
     }
 }
 

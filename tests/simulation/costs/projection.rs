@@ -146,20 +146,45 @@ async fn two_services_together_verify_the_view_once_an_interval() {
     }
 }
 
-#[tokio::test(start_paused = true)]
-async fn a_check_of_two_thousand_accounts_reads_pages() {
-    let bank = projected().await;
+/// What it costs to compare every document of a bank in which all are right.
+async fn cost_of_a_check(bank: &Bank) -> Bill {
     let what = Check { partitions: bank.partitions().all().collect(), patience: Duration::ZERO, repair: false };
-    let bill = Bill::of(&bank.world, async {
+    Bill::of(&bank.world, async {
         let reports: Vec<_> = check(bank.ports(), bank.partitions(), what, Progress::default()).collect().await;
         let checked: Vec<u64> = reports.into_iter().map(|report| report.unwrap().found.checked).collect();
         assert_eq!(checked, [ACCOUNTS as u64]);
-    });
-    bill.await.assert(&[
+    })
+    .await
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_check_of_two_thousand_accounts_reads_pages() {
+    let bank = projected().await;
+    cost_of_a_check(&bank).await.assert(&[
         bound("store.scan", 2, "the 10,000 events are two pages of 8,192"),
         bound("index.load", 2, "the documents of a page's accounts are loaded at once"),
         bound("store.heads", 1, "the accounts are one page of 4,096"),
         bound("index.versions", 1, "the documents are one page of 4,096"),
         bound("index.generations", 2, "the active generation must be the same at the beginning and at the end"),
     ]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_check_makes_a_read_that_fails_again_and_none_before_it() {
+    let bank = projected().await;
+    for (failing, scans, loads, heads, versions) in [
+        ("store.scan", 3, 2, 1, 1),
+        ("index.load", 2, 3, 1, 1),
+        ("store.heads", 2, 2, 2, 1),
+        ("index.versions", 2, 2, 1, 2),
+    ] {
+        bank.world.fail_next(failing);
+        cost_of_a_check(&bank).await.assert(&[
+            bound("store.scan", scans, "the events are two pages"),
+            bound("index.load", loads, "they are loaded once for each page"),
+            bound("store.heads", heads, "they are one page"),
+            bound("index.versions", versions, "they are one page"),
+            bound("index.generations", 2, "the active generation is looked up first and last"),
+        ]);
+    }
 }

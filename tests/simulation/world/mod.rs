@@ -67,6 +67,8 @@ pub(crate) struct State {
     pub(crate) index: IndexState,
     lives: Vec<Life>,
     calls: u64,
+    /// The call that fails when it is made next.
+    fails_next: Option<&'static str>,
     start: Instant,
 }
 
@@ -102,6 +104,7 @@ impl World {
                 index: IndexState::default(),
                 lives: Vec::new(),
                 calls: 0,
+                fails_next: None,
                 start,
             }),
             start,

@@ -120,7 +120,11 @@ impl Line {
         if self.world.with(|state| state.count_call(verb)) {
             pending::<()>().await;
         }
-        self.world.with(Plan::draw)
+        self.world.with(|state| {
+            let plan = Plan::draw(state);
+            let is_named = state.fails_next.take_if(|named| *named == verb).is_some();
+            Plan { fails_before: plan.fails_before || is_named, ..plan }
+        })
     }
 
     /// Makes a call that changes nothing.
@@ -252,6 +256,11 @@ fn carry_out<T>(
 }
 
 impl World {
+    /// The next call of this kind fails without effect, whoever makes it.
+    pub(crate) fn fail_next(&self, verb: &'static str) {
+        self.with(|state| state.fails_next = Some(verb));
+    }
+
     /// Ends a process between two instructions.
     pub(crate) fn crash(&self, process: usize) {
         self.with(|state| {

@@ -4,6 +4,7 @@
 //! since another process may write the document. How often depends on whether a worker of this process writes the
 //! account: each read costs the index about as much as a small write.
 
+use std::mem;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use dashmap::DashMap;
@@ -81,6 +82,17 @@ impl Board {
 }
 
 impl Watch {
+    /// Ends the wait, and removes the account if nobody else waits for it. Both happen under the same lock of the map:
+    /// of several watches that end at once, the last one to get it removes the account.
+    fn end(&mut self) {
+        if self.hears {
+            self.board.waiting.remove_if(&self.account, |_, written| {
+                drop(mem::take(&mut self.written));
+                Arc::strong_count(written) == 1
+            });
+        }
+    }
+
     /// Whether a worker of this process writes the account and this watch is notified of it.
     #[must_use]
     pub fn is_told(&self) -> bool {
@@ -96,11 +108,7 @@ impl Watch {
 
 impl Drop for Watch {
     fn drop(&mut self) {
-        if !self.hears {
-            return;
-        }
-        // The map and this watch hold one reference each; a third belongs to another watch.
-        self.board.waiting.remove_if(&self.account, |_, written| Arc::strong_count(written) <= 2);
+        self.end();
     }
 }
 
@@ -135,6 +143,15 @@ mod tests {
         drop(first);
         assert_eq!(visibility.0.waiting.len(), 1);
         drop(second);
+        assert!(visibility.0.waiting.is_empty());
+    }
+
+    #[test]
+    fn watches_that_end_at_once_leave_nothing_behind() {
+        let visibility = Visibility::default();
+        let mut watches = [(); 3].map(|()| visibility.watch(AccountId::from_bytes([1; 16])));
+        // Each as far as it comes before any of them is gone.
+        watches.iter_mut().for_each(Watch::end);
         assert!(visibility.0.waiting.is_empty());
     }
 

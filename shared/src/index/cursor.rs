@@ -35,12 +35,20 @@ const fn mark(sort: Sort) -> u8 {
 
 /// The place directly after a document.
 pub(super) fn behind(last: &Balance, sort: Sort) -> Cursor {
-    let balance = last.balance.get().to_be_bytes();
     let value = match sort {
-        Sort::Owner | Sort::OwnerDescending => last.owner.as_str().as_bytes(),
-        Sort::Balance | Sort::BalanceDescending => &balance,
+        Sort::Owner | Sort::OwnerDescending => SortValue::Owner(last.owner.clone()),
+        Sort::Balance | Sort::BalanceDescending => SortValue::Balance(last.balance),
     };
-    let bytes = [&[mark(sort)], &last.id.as_bytes()[..], value].concat();
+    naming(&Place { value, account: last.id }, sort)
+}
+
+/// The cursor that names a place in this order.
+pub(super) fn naming(place: &Place, sort: Sort) -> Cursor {
+    let value = match &place.value {
+        SortValue::Owner(owner) => owner.as_str().as_bytes().to_vec(),
+        SortValue::Balance(balance) => balance.get().to_be_bytes().to_vec(),
+    };
+    let bytes = [&[mark(sort)][..], &place.account.as_bytes()[..], &value[..]].concat();
     Cursor(bytes.iter().flat_map(|byte| [digit(byte >> 4), digit(byte & 15)]).collect())
 }
 

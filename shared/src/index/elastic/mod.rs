@@ -69,6 +69,7 @@ mod names;
 mod promote;
 mod read;
 mod seal;
+mod search;
 #[cfg(test)]
 mod tests;
 mod together;

@@ -15,8 +15,7 @@ use super::answer::{Failure, INDEX_MISSING, answer, found};
 use super::write::CheckpointDocument;
 use crate::coordinate::Version;
 use crate::id::AccountId;
-use crate::index::cursor::{self, Place, SortValue};
-use crate::index::{Balance, BalancePage, BalanceQuery, Checkpoint, Generation, Loaded, Parked, QueryError, Sort};
+use crate::index::{Balance, Checkpoint, Generation, Loaded, Parked, QueryError};
 use crate::partition::{Partition, Slot, SlotRange};
 use crate::telemetry::metric::DOCUMENTS_UNREADABLE;
 
@@ -93,13 +92,16 @@ impl<H> Hits<H> {
 }
 
 #[derive(Deserialize)]
-struct Hit {
+pub(super) struct Hit {
     #[serde(rename = "_index")]
-    index: String,
+    pub(super) index: String,
     #[serde(rename = "_id")]
-    id: String,
+    pub(super) id: String,
     #[serde(rename = "_source")]
-    source: Box<RawValue>,
+    pub(super) source: Box<RawValue>,
+    /// What it was sorted by, if that was asked for.
+    #[serde(default)]
+    pub(super) sort: Vec<Value>,
 }
 
 /// The sort values of a document, which are its slot and id, and its version. Both are as the bank writes them, unless
@@ -234,7 +236,12 @@ impl ElasticIndex {
         hits.iter().map(|hit| read(&hit.source)).collect()
     }
 
-    async fn find<H: DeserializeOwned>(&self, index: &str, parts: &[&str], body: Value) -> Result<Vec<H>, Failure> {
+    pub(super) async fn find<H: DeserializeOwned>(
+        &self,
+        index: &str,
+        parts: &[&str],
+        body: Value,
+    ) -> Result<Vec<H>, Failure> {
         let (indices, parts) = ([index], [parts, &["error.type", "error.reason"]].concat());
         let asked = self.client.search(SearchParts::Index(&indices)).filter_path(&parts).track_total_hits(false);
         let found: Found<H> = answer(asked.allow_partial_search_results(false).body(body).send().await).await?;
@@ -251,41 +258,6 @@ impl ElasticIndex {
         let source = got.found().map_err(|failure| failure.backend("get"))?;
         Ok(source.map(|source| read(&source)).transpose().map_err(|failure: Failure| failure.backend("get"))?)
     }
-
-    /// Whether queries would reach anything but a generation.
-    async fn is_taken(&self) -> Result<bool, Failure> {
-        match self.aliases_of(self.names.alias()).await {
-            Ok(found) => Ok(found.keys().any(|index| self.names.generation(index).is_none())),
-            Err(failure) if failure.is_absence() => Ok(false),
-            Err(failure) => Err(failure),
-        }
-    }
-
-    pub(super) async fn search_balances(&self, query: &BalanceQuery) -> Result<BalancePage, QueryError> {
-        let place = query.cursor.as_ref().map(|cursor| cursor::read(cursor, query.sort)).transpose()?;
-        let body = page(query, place.as_ref());
-        let backend = |failure: Failure| QueryError::from(failure.backend("search"));
-        let parts = &["hits.hits._index", "hits.hits._id", "hits.hits._source"];
-        let found: Vec<Hit> = match self.find(self.names.alias(), parts, body).await {
-            Err(failure) if failure.is_absence() => return Err(QueryError::NoGeneration),
-            // A foreign index of that name is no generation.
-            Ok(found) if found.iter().any(|hit: &Hit| self.names.generation(&hit.index).is_none()) => {
-                return Err(QueryError::NoGeneration);
-            }
-            Ok(found) if !found.is_empty() => found,
-            _ if self.is_taken().await.map_err(backend)? => return Err(QueryError::NoGeneration),
-            found => found.map_err(backend)?,
-        };
-        let has_next = found.len() > query.limit;
-        let hits = found.iter().take(query.limit);
-        let balances: Vec<Balance> = hits.filter_map(|hit| readable(&hit.source, &hit.id)).collect();
-        if has_next && balances.is_empty() {
-            // There is no place to continue from, and ending the list here would hide what follows.
-            return Err(backend(Failure::Unreadable("a whole page of documents".to_owned())));
-        }
-        let next = balances.last().filter(|_| has_next).map(|last| cursor::behind(last, query.sort));
-        Ok(BalancePage { balances, next })
-    }
 }
 
 type Source = Box<RawValue>;
@@ -301,7 +273,7 @@ fn next_source(got: &mut impl Iterator<Item = Got<Source>>) -> Result<Option<Sou
 
 /// A document, unless a change from outside made it unreadable. Then it counts as missing: its worker folds the account
 /// again from the first event, a comparison with the store reports it, and no other account's balance waits for it.
-fn readable(source: &RawValue, account: impl Display) -> Option<Balance> {
+pub(super) fn readable(source: &RawValue, account: impl Display) -> Option<Balance> {
     let balance = read(source);
     if let Err(failure) = &balance {
         counter!(DOCUMENTS_UNREADABLE.name).increment(1);
@@ -316,38 +288,4 @@ fn read<T: DeserializeOwned>(source: &RawValue) -> Result<T, Failure> {
 
 fn of_slots(slots: SlotRange) -> Value {
     json!({ "range": { "slot": { "gte": slots.start, "lt": slots.end } } })
-}
-
-/// The request for a page and one more document, to know whether there is another page.
-fn page(query: &BalanceQuery, place: Option<&Place>) -> Value {
-    let mut filter = Vec::new();
-    if let Some(owner) = &query.owner {
-        filter.push(json!({ "term": { "owner": owner } }));
-    }
-    if let Some(bound) = query.balance_gt {
-        filter.push(json!({ "range": { "balance": { "gt": bound } } }));
-    }
-    if let Some(bound) = query.balance_lt {
-        filter.push(json!({ "range": { "balance": { "lt": bound } } }));
-    }
-    if let Some(status) = query.status {
-        filter.push(json!({ "term": { "status": status } }));
-    }
-    let (field, order) = match query.sort {
-        Sort::Owner => ("owner", "asc"),
-        Sort::OwnerDescending => ("owner", "desc"),
-        Sort::Balance => ("balance", "asc"),
-        Sort::BalanceDescending => ("balance", "desc"),
-    };
-    let mut body = json!({
-        "size": query.limit + 1,
-        "query": { "bool": { "filter": filter } },
-        "sort": [{ field: order }, { "id": order }],
-    });
-    match place {
-        Some(Place { value: SortValue::Owner(owner), account }) => body["search_after"] = json!([owner, account]),
-        Some(Place { value: SortValue::Balance(balance), account }) => body["search_after"] = json!([balance, account]),
-        None => {}
-    }
-    body
 }

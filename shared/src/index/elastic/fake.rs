@@ -17,6 +17,8 @@ use super::{ElasticIndex, ElasticOptions};
 #[derive(Clone, Debug)]
 pub(super) struct Asked {
     pub(super) path: String,
+    /// What follows the question mark.
+    pub(super) query: String,
     pub(super) body: String,
     /// What the `Authorization` header says.
     pub(super) authorization: String,
@@ -98,6 +100,7 @@ impl Drop for Fake {
 async fn reply(State(script): State<Script>, uri: Uri, headers: HeaderMap, body: Bytes) -> Response {
     let asked = Asked {
         path: uri.path().to_owned(),
+        query: uri.query().unwrap_or_default().to_owned(),
         body: String::from_utf8_lossy(&body).into_owned(),
         authorization: headers.get(AUTHORIZATION).map(|value| value.to_str().unwrap().to_owned()).unwrap_or_default(),
     };

@@ -25,6 +25,12 @@ const ACCOUNTS_AT_ONCE: usize = 2_000;
 /// How many hits a search may have; `index.max_result_window` allows no more.
 const HITS_AT_ONCE: usize = 10_000;
 
+/// The preference of every search. Requests with the same preference go to the same copy of a shard while the cluster
+/// does not change; others go to any copy. Each copy refreshes by itself, and the primary shows a write to a read by id
+/// before a replica has it, so from one answer to the next a reader would see versions go back. A read by id has its
+/// account as preference, which spreads the accounts over the copies. Version 8 no longer lets one ask the primary.
+const SAME_COPY: &str = "bank";
+
 pub(super) fn checkpoint_id(partition: Partition) -> String {
     format!("checkpoint-{}", partition.get())
 }
@@ -244,13 +250,15 @@ impl ElasticIndex {
     ) -> Result<Vec<H>, Failure> {
         let (indices, parts) = ([index], [parts, &["error.type", "error.reason"]].concat());
         let asked = self.client.search(SearchParts::Index(&indices)).filter_path(&parts).track_total_hits(false);
-        let found: Found<H> = answer(asked.allow_partial_search_results(false).body(body).send().await).await?;
+        let asked = asked.allow_partial_search_results(false).preference(SAME_COPY).body(body);
+        let found: Found<H> = answer(asked.send().await).await?;
         Ok(found.hits.hits)
     }
 
     pub(super) async fn get_balance(&self, account: AccountId) -> Result<Option<Balance>, QueryError> {
-        let asked = self.client.get(GetParts::IndexId(self.names.alias(), &account.to_string())).send().await;
-        let got: Got<Box<RawValue>> = found(asked).await.map_err(|failure| failure.backend("get"))?;
+        let id = account.to_string();
+        let asked = self.client.get(GetParts::IndexId(self.names.alias(), &id)).preference(&id);
+        let got: Got<Box<RawValue>> = found(asked.send().await).await.map_err(|failure| failure.backend("get"))?;
         let is_missing = got.error.as_ref().is_some_and(GotError::is_missing_index);
         if is_missing || got.index.as_ref().is_some_and(|index| self.names.generation(index).is_none()) {
             return Err(QueryError::NoGeneration);

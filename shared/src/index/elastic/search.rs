@@ -140,6 +140,26 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn whatever_readers_are_answered_comes_from_the_same_copy_of_a_shard() {
+        let balance = documents(1).balances.remove(0);
+        let (id, page) = (balance.id, found([(balance.id, json!(balance), json!("Ann"))]));
+        let document = json!({ "found": true, "_source": balance }).to_string();
+        let fake = Fake::start(move |asked| {
+            let is_list = asked.path.ends_with("/_search");
+            (200, if is_list { page.clone() } else { document.clone() })
+        })
+        .await;
+        let index = fake.index();
+        assert_eq!(index.get(id).await.unwrap().map(|balance| balance.id), Some(id));
+        assert_eq!(index.search(&BalanceQuery::default()).await.unwrap().balances.len(), 1);
+        let asked = fake.asked();
+        assert_eq!(asked.len(), 2);
+        for (asked, preference) in asked.iter().zip([format!("preference={id}"), "preference=bank".to_owned()]) {
+            assert!(asked.query.split('&').any(|part| part == preference), "{asked:?}");
+        }
+    }
+
+    #[tokio::test]
     async fn a_list_whose_place_nobody_can_tell_is_not_ended() {
         let [first, second] = [documents(2).balances[0].id, documents(2).balances[1].id];
         for value in [json!(null), json!(7), json!("e\u{301}")] {

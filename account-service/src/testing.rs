@@ -6,17 +6,17 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use sha2::{Digest, Sha256};
-use shared::clock::Clock;
+use shared::clock::{Clock, Timestamp};
 use shared::coordinate::{Position, Revision, Version};
 use shared::error::{BackendError, Retry};
-use shared::event::{Recorded, StreamAfter};
+use shared::event::{AccountEvent, NewEvent, Recorded, StreamAfter, codec};
 use shared::id::{AccountId, CommitId, Ids};
 use shared::money::Amount;
 use shared::partition::SlotRange;
 use shared::sqlite::DataFolder;
 use shared::store::{
     AppendError, Appended, Commit, EmbeddedStore, EventStore, FeedError, IdempotencyKey, KeyedRequest, Register,
-    Registers, ScanPage, Snapshot, Snapshots, StoredCommit, WriteError,
+    Registers, ScanPage, Snapshot, Snapshots, StoredCommit, StreamWrite, WriteError,
 };
 use shared::supervise::Supervisor;
 use tempfile::TempDir;
@@ -52,6 +52,10 @@ struct Faults {
     outrun: AtomicU64,
     /// The most events that one read has asked for.
     asked_max: AtomicUsize,
+    /// How many events all reads together have asked for.
+    asked: AtomicUsize,
+    /// How many milliseconds a read takes longer.
+    slow_reads_ms: AtomicU64,
 }
 
 fn take_one(count: &AtomicU64) -> bool {
@@ -89,6 +93,15 @@ impl RoughStore {
 
     pub(crate) fn events_asked_max(&self) -> usize {
         self.faults.asked_max.load(Ordering::SeqCst)
+    }
+
+    pub(crate) fn events_asked(&self) -> usize {
+        self.faults.asked.load(Ordering::SeqCst)
+    }
+
+    /// Each read of streams takes this much longer from now on.
+    pub(crate) fn slow_reads(&self, by: Duration) {
+        self.faults.slow_reads_ms.store(u64::try_from(by.as_millis()).unwrap(), Ordering::SeqCst);
     }
 }
 
@@ -143,6 +156,11 @@ impl EventStore for RoughStore {
         limit_each: usize,
     ) -> Result<Vec<Vec<Recorded>>, BackendError> {
         self.faults.asked_max.fetch_max(streams.len() * limit_each, Ordering::SeqCst);
+        self.faults.asked.fetch_add(streams.len() * limit_each, Ordering::SeqCst);
+        let slow_by = self.faults.slow_reads_ms.load(Ordering::SeqCst);
+        if slow_by > 0 {
+            tokio::time::sleep(Duration::from_millis(slow_by)).await;
+        }
         self.inner.read_streams(streams, limit_each).await
     }
 
@@ -245,6 +263,39 @@ impl Bank {
         };
         self.execute(command).await.unwrap();
         account
+    }
+
+    /// An account that was opened with nothing, and got this many thousand deposits of 1 that no process has in memory.
+    pub(crate) async fn open_long(&self, thousands: u64) -> AccountId {
+        let account = self.open(0).await;
+        let commits = (0..thousands).map(|before| self.thousand_deposits(account, Version::new(1 + 1_000 * before)));
+        let answers = self.store.append(commits.collect()).await;
+        assert!(answers.iter().all(Result::is_ok), "{answers:?}");
+        account
+    }
+
+    fn thousand_deposits(&self, stream: AccountId, expected: Version) -> Commit {
+        let (id, amount) = (self.teller.ids().commit(), Amount::new(1).unwrap());
+        let deposit = || {
+            let event = AccountEvent::MoneyDeposited { transaction: id, amount };
+            NewEvent { id: self.teller.ids().event(), time: Timestamp::EPOCH, event }
+        };
+        let events = codec::encode(&(0..1_000).map(|_| deposit()).collect::<Vec<_>>());
+        let writes = vec![StreamWrite { stream, expected, events }];
+        Commit { id, time: Timestamp::EPOCH, key: None, receipt: Bytes::from_static(b"?"), writes }
+    }
+
+    /// The snapshot of an account, as soon as it has one.
+    pub(crate) async fn snapshot(&self, account: AccountId) -> Snapshot {
+        let saved = async {
+            loop {
+                if let [Some(snapshot)] = &self.store.load_snapshots(&[account]).await.unwrap()[..] {
+                    return snapshot.clone();
+                }
+                tokio::task::yield_now().await;
+            }
+        };
+        tokio::time::timeout(Duration::from_secs(30), saved).await.expect("the account gets a snapshot")
     }
 
     pub(crate) async fn execute(&self, command: Command) -> Result<Outcome, CommandError> {

@@ -47,8 +47,8 @@ pub(crate) const MUTANTS: &[Mutant] = &[
     Mutant {
         name: "an_account_is_read_from_memory",
         file: "account-service/src/command/teller.rs",
-        text: "        let read = || load(&self.desk.store, vec![(id, self.desk.cache.get(id))]);",
-        replacement: "        if let Some(known) = self.desk.cache.get(id) { return Ok(Some(known)); }\n        let read = || load(&self.desk.store, vec![(id, self.desk.cache.get(id))]);",
+        text: "        let read = || load(&self.desk, vec![(id, None)], until);",
+        replacement: "        if let Some(known) = self.desk.cache.get(id) { return Ok(Some(known)); }\n        let read = || load(&self.desk, vec![(id, None)], until);",
         seed: 0,
     },
     Mutant {

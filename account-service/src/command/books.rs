@@ -7,11 +7,11 @@ use std::collections::HashMap;
 
 use shared::coordinate::Version;
 use shared::id::AccountId;
-use tracing::debug;
 
 use super::cache::AccountCache;
+use super::desk::Desk;
 use super::hash::IdHash;
-use super::load::Loaded;
+use super::load::{Loaded, NotLoaded};
 use super::snapshots;
 use crate::account::{Account, Command};
 
@@ -23,7 +23,7 @@ pub(super) struct Books {
 
 #[derive(Debug)]
 struct Page {
-    /// The account as far as it is known; `None` if nothing is, or if it was never opened.
+    /// The account as far as it is known; `None` if nothing is, if it was never opened, or if it could not be loaded.
     known: Option<Account>,
     /// The version that was known when the batch began, in memory or as a snapshot.
     from: Version,
@@ -31,8 +31,8 @@ struct Page {
     certain: bool,
     /// Whether the next round reads on.
     behind: bool,
-    /// False if the stream holds something that this release does not understand.
-    readable: bool,
+    /// Why its commands cannot be decided, if the account could not be loaded.
+    not_loaded: Option<NotLoaded>,
 }
 
 impl Books {
@@ -44,7 +44,7 @@ impl Books {
                 // The id of an account to be opened is newly generated: the append proves that no other account has it.
                 let opens = matches!(command, Command::Open { .. });
                 let from = Account::version_of(known.as_ref());
-                Page { behind: known.is_none() && !opens, known, from, certain: false, readable: true }
+                Page { behind: known.is_none() && !opens, known, from, certain: false, not_loaded: None }
             });
         }
     }
@@ -61,7 +61,7 @@ impl Books {
             if page.known.is_none() {
                 page.from = from;
             }
-            page.readable = account.is_ok();
+            page.not_loaded = account.as_ref().err().copied();
             page.known = account.unwrap_or_default();
             page.certain = true;
             page.behind = false;
@@ -72,8 +72,9 @@ impl Books {
         self.pages.get(&id).and_then(|page| page.known.as_ref())
     }
 
-    pub(super) fn is_readable(&self, id: AccountId) -> bool {
-        self.pages.get(&id).is_some_and(|page| page.readable)
+    /// Why the account's commands cannot be decided, if it could not be loaded.
+    pub(super) fn check_loaded(&self, id: AccountId) -> Result<(), NotLoaded> {
+        self.pages.get(&id).and_then(|page| page.not_loaded).map_or(Ok(()), Err)
     }
 
     pub(super) fn is_certain(&self, id: AccountId) -> bool {
@@ -100,13 +101,13 @@ impl Books {
     }
 
     /// Keeps the known accounts for later batches, and requests the snapshots that are due.
-    pub(super) fn keep(self, cache: &AccountCache, due: &tokio::sync::mpsc::Sender<Account>) {
-        for page in self.pages.into_values().filter(|page| page.readable) {
+    pub(super) fn keep<S>(self, desk: &Desk<S>) {
+        for page in self.pages.into_values() {
             let Some(account) = page.known else { continue };
-            if snapshots::is_due(page.from, account.version) && due.try_send(account.clone()).is_err() {
-                debug!(account = %account.id, "snapshot skipped, the queue is full");
+            if snapshots::is_due(page.from, account.version) {
+                desk.request_snapshot(&account);
             }
-            cache.insert(account);
+            desk.cache.insert(account);
         }
     }
 }

@@ -107,9 +107,7 @@ impl Draft<'_> {
 
     fn decide(&mut self, pending: &Pending) -> Result<(Accepted, Commit), CommandError> {
         let Request { command, key, if_match } = &pending.request;
-        if !command.accounts().all(|account| self.books.is_readable(account)) {
-            return Err(CommandError::Unreadable);
-        }
+        command.accounts().try_for_each(|account| self.books.check_loaded(account))?;
         self.check_version(command, *if_match)?;
         let decided = account::decide(command, pending.commit, |id| self.account(id))?;
         let (writes, after) = self.write(decided)?;

@@ -3,6 +3,7 @@
 use shared::clock::Clock;
 use shared::id::Ids;
 use tokio::sync::mpsc;
+use tracing::debug;
 
 use super::cache::AccountCache;
 use crate::account::Account;
@@ -39,4 +40,15 @@ pub(super) struct Desk<S> {
     pub(super) cache: AccountCache,
     /// Accounts that are due for a snapshot.
     pub(super) snapshots: mpsc::Sender<Account>,
+}
+
+impl<S> Desk<S> {
+    /// Requests a snapshot of an account, and returns whether there was room for the request.
+    pub(super) fn request_snapshot(&self, account: &Account) -> bool {
+        let is_requested = self.snapshots.try_send(account.clone()).is_ok();
+        if !is_requested {
+            debug!(account = %account.id, "snapshot skipped, the queue is full");
+        }
+        is_requested
+    }
 }

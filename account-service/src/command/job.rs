@@ -70,7 +70,7 @@ pub(super) async fn carry_out<S: Store>(desk: &Desk<S>, batch: Vec<Pending>) {
             job.give_up(std::mem::take(&mut pending));
         }
     }
-    job.books.keep(&desk.cache, &desk.snapshots);
+    job.books.keep(desk);
 }
 
 /// The commands whose customers still wait. The others were not begun, so they have no effect.
@@ -129,12 +129,13 @@ impl<S: Store> Job<'_, S> {
         give_way(again).await
     }
 
-    /// Brings the accounts that are behind up to date.
+    /// Brings the accounts that are behind up to date, except those whose streams take too long.
     async fn read_on(&mut self) -> Result<(), BackendError> {
         if self.books.to_load().next().is_none() {
             return Ok(());
         }
-        let loaded = self.patience.ask(|| load(&self.desk.store, self.books.to_load().collect())).await?;
+        let until = self.patience.load_until();
+        let loaded = self.patience.ask(|| load(self.desk, self.books.to_load().collect(), until)).await?;
         self.patience.reset();
         self.books.update(loaded);
         Ok(())

@@ -1,13 +1,21 @@
 //! Brings accounts up to date from what is known of them: all accounts of a batch in one call per step.
+//!
+//! A load has a time limit, since its longest stream may take any time: an account that is not read to its end by then
+//! is left out, and the others do not wait for it. A prefix of a stream stays right, so what was read of a long stream
+//! is kept after each call, and a later load goes on there. Whether a load runs out of time, fails or is dropped, it
+//! loses at most the call that was under way, and repeated loads come to the end of any stream.
 
 use shared::coordinate::Version;
 use shared::error::BackendError;
 use shared::event::{Recorded, StreamAfter, codec};
 use shared::id::AccountId;
 use shared::store::{Snapshot, Store};
+use tokio::time::Instant;
 use tracing::{error, warn};
 
+use super::desk::Desk;
 use super::patience::STORE_CALL_TIME_MAX;
+use super::{CommandError, snapshots};
 use crate::account::Account;
 
 /// How many events of one stream the first call reads, while its snapshot is loaded: most streams are short and need
@@ -26,26 +34,41 @@ const EVENTS_PER_CALL: usize = 32_000;
 #[derive(Debug)]
 pub(super) struct Loaded {
     pub(super) id: AccountId,
-    /// The account, none if it was never opened; or that it cannot be read, in which case the reason was logged.
-    pub(super) account: Result<Option<Account>, Unreadable>,
-    /// The version that was known before, in memory or as a snapshot.
+    /// The account, none if it was never opened; or why there is no telling.
+    pub(super) account: Result<Option<Account>, NotLoaded>,
+    /// The version that was known before, in memory or as a snapshot, or of which a snapshot was requested meanwhile.
     pub(super) from: Version,
 }
 
-/// The stream holds something this release does not understand.
+/// Why nothing can be said of an account.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Unreadable;
+pub(super) enum NotLoaded {
+    /// The stream holds something this release does not understand; what it is was logged.
+    Unreadable,
+    /// The time was up before the end of the stream. What was read of it is kept.
+    Unfinished,
+}
 
-/// Reads on in the streams of these accounts, each after what is known of it. Of an unknown account, the stream and the
-/// snapshot are read concurrently, so that an account with a short stream costs one round trip.
+impl From<NotLoaded> for CommandError {
+    fn from(reason: NotLoaded) -> Self {
+        match reason {
+            NotLoaded::Unreadable => Self::Unreadable,
+            NotLoaded::Unfinished => Self::Unavailable,
+        }
+    }
+}
+
+/// Reads on in the streams of these accounts, each after what is known of it or kept in memory, and begins no further
+/// call when the time is up. Of an unknown account, the stream and the snapshot are read concurrently, so that an
+/// account with a short stream costs one round trip.
 pub(super) async fn load<S: Store>(
-    store: &S,
+    desk: &Desk<S>,
     known: Vec<(AccountId, Option<Account>)>,
+    until: Instant,
 ) -> Result<Vec<Loaded>, BackendError> {
-    let mut loaded: Vec<Loaded> = known
-        .into_iter()
-        .map(|(id, account)| Loaded { id, from: Account::version_of(account.as_ref()), account: Ok(account) })
-        .collect();
+    let store = &desk.store;
+    let mut loaded: Vec<Loaded> =
+        known.into_iter().map(|(id, account)| Loaded::after(id, account, desk.cache.get(id))).collect();
     let everything: Vec<usize> = (0..loaded.len()).collect();
     let unknown: Vec<usize> = everything.iter().copied().filter(|&index| loaded[index].is_unknown()).collect();
     let first = read_on(store, &loaded, &everything, EVENTS_AT_FIRST);
@@ -60,9 +83,18 @@ pub(super) async fn load<S: Store>(
         }
     }
     while !open.is_empty() {
+        for &index in &open {
+            loaded[index].keep(desk);
+        }
+        if Instant::now() >= until {
+            break;
+        }
         let limit_each = events_of_each(open.len());
         let pages = read_on(store, &loaded, &open, limit_each).await?;
         open = fold_all(&mut loaded, &open, &pages, limit_each);
+    }
+    for index in open {
+        loaded[index].account = Err(NotLoaded::Unfinished);
     }
     Ok(loaded)
 }
@@ -122,6 +154,21 @@ fn from_snapshot(snapshot: &Snapshot) -> Option<Account> {
 }
 
 impl Loaded {
+    /// What is known of an account, or what is kept of it in memory if that is newer.
+    fn after(id: AccountId, known: Option<Account>, kept: Option<Account>) -> Self {
+        let newest = [known, kept].into_iter().flatten().max_by_key(|account| account.version);
+        Self { id, from: Account::version_of(newest.as_ref()), account: Ok(newest) }
+    }
+
+    /// Keeps what was read so far of a stream that goes on.
+    fn keep<S>(&mut self, desk: &Desk<S>) {
+        let Ok(Some(account)) = &self.account else { return };
+        desk.cache.insert_newer(account);
+        if snapshots::is_due_while_read(self.from, account.version) && desk.request_snapshot(account) {
+            self.from = account.version;
+        }
+    }
+
     fn is_unknown(&self) -> bool {
         matches!(self.account, Ok(None))
     }
@@ -150,15 +197,15 @@ impl Loaded {
     }
 }
 
-fn fold_one(before: Option<Account>, recorded: &Recorded) -> Result<Option<Account>, Unreadable> {
+fn fold_one(before: Option<Account>, recorded: &Recorded) -> Result<Option<Account>, NotLoaded> {
     let expected = Account::version_of(before.as_ref()).next();
     if recorded.first_version != expected {
         error!(account = %recorded.stream, found = %recorded.first_version, %expected, "stream has a gap");
-        return Err(Unreadable);
+        return Err(NotLoaded::Unreadable);
     }
     let unreadable = |reason: &dyn std::fmt::Display| {
         error!(account = %recorded.stream, version = %recorded.first_version, %reason, "cannot read the stream");
-        Unreadable
+        NotLoaded::Unreadable
     };
     let events = codec::decode(&recorded.events).map_err(|error| unreadable(&error))?;
     events.iter().try_fold(before, |account, new| {
@@ -178,8 +225,11 @@ pub(super) async fn in_time<T>(
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use futures::future::join_all;
 
+    use super::super::patience::BATCH_TIME_MAX;
     use super::*;
     use crate::testing::{Bank, deposit};
 
@@ -197,5 +247,48 @@ mod tests {
         let asked_max = bank.store.events_asked_max();
         assert!((EVENTS_AT_FIRST * ACCOUNTS + 1..=EVENTS_PER_CALL).contains(&asked_max), "{asked_max} events");
         assert_eq!((events_of_each(1), events_of_each(2_048)), (EVENTS_PER_READ, EVENTS_AT_FIRST));
+    }
+
+    #[tokio::test]
+    async fn a_load_that_is_dropped_loses_nothing_that_it_has_read() {
+        let bank = Bank::new();
+        let account = bank.open_long(20).await;
+        bank.store.slow_reads(Duration::from_millis(5));
+        let before = bank.store.events_asked();
+        let has_read_most = async {
+            while bank.store.events_asked() - before < 12_000 {
+                tokio::task::yield_now().await;
+            }
+        };
+        tokio::select! {
+            biased;
+            _ = bank.teller.account(account) => panic!("it has more to read"),
+            () = has_read_most => {}
+        }
+        assert!(bank.snapshot(account).await.version > Version::new(10_000), "the next process goes on there");
+        let dropped_after = bank.store.events_asked();
+        assert_eq!(bank.balance(account).await, 20_000);
+        let asked = bank.store.events_asked() - dropped_after;
+        assert!(asked < 10_000, "{asked} events were asked for again");
+    }
+
+    #[tokio::test]
+    async fn a_long_account_does_not_hold_up_the_others_of_its_batch() {
+        let bank = Bank::new();
+        let (long, short) = (bank.open_long(15).await, bank.open(0).await);
+        let stranger = bank.sibling();
+        bank.store.slow_reads(BATCH_TIME_MAX / 12);
+        let began = Instant::now();
+        let (left_out, taken) = tokio::join!(stranger.execute(deposit(long, 1)), stranger.execute(deposit(short, 1)));
+        assert!(began.elapsed() < BATCH_TIME_MAX, "{:?}", began.elapsed());
+        assert_eq!(left_out, Err(CommandError::Unavailable));
+        assert_eq!(taken.unwrap().receipt.account().balance.get(), 1);
+
+        bank.store.slow_reads(Duration::ZERO);
+        let before = bank.store.events_asked();
+        let receipt = stranger.execute(deposit(long, 1)).await.unwrap().receipt;
+        assert_eq!(receipt.account().balance.get(), 15_001, "the first one had no effect");
+        let asked = bank.store.events_asked() - before;
+        assert!(asked < 15_000, "{asked} events: the second load began where the first ended");
     }
 }

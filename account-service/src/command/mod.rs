@@ -7,12 +7,14 @@
 //! T5  A repeated key with the same request gets the first receipt; with a different request it is refused.
 //! T6  A lone command is appended at once. Commands that arrive meanwhile form batches; a command waits at most 50 ms
 //!     for its batch to become as large as those under way.
-//! T7  Everything is bounded: the number of waiting commands, the size of a batch, the time and number of attempts.
+//! T7  Everything is bounded: the number of waiting commands, the size of a batch, the time to load its accounts, the
+//!     time and number of attempts.
 //!
 //! One *dispatch* task owns the waiting commands. It hands those whose accounts are in no unfinished batch to *jobs*, a
 //! few of which run concurrently. A job loads the accounts it does not know, decides its commands in order, each on the
 //! accounts as the ones before it left them, appends all commits in one call and answers each command by the fate of
-//! its own commit.
+//! its own commit. An account that cannot be loaded in time is left out: its commands are answered as unavailable,
+//! which is no refusal, and the others of the batch are decided (`load.rs`).
 //!
 //! A command whose customer has gone when its batch begins is dropped and has no effect. A customer whose request timed
 //! out was told that the outcome is unknown (T1), which stays true: the customer cannot know whether the batch had

@@ -14,6 +14,12 @@ pub(super) const BATCH_TIME_MAX: Duration = Duration::from_secs(5);
 /// How long one call to the store may take. A call that hangs is given up early enough for another attempt.
 pub(super) const STORE_CALL_TIME_MAX: Duration = Duration::from_secs(2);
 
+/// How long a batch reads the streams of its accounts. Then there is time left for a last call of the load and for an
+/// append, so that the commands whose accounts are known by then are answered in time.
+const LOAD_TIME_MAX: Duration = Duration::from_secs(2);
+
+const _: () = assert!(LOAD_TIME_MAX.as_millis() + STORE_CALL_TIME_MAX.as_millis() < BATCH_TIME_MAX.as_millis());
+
 // A store that finds no server reports that nothing happened. A call given up before that may have taken effect.
 const _: () = assert!(STORE_CALL_TIME_MAX.as_millis() > SERVER_FOUND_WITHIN.as_millis());
 
@@ -66,6 +72,16 @@ impl Patience {
                 answer => return answer,
             }
         }
+    }
+
+    /// When a load that begins now ends if others wait for it.
+    pub(super) fn load_until(&self) -> Instant {
+        self.deadline.min(Instant::now() + LOAD_TIME_MAX)
+    }
+
+    /// When the time is up.
+    pub(super) const fn deadline(&self) -> Instant {
+        self.deadline
     }
 
     /// Whether the time is up.

@@ -12,12 +12,21 @@ use crate::account::Account;
 /// How many events of an account lie between two snapshots, and so about how many loading it reads at most.
 const SNAPSHOT_EVERY: u64 = 500;
 
+/// How many events of a long stream are read between two snapshots of what was read so far. They serve a process that
+/// begins anew, so they may lie further apart.
+const SNAPSHOT_EVERY_READ: u64 = 10_000;
+
 /// How many accounts may wait for their snapshot; one that does not fit gets a snapshot the next time it is due.
 pub(super) const SNAPSHOTS_WAITING_MAX: usize = 256;
 
 /// Whether an account that grew from one version to the other is due for a snapshot.
 pub(super) const fn is_due(from: Version, to: Version) -> bool {
     from.get() / SNAPSHOT_EVERY < to.get() / SNAPSHOT_EVERY
+}
+
+/// Whether an account of which this much was read, and of which there is more, is due for a snapshot.
+pub(super) const fn is_due_while_read(from: Version, to: Version) -> bool {
+    to.get().saturating_sub(from.get()) >= SNAPSHOT_EVERY_READ
 }
 
 /// Saves snapshots of incoming accounts until shutdown.

@@ -17,7 +17,7 @@ use super::cache::AccountCache;
 use super::desk::{Desk, Settings};
 use super::dispatch::dispatch;
 use super::job::Pending;
-use super::load::{in_time, load};
+use super::load::{Loaded, in_time, load};
 use super::patience::Patience;
 use super::snapshots::{self, SNAPSHOTS_WAITING_MAX};
 use super::{CommandError, Outcome, Request, Transaction};
@@ -100,19 +100,24 @@ impl<S: Store> Teller<S> {
     /// The account as the store has it now, or nothing if it was never opened.
     ///
     /// # Errors
-    /// [`CommandError::Unavailable`] and [`CommandError::Unreadable`].
+    /// [`CommandError::Unavailable`], also if the account has too many events to be read at once, in which case a
+    /// repeat goes on where this call ended; and [`CommandError::Unreadable`].
     pub async fn account(&self, id: AccountId) -> Result<Option<Account>, CommandError> {
         self.account_within(id, &mut Patience::new()).await
     }
 
     async fn account_within(&self, id: AccountId, patience: &mut Patience) -> Result<Option<Account>, CommandError> {
-        let read = || load(&self.desk.store, vec![(id, self.desk.cache.get(id))]);
+        let until = patience.deadline();
+        let read = || load(&self.desk, vec![(id, None)], until);
         let loaded = patience.ask(read).await.map_err(|failure| unavailable(&failure))?;
-        let account = loaded.into_iter().next().map_or(Ok(None), |loaded| loaded.account);
+        let Some(Loaded { account, from, .. }) = loaded.into_iter().next() else { return Ok(None) };
         if let Ok(Some(account)) = &account {
             self.desk.cache.insert_newer(account);
+            if snapshots::is_due(from, account.version) {
+                self.desk.request_snapshot(account);
+            }
         }
-        account.map_err(|_| CommandError::Unreadable)
+        account.map_err(CommandError::from)
     }
 
     /// A page of the account's statement, of at most `lines_max` lines, which begins at `from` or else with the newest

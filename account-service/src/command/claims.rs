@@ -2,12 +2,16 @@
 //!
 //! CL1  Two unfinished batches never share an account.
 //! CL2  The commands of one account leave in the order they came.
-//! CL3  A command is ready as soon as all of its accounts are free and no other command is ahead of it. The dispatch
-//!      chooses when ready commands leave.
+//! CL3  A command is ready as soon as all of its accounts are free, no other command is ahead of it, and there is room
+//!      in the next batch. The dispatch chooses when ready commands leave.
+//!
+//! The ready commands fit into one batch; those that wait have a bound of their own, beyond which they are not taken
+//! in. So commands whose account is in a batch that hangs never take the room of those whose accounts are free.
 //!
 //! A command for an account that is in an unfinished batch queues for that account, a transfer for both of its
-//! accounts. It becomes ready when it is at the front of each of its queues. No command waits for ever: the oldest
-//! waiting one is at the front of all its queues and waits only for batches, which end.
+//! accounts. It becomes ready when it is at the front of each of its queues. A queue that could go on when a batch is
+//! full goes on when that batch leaves. No command waits for ever: the oldest waiting one is at the front of all its
+//! queues and waits only for batches, which end.
 
 use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::mem;
@@ -36,11 +40,15 @@ impl Parties {
 /// The waiting commands, and the accounts they wait for.
 #[derive(Debug)]
 pub(super) struct Claims<T> {
+    ready_max: usize,
+    waiting_max: usize,
     next_ticket: u64,
     ready: Vec<(Parties, T)>,
     waiting: BTreeMap<u64, (Parties, T)>,
     /// Only accounts that are in a batch or waited for; looked up, never iterated over.
     accounts: HashMap<AccountId, Claim, IdHash>,
+    /// Accounts whose first waiting command may become ready when there is room.
+    freed: VecDeque<AccountId>,
 }
 
 #[derive(Debug, Default)]
@@ -58,8 +66,11 @@ pub(super) struct Batch<T> {
 }
 
 impl<T> Claims<T> {
-    pub(super) fn new() -> Self {
-        Self { next_ticket: 0, ready: Vec::new(), waiting: BTreeMap::new(), accounts: HashMap::default() }
+    /// No commands. At most `ready_max` will be ready, and at most `waiting_max` wait, at any time.
+    pub(super) fn new(ready_max: usize, waiting_max: usize) -> Self {
+        let (ready, waiting) = (Vec::new(), BTreeMap::new());
+        let (accounts, freed) = (HashMap::default(), VecDeque::new());
+        Self { ready_max, waiting_max, next_ticket: 0, ready, waiting, accounts, freed }
     }
 
     /// How many commands have not left yet.
@@ -72,10 +83,19 @@ impl<T> Claims<T> {
         self.ready.len()
     }
 
-    pub(super) fn admit(&mut self, parties: Parties, item: T) {
+    /// How many commands may be admitted now, since each of them may be ready.
+    pub(super) const fn room(&self) -> usize {
+        self.ready_max - self.ready.len()
+    }
+
+    /// Takes a command in, or returns it if it would have to wait and no more may.
+    pub(super) fn admit(&mut self, parties: Parties, item: T) -> Result<(), T> {
         if parties.all().all(|account| !self.accounts.contains_key(&account)) {
             self.ready.push((parties, item));
-            return;
+            return Ok(());
+        }
+        if self.waiting.len() >= self.waiting_max {
+            return Err(item);
         }
         let ticket = self.next_ticket;
         self.next_ticket += 1;
@@ -83,6 +103,7 @@ impl<T> Claims<T> {
             self.accounts.entry(account).or_default().tickets.push_back(ticket);
         }
         self.waiting.insert(ticket, (parties, item));
+        Ok(())
     }
 
     /// Takes all ready commands, and marks their accounts as in a batch until [`Claims::finished`].
@@ -102,6 +123,7 @@ impl<T> Claims<T> {
             }
             batch.items.push(item);
         }
+        self.release();
         Some(batch)
     }
 
@@ -112,11 +134,21 @@ impl<T> Claims<T> {
                 claim.in_batch = false;
             }
         }
-        let mut freed = VecDeque::from(accounts);
-        while let Some(account) = freed.pop_front() {
-            // A transfer that becomes ready may have been ahead of others at its second account.
-            while let Some(second) = self.release_front(account) {
-                freed.extend(second.all().filter(|other| *other != account));
+        self.freed.extend(accounts);
+        self.release();
+    }
+
+    /// Makes commands ready at the accounts that were freed, as many as there is room for.
+    fn release(&mut self) {
+        while self.room() > 0
+            && let Some(&account) = self.freed.front()
+        {
+            match self.release_front(account) {
+                // A transfer that becomes ready may have been ahead of others at its second account.
+                Some(parties) => self.freed.extend(parties.all().filter(|other| *other != account)),
+                None => {
+                    self.freed.pop_front();
+                }
             }
         }
     }
@@ -171,6 +203,10 @@ mod tests {
         ]
     }
 
+    /// Few enough to be reached often.
+    const READY_MAX: usize = 4;
+    const WAITING_MAX: usize = 12;
+
     struct Model {
         claims: Claims<(usize, Parties)>,
         under_way: Vec<Batch<(usize, Parties)>>,
@@ -179,8 +215,22 @@ mod tests {
     }
 
     impl Model {
+        /// Admits a command if there is room, as the dispatch does.
+        fn admit(&mut self, first: u8, second: Option<u8>) {
+            let id = |number| AccountId::from_bytes([number; 16]);
+            let parties = Parties::new(id(first), second.map(id));
+            if self.claims.room() == 0 {
+                return;
+            }
+            let is_admitted = self.claims.admit(parties, (self.admitted, parties)).is_ok();
+            self.admitted += usize::from(is_admitted);
+            let waiting = self.claims.waiting.len();
+            assert!(waiting == WAITING_MAX || (waiting < WAITING_MAX && is_admitted), "{waiting} wait");
+        }
+
         fn take(&mut self) {
             let Some(batch) = self.claims.take_batch() else { return };
+            assert!(batch.items.len() <= READY_MAX, "a batch is too large");
             for other in &self.under_way {
                 assert!(other.accounts.iter().all(|account| !batch.accounts.contains(account)), "CL1");
             }
@@ -202,15 +252,11 @@ mod tests {
         fn accounts_are_never_shared_order_is_kept_and_nothing_is_left_behind(
             steps in proptest::collection::vec(step(), 1..120)
         ) {
-            let mut model = Model { claims: Claims::new(), under_way: Vec::new(), left: Vec::new(), admitted: 0 };
+            let claims = Claims::new(READY_MAX, WAITING_MAX);
+            let mut model = Model { claims, under_way: Vec::new(), left: Vec::new(), admitted: 0 };
             for step in steps {
                 match step {
-                    Step::Admit(first, second) => {
-                        let id = |number| AccountId::from_bytes([number; 16]);
-                        let parties = Parties::new(id(first), second.map(id));
-                        model.claims.admit(parties, (model.admitted, parties));
-                        model.admitted += 1;
-                    }
+                    Step::Admit(first, second) => model.admit(first, second),
                     Step::Take => model.take(),
                     Step::Finish(which) => model.finish(which),
                 }

@@ -19,10 +19,15 @@ use super::CommandError;
 use super::claims::{Batch, Claims, Parties};
 use super::desk::Desk;
 use super::job::{Pending, carry_out};
+use super::teller::QUEUE_MAX;
 
-/// How many commands are taken out of the queue at most, and so the largest batch. A batch of this size is encoded in a
-/// few milliseconds and is far below what a store takes in one call.
-const HELD_MAX: usize = 1_024;
+/// How many commands are ready at most, and so the largest batch. A batch of this size is encoded in a few milliseconds
+/// and is far below what a store takes in one call.
+const READY_MAX: usize = 1_024;
+
+/// How many commands wait at most for accounts that are in a batch; others that would have to wait are refused.
+/// Whatever the queue takes in for a single account may wait for it. Those whose accounts are free pass these.
+const WAITING_MAX: usize = QUEUE_MAX;
 
 /// How long ready commands wait at most until there are enough of them for a further batch. The limit keeps a few from
 /// waiting for a large batch that hangs; it is longer than most batches take that do not hang.
@@ -45,7 +50,7 @@ pub(super) async fn dispatch<S: Store>(
     shutdown: CancellationToken,
 ) -> Result<(), Infallible> {
     let mut arrivals = arrivals.lock().await;
-    let mut claims = Claims::new();
+    let mut claims = Claims::new(READY_MAX, WAITING_MAX);
     let mut under_way = FuturesUnordered::new();
     let mut arrived = Vec::new();
     // Commands in the batches under way.
@@ -67,7 +72,7 @@ pub(super) async fn dispatch<S: Store>(
         if claims.ready() > 0 {
             leaves_by.get_or_insert_with(|| Instant::now() + COMPANY_TIME_MAX);
         }
-        let room = HELD_MAX - claims.len();
+        let room = claims.room();
         tokio::select! {
             biased;
             () = shutdown.cancelled(), if drained_by.is_none() => {
@@ -82,7 +87,10 @@ pub(super) async fn dispatch<S: Store>(
                 open = received > 0;
                 for pending in arrived.drain(..) {
                     let command = &pending.request.command;
-                    claims.admit(Parties::new(command.account(), command.other_account()), pending);
+                    let parties = Parties::new(command.account(), command.other_account());
+                    if let Err(pending) = claims.admit(parties, pending) {
+                        pending.answer(Err(CommandError::Overloaded));
+                    }
                 }
             }
             () = until(leaves_by), if under_way.len() < batches_at_once => {}

@@ -178,6 +178,40 @@ async fn a_few_commands_do_not_wait_for_a_large_batch_that_hangs() {
 }
 
 #[tokio::test]
+async fn commands_that_wait_for_an_account_whose_batch_hangs_keep_out_no_others() {
+    let bank = Bank::new();
+    let (busy, free) = (bank.open(0).await, bank.open(0).await);
+    let before = bank.store.appends();
+    bank.store.hang(1);
+    let others = async {
+        while bank.store.appends() == before {
+            tokio::task::yield_now().await;
+        }
+        let waiting = join_all((1..QUEUE_MAX).map(|_| bank.execute(deposit(busy, 1))));
+        let passing = async {
+            let passed = tokio::time::timeout(STORE_CALL_TIME_MAX / 2, bank.execute(deposit(free, 1))).await;
+            passed.expect("its account is free").unwrap();
+            tokio::select! {
+                biased;
+                _ = bank.execute(deposit(busy, 1)) => panic!("it is the last that may wait"),
+                refused = bank.execute(deposit(busy, 1)) => assert_eq!(refused, Err(CommandError::Overloaded)),
+            }
+        };
+        tokio::select! {
+            biased;
+            _ = waiting => panic!("they have to wait"),
+            () = passing => {}
+        }
+    };
+    tokio::select! {
+        biased;
+        _ = bank.execute(deposit(busy, 1)) => panic!("the store does not answer"),
+        () = others => {}
+    }
+    assert_eq!(bank.balance(free).await, 1);
+}
+
+#[tokio::test]
 async fn a_command_that_finds_too_many_waiting_is_told_so_and_has_no_effect() {
     const TOO_MANY: usize = 100;
     let bank = Bank::new();

@@ -5,6 +5,16 @@ use shared::http::{Problem, Reason};
 use crate::account::Rejection;
 use crate::command::CommandError;
 
+/// What a customer is told whose command had no key and may have taken effect.
+const LOOK_FIRST: &str = "whether the command took effect is not known, and without an idempotency key a repeat may do \
+                          it twice; look at the account before you send it again";
+
+/// The refusal of a command that came without a key: sent again, it would be another command.
+pub(super) fn problem_without_key(error: &CommandError) -> Problem {
+    let problem = problem(error);
+    if *error == CommandError::OutcomeUnknown { problem.detail(LOOK_FIRST).without_retry() } else { problem }
+}
+
 /// The refusal a customer sees.
 pub(super) fn problem(error: &CommandError) -> Problem {
     let problem = Problem::new(reason(error)).detail(error.to_string());
@@ -86,6 +96,8 @@ mod tests {
         for (error, code, advice) in told {
             assert_eq!(problem(&error).reason().code(), code);
             assert!(error.to_string().ends_with(advice), "{error}");
+            let is_alike = problem_without_key(&error) == problem(&error);
+            assert_eq!(is_alike, error != CommandError::OutcomeUnknown, "{error}");
         }
     }
 }

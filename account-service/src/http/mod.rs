@@ -84,7 +84,8 @@ async fn dependencies<S: Store>(store: S) -> Vec<Dependency> {
 impl<S: Store> Edge<S> {
     async fn submit(&self, request: Request) -> Result<Outcome, Problem> {
         let kind = kind_of(&request.command);
-        let answer = self.teller.execute(request).await.map_err(|error| error::problem(&error));
+        let problem = if request.key.is_some() { error::problem } else { error::problem_without_key };
+        let answer = self.teller.execute(request).await.map_err(|error| problem(&error));
         let result = match &answer {
             Ok(outcome) if outcome.replayed => "replayed",
             Ok(_) => "done",

@@ -113,6 +113,13 @@ impl Problem {
         self
     }
 
+    /// Asks the client not to come back by itself: a repeat could do the same once more.
+    #[must_use]
+    pub fn without_retry(mut self) -> Self {
+        self.retry_after = None;
+        self
+    }
+
     /// Adds an extension member, such as the version the view has. The standard members cannot be replaced.
     #[must_use]
     pub fn member(mut self, name: &'static str, value: impl Into<Value>) -> Self {

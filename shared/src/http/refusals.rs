@@ -25,7 +25,7 @@ refusals! {
     /// How a command is refused.
     CommandRefusals {
         "4XX" "Rejected, nothing was changed";
-        "503" "Unavailable, or the outcome is unknown: retry with the same Idempotency-Key";
+        "503" "Unavailable, or the outcome is unknown: retry with the same Idempotency-Key; without one, look first";
     }
 
     /// How a page of the projection is refused.

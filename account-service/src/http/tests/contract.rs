@@ -271,6 +271,24 @@ async fn an_unavailable_store_is_told_and_when_to_come_back() {
 }
 
 #[tokio::test]
+async fn whoever_learns_no_outcome_is_told_to_ask_with_the_key_or_to_look() {
+    let http = Http::new();
+    let id = http.create(r#"{"owner":"A","money":50}"#).await;
+    let body = format!(r#"{{"id":"{id}","money":1}}"#);
+    let told: [(&[(&str, &str)], Option<&str>, &str); 2] = [
+        (&[("Idempotency-Key", "k")], Some("1"), "; send it again under the same key to learn the outcome"),
+        (&[], None, "; look at the account before you send it again"),
+    ];
+    for (headers, retry_after, advice) in told {
+        http.bank.store.lose_answers_for_good(1);
+        let unknown = http.ask("POST", "/deposit", headers, &body).await;
+        unknown.refused(503, "outcome_unknown");
+        assert_eq!(unknown.header("retry-after"), retry_after);
+        assert!(unknown.body["detail"].as_str().unwrap().ends_with(advice), "{unknown:?}");
+    }
+}
+
+#[tokio::test]
 async fn the_service_describes_exactly_what_it_does() {
     let http = Http::new();
     the_description_and_the_routes_are_the_same(&http.router).await;

@@ -56,6 +56,8 @@ struct Faults {
     asked: AtomicUsize,
     /// How many milliseconds a read takes longer.
     slow_reads_ms: AtomicU64,
+    /// How many of the next reads of streams fail.
+    failing_reads: AtomicU64,
 }
 
 fn take_one(count: &AtomicU64) -> bool {
@@ -97,6 +99,10 @@ impl RoughStore {
 
     pub(crate) fn events_asked(&self) -> usize {
         self.faults.asked.load(Ordering::SeqCst)
+    }
+
+    pub(crate) fn fail_reads(&self, reads: u64) {
+        self.faults.failing_reads.store(reads, Ordering::SeqCst);
     }
 
     /// Each read of streams takes this much longer from now on.
@@ -160,6 +166,9 @@ impl EventStore for RoughStore {
         let slow_by = self.faults.slow_reads_ms.load(Ordering::SeqCst);
         if slow_by > 0 {
             tokio::time::sleep(Duration::from_millis(slow_by)).await;
+        }
+        if take_one(&self.faults.failing_reads) {
+            return Err(BackendError::not_done("read_streams", "refused by the test"));
         }
         self.inner.read_streams(streams, limit_each).await
     }

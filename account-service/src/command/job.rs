@@ -11,6 +11,7 @@ use metrics::{counter, histogram};
 use shared::error::BackendError;
 use shared::id::CommitId;
 use shared::store::{Commit, IdempotencyKey, Store, StoredCommit};
+use shared::telemetry::Seldom;
 use shared::telemetry::metric::{APPEND_CONFLICTS, COMMAND_BATCH};
 use tokio::sync::oneshot;
 use tracing::{debug, warn};
@@ -28,6 +29,10 @@ const ATTEMPTS_MAX: u32 = 16;
 
 /// Rounds that begin without a pause. Before later ones a pause, a little longer each time, lets the others through.
 const ATTEMPTS_AT_ONCE: u32 = 2;
+
+/// A store that is away fails every batch.
+static NOT_LOADED: Seldom = Seldom::new();
+static NOT_LOOKED_UP: Seldom = Seldom::new();
 
 /// A command that was taken in and is not answered yet.
 #[derive(Debug)]
@@ -103,7 +108,9 @@ impl<S: Store> Job<'_, S> {
             self.books.open(&pending.request.command, &self.desk.cache);
         }
         if let Err(failure) = self.read_on().await {
-            warn!(%failure, commands = pending.len(), "cannot load accounts");
+            if let Some(left_out) = NOT_LOADED.due() {
+                warn!(%failure, commands = pending.len(), left_out, "cannot load accounts");
+            }
             self.give_up(pending);
             return Vec::new();
         }
@@ -240,7 +247,10 @@ impl<S: Store> Job<'_, S> {
                 }
             }
             Err(failure) => {
-                warn!(%failure, commands = keyed.len(), "cannot look up the idempotency keys of rejected commands");
+                if let Some(left_out) = NOT_LOOKED_UP.due() {
+                    let commands = keyed.len();
+                    warn!(%failure, commands, left_out, "cannot look up the idempotency keys of rejected commands");
+                }
                 self.give_up(keyed.into_iter().map(|(pending, _)| pending));
             }
         }

@@ -10,6 +10,7 @@ use shared::error::BackendError;
 use shared::event::{Recorded, StreamAfter, codec};
 use shared::id::AccountId;
 use shared::store::{Snapshot, Store};
+use shared::telemetry::Seldom;
 use tokio::time::Instant;
 use tracing::{error, warn};
 
@@ -29,6 +30,9 @@ const EVENTS_PER_READ: usize = 1_000;
 /// How many events of all streams a further call reads at most, unless [`EVENTS_AT_FIRST`] of each are more: some
 /// megabytes. An answer that takes longer than a call may last would be too late in every attempt.
 const EVENTS_PER_CALL: usize = 32_000;
+
+/// Whoever asks for an account that cannot be read may ask again and again.
+static UNREADABLE: Seldom = Seldom::new();
 
 /// An account as the store has it.
 #[derive(Debug)]
@@ -198,15 +202,17 @@ impl Loaded {
 }
 
 fn fold_one(before: Option<Account>, recorded: &Recorded) -> Result<Option<Account>, NotLoaded> {
-    let expected = Account::version_of(before.as_ref()).next();
-    if recorded.first_version != expected {
-        error!(account = %recorded.stream, found = %recorded.first_version, %expected, "stream has a gap");
-        return Err(NotLoaded::Unreadable);
-    }
     let unreadable = |reason: &dyn std::fmt::Display| {
-        error!(account = %recorded.stream, version = %recorded.first_version, %reason, "cannot read the stream");
+        if let Some(left_out) = UNREADABLE.due() {
+            let (account, version) = (recorded.stream, recorded.first_version);
+            error!(%account, %version, %reason, left_out, "cannot read the stream");
+        }
         NotLoaded::Unreadable
     };
+    let expected = Account::version_of(before.as_ref()).next();
+    if recorded.first_version != expected {
+        return Err(unreadable(&format_args!("it has a gap, {expected} is missing")));
+    }
     let events = codec::decode(&recorded.events).map_err(|error| unreadable(&error))?;
     events.iter().try_fold(before, |account, new| {
         Account::evolve(account, recorded.stream, &new.event, new.time).map(Some).map_err(|misfit| unreadable(&misfit))

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use shared::error::{BackendError, Retry};
 use shared::store::SERVER_FOUND_WITHIN;
+use shared::telemetry::Seldom;
 use tokio::time::Instant;
 use tracing::warn;
 
@@ -28,6 +29,9 @@ const PAUSE_MIN: Duration = Duration::from_millis(5);
 
 /// The longest pause between two attempts.
 const PAUSE_MAX: Duration = Duration::from_millis(500);
+
+/// A store that is away fails every question, each several times.
+static ASKED_AGAIN: Seldom = Seldom::new();
 
 /// The time that is left for further attempts, and the pause before the next one.
 #[derive(Debug)]
@@ -67,7 +71,9 @@ impl Patience {
         loop {
             match question().await {
                 Err(failure) if self.pause(failure.retry).await => {
-                    warn!(%failure, "the store did not answer, asking again");
+                    if let Some(left_out) = ASKED_AGAIN.due() {
+                        warn!(%failure, left_out, "the store did not answer, asking again");
+                    }
                 }
                 answer => return answer,
             }

@@ -8,6 +8,7 @@ use shared::event::StreamAfter;
 use shared::id::{AccountId, CommitId, Ids};
 use shared::store::Store;
 use shared::supervise::{OnFailure, Supervisor};
+use shared::telemetry::Seldom;
 use tokio::sync::mpsc::error::TrySendError;
 use tokio::sync::{Mutex, mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
@@ -26,6 +27,12 @@ use crate::statement::{Page, Place};
 
 /// How many commands may wait for the dispatch. More would wait longer than customers do, so they are refused.
 pub(super) const QUEUE_MAX: usize = 4_096;
+
+/// A store that is away answers nobody's question.
+static NOT_ANSWERED: Seldom = Seldom::new();
+
+/// Whoever asks for a statement that cannot be shown may ask again and again.
+static NOT_SHOWN: Seldom = Seldom::new();
 
 /// Takes commands and answers questions about accounts. Cheap to clone; the clones share one queue and one cache.
 #[derive(Debug)]
@@ -164,20 +171,72 @@ impl<S: Store> Teller<S> {
 }
 
 fn unavailable(failure: &BackendError) -> CommandError {
-    warn!(%failure, "the store did not answer a question");
+    if let Some(left_out) = NOT_ANSWERED.due() {
+        warn!(%failure, left_out, "the store did not answer a question");
+    }
     CommandError::Unavailable
 }
 
 fn not_shown(account: AccountId, reason: &dyn std::fmt::Display) -> CommandError {
-    error!(%account, %reason, "cannot show the statement of an account");
+    if let Some(left_out) = NOT_SHOWN.due() {
+        error!(%account, %reason, left_out, "cannot show the statement of an account");
+    }
     CommandError::Unreadable
 }
 
 #[cfg(test)]
 mod tests {
+    use std::sync::atomic::{AtomicUsize, Ordering};
+
     use super::*;
     use crate::testing::{Bank, RoughStore, deposit};
     use shared::coordinate::Version;
+    use tracing::span::{Attributes, Id, Record};
+    use tracing::{Event, Level, Metadata, Subscriber};
+
+    /// Counts the warnings and errors that are logged.
+    #[derive(Clone, Default)]
+    struct Lines(Arc<AtomicUsize>);
+
+    impl Subscriber for Lines {
+        fn enabled(&self, line: &Metadata<'_>) -> bool {
+            *line.level() <= Level::WARN
+        }
+
+        fn event(&self, _: &Event<'_>) {
+            self.0.fetch_add(1, Ordering::Relaxed);
+        }
+
+        fn new_span(&self, _: &Attributes<'_>) -> Id {
+            Id::from_u64(1)
+        }
+
+        fn record(&self, _: &Id, _: &Record<'_>) {}
+
+        fn record_follows_from(&self, _: &Id, _: &Id) {}
+
+        fn enter(&self, _: &Id) {}
+
+        fn exit(&self, _: &Id) {}
+    }
+
+    #[tokio::test]
+    async fn an_outage_of_the_store_fills_no_log_however_many_ask() {
+        let bank = Bank::new();
+        let account = bank.open(0).await;
+        // From here on nothing waits for a disk: the account is in memory, and no read reaches the store.
+        tokio::time::pause();
+        bank.store.fail_reads(u64::MAX);
+        let lines = Lines::default();
+        let _guard = tracing::subscriber::set_default(lines.clone());
+        tracing::callsite::rebuild_interest_cache();
+        for _ in 0..100 {
+            assert_eq!(bank.teller.account(account).await, Err(CommandError::Unavailable));
+        }
+        // One that it asks again, one that there was no answer. In a slow run, each may come again after ten seconds.
+        let logged = lines.0.load(Ordering::Relaxed);
+        assert!(logged <= 10, "{logged} lines");
+    }
 
     #[tokio::test]
     async fn an_account_that_was_looked_at_is_kept_as_it_was_seen_last() {

@@ -169,7 +169,7 @@ impl<S: Store> Job<'_, S> {
                 counter!(APPEND_CONFLICTS.name).increment(1);
                 return Some(pending);
             }
-            Fate::NotTaken => pending.answer(Err(CommandError::Unavailable)),
+            Fate::NotTaken => self.give_up([pending]),
             Fate::Unknown => {
                 self.unknown.extend(commit.key.map(|keyed| keyed.key));
                 pending.answer(Err(CommandError::OutcomeUnknown));
@@ -306,6 +306,28 @@ mod tests {
         // A batch whose customers have all gone releases its account too.
         bank.execute(deposit(account, 1)).await.unwrap();
         assert_eq!((bank.balance(account).await, bank.store.appends() - before), (2, 2));
+    }
+
+    #[tokio::test]
+    async fn a_command_whose_key_may_be_taken_is_not_said_to_have_no_effect() {
+        let bank = Bank::new();
+        let account = bank.open(0).await;
+        let before = bank.store.appends();
+        bank.store.lose_answers_for_good(1);
+        // The second one waits for the fate of the first, and is appended when that stays unknown.
+        let the_second_fails = async {
+            while bank.store.appends() == before {
+                tokio::task::yield_now().await;
+            }
+            bank.store.break_down(1);
+        };
+        let (first, second, ()) = tokio::join!(
+            bank.execute_keyed("k", deposit(account, 1)),
+            bank.execute_keyed("k", deposit(account, 1)),
+            the_second_fails,
+        );
+        assert_eq!([first, second], [Err(CommandError::OutcomeUnknown), Err(CommandError::OutcomeUnknown)]);
+        assert_eq!(bank.store.appends() - before, 2);
     }
 
     #[tokio::test]

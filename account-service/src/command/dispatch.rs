@@ -101,7 +101,8 @@ pub(super) async fn dispatch<S: Store>(
         }
     }
     // Commands that never began have no effect; customers of those under way learn that the outcome is unknown.
-    claims.into_rest().for_each(|pending| pending.answer(Err(CommandError::Unavailable)));
+    let in_queue = std::iter::from_fn(|| arrivals.try_recv().ok());
+    claims.into_rest().chain(in_queue).for_each(|pending| pending.answer(Err(CommandError::Unavailable)));
     Ok(())
 }
 
@@ -130,7 +131,36 @@ async fn run_batch<S: Store>(desk: &Desk<S>, batch: Batch<Pending>) -> (Vec<Acco
 
 #[cfg(test)]
 mod tests {
+    use futures::future::join_all;
+
     use super::*;
+    use crate::testing::{Bank, deposit};
+
+    /// Batches hang until the drain ends: two hold a batch each when shutdown comes, and two more begin after them. Of
+    /// what is left, a batch is ready, and another one is in the queue.
+    #[tokio::test]
+    async fn commands_that_have_not_begun_when_the_drain_ends_had_no_effect_and_are_told_so() {
+        let bank = Bank::new();
+        let accounts = join_all((0..6).map(|_| bank.open(0))).await;
+        // From here on nothing waits for a disk: the accounts are in memory, and no append reaches the store.
+        tokio::time::pause();
+        bank.store.hang(u64::MAX);
+        let before = bank.store.appends();
+        let batches = |of: std::ops::Range<usize>| {
+            let commands = accounts[of].iter().flat_map(|account| vec![deposit(*account, 1); READY_MAX]);
+            join_all(commands.map(|command| bank.execute(command)))
+        };
+        let late = async {
+            while bank.store.appends() < before + 2 {
+                tokio::task::yield_now().await;
+            }
+            let (outcomes, ()) = tokio::join!(batches(4..6), async { bank.shutdown.cancel() });
+            outcomes
+        };
+        let (begun, not_begun) = tokio::join!(batches(0..4), late);
+        assert!(begun.iter().all(|outcome| *outcome == Err(CommandError::OutcomeUnknown)));
+        assert!(not_begun.iter().all(|outcome| *outcome == Err(CommandError::Unavailable)));
+    }
 
     #[test]
     fn a_lone_command_goes_at_once_and_a_further_batch_is_as_large_as_those_under_way() {

@@ -27,6 +27,8 @@ struct Page {
     known: Option<Account>,
     /// The version that was known when the batch began, in memory or as a snapshot.
     from: Version,
+    /// Whether nothing was known in memory and so much was read that a snapshot is due.
+    is_long_read: bool,
     /// Whether a refusal may be based on it.
     certain: bool,
     /// Whether the next round reads on.
@@ -43,8 +45,8 @@ impl Books {
                 let known = cache.get(account);
                 // The id of an account to be opened is newly generated: the append proves that no other account has it.
                 let opens = matches!(command, Command::Open { .. });
-                let from = Account::version_of(known.as_ref());
-                Page { behind: known.is_none() && !opens, known, from, certain: false, not_loaded: None }
+                let (from, behind) = (Account::version_of(known.as_ref()), known.is_none() && !opens);
+                Page { known, from, is_long_read: false, certain: false, behind, not_loaded: None }
             });
         }
     }
@@ -59,6 +61,8 @@ impl Books {
         for Loaded { id, account, from } in loaded {
             let Some(page) = self.pages.get_mut(&id) else { continue };
             if page.known.is_none() {
+                let version = account.as_ref().map_or(from, |account| Account::version_of(account.as_ref()));
+                page.is_long_read = snapshots::is_due_when_read(from, version);
                 page.from = from;
             }
             page.not_loaded = account.as_ref().err().copied();
@@ -104,7 +108,7 @@ impl Books {
     pub(super) fn keep<S>(self, desk: &Desk<S>) {
         for page in self.pages.into_values() {
             let Some(account) = page.known else { continue };
-            if snapshots::is_due(page.from, account.version) {
+            if page.is_long_read || snapshots::is_due(page.from, account.version) {
                 desk.request_snapshot(&account);
             }
             desk.cache.insert(account);

@@ -279,6 +279,22 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn what_took_long_to_read_gets_a_snapshot_before_the_account_would_have_one() {
+        let bank = Bank::new();
+        for looks in [true, false] {
+            let account = bank.open(0).await;
+            assert!(join_all((0..200).map(|_| bank.execute(deposit(account, 1)))).await.iter().all(Result::is_ok));
+            let stranger = bank.sibling();
+            if looks {
+                stranger.balance(account).await;
+            } else {
+                stranger.execute(deposit(account, 1)).await.unwrap();
+            }
+            assert!(bank.snapshot(account).await.version > Version::new(200));
+        }
+    }
+
+    #[tokio::test]
     async fn a_long_account_does_not_hold_up_the_others_of_its_batch() {
         let bank = Bank::new();
         let (long, short) = (bank.open_long(15).await, bank.open(0).await);

@@ -12,6 +12,10 @@ use crate::account::Account;
 /// How many events of an account lie between two snapshots, and so about how many loading it reads at most.
 const SNAPSHOT_EVERY: u64 = 500;
 
+/// How many events a load reads at least for its account to be due for a snapshot: a young account has none yet, and
+/// the next process would read the same again. Fewer are not worth a write.
+const READ_FOR_SNAPSHOT: u64 = 100;
+
 /// How many events of a long stream are read between two snapshots of what was read so far. They serve a process that
 /// begins anew, so they may lie further apart.
 const SNAPSHOT_EVERY_READ: u64 = 10_000;
@@ -22,6 +26,11 @@ pub(super) const SNAPSHOTS_WAITING_MAX: usize = 256;
 /// Whether an account that grew from one version to the other is due for a snapshot.
 pub(super) const fn is_due(from: Version, to: Version) -> bool {
     from.get() / SNAPSHOT_EVERY < to.get() / SNAPSHOT_EVERY
+}
+
+/// Whether an account that was read from one version to the other is due for a snapshot.
+pub(super) const fn is_due_when_read(from: Version, to: Version) -> bool {
+    is_due(from, to) || to.get().saturating_sub(from.get()) >= READ_FOR_SNAPSHOT
 }
 
 /// Whether an account of which this much was read, and of which there is more, is due for a snapshot.

@@ -120,7 +120,7 @@ impl<S: Store> Teller<S> {
         let Some(Loaded { account, from, .. }) = loaded.into_iter().next() else { return Ok(None) };
         if let Ok(Some(account)) = &account {
             self.desk.cache.insert_newer(account);
-            if snapshots::is_due(from, account.version) {
+            if snapshots::is_due_when_read(from, account.version) {
                 self.desk.request_snapshot(account);
             }
         }

@@ -181,7 +181,10 @@ async fn attempt<T: for<'de> Deserialize<'de>>(url: &str, request: reqwest::Requ
         }
     };
     let status = answer.status();
-    if status.is_server_error() || matches!(status, StatusCode::CONFLICT | StatusCode::TOO_MANY_REQUESTS) {
+    // The bank answers 408 if the body did not arrive in time.
+    let is_transient =
+        matches!(status, StatusCode::REQUEST_TIMEOUT | StatusCode::CONFLICT | StatusCode::TOO_MANY_REQUESTS);
+    if status.is_server_error() || is_transient {
         let asked = answer.headers().get(RETRY_AFTER).and_then(|value| value.to_str().ok()?.parse().ok());
         let asked = asked.map_or(Duration::ZERO, Duration::from_secs).min(DELAY_MAX);
         return undecided(format!("status {status}"), asked);
@@ -240,7 +243,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_request_is_repeated_until_its_fate_is_known() {
-        let client = scripted(&[(503, "{}"), (500, "oops"), (409, "{}"), (201, "\"t\"")]).await;
+        let client = scripted(&[(503, "{}"), (500, "oops"), (408, "{}"), (409, "{}"), (201, "\"t\"")]).await;
         let outcome = client.transact("key", &json!({})).await.unwrap();
         assert!(matches!(outcome, Outcome::Done { is_repeat: true, .. }));
     }

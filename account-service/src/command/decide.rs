@@ -96,7 +96,8 @@ impl Draft<'_> {
     }
 
     /// Whether a refusal stands if the commands before it are taken. If one of them is not, the store takes nothing
-    /// that follows it at the same account either (law S5).
+    /// that follows it at the same account either (law S5). What follows a transfer at its other account is then taken:
+    /// the exception that the laws of commands name.
     fn has_ground_to_refuse(&self, command: &Command) -> bool {
         command.accounts().all(|account| self.books.is_certain(account) || self.written.contains_key(&account))
     }

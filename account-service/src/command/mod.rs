@@ -29,9 +29,11 @@
 //! keeps its id in all attempts, so by law S4 a repeat after an unknown outcome has no second effect.
 //!
 //! Not promised: a refusal is not remembered under its key. A request that one process refuses while its first attempt
-//! is still under way in another may therefore take effect after all, and repeating it then says so. And if another
-//! process was faster at one account of a refused transfer, that transfer is decided again, perhaps after a later
-//! command at its other account.
+//! is still under way in another may therefore take effect after all, and repeating it then says so. And a refused
+//! transfer is decided again, perhaps after a later command at its other account, if what it was decided on did not
+//! happen at one of them: another process was faster there, or a command before it turned out to repeat a key that was
+//! taken earlier. Letting all commands behind such a transfer wait for that would cost a round for each refusal that
+//! follows a command with a key, and an account near its limit would run out of attempts.
 
 mod append;
 mod books;

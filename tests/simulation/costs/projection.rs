@@ -151,7 +151,8 @@ async fn cost_of_a_check(bank: &Bank) -> Bill {
     let what = Check { partitions: bank.partitions().all().collect(), patience: Duration::ZERO, repair: false };
     Bill::of(&bank.world, async {
         let reports: Vec<_> = check(bank.ports(), bank.partitions(), what, Progress::default()).collect().await;
-        let checked: Vec<u64> = reports.into_iter().map(|report| report.unwrap().found.checked).collect();
+        let checked: Vec<u64> =
+            reports.into_iter().map(|report| report.expect("it is read again").found.checked).collect();
         assert_eq!(checked, [ACCOUNTS as u64]);
     })
     .await

@@ -275,8 +275,9 @@ async fn whoever_learns_no_outcome_is_told_to_ask_with_the_key_or_to_look() {
     let http = Http::new();
     let id = http.create(r#"{"owner":"A","money":50}"#).await;
     let body = format!(r#"{{"id":"{id}","money":1}}"#);
-    let told: [(&[(&str, &str)], Option<&str>, &str); 2] = [
-        (&[("Idempotency-Key", "k")], Some("1"), "; send it again under the same key to learn the outcome"),
+    let with_key = [("Idempotency-Key", "k")];
+    let told = [
+        (with_key.as_slice(), Some("1"), "; send it again under the same key to learn the outcome"),
         (&[], None, "; look at the account before you send it again"),
     ];
     for (headers, retry_after, advice) in told {

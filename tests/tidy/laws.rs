@@ -1,4 +1,4 @@
-//! TI8: a numbered law has a unique name, and a row in the table of `docs/ARCHITECTURE.md`.
+//! TI8: a numbered law has a unique name, and a row in the table of `docs/LAWS.md`.
 //!
 //! A law is defined by a line of documentation that begins with its name and two spaces, like those of this folder in
 //! `main.rs`. A name is capital letters and a number.
@@ -9,7 +9,7 @@ use crate::Fault;
 use crate::source::{Source, split};
 
 /// The document with the table.
-pub(crate) const PATH: &str = "docs/ARCHITECTURE.md";
+pub(crate) const PATH: &str = "docs/LAWS.md";
 
 /// The letters and the number of a law's name.
 fn parse(name: &str) -> Option<(&str, u32)> {

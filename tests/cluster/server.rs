@@ -1,8 +1,8 @@
 //! The real servers under the bank, which a scenario may kill, freeze and start again.
 //!
-//! `./scripts/servers` starts them and knows their processes. A server not started by this script is not ours to kill, nor
-//! to empty: the script refuses to kill it, and a run does not begin beside one, since some scenarios act on servers
-//! without the script.
+//! `./scripts/servers` starts them and knows their processes. A server not started by this script is not ours to kill,
+//! nor to empty: the script refuses to kill it, and a run does not begin beside one, since some scenarios act on
+//! servers without the script.
 
 use std::env;
 use std::net::SocketAddr;

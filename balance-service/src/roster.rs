@@ -97,10 +97,21 @@ struct Seen {
     active: Option<Generation>,
     /// The one that a running job is to switch to.
     building: Option<Generation>,
-    /// Fed only for a rollback, while no job runs.
-    on_standby: Option<Generation>,
     /// The requests for repairs.
     requests: BTreeMap<Partition, Revision>,
+}
+
+impl Seen {
+    /// What a generation is fed for; `None` if it is not fed.
+    fn role(&self, generation: Generation) -> Option<Role> {
+        if self.active == Some(generation) {
+            Some(Role::Active)
+        } else if self.building == Some(generation) {
+            Some(Role::Building)
+        } else {
+            self.fed.contains(&generation).then_some(Role::Standby)
+        }
+    }
 }
 
 impl Roster {
@@ -111,24 +122,17 @@ impl Roster {
 
     /// What this generation is fed for; `None` if it is not fed.
     pub(crate) fn role(&self, generation: Generation) -> Option<Role> {
-        let seen = self.look();
-        if seen.active == Some(generation) {
-            Some(Role::Active)
-        } else if seen.building == Some(generation) {
-            Some(Role::Building)
-        } else {
-            seen.fed.contains(&generation).then_some(Role::Standby)
-        }
+        self.look().role(generation)
     }
 
     /// Whether this generation answers queries.
     pub(crate) fn is_active(&self, generation: Generation) -> bool {
-        self.look().active == Some(generation)
+        self.role(generation) == Some(Role::Active)
     }
 
     /// Whether this generation is fed only for a rollback, so that no query waits for its documents.
     pub(crate) fn is_on_standby(&self, generation: Generation) -> bool {
-        self.look().on_standby == Some(generation)
+        self.role(generation) == Some(Role::Standby)
     }
 
     /// The request for a repair that waits for the worker of a partition. It may have been carried out since.
@@ -136,9 +140,9 @@ impl Roster {
         self.look().requests.get(&partition).copied()
     }
 
-    /// Waits until this generation is not on standby.
+    /// Waits until this generation is not on standby: a rollback, for which it was kept, is to switch to it.
     pub(crate) async fn called_up(&self, generation: Generation) {
-        self.until(|seen| seen.on_standby != Some(generation)).await;
+        self.until(|seen| seen.role(generation) != Some(Role::Standby)).await;
     }
 
     fn look(&self) -> MutexGuard<'_, Seen> {
@@ -183,10 +187,9 @@ pub(crate) async fn keep_roster<B: Backends>(
         fed.retain(|generation| generations.all.contains(generation));
         let running = file.job.filter(|job| job.state.is_running());
         gauge!(REBUILD_RUNNING.name).set(u8::from(running.is_some()));
-        let on_standby = fed.iter().copied().find(|fed| running.is_none() && generations.active != Some(*fed));
         let building = running.and_then(|job| job.generation);
         let requests = requests(backends.store()).await?;
-        roster.post(Seen { fed, active: generations.active, building, on_standby, requests });
+        roster.post(Seen { fed, active: generations.active, building, requests });
         tokio::select! {
             biased;
             () = shutdown.cancelled() => {}
@@ -214,5 +217,25 @@ mod tests {
         assert_eq!(roles(Some(second), Some(second), &[first, second]), [Some("standby"), Some("active"), None]);
         assert_eq!(roles(Some(second), None, &[first, second]), [Some("standby"), Some("active"), None]);
         assert_eq!(roles(Some(second), Some(third), &[second, third]), [None, Some("active"), Some("building")]);
+    }
+
+    #[tokio::test]
+    async fn a_generation_on_standby_is_called_up_when_a_rollback_is_to_switch_to_it() {
+        let [first, second] = [1, 2].map(Generation);
+        let roster = Roster::default();
+        let post = |building| {
+            roster.post(Seen { fed: vec![first, second], active: Some(second), building, ..Seen::default() });
+        };
+        // Switched, but the job has not noted it yet: the one before is on standby already.
+        for building in [Some(second), None] {
+            post(building);
+            assert_eq!([first, second].map(|generation| roster.is_on_standby(generation)), [true, false]);
+        }
+        let called_up = roster.called_up(first);
+        tokio::pin!(called_up);
+        assert!(futures::poll!(&mut called_up).is_pending());
+        post(Some(first));
+        called_up.await;
+        assert!(!roster.is_on_standby(first));
     }
 }

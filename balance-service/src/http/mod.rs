@@ -25,7 +25,7 @@ use tokio_util::sync::CancellationToken;
 use utoipa::OpenApi;
 use utoipa_axum::router::OpenApiRouter;
 
-pub use view::{BalanceView, ParkedView, PartitionView, RebuildView};
+pub use view::{BalanceView, ParkedView, RebuildView};
 
 use crate::Visibility;
 use crate::rebuild::Rebuilds;

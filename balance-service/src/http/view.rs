@@ -5,7 +5,6 @@ use shared::id::AccountId;
 use shared::index::{AccountStatus, Balance, Generation, Parked};
 use shared::money::{Currency, Money};
 use shared::owner::Owner;
-use shared::partition::Partition;
 use utoipa::ToSchema;
 
 use crate::rebuild::{JobId, JobState, PartitionProgress, Purpose, RebuildStatus};
@@ -100,7 +99,7 @@ pub struct RebuildView {
     #[schema(value_type = Option<String>, format = DateTime)]
     pub keep_previous_until: Option<Timestamp>,
     /// Progress of each partition.
-    pub partitions: Vec<PartitionView>,
+    pub partitions: Vec<PartitionProgress>,
     /// Events replayed per second since the job started; null before the first.
     pub events_per_second: Option<u64>,
     /// Seconds until the replay is done at this rate; null when unknown or done.
@@ -110,21 +109,6 @@ pub struct RebuildView {
     pub verification: Option<Verification>,
     /// Why the job failed.
     pub failure: Option<String>,
-}
-
-/// Progress of one partition of the new generation.
-#[derive(Clone, Debug, Serialize, ToSchema)]
-#[schema(as = RebuildPartition)]
-pub struct PartitionView {
-    /// Partition number, from 1.
-    #[schema(value_type = u16)]
-    pub partition: Partition,
-    /// `waiting`, `replaying` or `live`.
-    pub state: &'static str,
-    /// Events replayed.
-    pub done: u64,
-    /// Events to replay: an estimate until the replay is done, null before its first event.
-    pub total: Option<u64>,
 }
 
 impl From<RebuildStatus> for RebuildView {
@@ -138,17 +122,11 @@ impl From<RebuildStatus> for RebuildView {
             started_at: job.started_at,
             finished_at: job.finished_at,
             keep_previous_until: job.keep_previous_until,
-            partitions: partitions.into_iter().map(PartitionView::from).collect(),
+            partitions,
             events_per_second,
             eta_seconds,
             verification: job.verification,
             failure: job.failure,
         }
-    }
-}
-
-impl From<PartitionProgress> for PartitionView {
-    fn from(PartitionProgress { partition, state, done, total }: PartitionProgress) -> Self {
-        Self { partition, state, done, total }
     }
 }

@@ -1,27 +1,29 @@
 use serde::Serialize;
 use shared::error::BackendError;
 use shared::partition::Partition;
+use utoipa::ToSchema;
 
 use super::job::Job;
 
-/// How far one partition of the new generation has come.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+/// Progress of one partition of the new generation.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, ToSchema)]
+#[schema(as = RebuildPartition)]
 pub struct PartitionProgress {
-    /// The partition.
+    /// Partition number, from 1.
+    #[schema(value_type = u16)]
     pub partition: Partition,
-    /// What its worker does: `waiting`, `replaying` or `live`.
+    /// `waiting`, `replaying` or `live`.
     pub state: &'static str,
     /// Events replayed.
     pub done: u64,
-    /// Events to replay: an estimate until the replay is done, `None` before its first event.
+    /// Events to replay: an estimate until the replay is done, null before its first event.
     pub total: Option<u64>,
 }
 
 /// A job and its progress.
-#[derive(Clone, Debug, PartialEq, Serialize)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct RebuildStatus {
     /// The job.
-    #[serde(flatten)]
     pub job: Job,
     /// One entry for each partition, in order; empty for a job that has no generation.
     pub partitions: Vec<PartitionProgress>,

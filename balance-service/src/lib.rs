@@ -8,12 +8,14 @@
 mod config;
 pub mod fold;
 pub mod http;
+mod nudge;
 mod ownership;
 mod pages;
 pub mod parking;
+mod partition_lease;
 mod project;
 pub mod rebuild;
-mod reconcile;
+mod refill;
 mod repair;
 mod right_of_way;
 mod roster;
@@ -24,8 +26,8 @@ mod visibility;
 mod worker;
 
 pub use config::BalanceConfig;
+pub use nudge::Nudge;
 pub use project::project;
 pub use right_of_way::RightOfWay;
-pub use roster::Nudge;
 pub use service::{Edge, RunError, run};
 pub use visibility::{Visibility, Watch};

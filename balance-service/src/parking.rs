@@ -9,7 +9,7 @@ use shared::partition::SlotRange;
 use tracing::{info, warn};
 
 use crate::fold::Folding;
-use crate::worker::refill;
+use crate::refill::refill;
 
 /// Why a parked account stays parked.
 #[derive(Debug, thiserror::Error)]

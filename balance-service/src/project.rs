@@ -7,10 +7,11 @@ use shared::supervise::{OnFailure, Supervisor, TaskFailure};
 use tokio_util::sync::CancellationToken;
 
 use crate::BalanceConfig;
+use crate::nudge::Nudge;
 use crate::ownership::{Ownership, own_share};
 use crate::rebuild::{Conductor, conduct};
 use crate::right_of_way::RightOfWay;
-use crate::roster::{Nudge, Roster, keep_roster};
+use crate::roster::{Roster, keep_roster};
 use crate::verify::Routine;
 use crate::visibility::Visibility;
 

@@ -6,7 +6,6 @@
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
 
 use metrics::gauge;
 use shared::backends::Backends;
@@ -17,41 +16,11 @@ use shared::index::{BalanceIndex, Generation};
 use shared::partition::Partition;
 use shared::telemetry::metric::REBUILD_RUNNING;
 use tokio::sync::Notify;
-use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
+use crate::nudge::{LOOK_EVERY, Nudge};
 use crate::rebuild::{JobFile, fed};
 use crate::repair::requests;
-use crate::verify::Turn;
-
-/// How often a process looks for changes made by other processes.
-pub(crate) const LOOK_EVERY: Duration = Duration::from_millis(500);
-
-/// Wakes the tasks that wait for a change of the job or of the generations, and shows them whether a check runs that a
-/// client has asked this process for.
-#[derive(Clone, Debug, Default)]
-pub struct Nudge {
-    roster: Arc<Notify>,
-    conductor: Arc<Notify>,
-    pub(crate) checks: Turn,
-}
-
-impl Nudge {
-    /// Wakes the roster and the conductor of this process, now or the next time they wait.
-    pub fn all(&self) {
-        self.roster.notify_one();
-        self.conductor.notify_one();
-    }
-
-    /// Waits until something may have changed for the conductor, or until the time is up.
-    pub(crate) async fn conductor(&self, at_most: Duration) {
-        _ = timeout(at_most, self.conductor.notified()).await;
-    }
-
-    async fn roster(&self, at_most: Duration) {
-        _ = timeout(at_most, self.roster.notified()).await;
-    }
-}
 
 /// What a process saw at its last look, and a notification for the tasks that act on it. Cheap to clone.
 ///

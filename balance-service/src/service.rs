@@ -9,9 +9,9 @@ use tokio_util::sync::CancellationToken;
 
 use crate::BalanceConfig;
 use crate::http::BalanceApi;
+use crate::nudge::Nudge;
 use crate::project::project;
 use crate::rebuild::Rebuilds;
-use crate::roster::Nudge;
 use crate::verify::Verifier;
 use crate::visibility::Visibility;
 

@@ -26,6 +26,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::{debug, error, info, warn};
 
 use crate::BalanceConfig;
+use crate::partition_lease::{PARTITIONS, name_of, partition_of};
 use crate::right_of_way::RightOfWay;
 use crate::roster::Roster;
 use crate::visibility::Visibility;
@@ -34,9 +35,6 @@ use share::{Moves, share};
 
 /// The prefix of the leases by which processes announce themselves.
 const MEMBERS: &str = "balance/member/";
-
-/// The prefix of the leases of partitions.
-const PARTITIONS: &str = "balance/partition/";
 
 /// Everything needed to own partitions.
 #[derive(Clone)]
@@ -197,18 +195,4 @@ fn note_end(owned: &mut Owned, ended: Result<(Partition, Ended<Result<(), OwnerE
             owned.tokens.clear();
         }
     }
-}
-
-/// Whether a process owns a partition, as far as the leases tell.
-pub(crate) async fn has_owner<L: LeaseStore>(leases: &L, partition: Partition) -> Result<bool, BackendError> {
-    let name = name_of(partition);
-    Ok(leases.list(&name.0).await?.iter().any(|held| held.name == name))
-}
-
-fn name_of(partition: Partition) -> LeaseName {
-    LeaseName(format!("{PARTITIONS}{}", partition.get()).into())
-}
-
-fn partition_of(name: &LeaseName) -> Option<Partition> {
-    name.0.strip_prefix(PARTITIONS)?.parse().ok().map(Partition::new)
 }

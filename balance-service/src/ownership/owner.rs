@@ -19,8 +19,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::{debug, error, warn};
 
 use super::Ownership;
-use crate::reconcile::keep_reconciling;
-use crate::worker::{Lags, Worker, WorkerError};
+use crate::worker::{Lags, Worker, WorkerError, keep_reconciling};
 
 /// Counters of a partition that alerts watch: exported from the start, so that the first increment shows as one.
 const WATCHED: &[Metric] = &[AHEAD_OF_STORE, ACCOUNTS_HEALED, ACCOUNTS_PARKED, DOCUMENTS_REPAIRED];

@@ -30,8 +30,8 @@ use tracing::{debug, error, info, warn};
 use super::job::{Job, JobFile, JobId, JobState, Purpose, Target};
 use super::switch::{SwitchError, switch};
 use crate::BalanceConfig;
+use crate::nudge::{LOOK_EVERY, Nudge};
 use crate::right_of_way::RightOfWay;
-use crate::roster::{LOOK_EVERY, Nudge};
 use crate::verify::{proof_patience, verify};
 
 /// The name of the lease that the conductor holds.

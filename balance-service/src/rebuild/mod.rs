@@ -50,7 +50,7 @@ pub(crate) use conductor::{Conductor, conduct};
 pub use job::{Job, JobFile, JobId, JobState, Purpose, Target};
 pub use status::{PartitionProgress, RebuildRefusal, RebuildStatus};
 
-use crate::roster::Nudge;
+use crate::nudge::Nudge;
 
 /// How often a request is decided again when another process wrote the job at the same time.
 const RACES_MAX: usize = 8;

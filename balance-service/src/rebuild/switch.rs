@@ -31,7 +31,7 @@ use tracing::info;
 use super::job::Job;
 use crate::fold::Folding;
 use crate::pages::{IndexVersions, Pair, Pairs};
-use crate::worker::refill;
+use crate::refill::refill;
 
 /// How many partitions are brought forward at once.
 const PARTITIONS_AT_ONCE: usize = 4;

@@ -20,8 +20,9 @@ use tokio_util::sync::CancellationToken;
 use super::conductor::StepError;
 use super::{Conductor, Job, JobFile, JobState, Purpose, RebuildRefusal, Rebuilds};
 use crate::BalanceConfig;
+use crate::nudge::Nudge;
 use crate::right_of_way::RightOfWay;
-use crate::roster::{Nudge, Roster, keep_roster};
+use crate::roster::{Roster, keep_roster};
 
 /// How long a process may take to show a change in its metrics.
 const SHOWN_WITHIN: Duration = Duration::from_mins(1);

@@ -20,7 +20,7 @@ use shared::partition::Partition;
 use tokio::time::{Instant, sleep};
 use tracing::warn;
 
-use crate::ownership::has_owner;
+use crate::partition_lease::has_owner;
 pub(crate) use request::{Request, requested, requests};
 pub(crate) use rewrite::rewrite;
 

@@ -6,7 +6,7 @@ use shared::index::{ApplyError, Balance, BalanceIndex, Generation};
 use tracing::warn;
 
 use crate::fold::Folding;
-use crate::worker::{load_stopping, refill};
+use crate::refill::{load_stopping, refill};
 
 /// How many accounts are folded and written at once.
 const ACCOUNTS_AT_ONCE: usize = 250;

@@ -46,7 +46,6 @@ pub use check::{Check, CheckError, Progress, check};
 pub use report::{FINDINGS_MAX, Fault, Finding, PartitionReport, Verification};
 pub(crate) use routine::Routine;
 pub use suspects::SUSPECTS_MAX;
-pub(crate) use verifier::Turn;
 pub use verifier::{PATIENCE_DEFAULT, PATIENCE_MAX, PATIENCE_MIN, Running, Verifier};
 
 use crate::right_of_way::RightOfWay;

@@ -14,7 +14,7 @@ use super::report::{Fault, Finding, Verification};
 use super::waiting::Waiting;
 use super::walk::Comparison;
 use crate::fold::Folding;
-use crate::worker::refill;
+use crate::refill::refill;
 
 /// How many accounts of a partition wait to be looked at again before the walk through its streams continues: a few
 /// megabytes. In a partition without a worker, a check waits for its whole patience once per this many accounts.

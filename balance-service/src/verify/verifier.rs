@@ -1,6 +1,5 @@
 //! The checks that clients of a process request.
 
-use std::sync::Arc;
 use std::time::Duration;
 
 use futures::stream::{self, BoxStream};
@@ -9,13 +8,13 @@ use shared::backends::Backends;
 use shared::clock::{Clock, Timestamp};
 use shared::error::BackendError;
 use shared::partition::{Partition, PartitionMap};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::sync::OwnedSemaphorePermit;
 use tracing::debug;
 
 use super::check::{Check, CheckError, Progress, check};
 use super::note::{Note, Sum};
 use super::report::PartitionReport;
-use crate::roster::Nudge;
+use crate::nudge::{Nudge, Turn};
 
 /// How long a difference may be due to events in flight, by default: a partition whose worker died has a new one
 /// sooner.
@@ -26,28 +25,6 @@ pub const PATIENCE_MIN: Duration = Duration::from_secs(1);
 
 /// The longest patience.
 pub const PATIENCE_MAX: Duration = Duration::from_hours(1);
-
-/// The turn of the checks that clients of a process request: one at a time, since each reads the whole store. Cheap to
-/// clone.
-#[derive(Clone, Debug)]
-pub(crate) struct Turn(Arc<Semaphore>);
-
-impl Default for Turn {
-    fn default() -> Self {
-        Self(Arc::new(Semaphore::new(1)))
-    }
-}
-
-impl Turn {
-    pub(super) fn take(&self) -> Option<OwnedSemaphorePermit> {
-        Arc::clone(&self.0).try_acquire_owned().ok()
-    }
-
-    /// Whether a check runs.
-    pub(super) fn is_taken(&self) -> bool {
-        self.0.available_permits() == 0
-    }
-}
 
 /// Runs the checks that clients of a process request. Cheap to clone.
 #[derive(Clone, Debug)]

@@ -14,7 +14,7 @@
 //! [`mod@begin`] decides from checkpoint and log where to start: [`mod@replay`] fills an empty generation from the
 //! store, [`synchronise`] brings an existing one up to date when the log no longer continues from the checkpoint, and
 //! [`live`] follows the log. The same three steps serve a first start, a rebuild, an index that was restored from a
-//! backup, and a log that lost records.
+//! backup, and a log that lost records. [`reconcile`] finds what a worker that follows the log cannot notice.
 
 mod batches;
 mod begin;
@@ -22,7 +22,7 @@ mod checkpointing;
 mod lag;
 mod live;
 mod project;
-mod refill;
+mod reconcile;
 mod repair;
 mod replay;
 mod synchronise;
@@ -40,8 +40,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
 pub(crate) use lag::{Lag, Lags};
-pub(crate) use refill::{load_stopping, refill};
-pub(crate) use synchronise::{compare, fill};
+pub(crate) use reconcile::keep_reconciling;
 
 use crate::right_of_way::RightOfWay;
 use crate::roster::Roster;

@@ -12,9 +12,9 @@ use shared::index::Balance;
 use shared::log::Record;
 use shared::telemetry::metric::{FOLDED_EVENTS, GAPS_REFILLED};
 
-use super::refill::{load_foldings, refill};
 use super::{Worker, WorkerError};
 use crate::fold::{Folding, Taken, projected};
+use crate::refill::{load_foldings, refill};
 use crate::stint::Stint;
 
 /// How many balances a worker keeps in memory, so that a busy account is not read before each write. A balance takes

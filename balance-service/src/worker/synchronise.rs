@@ -8,10 +8,10 @@ use shared::log::Extent;
 use shared::telemetry::metric::{AHEAD_OF_STORE, SYNCHRONISED};
 use tracing::{info, warn};
 
-use super::refill::{load_foldings, refill};
 use super::{Stopped, Worker, WorkerError};
 use crate::fold::projected;
 use crate::pages::{IndexVersions, Pair, Pairs, StoreHeads};
+use crate::refill::{load_foldings, refill};
 
 /// How many accounts are filled in one write.
 const ACCOUNTS_AT_ONCE: usize = 500;
@@ -57,7 +57,7 @@ async fn heal<B: Backends>(worker: &Worker<B>) -> Result<Healed, WorkerError> {
 }
 
 /// The heads of the partition's streams beside the versions of its documents, starting after an account.
-pub(crate) fn compare<B: Backends>(
+pub(super) fn compare<B: Backends>(
     worker: &Worker<B>,
     after: Option<AccountId>,
 ) -> Pairs<StoreHeads<'_, B::Store>, IndexVersions<'_, B::Index>> {
@@ -69,7 +69,7 @@ pub(crate) fn compare<B: Backends>(
 }
 
 /// Folds everything the store holds of these accounts and writes what is new; returns how many documents that was.
-pub(crate) async fn fill<B: Backends>(worker: &Worker<B>, accounts: &[AccountId]) -> Result<u64, WorkerError> {
+pub(super) async fn fill<B: Backends>(worker: &Worker<B>, accounts: &[AccountId]) -> Result<u64, WorkerError> {
     let mut foldings = load_foldings(worker.backends.index(), worker.generation, accounts).await?;
     refill(worker.backends.store(), &mut foldings).await?;
     let mut projected = projected(foldings.into_values(), worker.clock.now());

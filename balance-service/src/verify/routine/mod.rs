@@ -39,9 +39,9 @@ use super::check::Progress;
 use super::note::{Note, Verified};
 use super::proof_patience;
 use super::report::{Fault, Verification};
-use super::verifier::Turn;
 use super::walk::Comparison;
 use crate::BalanceConfig;
+use crate::nudge::Turn;
 use crate::rebuild::{Job, JobFile, JobId};
 use crate::right_of_way::RightOfWay;
 

@@ -5,8 +5,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
 
 use super::*;
+use crate::nudge::Nudge;
 use crate::rebuild::{JobState, Purpose, Rebuilds};
-use crate::roster::Nudge;
 use shared::backends::Ports;
 use shared::coordinate::Version;
 use shared::id::{EventId, Ids};

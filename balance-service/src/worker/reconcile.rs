@@ -33,8 +33,9 @@ use shared::telemetry::metric::{ACCOUNTS_HEALED, AHEAD_OF_STORE};
 use tokio::time::{Instant, sleep, timeout};
 use tracing::{debug, error, warn};
 
+use super::synchronise::{compare, fill};
+use super::{Worker, WorkerError};
 use crate::pages::Pair;
-use crate::worker::{Worker, WorkerError, compare, fill};
 
 /// How long an event may take to reach the log before it counts as missed.
 const GRACE: Duration = Duration::from_secs(5);

@@ -1,4 +1,4 @@
-//! Releasing a parked account: fold its stream again, and if that succeeds now, write the document and unpark it.
+//! Unparking an account: fold its stream again, and if that succeeds now, write the document and remove the entry.
 
 use shared::backends::Backends;
 use shared::clock::Clock;
@@ -44,7 +44,7 @@ pub async fn parked<B: Backends>(
     Ok(backends.index().parked(generation, SlotRange::ALL, after, limit).await?)
 }
 
-/// Folds a parked account again, releases it if that succeeds, and returns its document.
+/// Folds a parked account again, unparks it if that succeeds, and returns its document.
 ///
 /// # Errors
 /// [`ParkingError::StillPoison`] if the same event, or a later one, cannot be folded.
@@ -63,7 +63,7 @@ pub async fn retry<B: Backends>(backends: &B, clock: &Clock, account: AccountId)
     // The document first: between the two calls the account is complete but parked, which only delays later events.
     index.apply(generation, &Projected { balances: vec![balance.clone()], ..Projected::default() }).await?;
     index.unpark(generation, &[account]).await?;
-    info!(%account, version = %balance.version, "parked account let go");
+    info!(%account, version = %balance.version, "account unparked");
     // Events that a worker has skipped since the fold, because the account was parked, will not come again from the
     // log. If this fails, the account's next event or a comparison of heads finds what is missing.
     match catch_up(backends, clock, generation, account).await {

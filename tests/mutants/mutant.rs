@@ -110,8 +110,8 @@ pub(crate) const MUTANTS: &[Mutant] = &[
     Mutant {
         name: "the_end_of_the_log_is_noted_after_the_store_was_read",
         file: "balance-service/src/worker/synchronise.rs",
-        text: "        let healed = heal(self).await?;",
-        replacement: "        let healed = heal(self).await?;\n        let noted = &shared::log::PartitionLog::extent(self.backends.log(), self.partition).await?;",
+        text: "        let refilled = refill_behind(self).await?;",
+        replacement: "        let refilled = refill_behind(self).await?;\n        let end = &shared::log::PartitionLog::extent(self.backends.log(), self.partition).await?;",
         seed: 295,
     },
     Mutant {
@@ -172,7 +172,7 @@ pub(crate) const MUTANTS: &[Mutant] = &[
         seed: 0,
     },
     Mutant {
-        name: "the_queries_are_turned_before_the_new_generation_caught_up",
+        name: "the_queries_are_switched_before_the_new_generation_caught_up",
         file: "balance-service/src/rebuild/switch.rs",
         text: "        fill(backends, new, &lagging).await?;",
         replacement: "        if false { fill(backends, new, &lagging).await?; }",

@@ -200,7 +200,7 @@ impl Bank {
     }
 
     pub(crate) async fn verify(&self) -> Verification {
-        let patience = verify::proof_patience(Duration::ZERO);
+        let patience = verify::verification_patience(Duration::ZERO);
         verify(&self.ports, self.active().await, self.partitions, patience, &RightOfWay::default()).await.unwrap()
     }
 

@@ -55,7 +55,7 @@ async fn a_poison_event_parks_its_account_and_nobody_else() {
     let refused = retry(&bank.ports, &bank.clock, sick).await;
     assert!(matches!(refused, Err(ParkingError::StillPoison(ref parked)) if parked.at == Version::new(2)));
     assert!(matches!(retry(&bank.ports, &bank.clock, healthy).await, Err(ParkingError::NotParked)));
-    // A rebuild meets the same poison, parks the same account, and still passes its proof.
+    // A rebuild meets the same poison, parks the same account, and still passes its verification.
     let rebuilt = bank.rebuild().await;
     assert_eq!(rebuilt.job.verification.unwrap().parked, 1);
     assert_eq!(bank.visible(sick).await.unwrap().version, Version::new(1));
@@ -63,7 +63,7 @@ async fn a_poison_event_parks_its_account_and_nobody_else() {
 
 /// Goal: one request unparks an account that can be folded again, and folds the events that waited.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn an_account_that_is_let_go_catches_up_and_moves_on() {
+async fn an_account_that_is_unparked_catches_up_and_moves_on() {
     let folder = tempfile::tempdir().unwrap();
     let bank = Bank::start(folder.path()).await;
     let account = bank.opened(10).await;
@@ -80,8 +80,8 @@ async fn an_account_that_is_let_go_catches_up_and_moves_on() {
     })
     .await;
     assert_eq!(bank.visible(account).await.unwrap().version, Version::new(1));
-    let let_go = retry(&bank.ports, &bank.clock, account).await.unwrap();
-    assert_eq!(let_go.version, Version::new(2));
+    let unparked = retry(&bank.ports, &bank.clock, account).await.unwrap();
+    assert_eq!(unparked.version, Version::new(2));
     bank.deposit(account, 5).await;
     bank.wait_until_settled(&[account, marker]).await;
     assert!(parked(&bank.ports, None, 10).await.unwrap().is_empty());

@@ -2,7 +2,7 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 use balance_service::rebuild::{Job, JobFile, JobId, JobState, Purpose};
-use balance_service::verify::{Fault, proof_patience};
+use balance_service::verify::{Fault, verification_patience};
 use shared::coordinate::Version;
 use shared::id::AccountId;
 use shared::index::{Balance, BalanceIndex, Projected};
@@ -37,8 +37,8 @@ async fn every_kind_of_damage_is_found_and_nothing_else() {
     bank.deposit(accounts[3], 1).await;
     let missing = bank.opened(5).await;
 
-    let proof = bank.verify().await;
-    let mut found: Vec<(AccountId, Fault)> = proof.findings.iter().map(|f| (f.account, f.fault)).collect();
+    let verification = bank.verify().await;
+    let mut found: Vec<(AccountId, Fault)> = verification.findings.iter().map(|f| (f.account, f.fault)).collect();
     found.sort_unstable();
     let mut planted = vec![
         (accounts[0], Fault::Diverged),
@@ -50,14 +50,14 @@ async fn every_kind_of_damage_is_found_and_nothing_else() {
     ];
     planted.sort_unstable();
     assert_eq!(found, planted);
-    let finding = proof.findings.iter().find(|finding| finding.account == accounts[0]).unwrap();
+    let finding = verification.findings.iter().find(|finding| finding.account == accounts[0]).unwrap();
     assert_eq!(finding.detail, "balance is 31, the store says 1");
-    assert!(!format!("{proof:?}").contains("Mallory"));
+    assert!(!format!("{verification:?}").contains("Mallory"));
 }
 
 /// Kills a bank and starts it again with a job whose generation holds one wrong document, and whose next step is the
-/// proof.
-async fn proving_a_damaged_generation(folder: &Path, bank: Bank, right: &Balance) -> (Bank, JobId) {
+/// verification.
+async fn verifying_a_damaged_generation(folder: &Path, bank: Bank, right: &Balance) -> (Bank, JobId) {
     let active = bank.active().await;
     bank.kill().await;
     let mut bank = Bank::open(folder).await;
@@ -75,22 +75,22 @@ async fn proving_a_damaged_generation(folder: &Path, bank: Bank, right: &Balance
     (bank, id)
 }
 
-/// Goal: a rebuild that is cancelled during its proof does not keep the next one waiting until the proof is over.
+/// Goal: a rebuild that is cancelled while it verifies does not keep the next one waiting until all is verified.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_proof_that_nobody_waits_for_any_more_ends() {
+async fn a_verification_that_nobody_waits_for_any_more_ends() {
     let folder = tempfile::tempdir().unwrap();
     let bank = Bank::start(folder.path()).await;
     let account = bank.opened(10).await;
     bank.wait_until_settled(&[account]).await;
     let right = bank.visible(account).await.unwrap();
-    let (bank, id) = proving_a_damaged_generation(folder.path(), bank, &right).await;
-    // The wrong document is read again and again until the patience of the proof ends.
+    let (bank, id) = verifying_a_damaged_generation(folder.path(), bank, &right).await;
+    // The wrong document is read again and again until the patience of the verification ends.
     tokio::time::sleep(Duration::from_secs(2)).await;
     let cancelled = bank.rebuilds.cancel().await.unwrap();
     assert_eq!((cancelled.job.job, cancelled.job.state), (id, JobState::Cancelled));
     let began = Instant::now();
     bank.rebuild().await;
-    assert!(began.elapsed() < proof_patience(Duration::ZERO) / 2, "{:?}", began.elapsed());
+    assert!(began.elapsed() < verification_patience(Duration::ZERO) / 2, "{:?}", began.elapsed());
     bank.wait_until_settled(&[account]).await;
 }
 
@@ -102,12 +102,12 @@ async fn a_generation_that_differs_from_the_store_is_never_switched_to() {
     let account = bank.opened(10).await;
     bank.wait_until_settled(&[account]).await;
     let (right, active) = (bank.visible(account).await.unwrap(), bank.active().await);
-    let (bank, id) = proving_a_damaged_generation(folder.path(), bank, &right).await;
+    let (bank, id) = verifying_a_damaged_generation(folder.path(), bank, &right).await;
 
     let failed = bank.wait_for_job().await;
     assert_eq!((failed.job.job, failed.job.state), (id, JobState::Failed));
-    let proof = failed.job.verification.unwrap();
-    assert_eq!((proof.diverged, proof.findings[0].account), (1, account));
+    let verification = failed.job.verification.unwrap();
+    assert_eq!((verification.diverged, verification.findings[0].account), (1, account));
     assert_eq!(bank.active().await, active);
     assert_eq!(bank.visible(account).await.unwrap(), right);
     until("the damaged generation is discarded", async || {

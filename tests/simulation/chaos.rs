@@ -128,7 +128,7 @@ impl Chaos {
         });
     }
 
-    /// Has the view repaired, or parked accounts let go.
+    /// Has the view repaired, or accounts unparked.
     fn ask_the_operator(&mut self) {
         let Some(operator) = self.operator.clone() else { return };
         let (repairs, world) = (self.random.chance(500), self.world.clone());

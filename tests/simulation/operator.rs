@@ -1,4 +1,4 @@
-//! The operator: has wrong documents repaired and parked accounts let go, while the bank is at work and once it is
+//! The operator: has wrong documents repaired and accounts unparked, while the bank is at work and once it is
 //! healed.
 
 use std::pin::pin;
@@ -44,7 +44,7 @@ impl Operator {
                 Ok(left) if left.is_empty() => return Ok(()),
                 Ok(left) => return Err(format!("P4 a repair leaves {left:?}")),
                 // Rebuilds came in between, so nothing is known of the generation that answers now.
-                Err(CheckError::Turned(_)) => {}
+                Err(CheckError::Switched(_)) => {}
                 Err(failure) => return Err(failure.to_string()),
             }
         }

@@ -117,7 +117,7 @@ fn told(report: Option<Result<PartitionReport, CheckError>>) -> (Event, bool) {
         Some(Err(failure)) => {
             warn!(%failure, "verification not finished");
             let detail = match failure {
-                CheckError::NoGeneration | CheckError::Turned(_) | CheckError::Apply(_) => failure.to_string(),
+                CheckError::NoGeneration | CheckError::Switched(_) | CheckError::Apply(_) => failure.to_string(),
                 // The driver's message is for the service's log only.
                 CheckError::Backend(_) => {
                     "a backend does not answer; the log of the balance service says why".to_owned()

@@ -21,7 +21,7 @@ use tracing::{debug, error, warn};
 use super::Ownership;
 use crate::worker::{Lags, Worker, WorkerError, keep_reconciling};
 
-/// Counters of a partition that alerts watch: exported from the start, so that the first increment shows as one.
+/// Counters of a partition that alarms watch: exported from the start, so that the first increment shows as one.
 const WATCHED: &[Metric] = &[AHEAD_OF_STORE, ACCOUNTS_HEALED, ACCOUNTS_PARKED, DOCUMENTS_REPAIRED];
 
 /// Why a partition is given up before its lease ends.

@@ -32,7 +32,7 @@ use super::switch::{SwitchError, switch};
 use crate::BalanceConfig;
 use crate::nudge::{LOOK_EVERY, Nudge};
 use crate::right_of_way::RightOfWay;
-use crate::verify::{proof_patience, verify};
+use crate::verify::{verification_patience, verify};
 
 /// The name of the lease that the conductor holds.
 pub(crate) const CONDUCTOR_LEASE: &str = "balance/conductor";
@@ -141,7 +141,7 @@ impl<B: Backends> Conductor<B> {
         match job.state {
             JobState::Replaying => self.await_replay(file, job, generation).await,
             JobState::CatchingUp => self.await_targets(file, job, generation).await,
-            JobState::Verifying => self.prove(file, job, generation).await,
+            JobState::Verifying => self.verify(file, job, generation).await,
             JobState::Switching => self.switch_queries(file, job, generation).await,
             JobState::Done | JobState::Failed | JobState::Cancelled => Ok(Duration::ZERO),
         }
@@ -194,7 +194,7 @@ impl<B: Backends> Conductor<B> {
             }
             if !matches!(checkpoint.phase, Phase::Live { .. }) || checkpoint.offset < target.offset {
                 // In a quiet bank a log that has lost the noted end might never come as far again. Whether anything is
-                // missing is for the proof to say.
+                // missing is for the verification to say.
                 let extent = self.backends.log().extent(target.partition).await?;
                 if extent.has_lost(&target.incarnation, target.offset) {
                     self.note_targets(file, job).await?;
@@ -212,14 +212,14 @@ impl<B: Backends> Conductor<B> {
         Ok(Duration::ZERO)
     }
 
-    async fn prove(&self, file: JobFile, job: Job, generation: Generation) -> Result<Duration, StepError> {
+    async fn verify(&self, file: JobFile, job: Job, generation: Generation) -> Result<Duration, StepError> {
         self.backends.index().prepare(generation).await?;
-        let patience = proof_patience(self.config.lease_ttl);
-        let proof = verify(&self.backends, generation, self.config.partitions, patience, &self.right_of_way);
+        let patience = verification_patience(self.config.lease_ttl);
+        let verifying = verify(&self.backends, generation, self.config.partitions, patience, &self.right_of_way);
         let verification = tokio::select! {
             biased;
             () = self.job_is_another_than(&job) => return Ok(Duration::ZERO),
-            verification = proof => verification?,
+            verification = verifying => verification?,
         };
         let clean = verification.is_clean();
         let checked = verification.checked;
@@ -227,7 +227,7 @@ impl<B: Backends> Conductor<B> {
         if !clean {
             return self.give_up(file, job, "the new generation differs from the store".to_owned()).await;
         }
-        info!(job = %job.job, checked, "rebuild is proved");
+        info!(job = %job.job, checked, "rebuild is verified");
         file.save(self.backends.store(), Job { state: JobState::Switching, ..job }).await?;
         Ok(Duration::ZERO)
     }

@@ -8,11 +8,11 @@
 //! ends the job instead, since the old generation stands still for as long as it is sealed.
 //!
 //! An account that is parked in the new generation is folded on all the same. An older release may have parked it at an
-//! event that this one can fold, or a retry may have let it go in the old generation alone, and then readers have seen
-//! it beyond its entry. An entry at or below the version of the document no longer counts, so as soon as the document
-//! is written the entry is removed. If a later event cannot be folded, the account is parked there instead. A switch
-//! that dies before that leaves an entry which counts for nothing, or an account whose next event, or a comparison of
-//! heads, parks it.
+//! event that this one can fold, or a retry may have unparked it in the old generation alone, and then readers have
+//! seen it beyond its entry. An entry at or below the version of the document no longer counts, so as soon as the
+//! document is written the entry is removed. If a later event cannot be folded, the account is parked there instead. A
+//! switch that dies before that leaves an entry which counts for nothing, or an account whose next event, or a
+//! comparison of heads, parks it.
 //!
 //! The promotion rests on the documents as this sealing left them (law X5): if another conductor of the job seals the
 //! old generation meanwhile, it is refused, and the switch begins again.
@@ -80,11 +80,12 @@ pub(super) async fn switch<B: Backends>(
             Some(old) => Some((old, index.seal(old, job.seal()).await?)),
             None => None,
         };
-        let turned = turn(backends, partitions, generation, sealed).await.map_err(SwitchError::unless_repeatable);
-        if let (Err(SwitchError::Refused(_)), Some(old)) = (&turned, old) {
+        let promoted =
+            bring_and_promote(backends, partitions, generation, sealed).await.map_err(SwitchError::unless_repeatable);
+        if let (Err(SwitchError::Refused(_)), Some(old)) = (&promoted, old) {
             index.unseal(old, job.seal()).await?;
         }
-        turned?;
+        promoted?;
     }
     if let Some(old) = old {
         index.unseal(old, job.seal()).await?;
@@ -92,7 +93,8 @@ pub(super) async fn switch<B: Backends>(
     Ok(())
 }
 
-async fn turn<B: Backends>(
+/// Brings the new generation forward, if there is an old one, and promotes it.
+async fn bring_and_promote<B: Backends>(
     backends: &B,
     partitions: PartitionMap,
     generation: Generation,

@@ -231,7 +231,7 @@ async fn a_conductor_that_was_frozen_before_any_step_changes_nothing_in_the_next
     for look in frozen {
         let state = look.job.state;
         let late = bank.step(look).await;
-        // A proof is given up as soon as the job is another.
+        // A verification is given up as soon as the job is another.
         assert!(is_moved(&late) || (state == JobState::Verifying && late.is_ok()), "{state:?}: {late:?}");
         let now = bank.look().await;
         assert_eq!((now.job, now.generations), (next.job.clone(), next.generations.clone()), "{state:?}");

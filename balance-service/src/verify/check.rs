@@ -61,8 +61,8 @@ pub enum CheckError {
     #[error("there is no projection yet; a balance service builds it when it runs")]
     NoGeneration,
     /// Queries were switched again and again.
-    #[error("the queries were turned to another generation {SWITCHES_MAX} times while partition {} was compared", .0.get())]
-    Turned(Partition),
+    #[error("the queries were switched to another generation {SWITCHES_MAX} times while partition {} was compared", .0.get())]
+    Switched(Partition),
     /// The index refused a repair.
     #[error(transparent)]
     Apply(#[from] ApplyError),
@@ -113,7 +113,7 @@ impl<B: Backends> One<B> {
                 return report;
             }
         }
-        Err(CheckError::Turned(self.partition))
+        Err(CheckError::Switched(self.partition))
     }
 
     /// Waits until another generation is active. In a discarded one everything looks missing, which takes the whole

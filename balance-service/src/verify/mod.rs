@@ -56,16 +56,16 @@ const PARTITIONS_AT_ONCE: usize = 4;
 
 /// How long a difference may be due to events in flight when a generation is verified before a switch, while no late
 /// document comes closer: longer than a worker takes for a batch.
-const PROOF_PATIENCE_MIN: Duration = Duration::from_secs(12);
+const VERIFICATION_PATIENCE_MIN: Duration = Duration::from_secs(12);
 
 /// The same in leases: when a process dies, its partitions have no worker until their leases have expired and another
 /// process has noticed.
-const PROOF_PATIENCE_LEASES: u32 = 3;
+const VERIFICATION_PATIENCE_LEASES: u32 = 3;
 
 /// The patience of a verification before a switch, where leases last this long (law P2).
 #[must_use]
-pub fn proof_patience(lease_ttl: Duration) -> Duration {
-    PROOF_PATIENCE_MIN.max(lease_ttl * PROOF_PATIENCE_LEASES)
+pub fn verification_patience(lease_ttl: Duration) -> Duration {
+    VERIFICATION_PATIENCE_MIN.max(lease_ttl * VERIFICATION_PATIENCE_LEASES)
 }
 
 /// Compares a generation with the store, and gives way to workers that are late. `patience` is how long a difference

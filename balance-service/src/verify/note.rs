@@ -24,7 +24,7 @@ pub(super) struct Verified {
 }
 
 impl Verified {
-    /// The proof of a job that has built a generation and has ended; `None` for any other job.
+    /// The verification by a job that has built a generation and has ended; `None` for any other job.
     pub(super) fn by_job(job: &Job) -> Option<Self> {
         Some(Self { generation: job.generation?, ended_at: job.finished_at?, found: job.verification.clone()? })
     }

@@ -55,7 +55,7 @@ impl<B: Backends> Worker<B> {
         for balance in projected.balances {
             cache.0.put(balance.id, balance);
         }
-        // A parked account must be read each time: a retry in any process may release it.
+        // A parked account must be read each time: a retry in any process may unpark it.
         for account in stuck.into_iter().chain(refused) {
             cache.0.pop(&account);
         }

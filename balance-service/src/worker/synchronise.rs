@@ -18,7 +18,7 @@ const ACCOUNTS_AT_ONCE: usize = 500;
 
 /// What a comparison of heads has found and refilled.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-struct Healed {
+struct Refilled {
     /// Accounts that were behind and no longer are.
     accounts: u64,
     /// Accounts whose document is at a version that the store does not have.
@@ -27,32 +27,32 @@ struct Healed {
 
 impl<B: Backends> Worker<B> {
     /// Refills everything that is behind, then goes live at the noted end of the log.
-    pub(super) async fn synchronise(&self, noted: &Extent, replayed: u64) -> Result<(), Stopped> {
-        let healed = heal(self).await?;
-        self.note(self.checkpoint(noted.incarnation.clone(), noted.last, Phase::Live { replayed })).await?;
-        info!(generation = %self.generation, partition = %self.partition, accounts = healed.accounts,
+    pub(super) async fn synchronise(&self, end: &Extent, replayed: u64) -> Result<(), Stopped> {
+        let refilled = refill_behind(self).await?;
+        self.note(self.checkpoint(end.incarnation.clone(), end.last, Phase::Live { replayed })).await?;
+        info!(generation = %self.generation, partition = %self.partition, accounts = refilled.accounts,
             "worker is synchronised with the store");
         counter!(SYNCHRONISED.name, "partition" => self.partition.to_string()).increment(1);
-        counter!(AHEAD_OF_STORE.name, "partition" => self.partition.to_string()).increment(healed.ahead);
+        counter!(AHEAD_OF_STORE.name, "partition" => self.partition.to_string()).increment(refilled.ahead);
         Ok(())
     }
 }
 
 /// Compares the heads of all streams of the partition with the documents and refills those that are behind.
-async fn heal<B: Backends>(worker: &Worker<B>) -> Result<Healed, WorkerError> {
+async fn refill_behind<B: Backends>(worker: &Worker<B>) -> Result<Refilled, WorkerError> {
     let mut pairs = compare(worker, None);
-    let mut healed = Healed::default();
+    let mut refilled = Refilled::default();
     loop {
         let note_ahead = |pair: Pair| {
             warn!(account = %pair.account, index = %pair.right, store = %pair.left, "document is ahead of the store");
-            healed.ahead += 1;
+            refilled.ahead += 1;
         };
         let behind = pairs.next_behind(ACCOUNTS_AT_ONCE, note_ahead).await?;
         if behind.is_empty() {
-            return Ok(healed);
+            return Ok(refilled);
         }
         let accounts: Vec<AccountId> = behind.iter().map(|pair| pair.account).collect();
-        healed.accounts += fill(worker, &accounts).await?;
+        refilled.accounts += fill(worker, &accounts).await?;
     }
 }
 

@@ -3,7 +3,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use balance_service::rebuild::{JobState, Rebuilds};
-use balance_service::verify::{proof_patience, verify};
+use balance_service::verify::{verification_patience, verify};
 use balance_service::{BalanceConfig, Nudge, RightOfWay, Visibility, project};
 use forwarder::ForwarderConfig;
 use reqwest::Method;
@@ -154,7 +154,7 @@ impl Bank {
         // A new index cannot be queried at once.
         let mut proof = None;
         until("the index can be compared", async || {
-            let patience = proof_patience(LEASE_TTL);
+            let patience = verification_patience(LEASE_TTL);
             proof = verify(&self.ports, active, self.partitions, patience, &RightOfWay::default()).await.ok();
             proof.is_some()
         })

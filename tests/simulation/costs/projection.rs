@@ -1,4 +1,4 @@
-//! What it costs to rebuild the view and to prove it, and what this work gives way to.
+//! What it costs to rebuild the view and to verify it, and what this work gives way to.
 
 use std::time::Duration;
 
@@ -37,15 +37,15 @@ async fn a_rebuild_of_ten_thousand_events_reads_pages_and_writes_each_account_on
         bank.rest().await;
     });
     bill.await.assert_beside_upkeep(&[
-        bound("store.scan", 4, "the events are two pages of 8,192, read to replay and read again to prove"),
-        bound("store.heads", 1, "the accounts are one page of 4,096, read to prove"),
-        bound("index.versions", 3, "their documents are one page, read to prove and read twice to switch"),
-        bound("index.load", 2, "the proof loads the accounts of a page of events at once"),
+        bound("store.scan", 4, "the events are two pages of 8,192, read to replay and read again to verify"),
+        bound("store.heads", 1, "the accounts are one page of 4,096, read to verify"),
+        bound("index.versions", 3, "their documents are one page, read to verify and read twice to switch"),
+        bound("index.load", 2, "the verification loads the accounts of a page of events at once"),
         bound("index.apply", 4, "two pages, and the beginning and the end of the replay are noted"),
         bound(DOCUMENTS, ACCOUNTS as u64, "an account is folded to its end before it is written"),
         bound("index.create", 1, "there is one new generation"),
         bound("index.prepare", 1, "there is one new generation"),
-        bound("index.promote", 1, "the queries are turned once"),
+        bound("index.promote", 1, "the queries are switched once"),
         bound("index.seal", 1, "the old generation is sealed once"),
         bound("index.unseal", 1, "the old generation is sealed once"),
         bound("store.write_register", 8, "the job goes through its states, the first with two writes"),

@@ -25,7 +25,7 @@ impl Job {
 
     /// Whether it still has something to do.
     pub(crate) fn is_running(&self) -> bool {
-        self.is_unproved() || matches!(self.state.as_str(), "verifying" | "switching")
+        self.is_unverified() || matches!(self.state.as_str(), "verifying" | "switching")
     }
 
     /// Whether it has failed.
@@ -36,10 +36,10 @@ impl Job {
     /// The generation that it fills, and that it will verify before it answers queries. One that a rollback calls for
     /// is not filled: it has answered queries before.
     pub(crate) fn fills(&self) -> Option<Generation> {
-        self.generation.filter(|_| self.purpose != "rollback" && self.is_unproved())
+        self.generation.filter(|_| self.purpose != "rollback" && self.is_unverified())
     }
 
-    fn is_unproved(&self) -> bool {
+    fn is_unverified(&self) -> bool {
         matches!(self.state.as_str(), "replaying" | "catching_up")
     }
 }

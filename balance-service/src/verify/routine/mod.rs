@@ -37,8 +37,8 @@ use tracing::{debug, info, warn};
 
 use super::check::Progress;
 use super::note::{Note, Verified};
-use super::proof_patience;
 use super::report::{Fault, Verification};
+use super::verification_patience;
 use super::walk::Comparison;
 use crate::BalanceConfig;
 use crate::nudge::Turn;
@@ -214,7 +214,7 @@ impl<B: Backends> Routine<B> {
     /// Compares every document. One partition at a time: nobody waits for this.
     async fn compare(&self, generation: Generation) -> Result<Verification, BackendError> {
         let Self { backends, config, right_of_way, .. } = self;
-        let (patience, progress) = (proof_patience(config.lease_ttl), Progress::default());
+        let (patience, progress) = (verification_patience(config.lease_ttl), Progress::default());
         let mut found = Verification::default();
         for partition in config.partitions.all() {
             let (slots, progress) = (config.partitions.slots(partition), &progress);

@@ -132,7 +132,7 @@ async fn nobody_verifies_while_another_process_does() {
 }
 
 #[tokio::test]
-async fn the_proof_of_the_job_that_built_the_view_counts_and_that_of_another_view_does_not() {
+async fn the_verification_by_the_job_that_built_the_view_counts_and_that_of_another_view_does_not() {
     let bank = Bank::open().await;
     let id = bank.rebuilds.start().await.unwrap().job.job;
     let built = Job {
@@ -181,7 +181,7 @@ async fn a_verification_is_given_up_when_a_rebuild_or_a_check_of_a_client_begins
     };
     let (noted, ()) = tokio::join!(bank.look(), asking);
     assert_eq!(noted, None);
-    assert!(began.elapsed() < proof_patience(Duration::ZERO), "{:?}", began.elapsed());
+    assert!(began.elapsed() < verification_patience(Duration::ZERO), "{:?}", began.elapsed());
 }
 
 #[test]

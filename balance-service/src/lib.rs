@@ -13,7 +13,7 @@ mod ownership;
 mod pages;
 pub mod parking;
 mod partition_lease;
-mod project;
+mod projection;
 pub mod rebuild;
 mod refill;
 mod repair;
@@ -27,7 +27,7 @@ mod worker;
 
 pub use config::BalanceConfig;
 pub use nudge::Nudge;
-pub use project::project;
+pub use projection::project;
 pub use right_of_way::RightOfWay;
 pub use service::{Edge, RunError, run};
 pub use visibility::{Visibility, Watch};

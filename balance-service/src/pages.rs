@@ -66,38 +66,40 @@ impl<I: BalanceIndex> VersionPages for IndexVersions<'_, I> {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Pair {
     pub(crate) account: AccountId,
-    pub(crate) left: Version,
-    pub(crate) right: Version,
+    /// By the side that has the truth: the store, or the generation that readers have seen.
+    pub(crate) wanted: Version,
+    /// By the side that is compared with it.
+    pub(crate) found: Version,
 }
 
-/// The union of two lists, in order.
-pub(crate) struct Pairs<L, R> {
-    left: Walk<L>,
-    right: Walk<R>,
+/// The union of two lists, in order: what is wanted, and what is found.
+pub(crate) struct Pairs<W, F> {
+    wanted: ListWalk<W>,
+    found: ListWalk<F>,
 }
 
-impl<L: VersionPages, R: VersionPages> Pairs<L, R> {
-    pub(crate) const fn new(left: L, right: R) -> Self {
-        Self::after(left, right, None)
+impl<W: VersionPages, F: VersionPages> Pairs<W, F> {
+    pub(crate) const fn new(wanted: W, found: F) -> Self {
+        Self::after(wanted, found, None)
     }
 
     /// The same, starting after an account.
-    pub(crate) const fn after(left: L, right: R, after: Option<AccountId>) -> Self {
-        Self { left: Walk::after(left, after), right: Walk::after(right, after) }
+    pub(crate) const fn after(wanted: W, found: F, after: Option<AccountId>) -> Self {
+        Self { wanted: ListWalk::after(wanted, after), found: ListWalk::after(found, after) }
     }
 
     /// The next account that is on either side.
     pub(crate) async fn next(&mut self) -> Result<Option<Pair>, BackendError> {
-        let left = self.left.peek().await?;
-        let right = self.right.peek().await?;
-        let Some(account) = [left, right].into_iter().flatten().map(|(account, _)| account).min_by_key(order) else {
+        let wanted = self.wanted.peek().await?;
+        let found = self.found.peek().await?;
+        let Some(account) = [wanted, found].into_iter().flatten().map(|(account, _)| account).min_by_key(order) else {
             return Ok(None);
         };
-        Ok(Some(Pair { account, left: self.left.take(account), right: self.right.take(account) }))
+        Ok(Some(Pair { account, wanted: self.wanted.take(account), found: self.found.take(account) }))
     }
 
-    /// The next accounts whose right version is below the left one, at most this many; none only at the end. `ahead`
-    /// gets those in between whose right version is above the left one.
+    /// The next accounts whose version is found below the one wanted, at most this many; none only at the end. `ahead`
+    /// gets those in between whose version is found above it.
     pub(crate) async fn next_behind(
         &mut self,
         at_most: usize,
@@ -106,7 +108,7 @@ impl<L: VersionPages, R: VersionPages> Pairs<L, R> {
         let mut behind = Vec::new();
         while behind.len() < at_most {
             let Some(pair) = self.next().await? else { break };
-            match pair.right.cmp(&pair.left) {
+            match pair.found.cmp(&pair.wanted) {
                 Ordering::Less => behind.push(pair),
                 Ordering::Equal => {}
                 Ordering::Greater => ahead(pair),
@@ -120,14 +122,15 @@ fn order(account: &AccountId) -> (Slot, AccountId) {
     (Slot::of(account), *account)
 }
 
-struct Walk<P> {
+/// A walk through one of the lists.
+struct ListWalk<P> {
     pages: P,
     buffer: VecDeque<(AccountId, Version)>,
     last: Option<AccountId>,
     done: bool,
 }
 
-impl<P: VersionPages> Walk<P> {
+impl<P: VersionPages> ListWalk<P> {
     const fn after(pages: P, last: Option<AccountId>) -> Self {
         Self { pages, buffer: VecDeque::new(), last, done: false }
     }
@@ -180,15 +183,15 @@ mod tests {
     #[tokio::test]
     async fn every_account_of_either_side_comes_once_over_many_pages() {
         let pages = u32::try_from(PAGE_ACCOUNTS).unwrap();
-        let (left, right) = (listed((1..3 * pages).step_by(2)), listed((1..3 * pages).step_by(3)));
-        let expected: BTreeMap<_, _> = left.0.iter().chain(&right.0).map(|(key, version)| (*key, *version)).collect();
-        let (in_left, in_right) = (left.0.clone(), right.0.clone());
-        let mut pairs = Pairs::new(left, right);
+        let (wanted, found) = (listed((1..3 * pages).step_by(2)), listed((1..3 * pages).step_by(3)));
+        let expected: BTreeMap<_, _> = wanted.0.iter().chain(&found.0).map(|(key, version)| (*key, *version)).collect();
+        let (in_wanted, in_found) = (wanted.0.clone(), found.0.clone());
+        let mut pairs = Pairs::new(wanted, found);
         let mut seen = Vec::new();
         while let Some(pair) = pairs.next().await.unwrap() {
             let key = order(&pair.account);
-            assert_eq!(pair.left, in_left.get(&key).copied().unwrap_or_default());
-            assert_eq!(pair.right, in_right.get(&key).copied().unwrap_or_default());
+            assert_eq!(pair.wanted, in_wanted.get(&key).copied().unwrap_or_default());
+            assert_eq!(pair.found, in_found.get(&key).copied().unwrap_or_default());
             seen.push(key);
         }
         assert!(seen.is_sorted_by(|a, b| a < b));
@@ -200,7 +203,7 @@ mod tests {
         let (mut pairs, mut chunks, mut ahead) = (Pairs::new(listed(1..7), listed(4..10)), Vec::new(), 0);
         loop {
             let behind = pairs.next_behind(2, |_| ahead += 1).await.unwrap();
-            assert!(behind.iter().all(|pair| pair.right < pair.left), "{behind:?}");
+            assert!(behind.iter().all(|pair| pair.found < pair.wanted), "{behind:?}");
             chunks.push(behind.len());
             if behind.is_empty() {
                 break;

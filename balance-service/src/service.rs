@@ -10,7 +10,7 @@ use tokio_util::sync::CancellationToken;
 use crate::BalanceConfig;
 use crate::http::BalanceApi;
 use crate::nudge::Nudge;
-use crate::project::project;
+use crate::projection::project;
 use crate::rebuild::Rebuilds;
 use crate::verify::Verifier;
 use crate::visibility::Visibility;

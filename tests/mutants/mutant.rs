@@ -95,7 +95,7 @@ pub(crate) const MUTANTS: &[Mutant] = &[
     },
     Mutant {
         name: "a_checkpoint_moves_without_its_documents",
-        file: "balance-service/src/worker/live.rs",
+        file: "balance-service/src/worker/follow.rs",
         text: "        self.project(cache, batch).await?;\n        reach.send_replace(last);",
         replacement: "        reach.send_replace(last);\n        self.project(cache, batch).await?;",
         seed: 2,

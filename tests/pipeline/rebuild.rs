@@ -111,7 +111,7 @@ async fn there_is_one_job_at_a_time_and_a_cancelled_one_leaves_nothing_behind() 
 
     let started = bank.rebuilds.start().await.unwrap();
     let Err(RebuildRefusal::Running(running)) = bank.rebuilds.start().await else { panic!("two jobs at once") };
-    assert_eq!(running.job.job, started.job.job);
+    assert_eq!(running.job.id, started.job.id);
     let cancelled = bank.rebuilds.cancel().await.unwrap();
     assert_eq!(cancelled.job.state, JobState::Cancelled);
 

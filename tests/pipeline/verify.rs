@@ -87,7 +87,7 @@ async fn a_verification_that_nobody_waits_for_any_more_ends() {
     // The wrong document is read again and again until the patience of the verification ends.
     tokio::time::sleep(Duration::from_secs(2)).await;
     let cancelled = bank.rebuilds.cancel().await.unwrap();
-    assert_eq!((cancelled.job.job, cancelled.job.state), (id, JobState::Cancelled));
+    assert_eq!((cancelled.job.id, cancelled.job.state), (id, JobState::Cancelled));
     let began = Instant::now();
     bank.rebuild().await;
     assert!(began.elapsed() < verification_patience(Duration::ZERO) / 2, "{:?}", began.elapsed());
@@ -105,7 +105,7 @@ async fn a_generation_that_differs_from_the_store_is_never_switched_to() {
     let (bank, id) = verifying_a_damaged_generation(folder.path(), bank, &right).await;
 
     let failed = bank.wait_for_job().await;
-    assert_eq!((failed.job.job, failed.job.state), (id, JobState::Failed));
+    assert_eq!((failed.job.id, failed.job.state), (id, JobState::Failed));
     let verification = failed.job.verification.unwrap();
     assert_eq!((verification.diverged, verification.findings[0].account), (1, account));
     assert_eq!(bank.active().await, active);

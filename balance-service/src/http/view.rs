@@ -114,7 +114,7 @@ pub struct RebuildView {
 impl From<RebuildStatus> for RebuildView {
     fn from(RebuildStatus { job, partitions, events_per_second, eta_seconds }: RebuildStatus) -> Self {
         Self {
-            job: job.job,
+            job: job.id,
             purpose: job.purpose,
             state: job.state,
             generation: job.generation,

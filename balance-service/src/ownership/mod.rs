@@ -30,7 +30,7 @@ use crate::partition_lease::{PARTITIONS, name_of, partition_of};
 use crate::right_of_way::RightOfWay;
 use crate::roster::Roster;
 use crate::visibility::Visibility;
-use owner::{Owner, OwnerError};
+use owner::{OwnerError, PartitionOwner};
 use share::{Moves, share};
 
 /// The prefix of the leases by which processes announce themselves.
@@ -157,7 +157,7 @@ impl<B: Backends> Ownership<B> {
         let Some(lease) = leases.acquire(&name, &self.config.holder, ttl, above).await? else { return Ok(()) };
         info!(%partition, epoch = %lease.epoch(), "partition acquired");
         let token = shutdown.child_token();
-        let work = Owner::new(self, partition, lease.epoch(), token.clone()).run();
+        let work = PartitionOwner::new(self, partition, lease.epoch(), token.clone()).run();
         owned.tokens.insert(partition, token);
         owned.tasks.spawn(async move { (partition, act_while_held(&leases, lease, asked, ttl, work).await) });
         Ok(())

@@ -33,7 +33,7 @@ pub(super) enum OwnerError {
 }
 
 /// One owned partition.
-pub(super) struct Owner<B> {
+pub(super) struct PartitionOwner<B> {
     ownership: Ownership<B>,
     partition: Partition,
     epoch: Epoch,
@@ -48,7 +48,7 @@ struct Workers {
     tasks: JoinSet<Result<(), Epoch>>,
 }
 
-impl<B: Backends> Owner<B> {
+impl<B: Backends> PartitionOwner<B> {
     pub(super) fn new(
         ownership: &Ownership<B>,
         partition: Partition,

@@ -152,7 +152,7 @@ impl<B: Backends> Conductor<B> {
         // was made for this job but is not named by it.
         let file = self.write_and_discard(file, job.clone(), generations, &[generations.active]).await?;
         let generation = self.backends.index().create().await?;
-        info!(job = %job.job, %generation, purpose = ?job.purpose, "rebuild started");
+        info!(job = %job.id, %generation, purpose = ?job.purpose, "rebuild started");
         file.save(self.backends.store(), Job { generation: Some(generation), ..job }).await?;
         self.nudge.all();
         Ok(PROGRESS_EVERY)
@@ -174,7 +174,7 @@ impl<B: Backends> Conductor<B> {
             let extent = self.backends.log().extent(partition).await?;
             targets.push(Target { partition, incarnation: extent.incarnation, offset: extent.last });
         }
-        info!(job = %job.job, "rebuild catches up");
+        info!(job = %job.id, "rebuild catches up");
         file.save(self.backends.store(), Job { targets, state: JobState::CatchingUp, ..job }).await?;
         Ok(Duration::ZERO)
     }
@@ -207,7 +207,7 @@ impl<B: Backends> Conductor<B> {
             // It answered queries before, and a rollback must not take longer than a switch.
             Purpose::Rollback => JobState::Switching,
         };
-        info!(job = %job.job, state = ?next, "rebuild has caught up");
+        info!(job = %job.id, state = ?next, "rebuild has caught up");
         file.save(self.backends.store(), Job { state: next, ..job }).await?;
         Ok(Duration::ZERO)
     }
@@ -227,7 +227,7 @@ impl<B: Backends> Conductor<B> {
         if !clean {
             return self.give_up(file, job, "the new generation differs from the store".to_owned()).await;
         }
-        info!(job = %job.job, checked, "rebuild is verified");
+        info!(job = %job.id, checked, "rebuild is verified");
         file.save(self.backends.store(), Job { state: JobState::Switching, ..job }).await?;
         Ok(Duration::ZERO)
     }
@@ -256,7 +256,7 @@ impl<B: Backends> Conductor<B> {
         let keep = job.previous.map(|_| now.plus(self.config.keep_previous));
         let done = Job { keep_previous_until: keep, ..job.finished(JobState::Done, now) };
         file.save(self.backends.store(), done.clone()).await?;
-        info!(job = %done.job, %generation, "rebuild done, the new generation answers");
+        info!(job = %done.id, %generation, "rebuild done, the new generation answers");
         counter!(REBUILDS.name, "result" => "done").increment(1);
         self.nudge.all();
         Ok(Duration::ZERO)
@@ -266,7 +266,7 @@ impl<B: Backends> Conductor<B> {
         let failed = given_up(job, JobState::Failed, Some(reason), self.clock.now());
         file.save(self.backends.store(), failed.clone()).await?;
         // Only now: a conductor that was frozen may take a job for failed that has gone on without it.
-        error!(job = %failed.job, reason = failed.failure.as_deref(), "rebuild failed, the queries are unchanged");
+        error!(job = %failed.id, reason = failed.failure.as_deref(), "rebuild failed, the queries are unchanged");
         counter!(REBUILDS.name, "result" => "failed").increment(1);
         self.nudge.all();
         Ok(Duration::ZERO)

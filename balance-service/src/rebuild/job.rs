@@ -84,7 +84,8 @@ pub struct Target {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Job {
     /// Its name.
-    pub job: JobId,
+    #[serde(rename = "job")]
+    pub id: JobId,
     /// What it is for.
     pub purpose: Purpose,
     /// Its state.
@@ -111,9 +112,9 @@ pub struct Job {
 impl Job {
     /// A job that has not done anything yet.
     #[must_use]
-    pub const fn new(job: JobId, purpose: Purpose, previous: Option<Generation>, started_at: Timestamp) -> Self {
+    pub const fn new(id: JobId, purpose: Purpose, previous: Option<Generation>, started_at: Timestamp) -> Self {
         Self {
-            job,
+            id,
             purpose,
             state: JobState::Replaying,
             generation: None,
@@ -130,7 +131,7 @@ impl Job {
     /// The seal under which this job switches.
     #[must_use]
     pub const fn seal(&self) -> Seal {
-        Seal(self.job.0)
+        Seal(self.id.0)
     }
 
     /// The generation that a rollback would switch to, while it is kept: the previous one, or the target of a rollback
@@ -185,5 +186,18 @@ impl JobFile {
         let value = serde_json::to_vec(&job).map_err(|error| BackendError::broken("write the job", error))?;
         let revision = registers.write_register(REGISTER, self.revision, Bytes::from(value)).await?;
         Ok(Self { revision, job: Some(job) })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_job_is_stored_with_its_id_where_every_release_looks_for_it() {
+        let job = Job::new(JobId(Uuid::nil()), Purpose::Rebuild, None, Timestamp::EPOCH);
+        let stored = serde_json::to_value(&job).unwrap();
+        assert_eq!(stored["job"], serde_json::json!(Uuid::nil()));
+        assert_eq!(serde_json::from_value::<Job>(stored).unwrap(), job);
     }
 }

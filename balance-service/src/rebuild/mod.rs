@@ -114,7 +114,7 @@ impl<B: Backends> Rebuilds<B> {
             let cancelled = conductor::given_up(job, JobState::Cancelled, None, self.clock.now());
             match file.save(self.backends.store(), cancelled.clone()).await {
                 Ok(_) => {
-                    info!(job = %cancelled.job, "rebuild cancelled");
+                    info!(job = %cancelled.id, "rebuild cancelled");
                     counter!(REBUILDS.name, "result" => "cancelled").increment(1);
                     conductor::discard_leftovers(&self.backends, &cancelled).await.map_err(once_written)?;
                     self.nudge.all();
@@ -153,7 +153,7 @@ impl<B: Backends> Rebuilds<B> {
             let job = new_job(file.job.as_ref(), &generations)?;
             match file.save(self.backends.store(), job.clone()).await {
                 Ok(_) => {
-                    info!(job = %job.job, purpose = ?job.purpose, "rebuild requested");
+                    info!(job = %job.id, purpose = ?job.purpose, "rebuild requested");
                     self.nudge.all();
                     return self.describe(job).await.map_err(once_written);
                 }

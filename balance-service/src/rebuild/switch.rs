@@ -171,7 +171,7 @@ async fn fill<B: Backends>(backends: &B, generation: Generation, lagging: &[Pair
 }
 
 /// Refuses the switch if everything that can be folded does not reach the sealed version.
-fn reaches(folding: &Folding, Pair { account, left: sealed, .. }: &Pair) -> Result<(), SwitchError> {
+fn reaches(folding: &Folding, Pair { account, wanted: sealed, .. }: &Pair) -> Result<(), SwitchError> {
     let reached = folding.version();
     if reached >= *sealed {
         return Ok(());

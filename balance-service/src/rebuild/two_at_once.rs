@@ -189,7 +189,7 @@ async fn a_rollback_that_was_decided_before_the_kept_generation_was_discarded_is
     let bank = Bank::rebuilding().await;
     let look = bank.look().await;
     let kept = bank.index().create().await.unwrap();
-    let id = look.job.job;
+    let id = look.job.id;
     let over = Job {
         state: JobState::Done,
         previous: Some(kept),

@@ -17,7 +17,7 @@ use tracing::warn;
 
 use super::PARTITIONS_AT_ONCE;
 use super::report::{Fault, Finding, PartitionReport};
-use super::walk::{Comparison, Walk};
+use super::walk::{Comparison, PartitionWalk};
 use crate::repair::{forget, repair};
 use crate::right_of_way::RightOfWay;
 
@@ -145,7 +145,7 @@ impl<B: Backends> One<B> {
         if self.repair {
             forget(&self.backends, generation, self.partition).await?;
         }
-        let mut walk = Walk::new(&comparison);
+        let mut walk = PartitionWalk::new(&comparison);
         while let Some(wrong) = walk.next_wrong().await? {
             if self.repair {
                 repair(&self.backends, generation, self.partition, &to_repair(&wrong)).await?;

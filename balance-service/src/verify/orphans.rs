@@ -5,7 +5,7 @@ use shared::coordinate::Version;
 use shared::error::BackendError;
 use shared::retry::Backoff;
 
-use super::suspects::{SUSPECTS_MAX, Suspects};
+use super::suspects::{DocumentSuspects, SUSPECTS_MAX};
 use super::walk::Comparison;
 use crate::pages::{IndexVersions, Pair, Pairs, StoreHeads};
 
@@ -24,10 +24,10 @@ impl<'a, B: Backends> Orphans<'a, B> {
 
     /// Takes documents whose account the store did not list, until there are enough suspects or no documents left. An
     /// account that was opened meanwhile is among them.
-    pub(super) async fn collect(&mut self, suspects: &mut Suspects) -> Result<(), BackendError> {
+    pub(super) async fn collect(&mut self, suspects: &mut DocumentSuspects) -> Result<(), BackendError> {
         while !self.done && suspects.len() < SUSPECTS_MAX {
             match self.next_patiently().await? {
-                Some(pair) if pair.left == Version::EMPTY => _ = suspects.entry(pair.account).or_insert(pair.left),
+                Some(pair) if pair.wanted == Version::EMPTY => _ = suspects.entry(pair.account).or_insert(pair.wanted),
                 Some(_) => {}
                 None => self.done = true,
             }

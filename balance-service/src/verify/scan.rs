@@ -14,7 +14,7 @@ use shared::store::{EventStore, ScanPage};
 
 use super::compare::compare;
 use super::report::Verification;
-use super::suspects::{SUSPECTS_MAX, Suspects};
+use super::suspects::{DocumentSuspects, SUSPECTS_MAX};
 use super::walk::Comparison;
 use crate::fold::Folding;
 use crate::stint::Stint;
@@ -39,7 +39,7 @@ impl<'a, B: Backends> Scan<'a, B> {
     /// Folds streams and compares their documents until there are enough suspects, or no streams left.
     pub(super) async fn collect(
         &mut self,
-        suspects: &mut Suspects,
+        suspects: &mut DocumentSuspects,
         verification: &mut Verification,
     ) -> Result<(), BackendError> {
         let Comparison { backends, slots, right_of_way, .. } = *self.comparison;
@@ -76,7 +76,7 @@ impl<'a, B: Backends> Scan<'a, B> {
     }
 
     /// Counts the stream that has ended, or keeps it to be looked at again.
-    fn finish(&mut self, suspects: &mut Suspects, verification: &mut Verification) {
+    fn finish(&mut self, suspects: &mut DocumentSuspects, verification: &mut Verification) {
         let Some(checked) = self.open.take() else { return };
         self.comparison.progress.one_more();
         if !checked.is_right() {

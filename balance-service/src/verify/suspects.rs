@@ -24,7 +24,7 @@ pub const SUSPECTS_MAX: usize = 20_000;
 const ACCOUNTS_AT_ONCE: usize = 250;
 
 /// Accounts that look wrong, with the version that a right document must have reached.
-pub(super) type Suspects = BTreeMap<AccountId, Version>;
+pub(super) type DocumentSuspects = BTreeMap<AccountId, Version>;
 
 /// A suspect that looks wrong, and the head that its stream had at the first look.
 struct Wrong {
@@ -36,7 +36,7 @@ impl<B: Backends> Comparison<'_, B> {
     /// Looks at suspects repeatedly (law P2) and returns what stays wrong.
     pub(super) async fn judge(
         &self,
-        mut suspects: Suspects,
+        mut suspects: DocumentSuspects,
         verification: &mut Verification,
     ) -> Result<Vec<Finding>, BackendError> {
         let mut waiting = Waiting::new(self.patience);
@@ -53,7 +53,11 @@ impl<B: Backends> Comparison<'_, B> {
     }
 
     /// Looks at each suspect once, counts what is right, and returns what is not.
-    async fn look_at(&self, suspects: Suspects, verification: &mut Verification) -> Result<Vec<Wrong>, BackendError> {
+    async fn look_at(
+        &self,
+        suspects: DocumentSuspects,
+        verification: &mut Verification,
+    ) -> Result<Vec<Wrong>, BackendError> {
         let suspects: Vec<(AccountId, Version)> = suspects.into_iter().collect();
         let mut wrong = Vec::new();
         for chunk in suspects.chunks(ACCOUNTS_AT_ONCE) {

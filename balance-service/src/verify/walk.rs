@@ -13,7 +13,7 @@ use super::check::Progress;
 use super::orphans::Orphans;
 use super::report::{Finding, Verification};
 use super::scan::Scan;
-use super::suspects::Suspects;
+use super::suspects::DocumentSuspects;
 use crate::right_of_way::RightOfWay;
 
 /// What is compared, and how patiently.
@@ -29,7 +29,7 @@ pub(super) struct Comparison<'a, B> {
 impl<B: Backends> Comparison<'_, B> {
     /// Compares every document.
     pub(super) async fn run(&self) -> Result<Verification, BackendError> {
-        let mut walk = Walk::new(self);
+        let mut walk = PartitionWalk::new(self);
         while walk.next_wrong().await?.is_some() {}
         Ok(walk.into_verification())
     }
@@ -48,14 +48,14 @@ impl<B: Backends> Comparison<'_, B> {
 }
 
 /// A comparison in progress, which stops whenever so many suspects wait that they have to be judged first.
-pub(super) struct Walk<'a, B: Backends> {
+pub(super) struct PartitionWalk<'a, B: Backends> {
     comparison: &'a Comparison<'a, B>,
     scan: Scan<'a, B>,
     orphans: Orphans<'a, B>,
     verification: Verification,
 }
 
-impl<'a, B: Backends> Walk<'a, B> {
+impl<'a, B: Backends> PartitionWalk<'a, B> {
     pub(super) fn new(comparison: &'a Comparison<'a, B>) -> Self {
         let (scan, orphans) = (Scan::new(comparison), Orphans::new(comparison));
         Self { comparison, scan, orphans, verification: Verification::default() }
@@ -66,7 +66,7 @@ impl<'a, B: Backends> Walk<'a, B> {
         if self.orphans.is_done() {
             return Ok(None);
         }
-        let mut suspects = Suspects::new();
+        let mut suspects = DocumentSuspects::new();
         self.scan.collect(&mut suspects, &mut self.verification).await?;
         self.orphans.collect(&mut suspects).await?;
         let wrong = self.comparison.judge(suspects, &mut self.verification).await?;

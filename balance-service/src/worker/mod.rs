@@ -13,14 +13,14 @@
 //!
 //! [`mod@begin`] decides from checkpoint and log where to start: [`mod@replay`] fills an empty generation from the
 //! store, [`synchronise`] brings an existing one up to date when the log no longer continues from the checkpoint, and
-//! [`live`] follows the log. The same three steps serve a first start, a rebuild, an index that was restored from a
+//! [`follow`] follows the log. The same three steps serve a first start, a rebuild, an index that was restored from a
 //! backup, and a log that lost records. [`reconcile`] finds what a worker that follows the log cannot notice.
 
 mod batches;
 mod begin;
 mod checkpointing;
+mod follow;
 mod lag;
-mod live;
 mod project;
 mod reconcile;
 mod repair;

@@ -71,7 +71,7 @@ struct Round {
 
 /// Accounts whose document and stream differ at the first look.
 #[derive(Debug, Default)]
-struct Suspects {
+struct HeadSuspects {
     /// Those below the store's head, with that head.
     behind: BTreeMap<AccountId, Version>,
     /// Those above it.
@@ -163,7 +163,7 @@ async fn still_ahead<B: Backends>(worker: &Worker<B>, ahead: &[Pair]) -> Result<
         return Ok(0);
     }
     let questions: Vec<StreamAfter> =
-        ahead.iter().map(|pair| StreamAfter { stream: pair.account, after: pair.left }).collect();
+        ahead.iter().map(|pair| StreamAfter { stream: pair.account, after: pair.wanted }).collect();
     let answers = worker.backends.store().read_streams(&questions, 1).await?;
     Ok(answers.iter().filter(|answer| answer.is_empty()).count() as u64)
 }
@@ -188,13 +188,13 @@ async fn has_written_the_log<B: Backends>(worker: &Worker<B>) -> Result<bool, Wo
 }
 
 /// Accounts whose document and stream differ right now.
-async fn suspects<B: Backends>(worker: &Worker<B>, after: Option<AccountId>) -> Result<Suspects, WorkerError> {
+async fn suspects<B: Backends>(worker: &Worker<B>, after: Option<AccountId>) -> Result<HeadSuspects, WorkerError> {
     let mut pairs = compare(worker, after);
-    let mut suspects = Suspects::default();
+    let mut suspects = HeadSuspects::default();
     while let Some(pair) = pairs.next().await? {
-        match pair.left.cmp(&pair.right) {
+        match pair.wanted.cmp(&pair.found) {
             Ordering::Equal => continue,
-            Ordering::Greater => _ = suspects.behind.insert(pair.account, pair.left),
+            Ordering::Greater => _ = suspects.behind.insert(pair.account, pair.wanted),
             Ordering::Less => suspects.ahead.push(pair),
         }
         if suspects.behind.len() + suspects.ahead.len() == SUSPECTS_MAX {

@@ -44,7 +44,7 @@ async fn refill_behind<B: Backends>(worker: &Worker<B>) -> Result<Refilled, Work
     let mut refilled = Refilled::default();
     loop {
         let note_ahead = |pair: Pair| {
-            warn!(account = %pair.account, index = %pair.right, store = %pair.left, "document is ahead of the store");
+            warn!(account = %pair.account, index = %pair.found, store = %pair.wanted, "document is ahead of the store");
             refilled.ahead += 1;
         };
         let behind = pairs.next_behind(ACCOUNTS_AT_ONCE, note_ahead).await?;

@@ -177,7 +177,7 @@ impl<B: Backends> Routine<B> {
         // Looked at again: whoever held the lease before may have verified meanwhile.
         let seen = self.see().await?.filter(|seen| self.may_begin(seen, interval));
         let Some(Seen { note, job, active }) = seen else { return Ok(()) };
-        let job = job.map(|job| job.job);
+        let job = job.map(|job| job.id);
         let found = tokio::select! {
             biased;
             () = shutdown.cancelled() => return Ok(()),
@@ -208,7 +208,7 @@ impl<B: Backends> Routine<B> {
     /// Whether there is another job than the last one seen, which was over.
     async fn has_job_begun_since(&self, last: Option<JobId>) -> Result<bool, BackendError> {
         let job = JobFile::load(self.backends.store()).await?.job;
-        Ok(job.map(|job| job.job) != last)
+        Ok(job.map(|job| job.id) != last)
     }
 
     /// Compares every document. One partition at a time: nobody waits for this.

@@ -134,7 +134,7 @@ async fn nobody_verifies_while_another_process_does() {
 #[tokio::test]
 async fn the_verification_by_the_job_that_built_the_view_counts_and_that_of_another_view_does_not() {
     let bank = Bank::open().await;
-    let id = bank.rebuilds.start().await.unwrap().job.job;
+    let id = bank.rebuilds.start().await.unwrap().job.id;
     let built = Job {
         generation: Some(bank.active),
         verification: Some(Verification::default()),

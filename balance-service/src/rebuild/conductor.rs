@@ -14,7 +14,7 @@ use std::time::Duration;
 
 use metrics::counter;
 use shared::backends::Backends;
-use shared::clock::{Clock, Timestamp};
+use shared::clock::Clock;
 use shared::error::BackendError;
 use shared::id::Ids;
 use shared::index::{ApplyError, BalanceIndex, Generation, Generations, Phase};
@@ -27,6 +27,7 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, error, info, warn};
 
+use super::discard::discard;
 use super::job::{Job, JobFile, JobId, JobState, Purpose, Target};
 use super::switch::{SwitchError, switch};
 use crate::BalanceConfig;
@@ -263,7 +264,7 @@ impl<B: Backends> Conductor<B> {
     }
 
     async fn give_up(&self, file: JobFile, job: Job, reason: String) -> Result<Duration, StepError> {
-        let failed = given_up(job, JobState::Failed, Some(reason), self.clock.now());
+        let failed = job.given_up(JobState::Failed, Some(reason), self.clock.now());
         file.save(self.backends.store(), failed.clone()).await?;
         // Only now: a conductor that was frozen may take a job for failed that has gone on without it.
         error!(job = %failed.id, reason = failed.failure.as_deref(), "rebuild failed, the queries are unchanged");
@@ -339,23 +340,4 @@ impl<B: Backends> Conductor<B> {
         }
         Ok(file)
     }
-}
-
-/// A job that ends without a switch. A rollback's generation is not the job's own and stays kept.
-pub(super) fn given_up(job: Job, state: JobState, failure: Option<String>, now: Timestamp) -> Job {
-    Job { failure, ..job.finished(state, now) }
-}
-
-/// Removes what a cancelled job has built.
-pub(super) async fn discard_leftovers<B: Backends>(backends: &B, job: &Job) -> Result<(), BackendError> {
-    match (job.purpose, job.generation) {
-        (Purpose::Rebuild | Purpose::Restore, Some(generation)) => discard(backends, generation).await,
-        (Purpose::Rollback, _) | (_, None) => Ok(()),
-    }
-}
-
-async fn discard<B: Backends>(backends: &B, generation: Generation) -> Result<(), BackendError> {
-    backends.index().discard(generation).await?;
-    info!(%generation, "generation discarded");
-    Ok(())
 }

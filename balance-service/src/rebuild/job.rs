@@ -155,6 +155,25 @@ impl Job {
         self.targets.clear();
         self
     }
+
+    /// The job as it ends without a switch. A rollback's generation is not the job's own and stays kept.
+    pub(super) fn given_up(self, state: JobState, failure: Option<String>, at: Timestamp) -> Self {
+        Self { failure, ..self.finished(state, at) }
+    }
+}
+
+/// The generations that workers feed: the active one, the one a running job fills, and the one kept for a rollback.
+pub(crate) fn fed(active: Option<Generation>, job: Option<&Job>, now: Timestamp) -> Vec<Generation> {
+    let mut fed: Vec<Generation> = active.into_iter().collect();
+    if let Some(job) = job {
+        let running = job.state.is_running();
+        fed.extend(job.generation.filter(|_| running));
+        fed.extend(job.previous.filter(|_| running));
+        fed.extend(job.kept(now));
+    }
+    fed.sort_unstable();
+    fed.dedup();
+    fed
 }
 
 /// The job as it was read, and the right to write it if nobody else has written it since.

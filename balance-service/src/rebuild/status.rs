@@ -1,9 +1,15 @@
+//! What is told of a job: its state, and how far each partition of its generation has come.
+
 use serde::Serialize;
+use shared::backends::Backends;
+use shared::clock::Clock;
 use shared::error::BackendError;
-use shared::partition::Partition;
+use shared::event::StreamAfter;
+use shared::index::{BalanceIndex, Checkpoint, Phase};
+use shared::partition::{Partition, PartitionMap, Slot, SlotRange};
 use utoipa::ToSchema;
 
-use super::job::Job;
+use super::job::{Job, JobState};
 
 /// Progress of one partition of the new generation.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, ToSchema)]
@@ -33,22 +39,62 @@ pub struct RebuildStatus {
     pub eta_seconds: Option<u64>,
 }
 
-/// Why a request about rebuilds was refused.
-#[derive(Debug, thiserror::Error)]
-pub enum RebuildRefusal {
-    /// A job is running; there is one at a time.
-    #[error("a rebuild is running")]
-    Running(Box<RebuildStatus>),
-    /// No job is running.
-    #[error("no rebuild is running")]
-    NothingToCancel,
-    /// The queries are being switched.
-    #[error("it is too late to cancel: the queries are being switched; roll back when that is done")]
-    TooLate,
-    /// There is no previous generation, or it is no longer kept.
-    #[error("no previous generation is kept")]
-    NoPrevious,
-    /// A backend failed; ask for the status.
-    #[error(transparent)]
-    Backend(#[from] BackendError),
+/// A job as it is now, and how far its generation has come.
+pub(super) async fn describe<B: Backends>(
+    backends: &B,
+    map: PartitionMap,
+    clock: &Clock,
+    job: Job,
+) -> Result<RebuildStatus, BackendError> {
+    let mut partitions = Vec::new();
+    if let Some(generation) = job.generation.filter(|_| job.state != JobState::Cancelled) {
+        for partition in map.all() {
+            let checkpoint = backends.index().checkpoint(generation, partition).await?;
+            partitions.push(progress(partition, map.slots(partition), checkpoint));
+        }
+    }
+    let until = job.finished_at.unwrap_or_else(|| clock.now());
+    let micros = job.started_at.until(until).as_micros().max(1);
+    let done: u64 = partitions.iter().map(|partition| partition.done).sum();
+    let rate = u64::try_from(u128::from(done) * 1_000_000 / micros).ok().filter(|rate| *rate > 0);
+    let left: u64 = partitions.iter().map(|p| p.total.unwrap_or(0).saturating_sub(p.done)).sum();
+    let estimated = partitions.iter().all(|partition| partition.total.is_some());
+    let eta = rate.filter(|_| estimated && job.state == JobState::Replaying).map(|rate| left.div_ceil(rate));
+    Ok(RebuildStatus { job, partitions, events_per_second: rate, eta_seconds: eta })
+}
+
+fn progress(partition: Partition, slots: SlotRange, checkpoint: Option<Checkpoint>) -> PartitionProgress {
+    let (state, done, total) = match checkpoint.map(|checkpoint| checkpoint.phase) {
+        None => ("waiting", 0, None),
+        Some(Phase::Replaying { after, done }) => ("replaying", done, after.map(|after| whole(slots, after, done))),
+        Some(Phase::Live { replayed }) => ("live", replayed, Some(replayed)),
+    };
+    PartitionProgress { partition, state, done, total }
+}
+
+/// Estimates how many events a partition holds, given that `done` of them lie before a place: accounts are spread
+/// evenly over slots, and a replay passes them in order. Counting them would take as long as the replay.
+fn whole(slots: SlotRange, place: StreamAfter, done: u64) -> u64 {
+    let width = u64::from(slots.end - slots.start);
+    let passed = u64::from(Slot::of(&place.stream).get().saturating_sub(slots.start)) + 1;
+    (done.saturating_mul(width) / passed).max(done)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use shared::coordinate::Version;
+    use shared::id::AccountId;
+
+    #[test]
+    fn a_replay_that_has_come_halfway_has_as_much_to_do_again() {
+        let stream = AccountId::from_bytes([7; 16]);
+        let slot = Slot::of(&stream).get();
+        let place = StreamAfter { stream, after: Version::new(1) };
+        let half = SlotRange { start: slot - 99, end: slot + 101 };
+        assert_eq!(whole(half, place, 500), 1_000);
+        let last = SlotRange { start: slot - 99, end: slot + 1 };
+        assert_eq!(whole(last, place, 500), 500, "the last slot is the end");
+        assert_eq!(whole(SlotRange { start: slot, end: slot + 1 }, place, u64::MAX), u64::MAX);
+    }
 }

@@ -118,10 +118,10 @@ struct Seen {
 impl Seen {
     /// The last verification of the active generation.
     fn verified(&self) -> Option<Verified> {
-        let is_of_active = |verified: &Verified| verified.generation == self.active;
-        // What is noted of a generation is more recent than the job that built it.
-        let noted = self.note.verified.clone().filter(is_of_active);
-        noted.or_else(|| self.job.as_ref().and_then(Verified::by_job).filter(is_of_active))
+        let by_job = self.job.as_ref().and_then(Verified::by_job);
+        // A generation of the same number may be another one: an index that was lost begins to count anew.
+        let found = self.note.verified.clone().into_iter().chain(by_job);
+        found.filter(|verified| verified.generation == self.active).max_by_key(|verified| verified.ended_at)
     }
 }
 

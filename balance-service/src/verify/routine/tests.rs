@@ -148,6 +148,23 @@ async fn the_verification_by_the_job_that_built_the_view_counts_and_that_of_anot
     assert_eq!(bank.look().await, Some(bank.clean(bank.active)));
 }
 
+/// An index that was deleted counts its generations from the beginning.
+#[tokio::test]
+async fn what_is_noted_of_an_earlier_generation_of_the_same_number_is_told_no_longer() {
+    let bank = Bank::open().await;
+    bank.note(&bank.clean(bank.active)).await;
+    bank.wait(Duration::from_mins(1));
+    let id = bank.rebuilds.start().await.unwrap().job.id;
+    let built = Job {
+        generation: Some(bank.active),
+        verification: Some(Verification::default()),
+        ..Job::new(id, Purpose::Rebuild, None, bank.time()).finished(JobState::Done, bank.time())
+    };
+    JobFile::load(bank.store()).await.unwrap().save(bank.store(), built).await.unwrap();
+    let seen = bank.routine.see().await.unwrap().unwrap();
+    assert_eq!(seen.verified().map(|verified| verified.ended_at), Some(bank.time()));
+}
+
 #[tokio::test]
 async fn no_verification_begins_beside_a_rebuild_or_a_check_of_a_client() {
     let bank = Bank::open().await;

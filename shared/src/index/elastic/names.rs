@@ -56,9 +56,11 @@ impl Names {
         format!("{}-open", self.work(generation))
     }
 
-    /// The alias that stands for a sealing.
+    /// The alias that stands for a sealing. The first releases did not tell sealings under one seal apart: theirs have
+    /// no turn.
     pub(super) fn sealed(&self, generation: Generation, Sealing { seal, turn }: Sealing) -> String {
-        format!("{}{}.{}", self.sealed_by(generation), seal.0.as_hyphenated(), turn.as_hyphenated())
+        let sealed = format!("{}{}", self.sealed_by(generation), seal.0.as_hyphenated());
+        if turn.is_nil() { sealed } else { format!("{sealed}.{}", turn.as_hyphenated()) }
     }
 
     fn sealed_by(&self, generation: Generation) -> String {
@@ -89,8 +91,12 @@ impl Names {
 
     /// The sealing that an alias of a generation stands for.
     pub(super) fn sealing(&self, generation: Generation, alias: &str) -> Option<Sealing> {
-        let (seal, turn) = alias.strip_prefix(&self.sealed_by(generation))?.split_once('.')?;
-        Some(Sealing { seal: Seal(Uuid::try_parse(seal).ok()?), turn: Uuid::try_parse(turn).ok()? })
+        let sealing = alias.strip_prefix(&self.sealed_by(generation))?;
+        let (seal, turn) = match sealing.split_once('.') {
+            Some((seal, turn)) => (seal, Uuid::try_parse(turn).ok()?),
+            None => (sealing, Uuid::nil()),
+        };
+        Some(Sealing { seal: Seal(Uuid::try_parse(seal).ok()?), turn })
     }
 }
 
@@ -108,7 +114,11 @@ mod tests {
         assert_eq!(names.generation("balance-1000000"), Some(Generation(1_000_000)));
         assert_eq!(names.generation_at_work("balance-000012-work"), Some(generation));
         assert_eq!(names.generation_at_work("balance-000012"), None);
-        assert_eq!(names.sealing(generation, &names.sealed(generation, sealing)), Some(sealing));
+        for sealing in [sealing, Sealing { turn: Uuid::nil(), ..sealing }] {
+            assert_eq!(names.sealing(generation, &names.sealed(generation, sealing)), Some(sealing));
+        }
+        let of_an_earlier_release = format!("balance-000012-sealed-by-{}", sealing.seal.0);
+        assert!(names.sealing(generation, &of_an_earlier_release).is_some_and(|found| found.seal == sealing.seal));
         assert_eq!(names.sealing(Generation(13), &names.sealed(generation, sealing)), None);
         for other in ["balance", "balance-12", "balance-0000012", "balance-000012-work", "balance-balance-000012"] {
             assert_eq!(names.generation(other), None, "{other}");

@@ -58,6 +58,8 @@ struct Faults {
     slow_reads_ms: AtomicU64,
     /// How many of the next reads of streams fail.
     failing_reads: AtomicU64,
+    /// How many of the next reads of streams do not see the last commit.
+    old_reads: AtomicU64,
 }
 
 fn take_one(count: &AtomicU64) -> bool {
@@ -99,6 +101,11 @@ impl RoughStore {
 
     pub(crate) fn events_asked(&self) -> usize {
         self.faults.asked.load(Ordering::SeqCst)
+    }
+
+    /// Lets the next reads of streams not see the last commit, as from a new primary for a moment.
+    pub(crate) fn read_behind(&self, reads: u64) {
+        self.faults.old_reads.store(reads, Ordering::SeqCst);
     }
 
     pub(crate) fn fail_reads(&self, reads: u64) {
@@ -170,7 +177,11 @@ impl EventStore for RoughStore {
         if take_one(&self.faults.failing_reads) {
             return Err(BackendError::not_done("read_streams", "refused by the test"));
         }
-        self.inner.read_streams(streams, limit_each).await
+        let mut read = self.inner.read_streams(streams, limit_each).await?;
+        if take_one(&self.faults.old_reads) {
+            read.iter_mut().for_each(|records| drop(records.pop()));
+        }
+        Ok(read)
     }
 
     async fn find_commits(&self, ids: &[CommitId]) -> Result<Vec<Option<StoredCommit>>, BackendError> {

@@ -43,7 +43,8 @@ pub enum ForwardError {
     /// No partition of the log has answered this process for long. Another one may reach it.
     #[error("no partition of the log answers: {0}")]
     LogSilent(BackendError),
-    /// The store no longer knows the feed's position: the next start is at the head, and renews every partition.
+    /// The store no longer knows the feed's position. The next start resumes from the noted one; if that is lost as
+    /// well, it is at the head, and renews every partition.
     #[error("the store no longer holds what follows position {0}")]
     PositionLost(Position),
 }

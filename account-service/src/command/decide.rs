@@ -64,7 +64,7 @@ pub(super) fn decide_batch(books: &Books, pending: &[Pending], time: Timestamp, 
                     Verdict::Accepted(accepted)
                 }
                 Err(error) => {
-                    if !draft.has_ground_to_refuse(command) {
+                    if error.is_of_a_state() && !draft.has_ground_to_refuse(command) {
                         draft.doubt(command);
                     }
                     Verdict::Refused(error)

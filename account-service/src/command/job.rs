@@ -124,7 +124,9 @@ impl<S: Store> Job<'_, S> {
                     let (commit, fate) = appended.next().expect("every accepted command has a commit and a fate");
                     again.extend(self.settle(pending, accepted, commit, fate));
                 }
-                Verdict::Refused(error) if self.is_certain(&pending) => refused.push((pending, error)),
+                Verdict::Refused(error) if !error.is_of_a_state() || self.is_certain(&pending) => {
+                    refused.push((pending, error))
+                }
                 Verdict::Refused(_) | Verdict::AfterDoubted => {
                     self.doubt(&pending);
                     again.push(pending);

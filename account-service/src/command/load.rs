@@ -237,7 +237,7 @@ mod tests {
 
     use super::super::patience::BATCH_TIME_MAX;
     use super::*;
-    use crate::testing::{Bank, deposit};
+    use crate::testing::{Bank, deposit, transfer};
 
     #[tokio::test]
     async fn a_load_of_many_streams_asks_for_no_more_than_a_call_can_answer() {
@@ -299,11 +299,17 @@ mod tests {
         let bank = Bank::new();
         let (long, short) = (bank.open_long(15).await, bank.open(0).await);
         let stranger = bank.sibling();
+        assert_eq!(stranger.balance(short).await, 0);
         bank.store.slow_reads(BATCH_TIME_MAX / 12);
         let began = Instant::now();
-        let (left_out, taken) = tokio::join!(stranger.execute(deposit(long, 1)), stranger.execute(deposit(short, 1)));
-        assert!(began.elapsed() < BATCH_TIME_MAX, "{:?}", began.elapsed());
-        assert_eq!(left_out, Err(CommandError::Unavailable));
+        let (left_out, transfer, taken) = tokio::join!(
+            stranger.execute(deposit(long, 1)),
+            stranger.execute(transfer(long, short, 1)),
+            stranger.execute(deposit(short, 1)),
+        );
+        let one_load = LOAD_TIME_MAX * 7 / 4;
+        assert!(began.elapsed() < one_load && one_load < BATCH_TIME_MAX, "{:?}", began.elapsed());
+        assert_eq!([left_out, transfer], [Err(CommandError::Unavailable), Err(CommandError::Unavailable)]);
         assert_eq!(taken.unwrap().receipt.account().balance.get(), 1);
 
         bank.store.slow_reads(Duration::ZERO);

@@ -29,11 +29,12 @@
 //! keeps its id in all attempts, so by law S4 a repeat after an unknown outcome has no second effect.
 //!
 //! Not promised: a refusal is not remembered under its key. A request that one process refuses while its first attempt
-//! is still under way in another may therefore take effect after all, and repeating it then says so. And a refused
-//! transfer is decided again, perhaps after a later command at its other account, if what it was decided on did not
-//! happen at one of them: another process was faster there, or a command before it turned out to repeat a key that was
-//! taken earlier. Letting all commands behind such a transfer wait for that would cost a round for each refusal that
-//! follows a command with a key, and an account near its limit would run out of attempts.
+//! is still under way in another may therefore take effect after all, and repeating it then says so. Likewise a repeat
+//! that is turned away while its first attempt is under way is told that it had no effect, which says nothing about the
+//! first. And a refused transfer is decided again, perhaps after a later command at its other account, if what it was
+//! decided on did not happen at one of them: another process was faster there, or a command before it turned out to
+//! repeat a key that was taken earlier. Letting all commands behind such a transfer wait for that would cost a round
+//! for each refusal that follows a command with a key, and an account near its limit would run out of attempts.
 
 mod append;
 mod books;

@@ -67,3 +67,18 @@ pub enum CommandError {
     #[error("the account holds events this release cannot read; upgrade the account service")]
     Unreadable,
 }
+
+impl CommandError {
+    /// Whether it was concluded from the state of accounts, so that a newer state may allow the command.
+    pub(super) const fn is_of_a_state(&self) -> bool {
+        match self {
+            Self::Rejected(_) | Self::VersionMismatch { .. } => true,
+            Self::KeyReused
+            | Self::Conflict
+            | Self::Overloaded
+            | Self::Unavailable
+            | Self::OutcomeUnknown
+            | Self::Unreadable => false,
+        }
+    }
+}

@@ -23,7 +23,7 @@ use super::patience::Patience;
 use super::snapshots::{self, SNAPSHOTS_WAITING_MAX};
 use super::{CommandError, Outcome, Request, Transaction};
 use crate::account::Account;
-use crate::statement::{Page, Place};
+use crate::statement::{NoPage, Page, Place};
 
 /// How many commands may wait for the dispatch. More would wait longer than customers do, so they are refused.
 pub(super) const QUEUE_MAX: usize = 4_096;
@@ -150,9 +150,10 @@ impl<S: Store> Teller<S> {
         let streams = patience.ask(read).await.map_err(|failure| unavailable(&failure))?;
         let records = streams.into_iter().next().unwrap_or_default();
         match Page::read(place, lines_max, &records) {
-            // The account itself was at this place.
-            Ok(None) if from.is_none() => Err(not_shown(id, &"its events do not lead to its balance")),
-            Ok(page) => Ok(page),
+            Ok(page) => Ok(Some(page)),
+            Err(NoPage::Above(_) | NoPage::Unbalanced) if from.is_some() => Ok(None),
+            // The account was at this place, so a new primary does not show its last events yet.
+            Err(NoPage::Above(_)) => Err(CommandError::Unavailable),
             Err(reason) => Err(not_shown(id, &reason)),
         }
     }

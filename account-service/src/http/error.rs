@@ -7,7 +7,8 @@ use crate::command::CommandError;
 
 /// What a customer is told whose command had no key and may have taken effect.
 const LOOK_FIRST: &str = "whether the command took effect is not known, and without an idempotency key a repeat may do \
-                          it twice; look at the account before you send it again";
+                          it twice; look before you send it again: at the account, or for a new one in the list of \
+                          its owner's accounts";
 
 /// The refusal of a command that came without a key: sent again, it would be another command.
 pub(super) fn problem_without_key(error: &CommandError) -> Problem {

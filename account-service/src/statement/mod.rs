@@ -30,4 +30,5 @@ mod page;
 mod tests;
 
 pub use line::{Kind, Line};
+pub(crate) use page::NoPage;
 pub use page::{Page, Place};

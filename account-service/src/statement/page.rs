@@ -26,9 +26,15 @@ pub struct Page {
     pub next: Option<Place>,
 }
 
-/// Why a stream has no statement.
+/// Why there is no page at a place.
 #[derive(Debug, thiserror::Error)]
-pub(crate) enum Unreadable {
+pub(crate) enum NoPage {
+    /// The stream ends below the place, or the read did not show its end yet.
+    #[error("its events do not reach {0}")]
+    Above(Version),
+    /// The balance at the place cannot be that of the account.
+    #[error("its events do not lead to its balance")]
+    Unbalanced,
     /// Versions are missing.
     #[error("{found} follows {after}")]
     Gap { after: Version, found: Version },
@@ -67,35 +73,34 @@ impl Place {
 }
 
 impl Page {
-    /// The page that begins at `from`, out of what the stream holds after [`Place::after`]; `None` if the account never
-    /// was at this place.
-    pub(crate) fn read(from: Place, lines_max: usize, records: &[Recorded]) -> Result<Option<Self>, Unreadable> {
+    /// The page that begins at `from`, out of what the stream holds after [`Place::after`].
+    pub(crate) fn read(from: Place, lines_max: usize, records: &[Recorded]) -> Result<Self, NoPage> {
         let mut events = events_after(from.after(lines_max), records)?;
         // Commands may have gone on since.
         events.retain(|(version, _)| *version <= from.version);
         if events.last().is_none_or(|(newest, _)| *newest < from.version) {
-            return Ok(None);
+            return Err(NoPage::Above(from.version));
         }
         let (mut lines, mut place) = (Vec::with_capacity(events.len()), from);
         for (version, new) in events.iter().rev() {
             let line = Line::new(*version, new, place.balance);
-            let Some(balance) = line.balance_before() else { return Ok(None) };
+            let balance = line.balance_before().ok_or(NoPage::Unbalanced)?;
             lines.push(line);
             place = Place { version: version.before(), balance };
         }
         let next = (place.version > Version::EMPTY).then_some(place);
         // Before it was opened an account had nothing.
         let is_right = next.is_some() || place.balance == Money::ZERO;
-        Ok(is_right.then_some(Self { lines, next }))
+        if is_right { Ok(Self { lines, next }) } else { Err(NoPage::Unbalanced) }
     }
 }
 
 /// The events of writes that follow a version, each with its own.
-fn events_after(after: Version, records: &[Recorded]) -> Result<Vec<(Version, NewEvent)>, Unreadable> {
+fn events_after(after: Version, records: &[Recorded]) -> Result<Vec<(Version, NewEvent)>, NoPage> {
     let (mut events, mut reached) = (Vec::new(), after);
     for recorded in records {
         if recorded.first_version != reached.next() {
-            return Err(Unreadable::Gap { after: reached, found: recorded.first_version });
+            return Err(NoPage::Gap { after: reached, found: recorded.first_version });
         }
         for new in codec::decode(&recorded.events)? {
             reached = reached.next();
@@ -161,7 +166,7 @@ mod tests {
             let recorded = Recorded { stream: ACCOUNT, first_version, time: Timestamp::EPOCH, events };
             Page::read(place(3, 0), 2, &[recorded])
         };
-        assert!(matches!(page(3, "[]"), Err(Unreadable::Gap { .. })));
-        assert!(matches!(page(2, "[]"), Err(Unreadable::Decode(_))));
+        assert!(matches!(page(3, "[]"), Err(NoPage::Gap { .. })));
+        assert!(matches!(page(2, "[]"), Err(NoPage::Decode(_))));
     }
 }

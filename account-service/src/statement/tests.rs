@@ -121,3 +121,14 @@ async fn a_place_at_which_the_account_never_was_has_no_page() {
     assert_eq!(page(2, 13, 10).await, None, "the account was opened with less");
     assert_eq!(page(2, -MONEY_MAX, 1).await, None, "the balance before is none");
 }
+
+/// A new primary may not show the last commits yet, which this process knows of.
+#[tokio::test]
+async fn an_account_whose_last_event_the_store_does_not_show_yet_is_asked_for_again() {
+    let bank = Bank::new();
+    let account = bank.open(5).await;
+    bank.execute(deposit(account, 7)).await.unwrap();
+    bank.store.read_behind(2);
+    assert_eq!(bank.teller.statement(account, None, 10).await, Err(CommandError::Unavailable));
+    assert_eq!(bank.teller.statement(account, None, 10).await.map(|page| page.unwrap().lines.len()), Ok(2));
+}

@@ -140,7 +140,7 @@ fn timed_out(method: &Method) -> Problem {
     } else {
         let detail = "the request timed out and may have taken effect; look before you repeat it, or repeat it \
                       with its Idempotency-Key";
-        Problem::new(Reason::OutcomeUnknown).detail(detail)
+        Problem::new(Reason::OutcomeUnknown).detail(detail).without_retry()
     }
 }
 

@@ -152,7 +152,8 @@ impl From<BackendError> for Problem {
                  GET /readyz and the log of the service",
             ),
             Effect::Unknown => Self::new(Reason::OutcomeUnknown)
-                .detail("a backend failed, and the request may have taken effect; look before you repeat it"),
+                .detail("a backend failed, and the request may have taken effect; look before you repeat it")
+                .without_retry(),
         };
         match failure.retry {
             Retry::After(wait) => problem.retry_after(wait),

@@ -278,7 +278,7 @@ async fn whoever_learns_no_outcome_is_told_to_ask_with_the_key_or_to_look() {
     let with_key = [("Idempotency-Key", "k")];
     let told = [
         (with_key.as_slice(), Some("1"), "; send it again under the same key to learn the outcome"),
-        (&[], None, "; look at the account before you send it again"),
+        (&[], None, "in the list of its owner's accounts"),
     ];
     for (headers, retry_after, advice) in told {
         http.bank.store.lose_answers_for_good(1);

@@ -38,8 +38,8 @@ pub(crate) const CHECKPOINT_EVERY: Duration = Duration::from_millis(250);
 /// them again; no store forgets a position as recent as this.
 const QUIET_CHECKPOINT_EVERY: Duration = Duration::from_secs(30);
 
-/// How often the ends of the partitions are checked while nothing is published, or one of them is late; a publish
-/// detects a loss by itself.
+/// How often the ends of the partitions to which nothing is being published are checked, however busy the others are; a
+/// publish detects a loss by itself.
 pub(crate) const ENDS_CHECK_EVERY: Duration = Duration::from_secs(5);
 
 /// Forwards until `shutdown`.
@@ -90,10 +90,8 @@ pub(crate) async fn forward<S: Store, L: PartitionLog>(
             info!(position = %saved.position, held = lanes.held(), "forwarder stops");
             return Ok(());
         };
-        let next = next?;
-        let is_quiet = next.entries.is_empty();
-        lanes.take(next);
-        if (is_quiet || lanes.is_any_late()) && looked_at.elapsed() >= ENDS_CHECK_EVERY {
+        lanes.take(next?);
+        if looked_at.elapsed() >= ENDS_CHECK_EVERY {
             lanes.look();
             looked_at = Instant::now();
         }
@@ -151,10 +149,40 @@ mod tests {
     use std::collections::BTreeMap;
 
     use shared::coordinate::{Offset, Position};
-    use shared::log::Incarnation;
+    use shared::lease::Holder;
+    use shared::log::{Extent, Incarnation};
     use shared::partition::Partition;
+    use tokio::time::timeout;
 
     use crate::checkpoint::End;
+    use crate::fake_log::{FakeLog, ONE, TWO, entry, partitions};
+    use crate::fake_store::FakeStore;
+
+    /// How often one partition gets a write: the feed is never without news for long.
+    const WRITE_EVERY: Duration = Duration::from_millis(100);
+
+    /// When the next look is over: it is made when it is due and the next write has come.
+    const LOOKED_WITHIN: Duration = Duration::from_secs(ENDS_CHECK_EVERY.as_secs() + 1);
+
+    /// Waits for a condition until the next look is over.
+    async fn until(holds: impl Fn() -> bool) -> bool {
+        let waiting = async {
+            while !holds() {
+                sleep(WRITE_EVERY).await;
+            }
+        };
+        timeout(LOOKED_WITHIN, waiting).await.is_ok()
+    }
+
+    fn config() -> ForwarderConfig {
+        ForwarderConfig {
+            holder: Holder("one".into()),
+            partitions: partitions(),
+            lease_ttl: Duration::from_secs(5),
+            log_window: Duration::ZERO,
+            trim_every: Duration::ZERO,
+        }
+    }
 
     #[test]
     fn a_position_that_moves_by_itself_is_noted_seldom() {
@@ -166,5 +194,25 @@ mod tests {
         let noted = progress(1, 7);
         assert_eq!(checkpoint_every(&noted, &progress(2, 7)), QUIET_CHECKPOINT_EVERY);
         assert_eq!(checkpoint_every(&noted, &progress(2, 8)), CHECKPOINT_EVERY);
+    }
+
+    /// As after a power loss of a server of the log.
+    #[tokio::test(start_paused = true)]
+    async fn a_quiet_partition_that_lost_its_records_is_renewed_while_another_is_busy() {
+        let (log, full, shutdown) = (FakeLog::default(), FullPartitions::default(), CancellationToken::new());
+        let (config, store) = (config(), FakeStore { partition: ONE, every: WRITE_EVERY });
+        let Extent { incarnation, last, .. } = log.extent_of(TWO);
+        log.publish(TWO, &incarnation, last, &[entry(TWO, 1)]).await.unwrap();
+        let losing = async {
+            // By then the look at the start is over.
+            assert!(until(|| !log.versions(ONE).is_empty()).await);
+            assert_eq!(log.extent_of(TWO).incarnation, incarnation, "nothing is lost yet");
+            log.lose_all(TWO);
+            let is_renewed = until(|| log.extent_of(TWO).incarnation != incarnation).await;
+            assert!(is_renewed, "its readers are not told that records are missing");
+            shutdown.cancel();
+        };
+        let (forwarded, ()) = tokio::join!(forward(&config, &store, &log, &full, &shutdown), losing);
+        forwarded.unwrap();
     }
 }

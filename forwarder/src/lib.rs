@@ -3,7 +3,8 @@
 //! F1  The checkpoint advances only after acknowledged publishes, so a crash leads to repeats and never to a gap.
 //! F2  Within a partition the writes of a stream are published in version order, none left out.
 //! F3  A partition that lost records is renewed when the forwarder can detect the loss, so that every reader notices it
-//!     too and synchronises with the store.
+//!     too and synchronises with the store. It is detected by the next publish to the partition, or by a look: one is
+//!     made every few seconds at each partition to which nothing is being published, however busy the others are.
 //! F4  A partition that takes no writes holds up no other, until the forwarder holds as many writes as it may. Nor does
 //!     it make the forwarder start again, which would publish to the others again what they have got meanwhile, as long
 //!     as another one answers. Only a start without a usable position needs all of them to answer.
@@ -21,6 +22,8 @@ mod checkpoint;
 mod config;
 #[cfg(test)]
 mod fake_log;
+#[cfg(test)]
+mod fake_store;
 mod forward;
 mod full;
 mod lanes;

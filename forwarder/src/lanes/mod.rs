@@ -8,8 +8,10 @@
 //! Whoever starts again from there publishes again what the other partitions have got meanwhile. Therefore a lane whose
 //! publisher gives up begins again instead of ending the leadership (law F4), with one exception: if no partition has
 //! answered for [`SILENT_AFTER`] and all that are asked fail, this process may be the only one that cannot reach the
-//! log, and another one gets its chance. Partitions with nothing to publish are looked at meanwhile, so that they can
-//! answer.
+//! log, and another one gets its chance.
+//!
+//! Partitions with nothing to publish are looked at meanwhile, so that they can answer, and so that their losses are
+//! found (law F3).
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::future::pending;
@@ -182,11 +184,6 @@ impl<'a, L: PartitionLog> Lanes<'a, L> {
     /// How many writes the lanes hold.
     pub(crate) const fn held(&self) -> usize {
         self.held
-    }
-
-    /// Whether there is a lane with writes that no batch waits for any more.
-    pub(crate) fn is_any_late(&self) -> bool {
-        self.by_partition.values().any(|lane| !lane.is_awaited && lane.oldest().is_some())
     }
 
     /// Takes a batch.

@@ -1,10 +1,12 @@
 //! The main loop: while one batch is being published, the next one is read. A [`Pace`] spaces out small batches, since
 //! each costs a publish to every partition it touches.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use shared::log::PartitionLog;
 use shared::pace::Pace;
+use shared::partition::Partition;
 use shared::retry::Backoff;
 use shared::store::{ChangeFeed, FeedBatch, FeedError, Store};
 use tokio::sync::Notify;
@@ -13,7 +15,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::{debug, info};
 
 use crate::ForwarderConfig;
-use crate::checkpoint::Progress;
+use crate::checkpoint::End;
 use crate::full::FullPartitions;
 use crate::lanes::Lanes;
 use crate::lead::ForwardError;
@@ -68,29 +70,34 @@ pub(crate) async fn forward<S: Store, L: PartitionLog>(
     let mut pace = PACE;
     loop {
         // The batch read last is published while the next one is read; the progress counts what is published.
-        let (no_room, has_read) = (lanes.without_room(), Notify::new());
+        let (has_room, has_read) = (lanes.has_room(), Notify::new());
         let reading = async {
-            let next = next_batch(&mut feed, &pace, no_room, shutdown).await;
+            let next = read_next(&mut feed, &pace, has_room, shutdown).await;
             has_read.notify_one();
             next
         };
-        let (published, next) = tokio::join!(lanes.publish(has_read.notified()), reading);
+        let (published, next) = tokio::join!(lanes.publish_until(has_read.notified()), reading);
         if let Ok(took) = &published {
-            pace.taken(next.as_ref().map_or(0, writes_in), *took);
+            pace.taken(writes_in(&next), *took);
         }
-        let progress = lanes.progress();
-        let ending = next.is_none() || published.is_err();
-        if progress != saved && (ending || saved_at.elapsed() >= checkpoint_every(&saved, &progress)) {
-            checkpoint.save(&progress).await?;
-            saved = progress;
-            saved_at = Instant::now();
+        let is_ending = matches!(next, Ok(Next::Stop)) || published.is_err();
+        if is_ending || saved_at.elapsed() >= checkpoint_every(&saved.ends, lanes.ends()) {
+            let progress = lanes.progress();
+            if progress != saved {
+                checkpoint.save(&progress).await?;
+                saved = progress;
+                saved_at = Instant::now();
+            }
         }
         published.map_err(ForwardError::LogSilent)?;
-        let Some(next) = next else {
-            info!(position = %saved.position, held = lanes.held(), "forwarder stops");
-            return Ok(());
-        };
-        lanes.take(next?);
+        match next? {
+            Next::Stop => {
+                info!(position = %saved.position, held = lanes.held(), "forwarder stops");
+                return Ok(());
+            }
+            Next::NoRoom => {}
+            Next::Batch(batch) => lanes.take(batch),
+        }
         if looked_at.elapsed() >= ENDS_CHECK_EVERY {
             lanes.look();
             looked_at = Instant::now();
@@ -98,30 +105,40 @@ pub(crate) async fn forward<S: Store, L: PartitionLog>(
     }
 }
 
-/// How old the noted progress may become before it is noted again.
-fn checkpoint_every(noted: &Progress, progress: &Progress) -> Duration {
-    if noted.ends == progress.ends { QUIET_CHECKPOINT_EVERY } else { CHECKPOINT_EVERY }
+/// How old the noted progress may become before it is noted again, by the ends noted then and those of now.
+fn checkpoint_every(noted: &BTreeMap<Partition, End>, ends: &BTreeMap<Partition, End>) -> Duration {
+    if noted == ends { QUIET_CHECKPOINT_EVERY } else { CHECKPOINT_EVERY }
 }
 
-/// The next batch of the feed, or `no_room` after a while if that is to be taken instead. `None` at `shutdown`.
-async fn next_batch<F: ChangeFeed>(
+/// What the loop goes on with.
+enum Next {
+    /// The end: the forwarder is to shut down.
+    Stop,
+    /// Nothing new: the lanes had no room for it. By now they may have some.
+    NoRoom,
+    /// What the feed has yielded.
+    Batch(FeedBatch),
+}
+
+/// Reads the next batch of the feed, or waits a while if there is no room for it.
+async fn read_next<F: ChangeFeed>(
     feed: &mut F,
     pace: &Pace,
-    no_room: Option<FeedBatch>,
+    has_room: bool,
     shutdown: &CancellationToken,
-) -> Option<Result<FeedBatch, FeedError>> {
+) -> Result<Next, FeedError> {
     let paced = async {
-        if let Some(nothing) = no_room {
+        if !has_room {
             sleep(ROOM_CHECK_EVERY).await;
-            return Ok(nothing);
+            return Ok(Next::NoRoom);
         }
         pace.wait().await;
-        keep_reading(feed).await
+        keep_reading(feed).await.map(Next::Batch)
     };
     tokio::select! {
         biased;
-        () = shutdown.cancelled() => None,
-        batch = paced => Some(batch),
+        () = shutdown.cancelled() => Ok(Next::Stop),
+        next = paced => next,
     }
 }
 
@@ -139,22 +156,19 @@ async fn keep_reading<F: ChangeFeed>(feed: &mut F) -> Result<FeedBatch, FeedErro
     }
 }
 
-fn writes_in(read: &Result<FeedBatch, FeedError>) -> usize {
-    read.as_ref().map_or(0, |batch| batch.entries.len())
+fn writes_in(next: &Result<Next, FeedError>) -> usize {
+    if let Ok(Next::Batch(batch)) = next { batch.entries.len() } else { 0 }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::collections::BTreeMap;
 
-    use shared::coordinate::{Offset, Position};
+    use shared::coordinate::Offset;
     use shared::lease::Holder;
     use shared::log::{Extent, Incarnation};
-    use shared::partition::Partition;
     use tokio::time::timeout;
 
-    use crate::checkpoint::End;
     use crate::fake_log::{FakeLog, ONE, TWO, entry, partitions};
     use crate::fake_store::FakeStore;
 
@@ -186,14 +200,12 @@ mod tests {
 
     #[test]
     fn a_position_that_moves_by_itself_is_noted_seldom() {
-        let progress = |position, last| {
+        let ends = |last| {
             let end = End { incarnation: Incarnation("a".into()), last: Offset::new(last) };
-            let ends = BTreeMap::from([(Partition::new(1), end)]);
-            Progress { position: Position::Number(position), ends, newest: None }
+            BTreeMap::from([(Partition::new(1), end)])
         };
-        let noted = progress(1, 7);
-        assert_eq!(checkpoint_every(&noted, &progress(2, 7)), QUIET_CHECKPOINT_EVERY);
-        assert_eq!(checkpoint_every(&noted, &progress(2, 8)), CHECKPOINT_EVERY);
+        assert_eq!(checkpoint_every(&ends(7), &ends(7)), QUIET_CHECKPOINT_EVERY, "only the position may have moved");
+        assert_eq!(checkpoint_every(&ends(7), &ends(8)), CHECKPOINT_EVERY);
     }
 
     /// As after a power loss of a server of the log.

@@ -35,13 +35,22 @@ pub(crate) struct Publisher<'a, L> {
     full: &'a FullPartitions,
 }
 
+/// What a publisher is to do.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum Task {
+    /// Look once where the partition ends, which finds a loss although nothing is published.
+    Look,
+    /// Publish all of these writes.
+    Publish(Vec<FeedEntry>),
+}
+
 /// What a publisher leaves behind.
 pub(crate) struct Ended {
     pub(crate) partition: Partition,
     /// Where the partition ends, as far as the publisher knows.
     pub(crate) end: End,
-    /// What it had to publish and why it gave up, if it did. Some or all of it may have been published nevertheless.
-    pub(crate) given_up: Option<(Vec<FeedEntry>, BackendError)>,
+    /// What it was to do and why it gave up, if it did. Some or all writes may have been published nevertheless.
+    pub(crate) given_up: Option<(Task, BackendError)>,
 }
 
 impl<'a, L: PartitionLog> Publisher<'a, L> {
@@ -49,18 +58,17 @@ impl<'a, L: PartitionLog> Publisher<'a, L> {
         Self { log, partition, end, full }
     }
 
-    /// Publishes all entries, or gives up when the log has failed for too long. Without entries it only looks once
-    /// where the partition ends.
-    pub(crate) async fn publish(mut self, entries: Vec<FeedEntry>) -> Ended {
-        let published = self.keep_trying(&entries).await;
-        let given_up = published.err().map(|failure| (entries, failure));
+    /// Does its task, or gives up: a publish when the log has failed for too long, a look when it fails at all.
+    pub(crate) async fn run(mut self, task: Task) -> Ended {
+        let done = match &task {
+            Task::Look => self.look().await,
+            Task::Publish(entries) => self.keep_trying(entries).await,
+        };
+        let given_up = done.err().map(|failure| (task, failure));
         Ended { partition: self.partition, end: self.end, given_up }
     }
 
     async fn keep_trying(&mut self, entries: &[FeedEntry]) -> Result<(), BackendError> {
-        if entries.is_empty() {
-            return self.look().await;
-        }
         let (began, mut backoff) = (Instant::now(), Backoff::default());
         loop {
             let Err(failure) = self.try_to_publish(entries).await else { return Ok(()) };
@@ -90,7 +98,6 @@ impl<'a, L: PartitionLog> Publisher<'a, L> {
         }
     }
 
-    /// Looks where the partition ends, which finds a loss although nothing is published.
     async fn look(&mut self) -> Result<(), BackendError> {
         let extent = self.log.extent(self.partition).await?;
         self.end = self.end_of(extent).await?;
@@ -156,8 +163,8 @@ mod tests {
         let (log, full) = (FakeLog::default(), FullPartitions::default());
         log.make(ONE, Some(Trouble::Refuses));
         let publisher = Publisher::new(&log, ONE, log.extent_of(ONE).into(), &full);
-        let (entries, failure) = publisher.publish(vec![entry(ONE, 1)]).await.given_up.unwrap();
-        assert_eq!((entries, failure.operation), (vec![entry(ONE, 1)], "publish"));
+        let (task, failure) = publisher.run(Task::Publish(vec![entry(ONE, 1)])).await.given_up.unwrap();
+        assert_eq!((task, failure.operation), (Task::Publish(vec![entry(ONE, 1)]), "publish"));
         assert_eq!(log.publishes(), RETRIES_MAX + 1);
     }
 }

@@ -55,7 +55,7 @@ pub(crate) const MUTANTS: &[Mutant] = &[
         name: "the_forwarder_notes_a_position_before_it_published",
         file: "forwarder/src/forward.rs",
         text: "checkpoint.save(&progress).await",
-        replacement: "checkpoint.save(&Progress { position: match &next { Some(Ok(next)) => next.reached.clone(), _ => progress.position.clone() }, ..progress.clone() }).await",
+        replacement: "checkpoint.save(&{ let mut ahead = progress.clone(); if let Ok(Next::Batch(next)) = &next { ahead.position = next.reached.clone(); } ahead }).await",
         seed: 1,
     },
     Mutant {

@@ -13,7 +13,7 @@
 //! Partitions with nothing to publish are looked at meanwhile, so that they can answer, and so that their losses are
 //! found (law F3).
 
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::collections::{BTreeMap, BTreeSet};
 use std::future::pending;
 use std::mem;
 use std::pin::pin;
@@ -24,7 +24,6 @@ use futures::stream::FuturesUnordered;
 use futures::{FutureExt, StreamExt};
 use metrics::{counter, gauge};
 use shared::clock::Timestamp;
-use shared::coordinate::Position;
 use shared::error::BackendError;
 use shared::log::PartitionLog;
 use shared::partition::{Partition, PartitionMap};
@@ -34,11 +33,13 @@ use shared::telemetry::metric::{FORWARDER_POSITION_SECONDS, PUBLISH_FAILURES};
 use tokio::time::{Instant, sleep};
 use tracing::warn;
 
+use self::lane::{Lane, Load, Reached, Source};
 use crate::checkpoint::{End, Progress};
 use crate::forward::FEED_BATCH_MAX;
 use crate::full::FullPartitions;
-use crate::publish::{Ended, Publisher};
+use crate::publish::{Ended, Publisher, Task};
 
+mod lane;
 #[cfg(test)]
 mod tests;
 
@@ -63,7 +64,7 @@ const SILENT_AFTER: Duration = Duration::from_secs(30);
 static FAILED: Seldom = Seldom::new();
 
 /// What can only be wrong in this file.
-const EVERY_PUBLISHER_HAS_A_LANE: &str = "a lane is removed when its publisher has ended";
+const WRITES_HAVE_A_LANE: &str = "a lane is removed when all of it is published";
 
 /// The lanes of a leadership.
 pub(crate) struct Lanes<'a, L> {
@@ -79,71 +80,14 @@ pub(crate) struct Lanes<'a, L> {
     /// How many writes all lanes hold.
     held: usize,
     by_partition: BTreeMap<Partition, Lane>,
+    /// The partitions that are being looked at. A lane that comes into being meanwhile gets its publisher afterwards.
+    being_looked_at: BTreeSet<Partition>,
     /// The partitions whose last publisher has given up.
     failing: BTreeSet<Partition>,
-    /// The publisher of each lane.
+    /// One for each partition that has a lane or is being looked at.
     publishers: FuturesUnordered<BoxFuture<'a, Ended>>,
     /// When a partition last took writes, or told its end.
     answered: Instant,
-}
-
-/// What one partition has not got yet. A lane without writes only looks where its partition ends.
-#[derive(Default)]
-struct Lane {
-    /// How many writes its publisher has.
-    publishing: usize,
-    /// Where the first of them came from.
-    from: Option<Source>,
-    /// What is published after them.
-    waiting: VecDeque<Load>,
-    /// Whether its batch still waits for it.
-    is_awaited: bool,
-}
-
-/// What a batch brought for one partition.
-struct Load {
-    source: Source,
-    entries: Vec<FeedEntry>,
-}
-
-/// The batch that brought a write.
-#[derive(Clone)]
-struct Source {
-    batch: u64,
-    /// What precedes it in the feed.
-    before: Reached,
-}
-
-/// Everything in the feed up to some write.
-#[derive(Clone)]
-struct Reached {
-    /// Where the feed resumes after it.
-    position: Position,
-    /// When the last of it was committed, if that is known.
-    newest: Option<Timestamp>,
-}
-
-impl Lane {
-    /// Where its oldest write came from.
-    fn oldest(&self) -> Option<&Source> {
-        self.from.as_ref().or_else(|| self.waiting.front().map(|load| &load.source))
-    }
-
-    /// Takes out what is published next: no more writes than a batch has, so that a long lane gets on step by step.
-    fn next_publish(&mut self) -> Vec<FeedEntry> {
-        let mut writes = 0;
-        let fits = |load: &&Load| {
-            writes += load.entries.len();
-            writes <= FEED_BATCH_MAX
-        };
-        let fitting = self.waiting.iter().take_while(fits).count();
-        let first = self.waiting.pop_front();
-        self.from = first.as_ref().map(|load| load.source.clone());
-        let mut entries = first.map(|load| load.entries).unwrap_or_default();
-        entries.extend(self.waiting.drain(..fitting.saturating_sub(1)).flat_map(|load| load.entries));
-        self.publishing = entries.len();
-        entries
-    }
 }
 
 impl<'a, L: PartitionLog> Lanes<'a, L> {
@@ -157,6 +101,7 @@ impl<'a, L: PartitionLog> Lanes<'a, L> {
             batches: 0,
             held: 0,
             by_partition: BTreeMap::new(),
+            being_looked_at: BTreeSet::new(),
             failing: BTreeSet::new(),
             publishers: FuturesUnordered::new(),
             answered: Instant::now(),
@@ -169,16 +114,20 @@ impl<'a, L: PartitionLog> Lanes<'a, L> {
         Progress { position, ends: self.ends.clone(), newest }
     }
 
+    /// Where each partition ends, as far as is known.
+    pub(crate) const fn ends(&self) -> &BTreeMap<Partition, End> {
+        &self.ends
+    }
+
     /// What is published with all that precedes it.
     fn done(&self) -> &Reached {
         let oldest = self.by_partition.values().filter_map(Lane::oldest).min_by_key(|source| source.batch);
         oldest.map_or(&self.taken, |source| &source.before)
     }
 
-    /// What to take instead of the next batch while the lanes hold too much to read it.
-    pub(crate) fn without_room(&self) -> Option<FeedBatch> {
-        let is_full = self.held >= HELD_MAX;
-        is_full.then(|| FeedBatch { entries: Vec::new(), reached: self.taken.position.clone() })
+    /// Whether the next batch may be read.
+    pub(crate) const fn has_room(&self) -> bool {
+        self.held < HELD_MAX
     }
 
     /// How many writes the lanes hold.
@@ -195,21 +144,25 @@ impl<'a, L: PartitionLog> Lanes<'a, L> {
         let source = Source { batch: self.batches, before };
         for (partition, entries) in route(self.partitions, entries) {
             self.held += entries.len();
-            let load = Load { source: source.clone(), entries };
-            if let Some(lane) = self.by_partition.get_mut(&partition) {
-                lane.waiting.push_back(load);
-            } else {
-                let waiting = VecDeque::from([load]);
-                self.begin(partition, Lane { waiting, is_awaited: true, ..Lane::default() });
+            let is_free = self.is_free(partition);
+            self.by_partition.entry(partition).or_default().push(Load { source: source.clone(), entries });
+            if is_free {
+                self.publish_next(partition, true);
             }
         }
+    }
+
+    /// Whether a partition has no publisher.
+    fn is_free(&self, partition: Partition) -> bool {
+        !self.by_partition.contains_key(&partition) && !self.being_looked_at.contains(&partition)
     }
 
     /// Begins to look where every partition ends to which nothing is being published; one that lost records is renewed.
     pub(crate) fn look(&mut self) {
         for partition in self.partitions.all() {
-            if !self.by_partition.contains_key(&partition) {
-                self.begin(partition, Lane::default());
+            if self.is_free(partition) {
+                self.being_looked_at.insert(partition);
+                self.begin(partition, Task::Look);
             }
         }
     }
@@ -219,9 +172,9 @@ impl<'a, L: PartitionLog> Lanes<'a, L> {
     ///
     /// # Errors
     /// No partition answers. The progress is right nevertheless.
-    pub(crate) async fn publish(&mut self, has_read: impl Future<Output = ()>) -> Result<Duration, BackendError> {
+    pub(crate) async fn publish_until(&mut self, has_read: impl Future<Output = ()>) -> Result<Duration, BackendError> {
         let began = Instant::now();
-        self.wait_for_batch().await?;
+        self.publish_batch().await?;
         let took = began.elapsed();
         if let Some(newest) = self.done().newest {
             report_position(newest);
@@ -229,17 +182,18 @@ impl<'a, L: PartitionLog> Lanes<'a, L> {
         tokio::select! {
             // What is late must have its turn even if the next batch is always there.
             biased;
-            failure = self.go_on() => Err(failure),
+            failure = self.publish_late() => Err(failure),
             () = has_read => Ok(took),
         }
     }
 
-    async fn wait_for_batch(&mut self) -> Result<(), BackendError> {
+    /// Goes on until all of the batch is published or late.
+    async fn publish_batch(&mut self) -> Result<(), BackendError> {
         let mut late = pin!(sleep(LATE_AFTER));
         while self.by_partition.values().any(|lane| lane.is_awaited) {
             tokio::select! {
                 biased;
-                stepped = self.step() => stepped?,
+                ended = self.next_end() => ended?,
                 () = &mut late => self.leave_behind(),
             }
         }
@@ -253,59 +207,57 @@ impl<'a, L: PartitionLog> Lanes<'a, L> {
         }
     }
 
-    async fn go_on(&mut self) -> BackendError {
+    /// Goes on until no partition answers.
+    async fn publish_late(&mut self) -> BackendError {
         loop {
-            if let Err(failure) = self.step().await {
+            if let Err(failure) = self.next_end().await {
                 return failure;
             }
         }
     }
 
-    /// Waits for the end of a publisher, for ever if there is none. A dropped call loses nothing.
-    async fn step(&mut self) -> Result<(), BackendError> {
+    /// Waits for the next end of a publisher, for ever if there is none. A dropped call loses nothing.
+    async fn next_end(&mut self) -> Result<(), BackendError> {
         let Some(Ended { partition, end, given_up }) = self.publishers.next().await else { return pending().await };
         self.ends.insert(partition, end);
+        self.being_looked_at.remove(&partition);
         match given_up {
-            None => self.published(partition),
-            Some((entries, failure)) => self.given_up(partition, entries, failure)?,
+            None => self.succeeded(partition),
+            Some((task, failure)) => self.given_up(partition, task, failure)?,
         }
         Ok(())
     }
 
-    /// A publisher is done; what waits in its lane is next.
-    fn published(&mut self, partition: Partition) {
+    /// A publisher is done; what waits in the partition's lane is next.
+    fn succeeded(&mut self, partition: Partition) {
         self.answered = Instant::now();
         self.failing.remove(&partition);
-        let Lane { publishing, waiting, .. } = self.by_partition.remove(&partition).expect(EVERY_PUBLISHER_HAS_A_LANE);
-        self.held -= publishing;
-        if !waiting.is_empty() {
-            self.begin(partition, Lane { waiting, is_awaited: true, ..Lane::default() });
+        if let Some(lane) = self.by_partition.get_mut(&partition) {
+            self.held -= lane.published();
+            if lane.is_empty() {
+                self.by_partition.remove(&partition);
+            }
         }
+        self.publish_next(partition, true);
     }
 
-    /// A publisher has given up. Its lane begins again, unless no partition answers; a look is left to the next one.
-    fn given_up(
-        &mut self,
-        partition: Partition,
-        entries: Vec<FeedEntry>,
-        failure: BackendError,
-    ) -> Result<(), BackendError> {
+    /// A publisher has given up. Its writes are published again, unless no partition answers; a look is left to the
+    /// next one.
+    fn given_up(&mut self, partition: Partition, task: Task, failure: BackendError) -> Result<(), BackendError> {
         self.failing.insert(partition);
-        if !entries.is_empty() {
+        if matches!(task, Task::Publish(_)) {
             self.report(partition, &failure);
         }
-        let do_all_fail = self.by_partition.keys().all(|asked| self.failing.contains(asked));
+        let mut asked = self.by_partition.keys().chain(&self.being_looked_at);
+        let do_all_fail = asked.all(|one| self.failing.contains(one));
         if do_all_fail && self.answered.elapsed() >= SILENT_AFTER {
             // The lane stays, and with it the position.
             return Err(failure);
         }
-        let Lane { from, mut waiting, .. } = self.by_partition.remove(&partition).expect(EVERY_PUBLISHER_HAS_A_LANE);
-        if let Some(source) = from {
-            waiting.push_front(Load { source, entries });
+        if let Task::Publish(entries) = task {
+            self.by_partition.get_mut(&partition).expect(WRITES_HAVE_A_LANE).put_back(entries);
         }
-        if !waiting.is_empty() {
-            self.begin(partition, Lane { waiting, ..Lane::default() });
-        }
+        self.publish_next(partition, false);
         Ok(())
     }
 
@@ -324,18 +276,25 @@ impl<'a, L: PartitionLog> Lanes<'a, L> {
         }
     }
 
-    /// Begins a lane, or the next publish of one.
-    fn begin(&mut self, partition: Partition, mut lane: Lane) {
+    /// Begins the next publish of a partition's lane, if it has one. The partition has no publisher.
+    fn publish_next(&mut self, partition: Partition, is_awaited: bool) {
+        let Some(lane) = self.by_partition.get_mut(&partition) else { return };
+        lane.is_awaited = is_awaited;
+        if let Some(entries) = lane.next_publish() {
+            self.begin(partition, Task::Publish(entries));
+        }
+    }
+
+    /// Begins what the publisher of a partition is to do.
+    fn begin(&mut self, partition: Partition, task: Task) {
         let end = self.ends.get(&partition).cloned().expect("resuming noted an end for every partition");
-        let entries = lane.next_publish();
-        let must_rest = self.failing.contains(&partition) && !entries.is_empty();
-        self.by_partition.insert(partition, lane);
+        let must_rest = self.failing.contains(&partition) && matches!(task, Task::Publish(_));
         let publisher = Publisher::new(self.log, partition, end, self.full);
         let publishing = async move {
             if must_rest {
                 sleep(REST).await;
             }
-            publisher.publish(entries).await
+            publisher.run(task).await
         };
         self.publishers.push(publishing.boxed());
     }

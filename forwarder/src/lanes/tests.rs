@@ -1,6 +1,9 @@
 //! With a log whose partitions are in trouble, and a clock that jumps.
 
 use super::*;
+
+use shared::coordinate::Position;
+
 use crate::fake_log::{FakeLog, ONE, TWO, Trouble, entry, partitions};
 use crate::forward::ENDS_CHECK_EVERY;
 
@@ -24,7 +27,7 @@ fn batch(version: u64) -> FeedBatch {
 
 /// Goes on for this long, as if the feed yielded the next batch then.
 async fn go_on<L: PartitionLog>(lanes: &mut Lanes<'_, L>, time: Duration) {
-    lanes.publish(sleep(time)).await.unwrap();
+    lanes.publish_until(sleep(time)).await.unwrap();
 }
 
 #[tokio::test(start_paused = true)]
@@ -74,7 +77,7 @@ async fn a_log_of_which_no_partition_answers_is_given_up_and_the_position_stays(
         }
         lanes.take(batch(2));
         let began = Instant::now();
-        assert_eq!(lanes.publish(sleep(HOUR)).await.unwrap_err().operation, "publish");
+        assert_eq!(lanes.publish_until(sleep(HOUR)).await.unwrap_err().operation, "publish");
         assert!((AT_LEAST..AT_MOST).contains(&began.elapsed()), "{trouble:?}: {:?}", began.elapsed());
         assert_eq!(lanes.progress().position, Position::Number(1));
     }
@@ -97,6 +100,24 @@ async fn looks_at_quiet_partitions_find_losses() {
     assert_eq!(lanes.progress().ends[&ONE], End::from(log.extent_of(ONE)));
 }
 
+#[tokio::test(start_paused = true)]
+async fn what_comes_for_a_partition_that_is_being_looked_at_is_published_once_afterwards() {
+    for trouble in [None, Some(Trouble::Silent)] {
+        let (log, full) = (FakeLog::default(), FullPartitions::default());
+        let mut lanes = lanes(&log, &full);
+        log.make(TWO, trouble);
+        lanes.look();
+        lanes.take(batch(1));
+        go_on(&mut lanes, SECOND).await;
+        assert_eq!((log.versions(ONE).len(), log.versions(TWO).is_empty()), (1, trouble.is_some()));
+        log.make(TWO, None);
+        lanes.look();
+        go_on(&mut lanes, HOUR).await;
+        assert_eq!((log.versions(TWO), log.publishes()), (vec![1], 2), "{trouble:?}");
+        assert_eq!((lanes.progress().position, lanes.held()), (Position::Number(1), 0), "{trouble:?}");
+    }
+}
+
 /// The partitions of a bank in which nothing happens fall silent one after the other.
 #[tokio::test(start_paused = true)]
 async fn an_idle_log_that_does_not_answer_is_given_up_once_it_is_silent_as_a_whole() {
@@ -113,7 +134,7 @@ async fn an_idle_log_that_does_not_answer_is_given_up_once_it_is_silent_as_a_who
         let given_up = async {
             loop {
                 lanes.look();
-                if lanes.publish(sleep(ENDS_CHECK_EVERY)).await.is_err() {
+                if lanes.publish_until(sleep(ENDS_CHECK_EVERY)).await.is_err() {
                     return;
                 }
             }
@@ -145,17 +166,16 @@ async fn no_more_is_held_than_fits_and_a_late_partition_gets_it_a_batch_at_a_tim
     let mut lanes = lanes(&log, &full);
     log.make(TWO, Some(Trouble::Fails));
     let mut version = 0;
-    while lanes.without_room().is_none() {
+    while lanes.has_room() {
         let entries = (0..FEED_BATCH_MAX as u64).map(|number| entry(TWO, version + number + 1)).collect();
         version += FEED_BATCH_MAX as u64;
         lanes.take(FeedBatch { entries, reached: Position::Number(version) });
         go_on(&mut lanes, SECOND).await;
     }
-    let instead = FeedBatch { entries: Vec::new(), reached: Position::Number(version) };
-    assert_eq!(lanes.without_room(), Some(instead));
+    assert_eq!(lanes.held(), HELD_MAX);
     log.make(TWO, None);
     go_on(&mut lanes, HOUR).await;
-    assert_eq!(lanes.without_room(), None);
+    assert!(lanes.has_room());
     assert_eq!((log.versions(TWO), log.longest_publish()), ((1..=version).collect::<Vec<_>>(), FEED_BATCH_MAX));
     assert_eq!(lanes.progress().position, Position::Number(version));
 }

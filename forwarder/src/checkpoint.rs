@@ -40,7 +40,7 @@ impl From<Extent> for End {
 
 /// Everything the feed yields up to `position` was published; the partitions then ended at `ends` or later.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub(crate) struct Progress {
+pub(crate) struct Checkpoint {
     pub(crate) position: Position,
     pub(crate) ends: BTreeMap<Partition, End>,
     /// When the last commit up to `position` was made; `None` if it is not known, as in what an earlier release noted.
@@ -48,29 +48,29 @@ pub(crate) struct Progress {
     pub(crate) newest: Option<Timestamp>,
 }
 
-/// The forwarder's progress, kept in the store.
+/// The register of the store in which the checkpoint is kept.
 ///
 /// Two forwarders may write it alternately. Each note is correct by itself, so losing a race only means starting again
 /// from the winner's note.
-pub(crate) struct Checkpoint<S> {
+pub(crate) struct CheckpointRegister<S> {
     registers: S,
     revision: Revision,
 }
 
-impl<S: Registers> Checkpoint<S> {
+impl<S: Registers> CheckpointRegister<S> {
     /// Reads the checkpoint; there is none before the first forwarder of a bank has started.
-    pub(crate) async fn load(registers: S) -> Result<(Self, Option<Progress>), BackendError> {
+    pub(crate) async fn load(registers: S) -> Result<(Self, Option<Checkpoint>), BackendError> {
         let Some(stored) = registers.read_register(REGISTER).await? else {
             return Ok((Self { registers, revision: Revision::ABSENT }, None));
         };
-        let progress = serde_json::from_slice(&stored.value)
+        let checkpoint = serde_json::from_slice(&stored.value)
             .map_err(|error| BackendError::broken("read the forwarder's checkpoint", error))?;
-        Ok((Self { registers, revision: stored.revision }, Some(progress)))
+        Ok((Self { registers, revision: stored.revision }, Some(checkpoint)))
     }
 
-    /// Notes the progress.
-    pub(crate) async fn save(&mut self, progress: &Progress) -> Result<(), WriteError> {
-        let value = serde_json::to_vec(progress)
+    /// Notes a checkpoint.
+    pub(crate) async fn save(&mut self, checkpoint: &Checkpoint) -> Result<(), WriteError> {
+        let value = serde_json::to_vec(checkpoint)
             .map_err(|error| BackendError::broken("write the forwarder's checkpoint", error))?;
         self.revision = self.registers.write_register(REGISTER, self.revision, Bytes::from(value)).await?;
         Ok(())
@@ -84,8 +84,8 @@ mod tests {
     /// As of a forwarder that is upgraded.
     #[test]
     fn what_an_earlier_release_noted_is_read() {
-        let noted: Progress = serde_json::from_str(r#"{"position":{"number":7},"ends":{}}"#).unwrap();
-        assert_eq!(noted, Progress { position: Position::Number(7), ends: BTreeMap::new(), newest: None });
+        let noted: Checkpoint = serde_json::from_str(r#"{"position":{"number":7},"ends":{}}"#).unwrap();
+        assert_eq!(noted, Checkpoint { position: Position::Number(7), ends: BTreeMap::new(), newest: None });
     }
 
     #[test]

@@ -17,13 +17,9 @@ use tracing::{debug, info};
 use crate::ForwarderConfig;
 use crate::checkpoint::End;
 use crate::full::FullPartitions;
-use crate::lanes::Lanes;
+use crate::lanes::{FEED_BATCH_MAX, LOOK_EVERY, Lanes};
 use crate::lead::ForwardError;
 use crate::resume::{Start, resume};
-
-/// The most writes read from the feed at once: two such batches are in memory, one being read, one being published,
-/// beside what waits for late partitions.
-pub(crate) const FEED_BATCH_MAX: usize = 4_096;
 
 /// The spacing of small batches: a write is delayed by at most 30 ms, so that others can join it, and by less where
 /// publishing is quick.
@@ -39,10 +35,6 @@ pub(crate) const CHECKPOINT_EVERY: Duration = Duration::from_millis(250);
 /// The same while nothing is published. Where the store's positions move by themselves, noting each would only move
 /// them again; no store forgets a position as recent as this.
 const QUIET_CHECKPOINT_EVERY: Duration = Duration::from_secs(30);
-
-/// How often the ends of the partitions to which nothing is being published are checked, however busy the others are; a
-/// publish detects a loss by itself.
-pub(crate) const ENDS_CHECK_EVERY: Duration = Duration::from_secs(5);
 
 /// Forwards until `shutdown`.
 pub(crate) async fn forward<S: Store, L: PartitionLog>(
@@ -61,15 +53,15 @@ pub(crate) async fn forward<S: Store, L: PartitionLog>(
         }
         started = resume(store, log, config.partitions) => started?,
     };
-    let Start { mut feed, mut checkpoint, progress } = started;
-    let mut saved = progress.clone();
+    let Start { mut feed, mut register, checkpoint } = started;
+    let mut saved = checkpoint.clone();
     let mut saved_at = Instant::now();
-    let mut lanes = Lanes::new(log, config.partitions, full, progress);
+    let mut lanes = Lanes::new(log, config.partitions, full, checkpoint);
     lanes.look();
     let mut looked_at = Instant::now();
     let mut pace = PACE;
     loop {
-        // The batch read last is published while the next one is read; the progress counts what is published.
+        // The batch read last is published while the next one is read; the checkpoint counts what is published.
         let (has_room, has_read) = (lanes.has_room(), Notify::new());
         let reading = async {
             let next = read_next(&mut feed, &pace, has_room, shutdown).await;
@@ -82,10 +74,10 @@ pub(crate) async fn forward<S: Store, L: PartitionLog>(
         }
         let is_ending = matches!(next, Ok(Next::Stop)) || published.is_err();
         if is_ending || saved_at.elapsed() >= checkpoint_every(&saved.ends, lanes.ends()) {
-            let progress = lanes.progress();
-            if progress != saved {
-                checkpoint.save(&progress).await?;
-                saved = progress;
+            let checkpoint = lanes.checkpoint();
+            if checkpoint != saved {
+                register.save(&checkpoint).await?;
+                saved = checkpoint;
                 saved_at = Instant::now();
             }
         }
@@ -98,14 +90,14 @@ pub(crate) async fn forward<S: Store, L: PartitionLog>(
             Next::NoRoom => {}
             Next::Batch(batch) => lanes.take(batch),
         }
-        if looked_at.elapsed() >= ENDS_CHECK_EVERY {
+        if looked_at.elapsed() >= LOOK_EVERY {
             lanes.look();
             looked_at = Instant::now();
         }
     }
 }
 
-/// How old the noted progress may become before it is noted again, by the ends noted then and those of now.
+/// How old the noted checkpoint may become before it is noted again, by the ends noted then and those of now.
 fn checkpoint_every(noted: &BTreeMap<Partition, End>, ends: &BTreeMap<Partition, End>) -> Duration {
     if noted == ends { QUIET_CHECKPOINT_EVERY } else { CHECKPOINT_EVERY }
 }
@@ -176,7 +168,7 @@ mod tests {
     const WRITE_EVERY: Duration = Duration::from_millis(100);
 
     /// When the next look is over: it is made when it is due and the next write has come.
-    const LOOKED_WITHIN: Duration = Duration::from_secs(ENDS_CHECK_EVERY.as_secs() + 1);
+    const LOOKED_WITHIN: Duration = Duration::from_secs(LOOK_EVERY.as_secs() + 1);
 
     /// Waits for a condition until the next look is over.
     async fn until(holds: impl Fn() -> bool) -> bool {

@@ -18,15 +18,15 @@ use shared::store::{EventStore, FeedError, Store};
 use shared::telemetry::metric::FORWARDER_POSITIONS_LOST;
 use tracing::{info, warn};
 
-use crate::checkpoint::{Checkpoint, End, Progress};
+use crate::checkpoint::{Checkpoint, CheckpointRegister, End};
 use crate::lead::ForwardError;
 use crate::publish::renew;
 
-/// An open feed, and the progress to continue from.
+/// An open feed, and the checkpoint to continue from.
 pub(crate) struct Start<S: EventStore> {
     pub(crate) feed: S::Feed,
-    pub(crate) checkpoint: Checkpoint<S>,
-    pub(crate) progress: Progress,
+    pub(crate) register: CheckpointRegister<S>,
+    pub(crate) checkpoint: Checkpoint,
 }
 
 /// Finds where to continue.
@@ -35,13 +35,13 @@ pub(crate) async fn resume<S: Store, L: PartitionLog>(
     log: &L,
     partitions: PartitionMap,
 ) -> Result<Start<S>, ForwardError> {
-    let (checkpoint, noted) = Checkpoint::load(store.clone()).await?;
-    if let Some(progress) = noted {
-        match store.feed(progress.position.clone()).await {
+    let (register, noted) = CheckpointRegister::load(store.clone()).await?;
+    if let Some(checkpoint) = noted {
+        match store.feed(checkpoint.position.clone()).await {
             Ok(feed) => {
-                let ends = ends_of_all(log, partitions, progress.ends).await?;
-                info!(position = %progress.position, "forwarder resumes");
-                return Ok(Start { feed, checkpoint, progress: Progress { ends, ..progress } });
+                let ends = ends_of_all(log, partitions, checkpoint.ends).await?;
+                info!(position = %checkpoint.position, "forwarder resumes");
+                return Ok(Start { feed, register, checkpoint: Checkpoint { ends, ..checkpoint } });
             }
             Err(FeedError::Lost(position)) => {
                 warn!(%position, "the store no longer knows the forwarder's position, readers will synchronise");
@@ -50,14 +50,14 @@ pub(crate) async fn resume<S: Store, L: PartitionLog>(
             Err(FeedError::Backend(failure)) => return Err(failure.into()),
         }
     }
-    start_at_head(store, log, partitions, checkpoint).await
+    start_at_head(store, log, partitions, register).await
 }
 
 async fn start_at_head<S: Store, L: PartitionLog>(
     store: &S,
     log: &L,
     partitions: PartitionMap,
-    mut checkpoint: Checkpoint<S>,
+    mut register: CheckpointRegister<S>,
 ) -> Result<Start<S>, ForwardError> {
     // The order matters: a commit after the head comes through the feed, one before it is in the store when a reader
     // notices the renewal.
@@ -74,11 +74,11 @@ async fn start_at_head<S: Store, L: PartitionLog>(
         let end = if position == Position::Start { extent.into() } else { renewed(log, partition, &extent).await };
         ends.insert(partition, end);
     }
-    let progress = Progress { position, ends, newest: None };
-    checkpoint.save(&progress).await?;
-    let feed = store.feed(progress.position.clone()).await?;
-    info!(position = %progress.position, "forwarder starts at the head");
-    Ok(Start { feed, checkpoint, progress })
+    let checkpoint = Checkpoint { position, ends, newest: None };
+    register.save(&checkpoint).await?;
+    let feed = store.feed(checkpoint.position.clone()).await?;
+    info!(position = %checkpoint.position, "forwarder starts at the head");
+    Ok(Start { feed, register, checkpoint })
 }
 
 /// The end of a partition that is renewed, now or as soon as it can be: if the start waited for one that answers but
@@ -141,11 +141,11 @@ mod tests {
         assert!(resume(&store, &log, partitions()).await.is_err(), "nobody knows where it ends");
         assert_eq!(lives(), at_first, "and none is renewed for nothing");
         log.make(TWO, None);
-        let begun = resume(&store, &log, partitions()).await.unwrap().progress;
+        let begun = resume(&store, &log, partitions()).await.unwrap().checkpoint;
         assert!(lives().iter().zip(&at_first).all(|(now, before)| now != before), "who starts at a head renews all");
 
         log.make(TWO, Some(Trouble::Fails));
-        assert_eq!(resume(&store, &log, partitions()).await.unwrap().progress, begun);
+        assert_eq!(resume(&store, &log, partitions()).await.unwrap().checkpoint, begun);
     }
 
     #[tokio::test]
@@ -154,7 +154,7 @@ mod tests {
         let store = store_with_a_commit(folder.path()).await;
         let before = log.extent_of(TWO);
         log.make(TWO, Some(Trouble::Sealed));
-        let begun = resume(&store, &log, partitions()).await.unwrap().progress;
+        let begun = resume(&store, &log, partitions()).await.unwrap().checkpoint;
         assert_eq!(begun.ends[&ONE], log.extent_of(ONE).into());
         assert!(begun.ends[&TWO].is_lost_by(&before), "whoever looks renews it");
     }

@@ -54,8 +54,8 @@ pub(crate) const MUTANTS: &[Mutant] = &[
     Mutant {
         name: "the_forwarder_notes_a_position_before_it_published",
         file: "forwarder/src/forward.rs",
-        text: "checkpoint.save(&progress).await",
-        replacement: "checkpoint.save(&{ let mut ahead = progress.clone(); if let Ok(Next::Batch(next)) = &next { ahead.position = next.reached.clone(); } ahead }).await",
+        text: "register.save(&checkpoint).await",
+        replacement: "register.save(&{ let mut ahead = checkpoint.clone(); if let Ok(Next::Batch(next)) = &next { ahead.position = next.reached.clone(); } ahead }).await",
         seed: 1,
     },
     Mutant {

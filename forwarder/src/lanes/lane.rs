@@ -4,7 +4,7 @@ use shared::clock::Timestamp;
 use shared::coordinate::Position;
 use shared::store::FeedEntry;
 
-use crate::forward::FEED_BATCH_MAX;
+use super::FEED_BATCH_MAX;
 
 /// What one partition has not got yet: at least one write, or there is no lane.
 #[derive(Default)]

@@ -34,14 +34,17 @@ use tokio::time::{Instant, sleep};
 use tracing::warn;
 
 use self::lane::{Lane, Load, Reached, Source};
-use crate::checkpoint::{End, Progress};
-use crate::forward::FEED_BATCH_MAX;
+use crate::checkpoint::{Checkpoint, End};
 use crate::full::FullPartitions;
 use crate::publish::{Ended, Publisher, Task};
 
 mod lane;
 #[cfg(test)]
 mod tests;
+
+/// The most writes read from the feed at once, and the most that are published at once: two such batches are in memory,
+/// one being read, one being published, beside what waits for late partitions.
+pub(crate) const FEED_BATCH_MAX: usize = 4_096;
 
 /// How long a batch waits for a partition: far longer than a publish takes, and hardly noticed in the view. A partition
 /// that is slow but never fails slows the others down by as much, once for each of its publishes.
@@ -54,6 +57,10 @@ const HELD_MAX: usize = 4 * FEED_BATCH_MAX;
 
 /// How long a lane rests after its publisher has given up.
 const REST: Duration = Duration::from_secs(1);
+
+/// How often the partitions to which nothing is being published are looked at, however busy the others are; a publish
+/// detects a loss by itself.
+pub(crate) const LOOK_EVERY: Duration = Duration::from_secs(5);
 
 /// How long no partition may have answered, while all that are asked fail, before the leadership ends: with the next
 /// publisher that gives up, which takes it some fifteen seconds at most. Looks at quiet partitions are made more often,
@@ -91,13 +98,13 @@ pub(crate) struct Lanes<'a, L> {
 }
 
 impl<'a, L: PartitionLog> Lanes<'a, L> {
-    pub(crate) fn new(log: &'a L, partitions: PartitionMap, full: &'a FullPartitions, progress: Progress) -> Self {
+    pub(crate) fn new(log: &'a L, partitions: PartitionMap, full: &'a FullPartitions, checkpoint: Checkpoint) -> Self {
         Self {
             log,
             partitions,
             full,
-            ends: progress.ends,
-            taken: Reached { position: progress.position, newest: progress.newest },
+            ends: checkpoint.ends,
+            taken: Reached { position: checkpoint.position, newest: checkpoint.newest },
             batches: 0,
             held: 0,
             by_partition: BTreeMap::new(),
@@ -109,9 +116,9 @@ impl<'a, L: PartitionLog> Lanes<'a, L> {
     }
 
     /// How far everything is published.
-    pub(crate) fn progress(&self) -> Progress {
+    pub(crate) fn checkpoint(&self) -> Checkpoint {
         let Reached { position, newest } = self.done().clone();
-        Progress { position, ends: self.ends.clone(), newest }
+        Checkpoint { position, ends: self.ends.clone(), newest }
     }
 
     /// Where each partition ends, as far as is known.
@@ -171,7 +178,7 @@ impl<'a, L: PartitionLog> Lanes<'a, L> {
     /// Returns how long the others took.
     ///
     /// # Errors
-    /// No partition answers. The progress is right nevertheless.
+    /// No partition answers. The checkpoint is right nevertheless.
     pub(crate) async fn publish_until(&mut self, has_read: impl Future<Output = ()>) -> Result<Duration, BackendError> {
         let began = Instant::now();
         self.publish_batch().await?;

@@ -5,18 +5,17 @@ use super::*;
 use shared::coordinate::Position;
 
 use crate::fake_log::{FakeLog, ONE, TWO, Trouble, entry, partitions};
-use crate::forward::ENDS_CHECK_EVERY;
 
 const SECOND: Duration = Duration::from_secs(1);
 const HOUR: Duration = Duration::from_hours(1);
 
 /// When a silent log is given up. A look may have been answered just before it fell silent.
-const AT_LEAST: Duration = Duration::from_secs(SILENT_AFTER.as_secs() - ENDS_CHECK_EVERY.as_secs() - 1);
+const AT_LEAST: Duration = Duration::from_secs(SILENT_AFTER.as_secs() - LOOK_EVERY.as_secs() - 1);
 const AT_MOST: Duration = Duration::from_secs(SILENT_AFTER.as_secs() + 20);
 
 fn lanes<'a>(log: &'a FakeLog, full: &'a FullPartitions) -> Lanes<'a, FakeLog> {
     let ends = partitions().all().map(|partition| (partition, log.extent_of(partition).into())).collect();
-    Lanes::new(log, partitions(), full, Progress { position: Position::Start, ends, newest: None })
+    Lanes::new(log, partitions(), full, Checkpoint { position: Position::Start, ends, newest: None })
 }
 
 /// A batch with a write for each partition.
@@ -41,13 +40,13 @@ async fn a_partition_that_takes_nothing_holds_up_no_other_and_nothing_is_publish
             go_on(&mut lanes, SECOND).await;
             assert_eq!(log.versions(ONE), (1..=version).collect::<Vec<_>>(), "{trouble:?}");
         }
-        assert_eq!(lanes.progress().position, Position::Start, "{trouble:?}");
+        assert_eq!(lanes.checkpoint().position, Position::Start, "{trouble:?}");
         log.make(TWO, None);
         go_on(&mut lanes, HOUR).await;
         for partition in [ONE, TWO] {
             assert_eq!(log.versions(partition), (1..=60).collect::<Vec<_>>(), "{trouble:?}, {partition}");
         }
-        assert_eq!((lanes.progress().position, lanes.held()), (Position::Number(60), 0), "{trouble:?}");
+        assert_eq!((lanes.checkpoint().position, lanes.held()), (Position::Number(60), 0), "{trouble:?}");
     }
 }
 
@@ -58,7 +57,7 @@ async fn a_partition_that_fails_is_not_given_up_while_another_answers() {
     log.make(TWO, Some(Trouble::Fails));
     lanes.take(batch(1));
     for _ in 0..200 {
-        go_on(&mut lanes, ENDS_CHECK_EVERY).await;
+        go_on(&mut lanes, LOOK_EVERY).await;
         assert_eq!(lanes.held(), 1);
         lanes.look();
     }
@@ -79,7 +78,7 @@ async fn a_log_of_which_no_partition_answers_is_given_up_and_the_position_stays(
         let began = Instant::now();
         assert_eq!(lanes.publish_until(sleep(HOUR)).await.unwrap_err().operation, "publish");
         assert!((AT_LEAST..AT_MOST).contains(&began.elapsed()), "{trouble:?}: {:?}", began.elapsed());
-        assert_eq!(lanes.progress().position, Position::Number(1));
+        assert_eq!(lanes.checkpoint().position, Position::Number(1));
     }
 }
 
@@ -97,7 +96,7 @@ async fn looks_at_quiet_partitions_find_losses() {
     let after = [ONE, TWO].map(|partition| log.extent_of(partition).incarnation);
     assert_ne!(after[0], before[0], "a partition that lost a record is renewed");
     assert_eq!(after[1], before[1]);
-    assert_eq!(lanes.progress().ends[&ONE], End::from(log.extent_of(ONE)));
+    assert_eq!(lanes.checkpoint().ends[&ONE], End::from(log.extent_of(ONE)));
 }
 
 #[tokio::test(start_paused = true)]
@@ -114,7 +113,7 @@ async fn what_comes_for_a_partition_that_is_being_looked_at_is_published_once_af
         lanes.look();
         go_on(&mut lanes, HOUR).await;
         assert_eq!((log.versions(TWO), log.publishes()), (vec![1], 2), "{trouble:?}");
-        assert_eq!((lanes.progress().position, lanes.held()), (Position::Number(1), 0), "{trouble:?}");
+        assert_eq!((lanes.checkpoint().position, lanes.held()), (Position::Number(1), 0), "{trouble:?}");
     }
 }
 
@@ -127,14 +126,14 @@ async fn an_idle_log_that_does_not_answer_is_given_up_once_it_is_silent_as_a_who
         log.make(TWO, Some(trouble));
         for _ in 0..200 {
             lanes.look();
-            go_on(&mut lanes, ENDS_CHECK_EVERY).await;
+            go_on(&mut lanes, LOOK_EVERY).await;
         }
         log.make(ONE, Some(trouble));
         let began = Instant::now();
         let given_up = async {
             loop {
                 lanes.look();
-                if lanes.publish_until(sleep(ENDS_CHECK_EVERY)).await.is_err() {
+                if lanes.publish_until(sleep(LOOK_EVERY)).await.is_err() {
                     return;
                 }
             }
@@ -152,7 +151,7 @@ async fn the_position_follows_a_slow_partition_that_always_has_something_to_take
     for version in 1..=60 {
         lanes.take(batch(version));
         go_on(&mut lanes, SECOND).await;
-        let position = lanes.progress().position;
+        let position = lanes.checkpoint().position;
         let taken = log.versions(TWO).len() as u64;
         assert_eq!(position, if taken == 0 { Position::Start } else { Position::Number(taken) });
         assert!(lanes.held() > 0);
@@ -177,5 +176,5 @@ async fn no_more_is_held_than_fits_and_a_late_partition_gets_it_a_batch_at_a_tim
     go_on(&mut lanes, HOUR).await;
     assert!(lanes.has_room());
     assert_eq!((log.versions(TWO), log.longest_publish()), ((1..=version).collect::<Vec<_>>(), FEED_BATCH_MAX));
-    assert_eq!(lanes.progress().position, Position::Number(version));
+    assert_eq!(lanes.checkpoint().position, Position::Number(version));
 }

@@ -12,7 +12,7 @@ use shared::store::Store;
 use super::SharedEdge;
 use super::answer::{AccountAnswer, Answer, RenamedAnswer, StatusAnswer};
 use super::body::{OpenBody, RenameBody};
-use super::conditions::{Conditions, KEY_DESCRIPTION, Unversioned};
+use super::conditions::{Conditions, Unversioned};
 use super::error::problem;
 use crate::account::{Command, Rejection};
 use crate::command::{CommandError, Outcome};
@@ -20,13 +20,9 @@ use crate::command::{CommandError, Outcome};
 /// Open an account.
 #[utoipa::path(
     post, path = "/accounts", tag = "accounts", request_body = OpenBody,
-    params(("Idempotency-Key" = Option<String>, Header, description = KEY_DESCRIPTION)),
+    params(Unversioned),
     responses(
-        (status = 201, description = "Id of the new account", body = uuid::Uuid, content_type = "application/json", headers(
-            ("Location" = String, description = "Path of the account"),
-            ("ETag" = String, description = "Version of the account, in quotation marks"),
-            ("Idempotent-Replayed" = String, description = "`true` if an earlier request with this key took effect"),
-        )),
+        (status = 201, description = "Id of the new account", body = uuid::Uuid, content_type = "application/json"),
         CommandRefusals,
     )
 )]
@@ -55,7 +51,7 @@ pub(super) async fn open<S: Store>(
     get, path = "/accounts/{id}", tag = "accounts",
     params(("id" = uuid::Uuid, Path, description = "Account id")),
     responses(
-        (status = 200, description = "The account", body = AccountAnswer, headers(("ETag" = String, description = "Version of the account, in quotation marks"))),
+        (status = 200, description = "The account", body = AccountAnswer),
         (status = "4XX", description = "No such account, or the id is not a UUID",
          body = ProblemBody, content_type = "application/problem+json"),
         Unavailable,
@@ -78,16 +74,9 @@ pub(super) async fn show<S: Store>(
 /// Rename the owner of an account.
 #[utoipa::path(
     patch, path = "/accounts/{id}", tag = "accounts", request_body = RenameBody,
-    params(
-        ("id" = uuid::Uuid, Path, description = "Account id"),
-        ("Idempotency-Key" = Option<String>, Header, description = KEY_DESCRIPTION),
-        ("If-Match" = Option<String>, Header, description = "Required version of the account, in quotation marks"),
-    ),
+    params(("id" = uuid::Uuid, Path, description = "Account id"), Conditions),
     responses(
-        (status = 200, description = "Renamed", body = RenamedAnswer, headers(
-            ("ETag" = String, description = "Version of the account, in quotation marks"),
-            ("Idempotent-Replayed" = String, description = "`true` if an earlier request with this key took effect"),
-        )),
+        (status = 200, description = "Renamed", body = RenamedAnswer),
         CommandRefusals,
     )
 )]
@@ -106,16 +95,9 @@ pub(super) async fn rename<S: Store>(
 /// Close an account permanently; its balance must be zero.
 #[utoipa::path(
     post, path = "/accounts/{id}/close", tag = "accounts",
-    params(
-        ("id" = uuid::Uuid, Path, description = "Account id"),
-        ("Idempotency-Key" = Option<String>, Header, description = KEY_DESCRIPTION),
-        ("If-Match" = Option<String>, Header, description = "Required version of the account, in quotation marks"),
-    ),
+    params(("id" = uuid::Uuid, Path, description = "Account id"), Conditions),
     responses(
-        (status = 200, description = "Closed", body = StatusAnswer, headers(
-            ("ETag" = String, description = "Version of the account, in quotation marks"),
-            ("Idempotent-Replayed" = String, description = "`true` if an earlier request with this key took effect"),
-        )),
+        (status = 200, description = "Closed", body = StatusAnswer),
         CommandRefusals,
     )
 )]

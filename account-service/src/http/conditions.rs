@@ -8,13 +8,21 @@ use sha2::{Digest, Sha256};
 use shared::coordinate::Version;
 use shared::http::{NoParams, Problem, QueryParams, header};
 use shared::store::{IdempotencyKey, KeyedRequest};
+use utoipa::IntoParams;
+use utoipa::openapi::path::{Parameter, ParameterBuilder, ParameterIn};
+use utoipa::openapi::schema::SchemaType;
+use utoipa::openapi::{ObjectBuilder, Required, Type};
 
 use crate::account::Command;
 use crate::command::Request;
 
 /// What the description says of `Idempotency-Key`.
-pub(super) const KEY_DESCRIPTION: &str = "Makes the request safe to retry: it takes effect once. A refused command \
-    leaves no trace: sent again under the same key it is decided anew.";
+const KEY_DESCRIPTION: &str = "Makes the request safe to retry: it takes effect once. A refused command leaves no \
+    trace: sent again under the same key it is decided anew.";
+
+/// What the description says of `If-Match`.
+const IF_MATCH_DESCRIPTION: &str = "Required version of the account, in quotation marks; if money goes from one \
+    account to another, that of the paying one";
 
 /// The headers with which a command may come.
 #[derive(Debug)]
@@ -40,6 +48,13 @@ impl<S: Send + Sync> FromRequestParts<S> for Conditions {
     }
 }
 
+/// Without `Prefer`, which only one route heeds.
+impl IntoParams for Conditions {
+    fn into_params(_: impl Fn() -> Option<ParameterIn>) -> Vec<Parameter> {
+        vec![described("Idempotency-Key", KEY_DESCRIPTION), described("If-Match", IF_MATCH_DESCRIPTION)]
+    }
+}
+
 /// The headers of a command whose account does not exist yet, so that no version of it can be asked for.
 #[derive(Debug)]
 pub(super) struct Unversioned(pub(super) Conditions);
@@ -53,6 +68,19 @@ impl<S: Send + Sync> FromRequestParts<S> for Unversioned {
         }
         Conditions::from_request_parts(parts, state).await.map(Self)
     }
+}
+
+impl IntoParams for Unversioned {
+    fn into_params(_: impl Fn() -> Option<ParameterIn>) -> Vec<Parameter> {
+        vec![described("Idempotency-Key", KEY_DESCRIPTION)]
+    }
+}
+
+/// A header that may be omitted, as `/openapi.json` describes it.
+fn described(name: &str, meaning: &str) -> Parameter {
+    let text = ObjectBuilder::new().schema_type(SchemaType::from_iter([Type::String, Type::Null]));
+    let header = ParameterBuilder::new().name(name).parameter_in(ParameterIn::Header).required(Required::False);
+    header.description(Some(meaning)).schema(Some(text)).build()
 }
 
 impl Conditions {

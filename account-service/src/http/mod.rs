@@ -10,6 +10,7 @@ mod answer;
 mod body;
 mod conditions;
 mod error;
+mod headers;
 mod money;
 mod statement;
 #[cfg(test)]
@@ -19,13 +20,15 @@ use std::sync::Arc;
 
 use axum::Router;
 use metrics::{Counter, counter};
-use shared::http::{Dependency, Operations, Problem, described, described_at, with_operations};
+use shared::http::{Dependency, NEXT_PAGE, Operations, Problem, described, described_at, telling, with_operations};
 use shared::money::Currency;
 use shared::store::Store;
 use shared::telemetry::metric::COMMANDS;
 use shared::telemetry::{Handles, MetricsReader};
 use utoipa::OpenApi;
 use utoipa_axum::router::OpenApiRouter;
+
+use headers::{CHANGED, ETAG, OPENED, TRANSACTED, TRANSFERRED};
 
 use crate::account::Command;
 use crate::command::{Outcome, Request, Teller};
@@ -60,17 +63,17 @@ pub fn router<S: Store>(
 ) -> Router {
     let edge = Arc::new(Edge { teller, default_currency, commands: Handles::new() });
     let commands = OpenApiRouter::with_openapi(Description::openapi())
-        .routes(described(accounts::__path_open, accounts::open::<S>))
-        .routes(described_at("/create", accounts::__path_open, accounts::open::<S>))
-        .routes(described(accounts::__path_show, accounts::show::<S>))
-        .routes(described_at("/{id}", accounts::__path_show, accounts::show::<S>))
-        .routes(described(statement::__path_statement, statement::statement::<S>))
-        .routes(described(accounts::__path_rename, accounts::rename::<S>))
-        .routes(described(accounts::__path_close, accounts::close::<S>))
-        .routes(described(money::__path_deposit, money::deposit::<S>))
-        .routes(described(money::__path_withdraw, money::withdraw::<S>))
-        .routes(described(money::__path_transfer, money::transfer::<S>))
-        .routes(described(money::__path_transact, money::transact::<S>))
+        .routes(telling(&OPENED, described(accounts::__path_open, accounts::open::<S>)))
+        .routes(telling(&OPENED, described_at("/create", accounts::__path_open, accounts::open::<S>)))
+        .routes(telling(&[ETAG], described(accounts::__path_show, accounts::show::<S>)))
+        .routes(telling(&[ETAG], described_at("/{id}", accounts::__path_show, accounts::show::<S>)))
+        .routes(telling(&[NEXT_PAGE], described(statement::__path_statement, statement::statement::<S>)))
+        .routes(telling(&CHANGED, described(accounts::__path_rename, accounts::rename::<S>)))
+        .routes(telling(&CHANGED, described(accounts::__path_close, accounts::close::<S>)))
+        .routes(telling(&CHANGED, described(money::__path_deposit, money::deposit::<S>)))
+        .routes(telling(&CHANGED, described(money::__path_withdraw, money::withdraw::<S>)))
+        .routes(telling(&TRANSFERRED, described(money::__path_transfer, money::transfer::<S>)))
+        .routes(telling(&TRANSACTED, described(money::__path_transact, money::transact::<S>)))
         .routes(described(money::__path_look_up, money::look_up::<S>))
         .with_state(edge);
     with_operations(commands, Operations::new(move || dependencies(store.clone()), metrics))

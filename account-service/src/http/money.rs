@@ -12,7 +12,7 @@ use shared::store::Store;
 use super::SharedEdge;
 use super::answer::{Answer, BalanceAnswer, TransactAnswer, TransactionAnswer, TransferAnswer};
 use super::body::{MoneyBody, TransactionBody, TransferBody};
-use super::conditions::{Conditions, KEY_DESCRIPTION};
+use super::conditions::Conditions;
 use super::error::problem;
 use crate::account::Command;
 use crate::command::{Outcome, Receipt, Request};
@@ -20,15 +20,9 @@ use crate::command::{Outcome, Receipt, Request};
 /// Deposit money into an account.
 #[utoipa::path(
     post, path = "/deposit", tag = "money", request_body = MoneyBody,
-    params(
-        ("Idempotency-Key" = Option<String>, Header, description = KEY_DESCRIPTION),
-        ("If-Match" = Option<String>, Header, description = "Required version of the account, in quotation marks"),
-    ),
+    params(Conditions),
     responses(
-        (status = 200, description = "The account after the transaction", body = BalanceAnswer, headers(
-            ("ETag" = String, description = "Version of the account, in quotation marks"),
-            ("Idempotent-Replayed" = String, description = "`true` if an earlier request with this key took effect"),
-        )),
+        (status = 200, description = "The account after the transaction", body = BalanceAnswer),
         CommandRefusals,
     )
 )]
@@ -44,15 +38,9 @@ pub(super) async fn deposit<S: Store>(
 /// Withdraw money from an account.
 #[utoipa::path(
     post, path = "/withdraw", tag = "money", request_body = MoneyBody,
-    params(
-        ("Idempotency-Key" = Option<String>, Header, description = KEY_DESCRIPTION),
-        ("If-Match" = Option<String>, Header, description = "Required version of the account, in quotation marks"),
-    ),
+    params(Conditions),
     responses(
-        (status = 200, description = "The account after the transaction", body = BalanceAnswer, headers(
-            ("ETag" = String, description = "Version of the account, in quotation marks"),
-            ("Idempotent-Replayed" = String, description = "`true` if an earlier request with this key took effect"),
-        )),
+        (status = 200, description = "The account after the transaction", body = BalanceAnswer),
         CommandRefusals,
     )
 )]
@@ -74,16 +62,9 @@ async fn one_sided<S: Store>(edge: &SharedEdge<S>, request: Request) -> Result<A
 /// Transfer money between two accounts: both balances change, or neither does.
 #[utoipa::path(
     post, path = "/transfer", tag = "money", request_body = TransferBody,
-    params(
-        ("Idempotency-Key" = Option<String>, Header, description = KEY_DESCRIPTION),
-        ("If-Match" = Option<String>, Header,
-         description = "Required version of the paying account, in quotation marks"),
-    ),
+    params(Conditions),
     responses(
-        (status = 201, description = "Both accounts after the transfer", body = TransferAnswer, headers(
-            ("Location" = String, description = "Path of the transaction"),
-            ("Idempotent-Replayed" = String, description = "`true` if an earlier request with this key took effect"),
-        )),
+        (status = 201, description = "Both accounts after the transfer", body = TransferAnswer),
         CommandRefusals,
     )
 )]
@@ -103,18 +84,12 @@ pub(super) async fn transfer<S: Store>(
 #[utoipa::path(
     post, path = "/transactions", tag = "money", request_body = TransactionBody,
     params(
-        ("Idempotency-Key" = Option<String>, Header, description = KEY_DESCRIPTION),
-        ("If-Match" = Option<String>, Header,
-         description = "Required version of the paying account, or else of the receiving one, in quotation marks"),
+        Conditions,
         ("Prefer" = Option<String>, Header,
          description = "`return=representation` returns the transaction instead of its id"),
     ),
     responses(
-        (status = 201, description = "Id of the transaction, or the transaction if `Prefer` asks for it", body = TransactAnswer, headers(
-            ("Location" = String, description = "Path of the transaction"),
-            ("Preference-Applied" = String, description = "`return=representation` if the body is the transaction"),
-            ("Idempotent-Replayed" = String, description = "`true` if an earlier request with this key took effect"),
-        )),
+        (status = 201, description = "Id of the transaction, or the transaction if `Prefer` asks for it", body = TransactAnswer),
         CommandRefusals,
     )
 )]

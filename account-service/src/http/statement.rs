@@ -70,8 +70,7 @@ impl From<Line> for LineAnswer {
     get, path = "/accounts/{id}/statement", tag = "accounts",
     params(("id" = uuid::Uuid, Path, description = "Account id"), StatementParams),
     responses(
-        (status = 200, description = "A page; `Link` with `rel=\"next\"` is the next page. What happens after the first page was read is on none", body = Vec<LineAnswer>,
-         headers(("Link" = String, description = "The next page, if there is one"))),
+        (status = 200, description = "A page; `Link` with `rel=\"next\"` is the next page. What happens after the first page was read is on none", body = Vec<LineAnswer>),
         (status = 400, description = "The id or a parameter is invalid",
          body = ProblemBody, content_type = "application/problem+json"),
         (status = 404, description = "No such account",

@@ -125,8 +125,7 @@ fn encode(text: &str, into: &mut String) {
 
 /// List balances page by page, by owner unless `sort` is given.
 #[utoipa::path(get, path = "/balance", tag = "balances", params(ListParams), responses(
-    (status = 200, description = "A page; `Link` with `rel=\"next\"` is the next page", body = Vec<BalanceView>,
-     headers(("Link" = String, description = "The next page, if there is one"))),
+    (status = 200, description = "A page; `Link` with `rel=\"next\"` is the next page", body = Vec<BalanceView>),
     PageRefusals,
 ))]
 pub(super) async fn list<B: Backends>(

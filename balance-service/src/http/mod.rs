@@ -18,7 +18,7 @@ mod view;
 use axum::Router;
 use shared::backends::Backends;
 use shared::clock::Clock;
-use shared::http::{Operations, Problem, Reason, described, described_at, with_operations};
+use shared::http::{NEXT_PAGE, Operations, Problem, Reason, described, described_at, telling, with_operations};
 use shared::index::QueryError;
 use shared::telemetry::MetricsReader;
 use tokio_util::sync::CancellationToken;
@@ -26,6 +26,8 @@ use utoipa::OpenApi;
 use utoipa_axum::router::OpenApiRouter;
 
 pub use view::{BalanceView, ParkedView, RebuildView};
+
+use rebuild::STATUS_LOCATION;
 
 use crate::Visibility;
 use crate::rebuild::Rebuilds;
@@ -64,24 +66,27 @@ impl<B: Backends> BalanceApi<B> {
         let backends = self.backends.clone();
         let operations = Operations::new(move || ready::dependencies(backends.clone()), metrics);
         let routes = OpenApiRouter::with_openapi(Description::openapi())
-            .routes(described(list::__path_list, list::list::<B>))
-            .routes(described_at("/", list::__path_list, list::list::<B>))
-            .routes(described_at("/balance/", list::__path_list, list::list::<B>))
+            .routes(telling(&[NEXT_PAGE], described(list::__path_list, list::list::<B>)))
+            .routes(telling(&[NEXT_PAGE], described_at("/", list::__path_list, list::list::<B>)))
+            .routes(telling(&[NEXT_PAGE], described_at("/balance/", list::__path_list, list::list::<B>)))
             .routes(described(one::__path_one, one::one::<B>))
-            .routes(described(parked::__path_parked, parked::parked::<B>))
+            .routes(telling(&[NEXT_PAGE], described(parked::__path_parked, parked::parked::<B>)))
             .routes(described(parked::__path_retry, parked::retry::<B>))
-            .routes(described(rebuild::__path_start, rebuild::start::<B>))
+            .routes(telling(&[STATUS_LOCATION], described(rebuild::__path_start, rebuild::start::<B>)))
             .routes(rebuild::without_head(
                 "DELETE,GET,POST",
-                described(rebuild::__path_start_by_get, rebuild::start_by_get::<B>),
+                telling(&[STATUS_LOCATION], described(rebuild::__path_start_by_get, rebuild::start_by_get::<B>)),
             ))
             .routes(rebuild::without_head(
                 "GET",
-                described_at("/rebuild/balance", rebuild::__path_start_by_get, rebuild::start_by_get::<B>),
+                telling(
+                    &[STATUS_LOCATION],
+                    described_at("/rebuild/balance", rebuild::__path_start_by_get, rebuild::start_by_get::<B>),
+                ),
             ))
             .routes(described(rebuild::__path_status, rebuild::status::<B>))
             .routes(described(rebuild::__path_cancel, rebuild::cancel::<B>))
-            .routes(described(rebuild::__path_rollback, rebuild::rollback::<B>))
+            .routes(telling(&[STATUS_LOCATION], described(rebuild::__path_rollback, rebuild::rollback::<B>)))
             .routes(described(verify::__path_verify, verify::verify::<B>))
             .with_state(self);
         with_operations(routes, operations)

@@ -31,8 +31,7 @@ pub(super) struct ParkedParams {
 
 /// List the parked accounts of the active generation page by page.
 #[utoipa::path(get, path = "/balance/parked", tag = "parked", params(ParkedParams), responses(
-    (status = 200, description = "A page; `Link` with `rel=\"next\"` is the next page", body = Vec<ParkedView>,
-     headers(("Link" = String, description = "The next page, if there is one"))),
+    (status = 200, description = "A page; `Link` with `rel=\"next\"` is the next page", body = Vec<ParkedView>),
     PageRefusals,
 ))]
 pub(super) async fn parked<B: Backends>(

@@ -13,7 +13,8 @@ use axum::routing::MethodRouter;
 use futures::stream::{self, Stream};
 use shared::backends::Backends;
 use shared::http::{
-    JobUnavailable, NoBody, NoParams, NothingTaken, Problem, ProblemBody, QueryParams, Reason, Unavailable,
+    AnswerHeader, JobUnavailable, NoBody, NoParams, NothingTaken, Problem, ProblemBody, QueryParams, Reason,
+    Unavailable,
 };
 use utoipa_axum::router::{UtoipaMethodRouter, UtoipaMethodRouterExt};
 
@@ -25,6 +26,9 @@ const LOOK_EVERY: Duration = Duration::from_millis(200);
 
 /// Where a job is watched.
 const STATUS_PATH: &str = "/balance/rebuild/status";
+
+/// What whoever starts a job is told, as `/openapi.json` describes it.
+pub(super) const STATUS_LOCATION: AnswerHeader = AnswerHeader::new("Location", "Path of the status of the job");
 
 /// What to do about a request that may have taken effect. A job that runs is not started twice, but one that has ended
 /// meanwhile would be, and a second rollback turns the first one back.
@@ -42,8 +46,7 @@ fn started(status: impl Into<RebuildView>) -> Started {
 ///
 /// The generation that is kept for a rollback is discarded, even if the rebuild is cancelled or fails.
 #[utoipa::path(post, path = "/balance/rebuild", tag = "rebuild", responses(
-    (status = 202, description = "Started; `Location` is the status of the job", body = RebuildView,
-     headers(("Location" = String, description = "Path of the status of the job"))),
+    (status = 202, description = "Started; `Location` is the status of the job", body = RebuildView),
     NothingTaken,
     (status = 409, description = "A job is already running; it is in `running`", body = ProblemBody,
      content_type = "application/problem+json"),
@@ -61,8 +64,7 @@ pub(super) async fn start<B: Backends>(
 ///
 /// The generation that is kept for a rollback is discarded, even if the rebuild is cancelled or fails.
 #[utoipa::path(get, path = "/balance/rebuild", tag = "rebuild", responses(
-    (status = 202, description = "Started; `Location` is the status of the job", body = RebuildView,
-     headers(("Location" = String, description = "Path of the status of the job"))),
+    (status = 202, description = "Started; `Location` is the status of the job", body = RebuildView),
     NothingTaken,
     (status = 409, description = "A job is already running; it is in `running`", body = ProblemBody,
      content_type = "application/problem+json"),
@@ -118,8 +120,7 @@ pub(super) async fn cancel<B: Backends>(
 
 /// Switch queries back to the previous generation, while it is kept.
 #[utoipa::path(post, path = "/balance/rebuild/rollback", tag = "rebuild", responses(
-    (status = 202, description = "Started; `Location` is the status of the job", body = RebuildView,
-     headers(("Location" = String, description = "Path of the status of the job"))),
+    (status = 202, description = "Started; `Location` is the status of the job", body = RebuildView),
     NothingTaken,
     (status = 409, description = "No previous generation is kept, or a job is running", body = ProblemBody,
      content_type = "application/problem+json"),

@@ -5,8 +5,11 @@ use axum::http::header::LINK;
 use serde::de::Error;
 use serde::{Deserialize, Deserializer};
 
-use super::{Problem, Reason, whole_within};
+use super::{AnswerHeader, Problem, Reason, whole_within};
 use crate::index::{PAGE_DEFAULT, PAGE_MAX};
+
+/// What [`next_link`] sends, as `/openapi.json` describes it.
+pub const NEXT_PAGE: AnswerHeader = AnswerHeader::new("Link", "The next page, if there is one");
 
 /// How many items a page has at most: 1 ..= [`PAGE_MAX`], or [`PAGE_DEFAULT`] if the client does not say.
 #[derive(Clone, Copy, Debug)]

@@ -1,5 +1,6 @@
 //! What `/openapi.json` says of requests and answers, held against both.
 
+use serde_json::json;
 use shared::http::contract::{every_route_refuses_a_body_it_does_not_take, the_answer_is_described};
 
 use super::Http;
@@ -54,6 +55,46 @@ async fn a_transaction_is_described_as_its_id_or_as_a_whole() {
     let schemas = &description["components"]["schemas"];
     assert_eq!(schemas["TransactionOrId"]["oneOf"].as_array().map(Vec::len), Some(2));
     assert!(schemas["Transaction"]["properties"].get("created_at").is_some(), "{schemas}");
+}
+
+#[tokio::test]
+async fn whatever_takes_a_key_is_described_as_telling_of_a_repeat_unless_it_is_refused() {
+    let http = Http::new();
+    let description = http.get("/openapi.json").await.body;
+    let paths = description["paths"].as_object().unwrap().values();
+    let commands = paths.flat_map(|path| [path.get("post"), path.get("patch")]).flatten();
+    let mut telling = 0;
+    for command in commands {
+        let taken: Vec<_> = command["parameters"].as_array().unwrap().iter().map(|taken| &taken["name"]).collect();
+        assert!(taken.contains(&&json!("Idempotency-Key")), "{command}");
+        for (status, answer) in command["responses"].as_object().unwrap() {
+            let tells = answer["headers"].get("Idempotent-Replayed").is_some();
+            assert_eq!(tells, status.starts_with('2'), "{status} of {command}");
+            telling += usize::from(tells);
+        }
+    }
+    assert_eq!(telling, 8);
+}
+
+#[tokio::test]
+async fn a_version_can_be_asked_for_wherever_there_is_an_account_already() {
+    let http = Http::new();
+    let description = http.get("/openapi.json").await.body;
+    for (path, method, is_asked_for) in [
+        ("/create", "post", false),
+        ("/accounts", "post", false),
+        ("/accounts/{id}", "patch", true),
+        ("/accounts/{id}/close", "post", true),
+        ("/deposit", "post", true),
+        ("/withdraw", "post", true),
+        ("/transfer", "post", true),
+        ("/transactions", "post", true),
+    ] {
+        let taken = description["paths"][path][method]["parameters"].as_array().unwrap();
+        let if_match = taken.iter().find(|taken| taken["name"] == "If-Match");
+        assert_eq!(if_match.is_some(), is_asked_for, "{method} {path}");
+        assert!(if_match.is_none_or(|header| header["in"] == "header" && header["required"] == false), "{path}");
+    }
 }
 
 #[tokio::test]

@@ -3,9 +3,7 @@
 use axum::extract::State;
 use axum::http::StatusCode;
 use serde::Serialize;
-use shared::http::{
-    CommandRefusals, JsonBody, NoBody, NoParams, PathId, Problem, ProblemBody, QueryParams, Reason, Unavailable,
-};
+use shared::http::{CommandRefusals, JsonBody, NoBody, NoParams, PathId, Problem, QueryParams, Reason, Unavailable};
 use shared::id::AccountId;
 use shared::store::Store;
 
@@ -14,6 +12,7 @@ use super::answer::{AccountAnswer, Answer, RenamedAnswer, StatusAnswer};
 use super::body::{OpenBody, RenameBody};
 use super::conditions::{Conditions, Unversioned};
 use super::error::problem;
+use super::refusals::AccountRefusals;
 use crate::account::{Command, Rejection};
 use crate::command::{CommandError, Outcome};
 
@@ -52,8 +51,7 @@ pub(super) async fn open<S: Store>(
     params(("id" = uuid::Uuid, Path, description = "Account id")),
     responses(
         (status = 200, description = "The account", body = AccountAnswer),
-        (status = "4XX", description = "No such account, or the id is not a UUID",
-         body = ProblemBody, content_type = "application/problem+json"),
+        AccountRefusals,
         Unavailable,
     )
 )]

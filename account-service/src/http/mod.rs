@@ -12,6 +12,7 @@ mod conditions;
 mod error;
 mod headers;
 mod money;
+mod refusals;
 mod statement;
 #[cfg(test)]
 mod tests;

@@ -3,9 +3,7 @@
 use axum::extract::State;
 use axum::http::StatusCode;
 use serde::Serialize;
-use shared::http::{
-    CommandRefusals, JsonBody, NoParams, PathId, Problem, ProblemBody, QueryParams, Reason, Unavailable,
-};
+use shared::http::{CommandRefusals, JsonBody, NoParams, PathId, Problem, QueryParams, Reason, Unavailable};
 use shared::id::CommitId;
 use shared::store::Store;
 
@@ -14,6 +12,7 @@ use super::answer::{Answer, BalanceAnswer, TransactAnswer, TransactionAnswer, Tr
 use super::body::{MoneyBody, TransactionBody, TransferBody};
 use super::conditions::Conditions;
 use super::error::problem;
+use super::refusals::TransactionRefusals;
 use crate::account::Command;
 use crate::command::{Outcome, Receipt, Request};
 
@@ -127,8 +126,7 @@ fn created(outcome: &Outcome, body: &impl Serialize) -> Answer {
     params(("id" = uuid::Uuid, Path, description = "Transaction id")),
     responses(
         (status = 200, description = "The transaction", body = TransactionAnswer),
-        (status = "4XX", description = "No such transaction, or the id is not a UUID",
-         body = ProblemBody, content_type = "application/problem+json"),
+        TransactionRefusals,
         Unavailable,
     )
 )]

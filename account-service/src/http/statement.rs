@@ -6,7 +6,7 @@ use axum::http::{HeaderMap, Uri};
 use serde::{Deserialize, Serialize};
 use shared::clock::Timestamp;
 use shared::coordinate::Version;
-use shared::http::{PageLimit, PathId, Problem, ProblemBody, QueryParams, Unavailable, next_link};
+use shared::http::{PageLimit, PathId, Problem, QueryParams, Unavailable, next_link};
 use shared::id::{AccountId, CommitId, EventId};
 use shared::money::Money;
 use shared::store::Store;
@@ -14,6 +14,7 @@ use utoipa::{IntoParams, ToSchema};
 
 use super::SharedEdge;
 use super::error::problem;
+use super::refusals::StatementRefusals;
 use crate::account::Rejection;
 use crate::statement::{Kind, Line, Place};
 
@@ -71,10 +72,7 @@ impl From<Line> for LineAnswer {
     params(("id" = uuid::Uuid, Path, description = "Account id"), StatementParams),
     responses(
         (status = 200, description = "A page; `Link` with `rel=\"next\"` is the next page. What happens after the first page was read is on none", body = Vec<LineAnswer>),
-        (status = 400, description = "The id or a parameter is invalid",
-         body = ProblemBody, content_type = "application/problem+json"),
-        (status = 404, description = "No such account",
-         body = ProblemBody, content_type = "application/problem+json"),
+        StatementRefusals,
         Unavailable,
     )
 )]

@@ -12,6 +12,7 @@ mod one;
 mod parked;
 mod ready;
 mod rebuild;
+mod refusals;
 mod verify;
 mod view;
 

@@ -7,12 +7,13 @@ use axum::extract::State;
 use serde::{Deserialize, Deserializer};
 use shared::backends::Backends;
 use shared::coordinate::Version;
-use shared::http::{PathId, Problem, ProblemBody, QueryParams, Reason, TimeAllowance, whole_within};
+use shared::http::{PathId, Problem, QueryParams, Reason, TimeAllowance, whole_within};
 use shared::id::AccountId;
 use shared::index::{Balance, BalanceIndex, QueryError};
 use tokio::time::Instant;
 use utoipa::IntoParams;
 
+use super::refusals::BalanceRefusals;
 use super::{BalanceApi, BalanceView, refused};
 
 /// The longest wait a client may ask for.
@@ -72,13 +73,7 @@ impl<'de> Deserialize<'de> for Wait {
     params(("id" = Uuid, Path, description = "Account id"), WaitParams),
     responses(
         (status = 200, description = "The balance", body = BalanceView),
-        (status = 400, description = "The id or a parameter is invalid", body = ProblemBody,
-         content_type = "application/problem+json"),
-        (status = 404, description = "No such account", body = ProblemBody, content_type = "application/problem+json"),
-        (status = 503, description = "The projection is being built, the index does not answer, or the service shuts down: retry later",
-         body = ProblemBody, content_type = "application/problem+json"),
-        (status = 504, description = "The projection has not reached `min_version`; `version` is its version",
-         body = ProblemBody, content_type = "application/problem+json"),
+        BalanceRefusals,
     ),
 )]
 pub(super) async fn one<B: Backends>(

@@ -5,14 +5,13 @@ use axum::extract::State;
 use axum::http::{HeaderMap, Uri};
 use serde::Deserialize;
 use shared::backends::Backends;
-use shared::http::{
-    NoBody, NoParams, PageLimit, PageRefusals, PathId, Problem, ProblemBody, QueryParams, Reason, next_link,
-};
+use shared::http::{NoBody, NoParams, PageLimit, PageRefusals, PathId, Problem, QueryParams, Reason, next_link};
 use shared::id::AccountId;
 use shared::index::ApplyError;
 use tracing::warn;
 use utoipa::IntoParams;
 
+use super::refusals::RetryRefusals;
 use super::{BalanceApi, BalanceView, ParkedView, refused};
 use crate::parking::{self, ParkingError};
 
@@ -56,14 +55,7 @@ pub(super) async fn parked<B: Backends>(
     params(("id" = Uuid, Path, description = "Account id")),
     responses(
         (status = 200, description = "The account is no longer parked; its balance", body = BalanceView),
-        (status = 400, description = "The id is invalid, or a parameter or a body was given", body = ProblemBody,
-         content_type = "application/problem+json"),
-        (status = 404, description = "The account is not parked",
-         body = ProblemBody, content_type = "application/problem+json"),
-        (status = 409, description = "The account stays parked; `parked` says why", body = ProblemBody,
-         content_type = "application/problem+json"),
-        (status = 503, description = "A backend does not answer, or a switch is under way: retry later",
-         body = ProblemBody, content_type = "application/problem+json"),
+        RetryRefusals,
     ),
 )]
 pub(super) async fn retry<B: Backends>(

@@ -13,11 +13,11 @@ use axum::routing::MethodRouter;
 use futures::stream::{self, Stream};
 use shared::backends::Backends;
 use shared::http::{
-    AnswerHeader, JobUnavailable, NoBody, NoParams, NothingTaken, Problem, ProblemBody, QueryParams, Reason,
-    Unavailable,
+    AnswerHeader, JobUnavailable, NoBody, NoParams, NothingTaken, Problem, QueryParams, Reason, Unavailable,
 };
 use utoipa_axum::router::{UtoipaMethodRouter, UtoipaMethodRouterExt};
 
+use super::refusals::{CancelRefusals, JobRunning, RollbackRefusals, StatusRefusals};
 use super::{BalanceApi, RebuildView};
 use crate::rebuild::RebuildRefusal;
 
@@ -48,8 +48,7 @@ fn started(status: impl Into<RebuildView>) -> Started {
 #[utoipa::path(post, path = "/balance/rebuild", tag = "rebuild", responses(
     (status = 202, description = "Started; `Location` is the status of the job", body = RebuildView),
     NothingTaken,
-    (status = 409, description = "A job is already running; it is in `running`", body = ProblemBody,
-     content_type = "application/problem+json"),
+    JobRunning,
     JobUnavailable,
 ))]
 pub(super) async fn start<B: Backends>(
@@ -66,8 +65,7 @@ pub(super) async fn start<B: Backends>(
 #[utoipa::path(get, path = "/balance/rebuild", tag = "rebuild", responses(
     (status = 202, description = "Started; `Location` is the status of the job", body = RebuildView),
     NothingTaken,
-    (status = 409, description = "A job is already running; it is in `running`", body = ProblemBody,
-     content_type = "application/problem+json"),
+    JobRunning,
     JobUnavailable,
 ))]
 pub(super) async fn start_by_get<B: Backends>(
@@ -81,10 +79,7 @@ pub(super) async fn start_by_get<B: Backends>(
 /// Get the running or last job; with `Accept: text/event-stream`, an event for each change until it ends.
 #[utoipa::path(get, path = "/balance/rebuild/status", tag = "rebuild", responses(
     (status = 200, description = "The job", content((RebuildView = "application/json"), (String = "text/event-stream"))),
-    (status = 400, description = "A parameter was given, and there are none",
-     body = ProblemBody, content_type = "application/problem+json"),
-    (status = 404, description = "There has been no job yet",
-     body = ProblemBody, content_type = "application/problem+json"),
+    StatusRefusals,
     Unavailable,
 ))]
 pub(super) async fn status<B: Backends>(
@@ -105,9 +100,7 @@ pub(super) async fn status<B: Backends>(
 #[utoipa::path(delete, path = "/balance/rebuild", tag = "rebuild", responses(
     (status = 200, description = "Cancelled", body = RebuildView),
     NothingTaken,
-    (status = 404, description = "No job is running", body = ProblemBody, content_type = "application/problem+json"),
-    (status = 409, description = "The job is already switching",
-     body = ProblemBody, content_type = "application/problem+json"),
+    CancelRefusals,
     JobUnavailable,
 ))]
 pub(super) async fn cancel<B: Backends>(
@@ -122,8 +115,7 @@ pub(super) async fn cancel<B: Backends>(
 #[utoipa::path(post, path = "/balance/rebuild/rollback", tag = "rebuild", responses(
     (status = 202, description = "Started; `Location` is the status of the job", body = RebuildView),
     NothingTaken,
-    (status = 409, description = "No previous generation is kept, or a job is running", body = ProblemBody,
-     content_type = "application/problem+json"),
+    RollbackRefusals,
     JobUnavailable,
 ))]
 pub(super) async fn rollback<B: Backends>(

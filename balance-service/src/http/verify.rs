@@ -10,13 +10,14 @@ use futures::stream::{self, Stream};
 use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::json;
 use shared::backends::Backends;
-use shared::http::{NoBody, Problem, ProblemBody, QueryParams, Reason, whole_within};
+use shared::http::{NoBody, Problem, QueryParams, Reason, whole_within};
 use shared::partition::Partition;
 use tokio_util::sync::CancellationToken;
 use tracing::warn;
 use utoipa::IntoParams;
 
 use super::BalanceApi;
+use super::refusals::VerifyRefusals;
 use crate::verify::{Check, CheckError, PATIENCE_DEFAULT, PATIENCE_MAX, PATIENCE_MIN, PartitionReport, Running};
 
 /// How often the progress of a check is sent.
@@ -69,10 +70,7 @@ impl<'de> Deserialize<'de> for Patience {
 /// Disconnecting ends the verification.
 #[utoipa::path(post, path = "/balance/verify", tag = "verify", params(VerifyParams), responses(
     (status = 200, description = "The reports as they become available", content((String = "text/event-stream"))),
-    (status = 400, description = "A parameter is invalid, or a body was given",
-     body = ProblemBody, content_type = "application/problem+json"),
-    (status = 409, description = "This service is already running a verification", body = ProblemBody,
-     content_type = "application/problem+json"),
+    VerifyRefusals,
 ))]
 pub(super) async fn verify<B: Backends>(
     State(api): State<BalanceApi<B>>,

@@ -65,14 +65,15 @@ pub async fn every_route_refuses_a_body_it_does_not_take(router: &Router) {
 }
 
 /// Tries every method on every path of `/openapi.json`: a described one must exist and answer as described, any other
-/// must be refused with 405.
+/// must be refused with 405. What the description refers to must be part of it.
 ///
 /// # Panics
-/// When description and routes differ.
+/// When description and routes differ, or a reference leads nowhere.
 pub async fn the_description_and_the_routes_are_the_same(router: &Router) {
     let description = ask(router, Method::GET, "/openapi.json").await.1;
     let paths = described_paths(&description);
     assert!(paths.len() > 4, "only the operational routes are described");
+    every_reference_leads_somewhere(&description);
     for (path, operations) in paths {
         let asked = with_some_id(path);
         for method in METHODS {
@@ -109,6 +110,23 @@ pub fn the_answer_is_described(description: &Value, method: &str, path: &str, st
         let mut described = response["headers"].as_object().into_iter().flat_map(Map::keys);
         let is_described = described.any(|header| header.eq_ignore_ascii_case(name));
         assert!(is_described, "{method} {path}: the header {name} of {status} is not described");
+    }
+}
+
+fn every_reference_leads_somewhere(description: &Value) {
+    let mut values = vec![description];
+    while let Some(value) = values.pop() {
+        match value {
+            Value::Object(members) => {
+                if let Some(reference) = members.get("$ref").and_then(Value::as_str) {
+                    let target = reference.strip_prefix('#').and_then(|path| description.pointer(path));
+                    assert!(target.is_some(), "{reference} is referred to and not described");
+                }
+                values.extend(members.values());
+            }
+            Value::Array(items) => values.extend(items),
+            Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => {}
+        }
     }
 }
 

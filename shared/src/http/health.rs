@@ -20,7 +20,8 @@ use serde_json::json;
 use utoipa::ToSchema;
 use utoipa_axum::router::OpenApiRouter;
 
-use super::{Problem, ProblemBody, Reason, described};
+use super::{Problem, Reason, described};
+use crate::refusals;
 use crate::telemetry::MetricsReader;
 
 /// How long a dependency may take to answer before it counts as not ready. Each has this limit to itself, so that one
@@ -113,6 +114,18 @@ impl fmt::Debug for Operations {
     }
 }
 
+refusals! {
+    /// How readiness is denied.
+    NotReady {
+        "503" "A dependency that is needed does not answer; `dependencies` lists all of them";
+    }
+
+    /// How an explanation is refused.
+    UnknownProblem {
+        "404" "No problem has this code";
+    }
+}
+
 /// Adds `/healthz`, `/readyz`, `/metrics`, `/problems/{code}` to the routes of a service, and `/openapi.json`, which
 /// describes them all.
 ///
@@ -142,8 +155,7 @@ async fn alive() -> Json<Alive> {
 #[utoipa::path(get, path = "/readyz", tag = "operation", responses(
     (status = 200, description = "Every dependency that is needed answers; `dependencies` also lists the others",
      body = Ready),
-    (status = 503, description = "A dependency that is needed does not answer; `dependencies` lists all of them",
-     body = ProblemBody, content_type = "application/problem+json"),
+    NotReady,
 ))]
 async fn ready(State(operations): State<Operations>) -> Result<Json<Ready>, Problem> {
     let dependencies = (operations.dependencies)().await;
@@ -170,8 +182,7 @@ async fn prometheus(State(operations): State<Operations>) -> Response {
     params(("code" = String, Path, description = "Code of the problem")),
     responses(
         (status = 200, description = "Title and status of the problem", body = Explanation),
-        (status = 404, description = "No problem has this code",
-         body = ProblemBody, content_type = "application/problem+json"),
+        UnknownProblem,
     ),
 )]
 async fn explain(path: RawPathParams) -> Result<Json<Explanation>, Problem> {

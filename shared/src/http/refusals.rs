@@ -1,21 +1,25 @@
-//! What many routes have in common when they refuse, as `/openapi.json` describes it.
+//! How routes refuse, as `/openapi.json` describes it: what many have in common, and how a service adds its own.
 
 use std::collections::BTreeMap;
 
-use utoipa::IntoResponses;
 use utoipa::openapi::{ContentBuilder, Ref, RefOr, Response, ResponseBuilder};
 
 use super::PROBLEM_JSON;
 
+/// Types for `responses(…)` of `#[utoipa::path]`: a table of statuses and what each of them means.
+#[macro_export]
 macro_rules! refusals {
-    ($($(#[$meaning:meta])* $name:ident { $($status:literal $description:literal;)+ })+) => {$(
+    ($($(#[$meaning:meta])* $vis:vis $name:ident { $($status:literal $description:literal;)+ })+) => {$(
         $(#[$meaning])*
         #[derive(Clone, Copy, Debug)]
-        pub struct $name;
+        $vis struct $name;
 
-        impl IntoResponses for $name {
-            fn responses() -> BTreeMap<String, RefOr<Response>> {
-                [$(($status, $description)),+].map(problem).into()
+        impl ::utoipa::IntoResponses for $name {
+            fn responses() -> ::std::collections::BTreeMap<
+                ::std::string::String,
+                ::utoipa::openapi::RefOr<::utoipa::openapi::Response>,
+            > {
+                $crate::http::problems(&[$(($status, $description)),+])
             }
         }
     )+};
@@ -23,36 +27,66 @@ macro_rules! refusals {
 
 refusals! {
     /// How a command is refused.
-    CommandRefusals {
+    pub CommandRefusals {
         "4XX" "Rejected, nothing was changed";
         "503" "Unavailable, or the outcome is unknown: retry with the same Idempotency-Key; without one, look first";
     }
 
     /// How a page of the projection is refused.
-    PageRefusals {
+    pub PageRefusals {
         "400" "A parameter is invalid";
         "503" "The projection is being built, or the index does not answer: retry later";
     }
 
     /// How a route that takes neither parameters nor a body refuses both.
-    NothingTaken {
+    pub NothingTaken {
         "400" "A parameter or a body was given, and there are none";
     }
 
     /// How a request about a job is answered when a backend does not answer.
-    JobUnavailable {
+    pub JobUnavailable {
         "503" "A backend does not answer: retry later; if the outcome is unknown, look at the status of the job first";
     }
 
     /// How a route answers when a backend does not.
-    Unavailable {
+    pub Unavailable {
         "503" "A backend does not answer: retry later";
     }
 }
 
+/// The description of refusals, each with its status and its meaning, for [`refusals!`](crate::refusals).
+#[must_use]
+pub fn problems(refusals: &[(&str, &str)]) -> BTreeMap<String, RefOr<Response>> {
+    refusals.iter().map(|(status, description)| problem(status, description)).collect()
+}
+
 /// A [`Problem`](super::Problem), of which [`described`](super::described()) adds the schema to every description.
-fn problem((status, description): (&str, &str)) -> (String, RefOr<Response>) {
+fn problem(status: &str, description: &str) -> (String, RefOr<Response>) {
     let content = ContentBuilder::new().schema(Some(Ref::from_schema_name("Problem"))).build();
     let response = ResponseBuilder::new().description(description).content(PROBLEM_JSON, content).build();
     (status.to_owned(), response.into())
+}
+
+#[cfg(test)]
+mod tests {
+    use utoipa::IntoResponses;
+
+    crate::refusals! {
+        /// Two refusals.
+        Both {
+            "400" "Wrong";
+            "4XX" "Otherwise wrong";
+        }
+    }
+
+    #[test]
+    fn each_row_of_a_table_is_described_as_a_problem() {
+        let description = serde_json::to_value(Both::responses()).unwrap();
+        assert_eq!(description.as_object().map(serde_json::Map::len), Some(2));
+        for (status, meaning) in [("400", "Wrong"), ("4XX", "Otherwise wrong")] {
+            assert_eq!(description[status]["description"], meaning);
+            let schema = &description[status]["content"]["application/problem+json"]["schema"];
+            assert_eq!(schema["$ref"], "#/components/schemas/Problem");
+        }
+    }
 }

@@ -69,11 +69,11 @@ pub(super) async fn start<B: Backends>(
     JobUnavailable,
 ))]
 pub(super) async fn start_by_get<B: Backends>(
-    State(api): State<BalanceApi<B>>,
-    QueryParams(NoParams {}): QueryParams<NoParams>,
-    _: NoBody,
+    api: State<BalanceApi<B>>,
+    params: QueryParams<NoParams>,
+    body: NoBody,
 ) -> Result<Started, Problem> {
-    api.rebuilds.start().await.map(started).map_err(refused)
+    start(api, params, body).await
 }
 
 /// Get the running or last job; with `Accept: text/event-stream`, an event for each change until it ends.

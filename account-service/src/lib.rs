@@ -12,4 +12,4 @@ pub mod statement;
 mod testing;
 
 pub use http::router;
-pub use service::{AccountServiceConfig, RunError, run};
+pub use service::{AccountServiceConfig, run};

@@ -30,6 +30,7 @@ async fn serve(process: Process<AnyStore>) -> anyhow::Result<()> {
     let listener = Process::listen(process.settings.services.account_addr, "--account-addr")?;
     info!(address = %listener.local_addr()?, "account service is listening");
     let config = AccountServiceConfig::of(&process);
+    let edge = process.edge(listener);
     let Process { backends: store, clock, ids, shutdown, .. } = process;
-    Ok(account_service::run(config, store, clock, ids, listener, shutdown).await?)
+    Ok(account_service::run(config, store, clock, ids, edge, shutdown).await?)
 }

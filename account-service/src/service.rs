@@ -1,12 +1,10 @@
 use shared::clock::Clock;
-use shared::http::{Limits, serve};
+use shared::http::{Edge, RunError, serve};
 use shared::id::Ids;
 use shared::money::Currency;
 use shared::process::Process;
 use shared::store::Store;
 use shared::supervise::Supervisor;
-use shared::telemetry::MetricsReader;
-use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
 use crate::command::{Settings, Teller};
@@ -19,22 +17,13 @@ pub struct AccountServiceConfig {
     pub default_currency: Currency,
     /// How commands are carried out.
     pub teller: Settings,
-    /// How much of the server one client may use.
-    pub limits: Limits,
-    /// The source of `/metrics`, which shows nothing without one.
-    pub metrics: Option<MetricsReader>,
 }
 
 impl AccountServiceConfig {
     /// Built from the settings of a process.
     #[must_use]
     pub fn of<B>(process: &Process<B>) -> Self {
-        Self {
-            default_currency: process.settings.services.currency,
-            teller: Settings::default(),
-            limits: process.limits,
-            metrics: Some(process.metrics.clone()),
-        }
+        Self { default_currency: process.settings.services.currency, teller: Settings::default() }
     }
 }
 
@@ -47,37 +36,27 @@ pub async fn run<S: Store>(
     store: S,
     clock: Clock,
     ids: Ids,
-    listener: TcpListener,
+    edge: Edge,
     shutdown: CancellationToken,
 ) -> Result<(), RunError> {
     // The tellers stop after the last customer: requests in flight still need them.
     let last_customer_left = CancellationToken::new();
     let mut supervisor = Supervisor::new(last_customer_left.clone());
     let teller = Teller::start(config.teller, store.clone(), clock, ids, &mut supervisor, &last_customer_left);
-    let router = router(teller, store, config.default_currency, config.metrics);
-    let served = serve("account-service", router, listener, config.limits, shutdown).await;
+    let router = router(teller, store, config.default_currency, edge.metrics);
+    let served = serve("account-service", router, edge.listener, edge.limits, shutdown).await;
     last_customer_left.cancel();
     supervisor.wait().await?;
     served.map_err(RunError::Listen)
-}
-
-/// Why an account service stopped without being asked to.
-#[derive(Debug, thiserror::Error)]
-pub enum RunError {
-    /// The listener failed.
-    #[error("the account service cannot listen: {0}")]
-    Listen(std::io::Error),
-    /// A task failed that must never fail.
-    #[error(transparent)]
-    Task(#[from] shared::supervise::TaskFailure),
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::testing::Bank;
+    use shared::http::Limits;
     use tokio::io::{AsyncReadExt, AsyncWriteExt};
-    use tokio::net::TcpStream;
+    use tokio::net::{TcpListener, TcpStream};
 
     #[tokio::test]
     async fn a_service_answers_over_a_socket_and_goes_when_it_is_told_to() {
@@ -85,14 +64,10 @@ mod tests {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         let shutdown = CancellationToken::new();
-        let config = AccountServiceConfig {
-            default_currency: "EUR".parse().unwrap(),
-            teller: Settings::default(),
-            limits: Limits::default(),
-            metrics: None,
-        };
+        let edge = Edge { listener, limits: Limits::default(), metrics: None };
+        let config = AccountServiceConfig { default_currency: "EUR".parse().unwrap(), teller: Settings::default() };
         let clock = Clock::system();
-        let service = run(config, store.store.clone(), clock.clone(), Ids::new(clock), listener, shutdown.clone());
+        let service = run(config, store.store.clone(), clock.clone(), Ids::new(clock), edge, shutdown.clone());
         let customer = async {
             let mut stream = TcpStream::connect(address).await.unwrap();
             let body = r#"{"owner":"Paulo","money":50}"#;

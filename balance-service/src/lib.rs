@@ -29,5 +29,5 @@ pub use config::BalanceConfig;
 pub use nudge::Nudge;
 pub use projection::project;
 pub use right_of_way::RightOfWay;
-pub use service::{Edge, RunError, run};
+pub use service::run;
 pub use visibility::{Visibility, Watch};

@@ -2,7 +2,7 @@
 
 use std::process::ExitCode;
 
-use balance_service::{BalanceConfig, Edge};
+use balance_service::BalanceConfig;
 use clap::Parser;
 use shared::config::Settings;
 use shared::process::{self, Allocator, Process};
@@ -29,7 +29,7 @@ async fn serve(process: Process) -> anyhow::Result<()> {
     let listener = Process::listen(process.settings.services.balance_addr, "--balance-addr")?;
     info!(address = %listener.local_addr()?, "balance service is listening");
     let config = BalanceConfig::of(&process);
-    let Process { backends, clock, ids, limits, metrics, shutdown, .. } = process;
-    let edge = Edge { listener, limits, metrics: Some(metrics) };
+    let edge = process.edge(listener);
+    let Process { backends, clock, ids, shutdown, .. } = process;
     Ok(balance_service::run(config, backends, clock, ids, edge, shutdown).await?)
 }

@@ -1,10 +1,7 @@
 use shared::backends::Backends;
 use shared::clock::Clock;
-use shared::http::{Limits, serve};
+use shared::http::{Edge, RunError, serve};
 use shared::id::Ids;
-use shared::supervise::TaskFailure;
-use shared::telemetry::MetricsReader;
-use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
 use crate::BalanceConfig;
@@ -14,28 +11,6 @@ use crate::projection::project;
 use crate::rebuild::Rebuilds;
 use crate::verify::Verifier;
 use crate::visibility::Visibility;
-
-/// Why a balance service stopped without being asked to.
-#[derive(Debug, thiserror::Error)]
-pub enum RunError {
-    /// The listener failed.
-    #[error("the balance service cannot listen: {0}")]
-    Listen(std::io::Error),
-    /// A task failed that must not fail.
-    #[error(transparent)]
-    Task(#[from] TaskFailure),
-}
-
-/// What a balance service needs, besides its backends, to serve HTTP.
-#[derive(Debug)]
-pub struct Edge {
-    /// Where it listens.
-    pub listener: TcpListener,
-    /// How much of the server one client may use.
-    pub limits: Limits,
-    /// What `/metrics` shows; without it, `/metrics` is empty.
-    pub metrics: Option<MetricsReader>,
-}
 
 /// Projects and answers queries until `shutdown`; then finishes the queries in flight and releases its partitions.
 ///

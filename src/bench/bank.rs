@@ -4,7 +4,7 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::process::Stdio;
 
 use anyhow::{Context, ensure};
-use balance_service::{BalanceConfig, Edge};
+use balance_service::BalanceConfig;
 use clap::Args;
 use forwarder::ForwarderConfig;
 use shared::process::Process;
@@ -74,7 +74,7 @@ impl Bank {
         let listener = Process::listen(anywhere, "--balance-addr")?;
         let base = Base::local(listener.local_addr()?);
         let config = BalanceConfig::of(&process);
-        let edge = Edge { listener, limits: process.limits, metrics: Some(process.metrics.clone()) };
+        let edge = process.edge(listener);
         let (backends, clock, ids) = (process.backends.clone(), process.clock.clone(), process.ids.clone());
         let balance = Stage::start("balance-service", &over, |stop| {
             balance_service::run(config, backends, clock, ids, edge, stop)

@@ -6,7 +6,7 @@ mod stages;
 use std::io::Write;
 
 use account_service::AccountServiceConfig;
-use balance_service::{BalanceConfig, Edge};
+use balance_service::BalanceConfig;
 use forwarder::ForwarderConfig;
 use shared::config::Settings;
 use shared::process::{Process, until_told_to_stop};
@@ -44,18 +44,18 @@ fn open(process: Process, account_listener: TcpListener, balance_listener: TcpLi
     let account = AccountServiceConfig::of(&process);
     let forwarder = ForwarderConfig::of(&process);
     let balance = BalanceConfig::of(&process);
-    let Process { backends, clock, ids, limits, metrics, shutdown, .. } = process;
-    let edge = Edge { listener: balance_listener, limits, metrics: Some(metrics) };
+    let (account_edge, balance_edge) = (process.edge(account_listener), process.edge(balance_listener));
+    let Process { backends, clock, ids, shutdown, .. } = process;
     vec![
         Stage::start("account-service", &shutdown, |stop| {
-            account_service::run(account, backends.store.clone(), clock.clone(), ids.clone(), account_listener, stop)
+            account_service::run(account, backends.store.clone(), clock.clone(), ids.clone(), account_edge, stop)
         }),
         Stage::start("forwarder", &shutdown, |stop| {
             let (store, log, leases) = (backends.store.clone(), backends.log.clone(), backends.leases.clone());
             forwarder::run(forwarder, store, log, leases, clock.clone(), stop)
         }),
         Stage::start("balance-service", &shutdown, |stop| {
-            balance_service::run(balance, backends, clock, ids, edge, stop)
+            balance_service::run(balance, backends, clock, ids, balance_edge, stop)
         }),
     ]
 }

@@ -235,7 +235,7 @@ mod tests {
 
     use futures::future::join_all;
 
-    use super::super::patience::BATCH_TIME_MAX;
+    use super::super::patience::{BATCH_TIME_MAX, LOAD_TIME_MAX};
     use super::*;
     use crate::testing::{Bank, deposit, transfer};
 

@@ -17,7 +17,7 @@ pub(super) const STORE_CALL_TIME_MAX: Duration = Duration::from_secs(2);
 
 /// How long a batch reads the streams of its accounts. Then there is time left for a last call of the load and for an
 /// append, so that the commands whose accounts are known by then are answered in time.
-const LOAD_TIME_MAX: Duration = Duration::from_secs(2);
+pub(super) const LOAD_TIME_MAX: Duration = Duration::from_secs(2);
 
 const _: () = assert!(LOAD_TIME_MAX.as_millis() + STORE_CALL_TIME_MAX.as_millis() < BATCH_TIME_MAX.as_millis());
 

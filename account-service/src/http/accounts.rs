@@ -7,7 +7,7 @@ use shared::http::{CommandRefusals, JsonBody, NoBody, NoParams, PathId, Problem,
 use shared::id::AccountId;
 use shared::store::Store;
 
-use super::SharedEdge;
+use super::SharedHandlers;
 use super::answer::{AccountAnswer, Answer, RenamedAnswer, StatusAnswer};
 use super::body::{OpenBody, RenameBody};
 use super::conditions::{Conditions, Unversioned};
@@ -26,18 +26,18 @@ use crate::command::{CommandError, Outcome};
     )
 )]
 pub(super) async fn open<S: Store>(
-    State(edge): State<SharedEdge<S>>,
+    State(handlers): State<SharedHandlers<S>>,
     Unversioned(conditions): Unversioned,
     JsonBody(body): JsonBody<OpenBody>,
 ) -> Result<Answer, Problem> {
     let command = Command::Open {
-        account: edge.teller.ids().account(),
+        account: handlers.teller.ids().account(),
         owner: body.owner.clone(),
-        currency: body.currency.unwrap_or(edge.default_currency),
+        currency: body.currency.unwrap_or(handlers.default_currency),
         opening: body.money,
         overdraft_limit: body.overdraft_limit,
     };
-    let outcome = edge.submit(conditions.request(command, "open", &body)).await?;
+    let outcome = handlers.submit(conditions.request(command, "open", &body)).await?;
     let account = outcome.receipt.account();
     Ok(Answer::json(StatusCode::CREATED, &account.id)
         .location(&format!("/accounts/{}", account.id))
@@ -56,11 +56,11 @@ pub(super) async fn open<S: Store>(
     )
 )]
 pub(super) async fn show<S: Store>(
-    State(edge): State<SharedEdge<S>>,
+    State(handlers): State<SharedHandlers<S>>,
     PathId(id): PathId<AccountId>,
     QueryParams(NoParams {}): QueryParams<NoParams>,
 ) -> Result<Answer, Problem> {
-    let found = edge.teller.account(id).await.map_err(|error| problem(&error))?;
+    let found = handlers.teller.account(id).await.map_err(|error| problem(&error))?;
     let account = found.ok_or_else(|| {
         let rejection = Rejection::AccountNotFound { account: id };
         Problem::new(Reason::AccountNotFound).detail(CommandError::from(rejection).to_string())
@@ -79,13 +79,13 @@ pub(super) async fn show<S: Store>(
     )
 )]
 pub(super) async fn rename<S: Store>(
-    State(edge): State<SharedEdge<S>>,
+    State(handlers): State<SharedHandlers<S>>,
     PathId(id): PathId<AccountId>,
     conditions: Conditions,
     JsonBody(body): JsonBody<RenameBody>,
 ) -> Result<Answer, Problem> {
     let command = Command::Rename { account: id, owner: body.owner.clone() };
-    let outcome = edge.submit(conditions.request(command, "rename", &(id, &body))).await?;
+    let outcome = handlers.submit(conditions.request(command, "rename", &(id, &body))).await?;
     // A receipt holds no name. The one of the request is the same whenever the request is repeated.
     Ok(changed(&outcome, &RenamedAnswer::new(*outcome.receipt.account(), body.owner)))
 }
@@ -100,12 +100,12 @@ pub(super) async fn rename<S: Store>(
     )
 )]
 pub(super) async fn close<S: Store>(
-    State(edge): State<SharedEdge<S>>,
+    State(handlers): State<SharedHandlers<S>>,
     PathId(id): PathId<AccountId>,
     conditions: Conditions,
     _: NoBody,
 ) -> Result<Answer, Problem> {
-    let outcome = edge.submit(conditions.request(Command::Close { account: id }, "close", &id)).await?;
+    let outcome = handlers.submit(conditions.request(Command::Close { account: id }, "close", &id)).await?;
     Ok(changed(&outcome, &StatusAnswer::from(*outcome.receipt.account())))
 }
 

@@ -43,15 +43,15 @@ use crate::command::{Outcome, Request, Teller};
 ))]
 struct Description;
 
-/// What every handler works with.
-struct Edge<S> {
+/// What all handlers work with.
+struct Handlers<S> {
     teller: Teller<S>,
     default_currency: Currency,
     /// By kind and result.
     commands: Handles<(&'static str, &'static str), Counter>,
 }
 
-type SharedEdge<S> = Arc<Edge<S>>;
+type SharedHandlers<S> = Arc<Handlers<S>>;
 
 /// Every route of the account service, not yet guarded: `serve` does that, and a test calls `guarded`.
 ///
@@ -62,7 +62,7 @@ pub fn router<S: Store>(
     default_currency: Currency,
     metrics: Option<MetricsReader>,
 ) -> Router {
-    let edge = Arc::new(Edge { teller, default_currency, commands: Handles::new() });
+    let handlers = Arc::new(Handlers { teller, default_currency, commands: Handles::new() });
     let commands = OpenApiRouter::with_openapi(Description::openapi())
         .routes(telling(&OPENED, described(accounts::__path_open, accounts::open::<S>)))
         .routes(telling(&OPENED, described_at("/create", accounts::__path_open, accounts::open::<S>)))
@@ -76,7 +76,7 @@ pub fn router<S: Store>(
         .routes(telling(&TRANSFERRED, described(money::__path_transfer, money::transfer::<S>)))
         .routes(telling(&TRANSACTED, described(money::__path_transact, money::transact::<S>)))
         .routes(described(money::__path_look_up, money::look_up::<S>))
-        .with_state(edge);
+        .with_state(handlers);
     with_operations(commands, Operations::new(move || dependencies(store.clone()), metrics))
 }
 
@@ -85,7 +85,7 @@ async fn dependencies<S: Store>(store: S) -> Vec<Dependency> {
     vec![Dependency::needed("store", store.head()).await]
 }
 
-impl<S: Store> Edge<S> {
+impl<S: Store> Handlers<S> {
     async fn submit(&self, request: Request) -> Result<Outcome, Problem> {
         let kind = kind_of(&request.command);
         let problem = if request.key.is_some() { error::problem } else { error::problem_without_key };

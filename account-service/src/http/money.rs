@@ -7,7 +7,7 @@ use shared::http::{CommandRefusals, JsonBody, NoParams, PathId, Problem, QueryPa
 use shared::id::CommitId;
 use shared::store::Store;
 
-use super::SharedEdge;
+use super::SharedHandlers;
 use super::answer::{Answer, BalanceAnswer, TransactAnswer, TransactionAnswer, TransferAnswer};
 use super::body::{MoneyBody, TransactionBody, TransferBody};
 use super::conditions::Conditions;
@@ -26,12 +26,12 @@ use crate::command::{Outcome, Receipt, Request};
     )
 )]
 pub(super) async fn deposit<S: Store>(
-    State(edge): State<SharedEdge<S>>,
+    State(handlers): State<SharedHandlers<S>>,
     conditions: Conditions,
     JsonBody(body): JsonBody<MoneyBody>,
 ) -> Result<Answer, Problem> {
     let command = Command::Deposit { account: body.id, amount: body.money };
-    one_sided(&edge, conditions.request(command, "deposit", &body)).await
+    one_sided(&handlers, conditions.request(command, "deposit", &body)).await
 }
 
 /// Withdraw money from an account.
@@ -44,16 +44,16 @@ pub(super) async fn deposit<S: Store>(
     )
 )]
 pub(super) async fn withdraw<S: Store>(
-    State(edge): State<SharedEdge<S>>,
+    State(handlers): State<SharedHandlers<S>>,
     conditions: Conditions,
     JsonBody(body): JsonBody<MoneyBody>,
 ) -> Result<Answer, Problem> {
     let command = Command::Withdraw { account: body.id, amount: body.money };
-    one_sided(&edge, conditions.request(command, "withdraw", &body)).await
+    one_sided(&handlers, conditions.request(command, "withdraw", &body)).await
 }
 
-async fn one_sided<S: Store>(edge: &SharedEdge<S>, request: Request) -> Result<Answer, Problem> {
-    let outcome = edge.submit(request).await?;
+async fn one_sided<S: Store>(handlers: &SharedHandlers<S>, request: Request) -> Result<Answer, Problem> {
+    let outcome = handlers.submit(request).await?;
     let account = *outcome.receipt.account();
     Ok(Answer::json(StatusCode::OK, &BalanceAnswer::from(account)).etag(account.version).replayed(outcome.replayed))
 }
@@ -68,12 +68,12 @@ async fn one_sided<S: Store>(edge: &SharedEdge<S>, request: Request) -> Result<A
     )
 )]
 pub(super) async fn transfer<S: Store>(
-    State(edge): State<SharedEdge<S>>,
+    State(handlers): State<SharedHandlers<S>>,
     conditions: Conditions,
     JsonBody(body): JsonBody<TransferBody>,
 ) -> Result<Answer, Problem> {
     let command = Command::Transfer { from: body.from, to: body.to, amount: body.money };
-    let outcome = edge.submit(conditions.request(command, "transfer", &body)).await?;
+    let outcome = handlers.submit(conditions.request(command, "transfer", &body)).await?;
     // A receipt of another kind would stand under another digest; it cannot be the answer to a transfer.
     let Receipt::Transferred { from, to, .. } = outcome.receipt else { return Err(Problem::new(Reason::Internal)) };
     Ok(created(&outcome, &TransferAnswer { id: outcome.transaction, from: from.into(), to: to.into() }))
@@ -93,7 +93,7 @@ pub(super) async fn transfer<S: Store>(
     )
 )]
 pub(super) async fn transact<S: Store>(
-    State(edge): State<SharedEdge<S>>,
+    State(handlers): State<SharedHandlers<S>>,
     conditions: Conditions,
     JsonBody(body): JsonBody<TransactionBody>,
 ) -> Result<Answer, Problem> {
@@ -105,7 +105,7 @@ pub(super) async fn transact<S: Store>(
         (None, None) => return Err(Problem::invalid("from", "name an account of this bank in from, to or both")),
     };
     let representation = conditions.representation;
-    let outcome = edge.submit(conditions.request(command, "transact", &body)).await?;
+    let outcome = handlers.submit(conditions.request(command, "transact", &body)).await?;
     match outcome.movement() {
         Some(transaction) if representation => {
             Ok(created(&outcome, &TransactAnswer::Transaction(transaction.into())).preferred())
@@ -131,11 +131,11 @@ fn created(outcome: &Outcome, body: &impl Serialize) -> Answer {
     )
 )]
 pub(super) async fn look_up<S: Store>(
-    State(edge): State<SharedEdge<S>>,
+    State(handlers): State<SharedHandlers<S>>,
     PathId(id): PathId<CommitId>,
     QueryParams(NoParams {}): QueryParams<NoParams>,
 ) -> Result<Answer, Problem> {
-    let found = edge.teller.transaction(id).await.map_err(|error| problem(&error))?;
+    let found = handlers.teller.transaction(id).await.map_err(|error| problem(&error))?;
     let transaction = found
         .ok_or_else(|| Problem::new(Reason::TransactionNotFound).detail(format!("transaction {id} does not exist")))?;
     Ok(Answer::json(StatusCode::OK, &TransactionAnswer::from(transaction)))

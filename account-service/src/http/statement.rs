@@ -12,7 +12,7 @@ use shared::money::Money;
 use shared::store::Store;
 use utoipa::{IntoParams, ToSchema};
 
-use super::SharedEdge;
+use super::SharedHandlers;
 use super::error::problem;
 use super::refusals::StatementRefusals;
 use crate::account::Rejection;
@@ -77,14 +77,14 @@ impl From<Line> for LineAnswer {
     )
 )]
 pub(super) async fn statement<S: Store>(
-    State(edge): State<SharedEdge<S>>,
+    State(handlers): State<SharedHandlers<S>>,
     uri: Uri,
     PathId(id): PathId<AccountId>,
     QueryParams(params): QueryParams<StatementParams>,
 ) -> Result<(HeaderMap, Json<Vec<LineAnswer>>), Problem> {
     let limit = params.limit.unwrap_or_default().get();
     let from = params.cursor.map(|cursor| Place::read(&cursor, id).ok_or_else(bad_cursor)).transpose()?;
-    let found = edge.teller.statement(id, from, limit).await.map_err(|error| problem(&error))?;
+    let found = handlers.teller.statement(id, from, limit).await.map_err(|error| problem(&error))?;
     let page = found.ok_or_else(|| {
         if from.is_some() { bad_cursor() } else { problem(&Rejection::AccountNotFound { account: id }.into()) }
     })?;

@@ -17,6 +17,7 @@
 pub mod contract;
 mod count;
 mod described;
+mod edge;
 mod expected;
 mod extract;
 mod guard;
@@ -32,6 +33,7 @@ mod stall;
 mod telling;
 
 pub use described::{described, described_at};
+pub use edge::{Edge, RunError};
 pub use expected::whole_within;
 pub use extract::{JsonBody, NoBody, PathId, header};
 pub use guard::{TimeAllowance, guarded};

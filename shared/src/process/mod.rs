@@ -15,7 +15,7 @@ use tracing::error;
 use crate::backends::{AnyBackends, OpenBackendsError, open_store_alone};
 use crate::clock::Clock;
 use crate::config::Settings;
-use crate::http::Limits;
+use crate::http::{Edge, Limits};
 use crate::id::Ids;
 use crate::lease::Holder;
 use crate::partition::{PartitionCountError, PartitionMap};
@@ -136,6 +136,14 @@ impl Process<AnyStore> {
         let begun = Process::begin_without_backends(settings)?;
         let store = open_store_alone(&begun.settings.backends, begun.partitions).await?;
         Ok(begun.with(store))
+    }
+}
+
+impl<B> Process<B> {
+    /// What a service of this process needs to serve HTTP on `listener`.
+    #[must_use]
+    pub fn edge(&self, listener: TcpListener) -> Edge {
+        Edge { listener, limits: self.limits, metrics: Some(self.metrics.clone()) }
     }
 }
 

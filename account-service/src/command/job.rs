@@ -125,7 +125,7 @@ impl<S: Store> Job<'_, S> {
                     again.extend(self.settle(pending, accepted, commit, fate));
                 }
                 Verdict::Refused(error) if !error.is_of_a_state() || self.is_certain(&pending) => {
-                    refused.push((pending, error))
+                    refused.push((pending, error));
                 }
                 Verdict::Refused(_) | Verdict::AfterDoubted => {
                     self.doubt(&pending);

@@ -212,7 +212,7 @@ mod tests {
     #[test]
     fn a_request_of_unknown_outcome_is_told_to_look_at_the_job_first() {
         let unknown = refused(RebuildRefusal::Backend(BackendError::unknown("write the job", "the disk is full")));
-        assert_eq!(unknown, Problem::new(Reason::OutcomeUnknown).detail(LOOK_FIRST));
+        assert_eq!(unknown, Problem::new(Reason::OutcomeUnknown).detail(LOOK_FIRST).without_retry());
         assert!(LOOK_FIRST.contains(STATUS_PATH));
         let not_done = refused(RebuildRefusal::Backend(BackendError::not_done("read the job", "away")));
         assert_eq!(not_done.reason(), Reason::Unavailable);

@@ -116,6 +116,33 @@ async fn a_rollback_takes_along_an_account_that_was_parked_and_can_be_folded_now
     bank.wait_until_settled(&[account]).await;
 }
 
+/// Goal: an account that a rollback brings forward to another event that cannot be folded is parked there, and not at
+/// the event where an older release has parked it.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_rollback_parks_an_account_anew_where_it_cannot_be_folded_any_further() {
+    let folder = tempfile::tempdir().unwrap();
+    let bank = Bank::start(folder.path()).await;
+    let account = bank.opened(10).await;
+    bank.wait_until_settled(&[account]).await;
+    let first = bank.active().await;
+    park(&bank, account, Version::new(2)).await;
+    // The worker caches the balance it wrote, so only a new owner sees the entry: restart.
+    bank.kill().await;
+    let bank = Bank::start(folder.path()).await;
+    bank.deposit(account, 5).await;
+    bank.rebuild().await;
+    poison(&bank, account, Version::new(2)).await;
+    until("the account is parked", async || !parked(&bank.ports, None, 10).await.unwrap().is_empty()).await;
+
+    bank.rebuilds.rollback().await.unwrap();
+    let job = bank.wait_for_job().await.job;
+    assert_eq!((job.state, job.failure, bank.active().await), (JobState::Done, None, first));
+    assert_eq!(bank.visible(account).await.unwrap().version, Version::new(2));
+    let entries = parked(&bank.ports, None, 10).await.unwrap();
+    assert_eq!(entries.iter().map(|entry| (entry.account, entry.at)).collect::<Vec<_>>(), [(account, Version::new(3))]);
+    assert!(entries[0].reason.contains("MoneyMinted"), "{}", entries[0].reason);
+}
+
 /// Goal: a rollback that cannot be made says which account is in its way, and why.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_rollback_that_would_hide_what_cannot_be_folded_names_the_account_and_the_reason() {

@@ -9,10 +9,9 @@
 //!
 //! An account that is parked in the new generation is folded on all the same. An older release may have parked it at an
 //! event that this one can fold, or a retry may have unparked it in the old generation alone, and then readers have
-//! seen it beyond its entry. An entry at or below the version of the document no longer counts, so as soon as the
-//! document is written the entry is removed. If a later event cannot be folded, the account is parked there instead. A
-//! switch that dies before that leaves an entry which counts for nothing, or an account whose next event, or a
-//! comparison of heads, parks it.
+//! seen it beyond its entry. If a later event cannot be folded, the account is parked there instead, by the write that
+//! brings its document. An entry at or below the version of the document no longer counts: once the documents of a
+//! partition are written, such entries are removed, also those that an earlier attempt has left behind.
 //!
 //! The promotion rests on the documents as this sealing left them (law X5): if another conductor of the job seals the
 //! old generation meanwhile, it is refused, and the switch begins again.
@@ -24,7 +23,7 @@ use futures::stream;
 use shared::backends::Backends;
 use shared::error::{BackendError, Retry};
 use shared::id::AccountId;
-use shared::index::{ApplyError, BalanceIndex, Generation, Loaded, Parked, Projected, PromoteError, Sealing};
+use shared::index::{ApplyError, BalanceIndex, Generation, Loaded, Projected, PromoteError, Sealing};
 use shared::partition::{Partition, PartitionMap, SlotRange};
 use tracing::info;
 
@@ -119,7 +118,7 @@ async fn bring_and_promote<B: Backends>(
     }
 }
 
-/// Brings the documents of a slot range to at least their sealed versions.
+/// Brings the documents of a slot range to at least their sealed versions, and removes the entries they have passed.
 async fn bring_forward<B: Backends>(
     backends: &B,
     slots: SlotRange,
@@ -141,7 +140,7 @@ async fn bring_forward<B: Backends>(
     if brought > 0 {
         info!(%partition, accounts = brought, "accounts brought forward before the switch");
     }
-    Ok(())
+    unpark_passed(backends, slots, new).await
 }
 
 /// Brings documents to at least their sealed versions, whether their accounts are parked or not.
@@ -157,17 +156,30 @@ async fn fill<B: Backends>(backends: &B, generation: Generation, lagging: &[Pair
         let Some(folding) = foldings.get(&pair.account) else { continue };
         reaches(folding, pair)?;
     }
-    let has_passed = |parked: &Parked| foldings.get(&parked.account).is_some_and(|f| parked.at <= f.version());
-    let passed: Vec<Parked> = loaded.into_iter().filter_map(|loaded| loaded.parked).filter(has_passed).collect();
-    let again = passed.iter().filter_map(|parked| foldings.get(&parked.account)?.to_parked(parked.since)).collect();
+    // The index keeps an entry that still counts.
+    let parked = loaded.into_iter().filter_map(|loaded| loaded.parked);
+    let parked = parked.filter_map(|entry| foldings.get(&entry.account)?.to_parked(entry.since)).collect();
     let balances = foldings.into_values().filter_map(Folding::into_changed).collect();
-    index.apply(generation, &Projected { balances, ..Projected::default() }).await?;
-    if !passed.is_empty() {
-        let accounts: Vec<AccountId> = passed.into_iter().map(|parked| parked.account).collect();
-        index.unpark(generation, &accounts).await?;
-        index.apply(generation, &Projected { parked: again, ..Projected::default() }).await?;
-    }
+    index.apply(generation, &Projected { balances, parked, checkpoint: None }).await?;
     Ok(())
+}
+
+/// Removes the entries that documents have passed. If a worker replaces one at the same time, the new one may go as
+/// well; the account's next event, or a comparison of heads, parks it again.
+async fn unpark_passed<B: Backends>(backends: &B, slots: SlotRange, generation: Generation) -> Result<(), SwitchError> {
+    let (index, mut after) = (backends.index(), None);
+    loop {
+        let entries = index.parked(generation, slots, after, ACCOUNTS_AT_ONCE).await?;
+        let Some(last) = entries.last() else { return Ok(()) };
+        after = Some(last.account);
+        let accounts: Vec<AccountId> = entries.iter().map(|entry| entry.account).collect();
+        let loaded = index.load(generation, &accounts).await?;
+        let passed = accounts.into_iter().zip(loaded).filter(|(_, loaded)| loaded.has_passed_entry());
+        let passed: Vec<AccountId> = passed.map(|(account, _)| account).collect();
+        if !passed.is_empty() {
+            index.unpark(generation, &passed).await?;
+        }
+    }
 }
 
 /// Refuses the switch if everything that can be folded does not reach the sealed version.
@@ -182,4 +194,79 @@ fn reaches(folding: &Folding, Pair { account, wanted: sealed, .. }: &Pair) -> Re
     };
     let reason = format!("account {account} stands at {reached} where readers have seen {sealed}; {why}");
     Err(SwitchError::Refused(reason))
+}
+
+#[cfg(test)]
+mod tests {
+    use shared::backends::Ports;
+    use shared::clock::{Clock, Timestamp};
+    use shared::coordinate::Version;
+    use shared::id::{EventId, Ids};
+    use shared::index::{AccountStatus, Balance, EmbeddedIndex, Parked};
+    use shared::lease::EmbeddedLeases;
+    use shared::log::EmbeddedLog;
+    use shared::money::Money;
+    use shared::owner::Owner;
+    use shared::sqlite::DataFolder;
+    use shared::store::EmbeddedStore;
+    use uuid::Uuid;
+
+    use super::super::job::{JobId, Purpose};
+    use super::*;
+
+    fn account(number: usize) -> AccountId {
+        AccountId::from_bytes((number as u128).to_be_bytes())
+    }
+
+    /// A document at version 2.
+    fn document(number: usize) -> Balance {
+        Balance {
+            id: account(number),
+            event_id: EventId::from_number(2),
+            owner: Owner::new("Paulo").unwrap(),
+            status: AccountStatus::Open,
+            currency: "EUR".parse().unwrap(),
+            balance: Money::ZERO,
+            version: Version::new(2),
+            opened_at: Timestamp::EPOCH,
+            updated_at: Timestamp::EPOCH,
+        }
+    }
+
+    fn entry(number: usize, at: u64) -> Parked {
+        let reason = "unknown to an older release".to_owned();
+        Parked { account: account(number), at: Version::new(at), reason, since: Timestamp::EPOCH }
+    }
+
+    /// Goal: a switch that dies between writing documents and removing their entries leaves none once it is repeated,
+    /// although the documents are no longer behind.
+    #[tokio::test]
+    async fn a_repeated_switch_removes_the_entries_that_documents_have_passed() {
+        const ACCOUNTS: usize = ACCOUNTS_AT_ONCE + 1;
+        let folder = tempfile::tempdir().unwrap();
+        let data = DataFolder::open(folder.path()).unwrap();
+        let (clock, partitions) = (Clock::system(), PartitionMap::new(1).unwrap());
+        let backends = Ports {
+            store: EmbeddedStore::open(&data).unwrap(),
+            log: EmbeddedLog::open(&data, partitions, clock.clone(), Ids::new(clock)).await.unwrap(),
+            leases: EmbeddedLeases::open(&data).unwrap(),
+            index: EmbeddedIndex::open(&data).unwrap(),
+        };
+        let index = &backends.index;
+        let [old, new] = [index.create().await.unwrap(), index.create().await.unwrap()];
+        index.promote(old, None).await.unwrap();
+        let counts = entry(ACCOUNTS, 3);
+        let mut entries: Vec<Parked> = (0..ACCOUNTS).map(|number| entry(number, 2)).collect();
+        entries.push(counts.clone());
+        let balances: Vec<Balance> = (0..=ACCOUNTS).map(document).collect();
+        for (generation, parked) in [(old, Vec::new()), (new, entries)] {
+            let projected = Projected { balances: balances.clone(), parked, checkpoint: None };
+            index.apply(generation, &projected).await.unwrap();
+        }
+
+        let job = Job::new(JobId(Uuid::nil()), Purpose::Rollback, Some(old), Timestamp::EPOCH);
+        switch(&backends, partitions, &job, new).await.unwrap();
+        assert_eq!(index.generations().await.unwrap().active, Some(new));
+        assert_eq!(index.parked(new, SlotRange::ALL, None, ACCOUNTS).await.unwrap(), [counts]);
+    }
 }

@@ -113,6 +113,12 @@ impl Loaded {
         self.parked.as_ref().map(|parked| parked.at).filter(|at| *at > self.version())
     }
 
+    /// Whether there is an entry that does not count.
+    #[must_use]
+    pub fn has_passed_entry(&self) -> bool {
+        self.parked.is_some() && self.parked_at().is_none()
+    }
+
     /// How far the document can come when the stream is at `head`: to the head, or to where the account is parked.
     #[must_use]
     pub fn reachable(&self, head: Version) -> Version {
@@ -125,7 +131,8 @@ impl Loaded {
 pub struct Projected {
     /// Whole documents, at most one for an account.
     pub balances: Vec<Balance>,
-    /// Accounts that do not advance from here. An account that is already parked keeps its first entry.
+    /// Accounts that do not advance from here. An account that is already parked keeps its first entry, unless its
+    /// document has passed it: an entry that does not count ([`Loaded::has_passed_entry`]) is replaced.
     pub parked: Vec<Parked>,
     /// How far the worker has come when all of that is written.
     pub checkpoint: Option<Checkpoint>,

@@ -41,6 +41,7 @@ async fn a_rebuild_of_ten_thousand_events_reads_pages_and_writes_each_account_on
         bound("store.heads", 1, "the accounts are one page of 4,096, read to verify"),
         bound("index.versions", 3, "their documents are one page, read to verify and read twice to switch"),
         bound("index.load", 2, "the verification loads the accounts of a page of events at once"),
+        bound("index.parked", 1, "nobody is parked, and a list of nobody is one page"),
         bound("index.apply", 4, "two pages, and the beginning and the end of the replay are noted"),
         bound(DOCUMENTS, ACCOUNTS as u64, "an account is folded to its end before it is written"),
         bound("index.create", 1, "there is one new generation"),

@@ -80,7 +80,10 @@ impl Writing {
     fn park(&mut self, state: &mut State) -> Result<(), ApplyError> {
         for parked in &self.projected.parked {
             let contents = state.index.writable(self.generation)?;
-            contents.parked.entry(parked.account).or_insert_with(|| parked.clone());
+            let reached = contents.version(parked.account).unwrap_or_default();
+            if contents.parked.get(&parked.account).is_none_or(|entry| entry.at <= reached) {
+                contents.parked.insert(parked.account, parked.clone());
+            }
             state.note(self.process, "account parked", short(parked.account), parked.at.get());
         }
         Ok(())

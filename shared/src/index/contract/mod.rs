@@ -65,6 +65,7 @@ macro_rules! index_contract {
             a_repair_overwrites_the_same_version_and_no_later_one,
             a_parked_account_keeps_its_first_entry,
             an_unparked_account_may_park_again,
+            an_account_whose_entry_its_document_has_passed_can_be_parked_again,
             a_fresh_index_has_no_generation,
             a_generation_has_a_number_that_was_never_used,
             queries_are_refused_until_a_generation_is_promoted,

@@ -10,7 +10,7 @@ use crate::event::StreamAfter;
 use crate::index::{Applied, ApplyError, Balance, BalanceIndex, BalanceQuery, Checkpoint, Phase, Projected};
 use crate::money::{MONEY_MAX, Money};
 use crate::owner::Owner;
-use crate::partition::Partition;
+use crate::partition::{Partition, SlotRange};
 
 /// [`BalanceIndex::apply`], [`BalanceIndex::load`], [`BalanceIndex::get`]
 pub async fn a_document_is_read_as_it_was_written<I: BalanceIndex>(index: I) {
@@ -168,4 +168,20 @@ pub async fn an_unparked_account_may_park_again<I: BalanceIndex>(index: I) {
     assert_eq!((&loaded[0].parked, &loaded[1].parked), (&None, &Some(parked(2, 1, "other"))));
     index.apply(generation, &of_parked(vec![parked(1, 5, "second")])).await.unwrap();
     assert_eq!(index.load(generation, &[account(1)]).await.unwrap()[0].parked, Some(parked(1, 5, "second")));
+}
+
+/// [`Projected::parked`]
+pub async fn an_account_whose_entry_its_document_has_passed_can_be_parked_again<I: BalanceIndex>(index: I) {
+    let generation = index.create().await.unwrap();
+    let entries = of_parked(vec![parked(1, 3, "passed"), parked(2, 3, "counts"), parked(3, 3, "passed in the batch")]);
+    index.apply(generation, &entries).await.unwrap();
+    write(&index, generation, vec![document(1, 3), document(2, 2), document(3, 2)]).await;
+    let again = (1..=3).map(|number| parked(number, 6, "again")).collect();
+    index.apply(generation, &Projected { balances: documents([3], 5), ..of_parked(again) }).await.unwrap();
+    let loaded = index.load(generation, &[account(1), account(2), account(3)]).await.unwrap();
+    let found: Vec<_> = loaded.into_iter().map(|loaded| loaded.parked).collect();
+    let expected = [parked(1, 6, "again"), parked(2, 3, "counts"), parked(3, 6, "again")].map(Some);
+    assert_eq!(found, expected);
+    let listed = index.parked(generation, SlotRange::ALL, None, 10).await.unwrap();
+    assert_eq!(listed.into_iter().map(Some).collect::<Vec<_>>(), expected, "each account has one entry");
 }

@@ -227,7 +227,11 @@ impl ElasticIndex {
         limit: usize,
     ) -> Result<Vec<Parked>, Failure> {
         let index = self.names.work(generation);
-        self.refresh(&index).await?;
+        match self.refresh(&index).await {
+            // As in a read by id: an index that does not exist holds nothing. The next write creates it again.
+            Err(failure) if failure.is_absence() => return Ok(Vec::new()),
+            refreshed => refreshed?,
+        }
         // Checkpoints have no slot, so the filter leaves them out.
         let mut body = json!({
             "size": limit,
@@ -296,4 +300,19 @@ fn read<T: DeserializeOwned>(source: &RawValue) -> Result<T, Failure> {
 
 fn of_slots(slots: SlotRange) -> Value {
     json!({ "range": { "slot": { "gte": slots.start, "lt": slots.end } } })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::fake::Fake;
+    use super::super::tests::GENERATION;
+    use super::*;
+    use crate::index::BalanceIndex;
+
+    #[tokio::test]
+    async fn where_the_hidden_index_was_deleted_nobody_is_parked() {
+        let gone = json!({ "error": { "type": INDEX_MISSING, "reason": "no such index" } }).to_string();
+        let fake = Fake::start(move |_| (404, gone.clone())).await;
+        assert_eq!(fake.index().parked(GENERATION, SlotRange::ALL, None, 10).await.unwrap(), []);
+    }
 }

@@ -103,8 +103,28 @@ impl ElasticIndex {
         Ok(settled)
     }
 
-    /// Parks accounts that are not parked yet.
+    /// Parks accounts, those that are parked already only if their documents have passed their entries.
+    ///
+    /// Such an entry is deleted before the new one is created. If the writer dies in between, or was frozen and deletes
+    /// what another one has just created, the account's next event or a comparison of heads parks it.
     pub(super) async fn park(&self, generation: Generation, parked: &[Parked]) -> Result<(), ApplyError> {
+        let fates = self.create_entries(generation, parked).await?;
+        let conflicts = parked.iter().zip(fates).filter(|(_, fate)| *fate == Fate::Conflict);
+        let kept: Vec<&Parked> = conflicts.map(|(parked, _)| parked).collect();
+        let accounts: Vec<AccountId> = kept.iter().map(|parked| parked.account).collect();
+        let loaded = match self.load_accounts(generation, &accounts).await {
+            Ok(loaded) => loaded,
+            Err(failure) => return Err(self.why_not_written("apply", generation, failure).await),
+        };
+        let passed = kept.into_iter().zip(loaded).filter(|(_, loaded)| loaded.has_passed_entry());
+        let again: Vec<Parked> = passed.map(|(parked, _)| parked.clone()).collect();
+        let accounts: Vec<AccountId> = again.iter().map(|parked| parked.account).collect();
+        self.unpark_accounts(generation, &accounts).await?;
+        self.create_entries(generation, &again).await.map(|_| ())
+    }
+
+    /// Creates the entries of accounts that have none; the others meet a conflict.
+    async fn create_entries(&self, generation: Generation, parked: &[Parked]) -> Result<Vec<Fate>, ApplyError> {
         let mut parked = parked.iter();
         self.write_work("apply", generation, || {
             let mut lines = Lines::default();
@@ -128,28 +148,34 @@ impl ElasticIndex {
             lines
         })
         .await
+        .map(|_| ())
     }
 
-    /// Writes lines until there are no more; conflicts do not matter.
+    /// Writes lines until there are no more, and returns their fates, in order; a conflict is no failure.
     async fn write_work(
         &self,
         operation: &'static str,
         generation: Generation,
         mut next: impl FnMut() -> Lines,
-    ) -> Result<(), ApplyError> {
+    ) -> Result<Vec<Fate>, ApplyError> {
         let alias = self.names.open_work(generation);
+        let mut fates = Vec::new();
         loop {
             let lines = next();
             if lines.is_empty() {
-                return Ok(());
+                return Ok(fates);
             }
-            let failure =
-                match self.bulk(&self.bulks.work, &alias, lines).await.map(|fates| fates.into_iter().find_map(unfit)) {
-                    Ok(None) => continue,
+            let failure = match self.bulk(&self.bulks.work, &alias, lines).await {
+                Ok(told) => {
+                    let Some(kind) = told.iter().find_map(unfit) else {
+                        fates.extend(told);
+                        continue;
+                    };
                     // An account whose parked entry is refused cannot be parked for that.
-                    Ok(Some(kind)) => Failure::Refused { status: 400, kind, reason: "a parked account".to_owned() },
-                    Err(failure) => failure,
-                };
+                    Failure::Refused { status: 400, kind, reason: "a parked account".to_owned() }
+                }
+                Err(failure) => failure,
+            };
             return Err(self.why_not_written(operation, generation, failure).await);
         }
     }
@@ -211,9 +237,50 @@ impl ElasticIndex {
     }
 }
 
-fn unfit(fate: Fate) -> Option<String> {
+fn unfit(fate: &Fate) -> Option<String> {
     match fate {
-        Fate::Unfit(kind) => Some(kind),
+        Fate::Unfit(kind) => Some(kind.clone()),
         Fate::Done | Fate::Conflict => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::{Value, json};
+
+    use super::super::fake::{Asked, Fake};
+    use super::super::tests::{GENERATION, all, documents};
+    use super::*;
+    use crate::index::{BalanceIndex, Projected};
+
+    fn entry(account: AccountId, at: u64) -> Parked {
+        Parked { account, at: Version::new(at), reason: "poison".to_owned(), since: Timestamp::EPOCH }
+    }
+
+    #[tokio::test]
+    async fn an_entry_that_its_document_has_passed_is_replaced_and_no_other() {
+        // Both documents are at version 3: the first has passed its entry, the second has not.
+        let balances = documents(2).balances;
+        let (passed, stopped) = (balances[0].id, balances[1].id);
+        let entries = [entry(passed, 3), entry(stopped, 4)];
+        let found = |source: Value| json!({ "found": true, "_source": source });
+        let docs = balances.iter().zip(&entries).flat_map(|(balance, entry)| [json!(balance), json!(entry)]);
+        let shown = json!({ "docs": docs.map(found).collect::<Vec<_>>() }).to_string();
+        let mut bulks = 0;
+        let fake = Fake::start(move |asked| {
+            if asked.is_look() {
+                return (200, shown.clone());
+            }
+            bulks += 1;
+            let status = if bulks == 1 { 409 } else { 200 };
+            all(asked.ids().iter().map(|_| json!({ "status": status })))
+        })
+        .await;
+        let parked = vec![entry(passed, 5), entry(stopped, 5)];
+        fake.index().apply(GENERATION, &Projected { parked, ..Projected::default() }).await.unwrap();
+        let sent: Vec<Vec<String>> = fake.bulks().iter().map(Asked::ids).collect();
+        let (passed, stopped) = (passed.to_string(), stopped.to_string());
+        assert_eq!(sent, [vec![passed.clone(), stopped], vec![passed.clone()], vec![passed]]);
+        assert!(fake.bulks()[1].body.contains("delete") && fake.bulks()[2].body.contains("create"));
     }
 }

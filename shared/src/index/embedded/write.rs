@@ -15,10 +15,14 @@ pub(super) fn apply(
     parked: &[Parked],
 ) -> rusqlite::Result<Applied> {
     let applied = upsert(connection, generation, balances, "excluded.version > version")?;
-    let mut park = connection.prepare_cached(
+    // The documents are written, so an entry that one of them has passed is replaced in the same statement.
+    let mut park = connection.prepare_cached(&format!(
         "INSERT INTO parked (generation, account, slot, at, reason, since) VALUES (?1, ?2, ?3, ?4, ?5, ?6)
-         ON CONFLICT DO NOTHING",
-    )?;
+         ON CONFLICT (generation, account) DO UPDATE SET
+             at = excluded.at, reason = excluded.reason, since = excluded.since
+         WHERE parked.at <= (SELECT version FROM {} WHERE slot = ?3 AND id = ?2)",
+        table(generation)
+    ))?;
     for entry in parked {
         let slot = Slot::of(&entry.account).get();
         let (account, since) = (entry.account.as_bytes(), entry.since.as_micros());

@@ -13,6 +13,8 @@ use shared::index::{BalanceIndex, Generation};
 use shared::partition::{Slot, SlotRange};
 use shared::store::EventStore;
 
+use crate::right_of_way::RightOfWay;
+
 /// How many accounts of each side are in memory.
 pub(crate) const PAGE_ACCOUNTS: usize = 4_096;
 
@@ -59,6 +61,25 @@ impl<'a, I> IndexVersions<'a, I> {
 impl<I: BalanceIndex> VersionPages for IndexVersions<'_, I> {
     async fn page(&self, after: Option<AccountId>) -> Result<Vec<(AccountId, Version)>, BackendError> {
         self.index.versions(self.generation, self.slots, after, PAGE_ACCOUNTS).await
+    }
+}
+
+/// A list whose pages give way to workers that are late.
+pub(crate) struct GivingWay<'a, P> {
+    pages: P,
+    right_of_way: &'a RightOfWay,
+}
+
+impl<'a, P> GivingWay<'a, P> {
+    pub(crate) const fn new(pages: P, right_of_way: &'a RightOfWay) -> Self {
+        Self { pages, right_of_way }
+    }
+}
+
+impl<P: VersionPages + Sync> VersionPages for GivingWay<'_, P> {
+    async fn page(&self, after: Option<AccountId>) -> Result<Vec<(AccountId, Version)>, BackendError> {
+        let _permit = self.right_of_way.page().await;
+        self.pages.page(after).await
     }
 }
 
@@ -160,7 +181,9 @@ impl<P: VersionPages> ListWalk<P> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::right_of_way::GIVE_WAY_MAX;
     use std::collections::BTreeMap;
+    use tokio::time::Instant;
 
     struct Listed(BTreeMap<(Slot, AccountId), Version>);
 
@@ -210,5 +233,25 @@ mod tests {
             }
         }
         assert_eq!((chunks, ahead), (vec![2, 1, 0], 3));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn every_page_of_a_list_that_gives_way_waits_while_a_worker_is_late() {
+        const PAGES: u32 = 3;
+        let last = (PAGES - 1) * u32::try_from(PAGE_ACCOUNTS).unwrap() + 1;
+        let right_of_way = RightOfWay::default();
+        let giving_way = |list| GivingWay::new(list, &right_of_way);
+        let (began, late) = (Instant::now(), right_of_way.keep_claimed());
+        let mut pairs = Pairs::new(giving_way(listed(std::iter::empty())), giving_way(listed(1..=last)));
+        let reading = async {
+            while pairs.next().await.unwrap().is_some() {}
+            began.elapsed()
+        };
+        tokio::select! {
+            biased;
+            () = late => {}
+            // The other list is empty, which takes a page to find out.
+            took = reading => assert_eq!(took, GIVE_WAY_MAX * (1 + PAGES)),
+        }
     }
 }

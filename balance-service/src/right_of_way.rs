@@ -9,8 +9,10 @@
 //! U2  While one is late, pages go one at a time, each after a short wait. The wait is at most [`GIVE_WAY_MAX`], so a
 //!     rebuild finishes even in a bank that is always late.
 //! U3  A claim expires by itself, so a worker that died holds up no page.
-//! U4  Of the partitions of a process one at a time compares its heads, whether a worker is late or not. A comparison
-//!     walks through the streams of its partition, and all of them at once would take every core of the store.
+//! U4  Of the partitions of a process that follow the log one at a time compares its heads to reconcile, whether a
+//!     worker is late or not. A comparison walks through the streams of its partition, and all of them at once would
+//!     take every core of the store. Other comparisons take no turns: a worker that synchronises stands still until it
+//!     has compared, and those of verification give way page by page (law U2).
 //!
 //! Other processes are not considered: each has its fair share of the partitions, and is as late as the others.
 
@@ -27,7 +29,7 @@ const LATE_AFTER: Duration = Duration::from_secs(1);
 const CLAIM: Duration = Duration::from_secs(1);
 
 /// The longest a page waits for late workers.
-const GIVE_WAY_MAX: Duration = Duration::from_millis(250);
+pub(crate) const GIVE_WAY_MAX: Duration = Duration::from_millis(250);
 
 /// The claim of one process's late workers, the queue of the pages that give way, and that of the comparisons of heads.
 /// Cheap to clone.
@@ -63,7 +65,7 @@ impl RightOfWay {
         PagePermit { _alone: self.claimed_until().map(|_| place) }
     }
 
-    /// Waits for the turn to compare heads (law U4). The turn ends when it is dropped.
+    /// Waits for the turn to compare heads for a reconciliation (law U4). The turn ends when it is dropped.
     pub(crate) async fn comparison(&self) -> OwnedMutexGuard<()> {
         Arc::clone(&self.comparisons).lock_owned().await
     }
@@ -71,6 +73,15 @@ impl RightOfWay {
     fn claimed_until(&self) -> Option<Instant> {
         let claimed_until = *self.claimed_until.lock().unwrap_or_else(PoisonError::into_inner);
         claimed_until.filter(|until| *until > Instant::now())
+    }
+
+    /// Claims the right of way for as long as it is polled, as a worker does that is always late.
+    #[cfg(test)]
+    pub(crate) async fn keep_claimed(&self) {
+        loop {
+            self.shown_after(LATE_AFTER * 2);
+            tokio::time::sleep(CLAIM / 2).await;
+        }
     }
 }
 
@@ -102,15 +113,9 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn while_a_worker_is_late_pages_go_one_at_a_time_after_a_pause() {
         let way = RightOfWay::default();
-        let late = async {
-            loop {
-                way.shown_after(LATE_AFTER * 2);
-                sleep(CLAIM / 2).await;
-            }
-        };
         tokio::select! {
             biased;
-            () = late => {}
+            () = way.keep_claimed() => {}
             took = pages(&way, 8) => assert_eq!(took, (GIVE_WAY_MAX + PAGE) * 8),
         }
     }

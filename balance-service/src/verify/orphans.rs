@@ -7,19 +7,27 @@ use shared::retry::Backoff;
 
 use super::suspects::{DocumentSuspects, SUSPECTS_MAX};
 use super::walk::Comparison;
-use crate::pages::{IndexVersions, Pair, Pairs, StoreHeads};
+use crate::pages::{GivingWay, IndexVersions, Pair, Pairs, StoreHeads};
+
+/// The heads of the store beside the documents of the index.
+type HeadsAndDocuments<'a, B> = Pairs<
+    GivingWay<'a, StoreHeads<'a, <B as Backends>::Store>>,
+    GivingWay<'a, IndexVersions<'a, <B as Backends>::Index>>,
+>;
 
 /// A walk through the documents of a partition beside the heads of the store.
 pub(super) struct Orphans<'a, B: Backends> {
-    pairs: Pairs<StoreHeads<'a, B::Store>, IndexVersions<'a, B::Index>>,
+    pairs: HeadsAndDocuments<'a, B>,
     done: bool,
 }
 
 impl<'a, B: Backends> Orphans<'a, B> {
     pub(super) fn new(comparison: &Comparison<'a, B>) -> Self {
-        let Comparison { backends, generation, slots, .. } = *comparison;
+        let Comparison { backends, generation, slots, right_of_way, .. } = *comparison;
         let heads = StoreHeads::new(backends.store(), slots);
-        Self { pairs: Pairs::new(heads, IndexVersions::new(backends.index(), generation, slots)), done: false }
+        let documents = IndexVersions::new(backends.index(), generation, slots);
+        let pairs = Pairs::new(GivingWay::new(heads, right_of_way), GivingWay::new(documents, right_of_way));
+        Self { pairs, done: false }
     }
 
     /// Takes documents whose account the store did not list, until there are enough suspects or no documents left. An

@@ -9,7 +9,7 @@ use crate::http::BalanceApi;
 use crate::nudge::Nudge;
 use crate::projection::project;
 use crate::rebuild::Rebuilds;
-use crate::verify::Verifier;
+use crate::verify::{Verifier, verification_patience};
 use crate::visibility::Visibility;
 
 /// Projects and answers queries until `shutdown`; then finishes the queries in flight and releases its partitions.
@@ -27,9 +27,10 @@ pub async fn run<B: Backends>(
     let (nudge, visibility) = (Nudge::default(), Visibility::default());
     // The projection runs until the last query is answered. If it stops by itself, the HTTP edge stops with it.
     let (closing, last_query_answered) = (shutdown.child_token(), CancellationToken::new());
+    let patience = verification_patience(config.lease_ttl);
     let api = BalanceApi {
         rebuilds: Rebuilds::new(backends.clone(), config.partitions, clock.clone(), ids.clone(), nudge.clone()),
-        verifier: Verifier::of_service(backends.clone(), config.partitions, clock.clone(), &nudge),
+        verifier: Verifier::of_service(backends.clone(), config.partitions, patience, clock.clone(), &nudge),
         backends: backends.clone(),
         visibility: visibility.clone(),
         clock: clock.clone(),

@@ -5,14 +5,14 @@ use std::time::Duration;
 use futures::stream::{self, BoxStream};
 use futures::{Stream, StreamExt};
 use shared::backends::Backends;
-use shared::clock::{Clock, Timestamp};
+use shared::clock::Clock;
 use shared::error::BackendError;
 use shared::partition::{Partition, PartitionMap};
 use tokio::sync::OwnedSemaphorePermit;
 use tracing::debug;
 
 use super::check::{Check, CheckError, Progress, check};
-use super::note::{Note, Sum};
+use super::note::{Note, Sum, Verified};
 use super::report::PartitionReport;
 use crate::nudge::{Nudge, Turn};
 
@@ -32,8 +32,17 @@ pub struct Verifier<B> {
     backends: B,
     partitions: PartitionMap,
     turn: Turn,
-    /// The time of day, if a check of the whole view is noted.
-    clock: Option<Clock>,
+    /// How a check of the whole view is noted, if it is.
+    noting: Option<Noting>,
+}
+
+/// How a check of the whole view is noted.
+#[derive(Clone, Debug)]
+struct Noting {
+    /// The time of day.
+    clock: Clock,
+    /// The patience without which a difference is not noted: it may have been due to events in flight.
+    patience: Duration,
 }
 
 /// A running check; dropping it ends it.
@@ -49,14 +58,15 @@ impl<B: Backends> Verifier<B> {
     /// The checks of one process, which leave nothing behind.
     #[must_use]
     pub fn new(backends: B, partitions: PartitionMap) -> Self {
-        Self { backends, partitions, turn: Turn::default(), clock: None }
+        Self { backends, partitions, turn: Turn::default(), noting: None }
     }
 
     /// The checks of a balance service: the routine verification of the process whose `nudge` this is gives way to
-    /// them, and one of all partitions counts as a verification of the view.
+    /// them, and one of all partitions counts as a verification of the view, if it finds nothing wrong or has at least
+    /// this patience.
     #[must_use]
-    pub fn of_service(backends: B, partitions: PartitionMap, clock: Clock, nudge: &Nudge) -> Self {
-        Self { backends, partitions, turn: nudge.checks.clone(), clock: Some(clock) }
+    pub fn of_service(backends: B, partitions: PartitionMap, patience: Duration, clock: Clock, nudge: &Nudge) -> Self {
+        Self { backends, partitions, turn: nudge.checks.clone(), noting: Some(Noting { clock, patience }) }
     }
 
     /// All partitions.
@@ -68,28 +78,36 @@ impl<B: Backends> Verifier<B> {
     #[must_use]
     pub fn begin(&self, what: Check) -> Option<Running> {
         let turn = self.turn.take()?;
-        let progress = Progress::default();
+        let (progress, patience) = (Progress::default(), what.patience);
         let reports = check(self.backends.clone(), self.partitions, what, progress.clone());
-        let reports = match self.clock.clone() {
-            Some(clock) => noted(self.backends.clone(), self.partitions, clock, reports).boxed(),
+        let reports = match self.noting.clone() {
+            Some(noting) => {
+                let is_patient = patience >= noting.patience;
+                noted(self.backends.clone(), self.partitions, noting.clock, is_patient, reports).boxed()
+            }
             None => reports.boxed(),
         };
         Some(Running { reports, progress, _turn: turn })
     }
 }
 
-/// The same reports, which are noted behind the last one if they amount to a verification of the view.
+/// The same reports, which are noted behind the last one if they amount to a verification of the view. What hasty ones
+/// found wrong is not: an alarm would stand for it until the next verification.
 fn noted<B: Backends>(
     backends: B,
     map: PartitionMap,
     clock: Clock,
+    is_patient: bool,
     reports: impl Stream<Item = Result<PartitionReport, CheckError>> + Send + 'static,
 ) -> impl Stream<Item = Result<PartitionReport, CheckError>> + Send {
     let begin = (reports.boxed(), Sum::default(), backends, clock);
     stream::unfold(begin, move |(mut reports, mut sum, backends, clock)| async move {
         let Some(report) = reports.next().await else {
             // Without its note, the view is verified again sooner than it needs to be.
-            if let Err(failure) = note(&backends, sum, map, clock.now()).await {
+            let verified = sum.verified(map.partitions(), clock.now());
+            if let Some(verified) = verified.filter(|verified| is_patient || verified.found.is_clean())
+                && let Err(failure) = note(&backends, &verified).await
+            {
                 debug!(%failure, "the verification was not noted");
             }
             return None;
@@ -101,9 +119,6 @@ fn noted<B: Backends>(
     })
 }
 
-async fn note<B: Backends>(backends: &B, sum: Sum, map: PartitionMap, now: Timestamp) -> Result<(), BackendError> {
-    match sum.verified(map.partitions(), now) {
-        Some(verified) => Note::load(backends.store()).await?.write(backends.store(), &verified).await,
-        None => Ok(()),
-    }
+async fn note<B: Backends>(backends: &B, verified: &Verified) -> Result<(), BackendError> {
+    Note::load(backends.store()).await?.write(backends.store(), verified).await
 }

@@ -1,11 +1,13 @@
 //! A balance service over an embedded bank in a folder of its own, without workers: the tests write the index.
 
+use std::time::Duration;
+
 use axum::Router;
 use axum::body::Body;
 use axum::http::{HeaderMap, Method, Request, StatusCode};
 use balance_service::http::BalanceApi;
 use balance_service::rebuild::Rebuilds;
-use balance_service::verify::Verifier;
+use balance_service::verify::{PATIENCE_MIN, Verifier};
 use balance_service::{Nudge, Visibility};
 use bytes::Bytes;
 use http_body_util::BodyExt;
@@ -29,6 +31,9 @@ use tokio_util::sync::CancellationToken;
 use tower::ServiceExt;
 
 const PARTITIONS: u16 = 2;
+
+/// The patience from which on a check is noted whatever it finds.
+pub(crate) const PATIENCE_NOTED: Duration = PATIENCE_MIN.saturating_add(Duration::from_millis(1));
 
 pub(crate) struct Bank {
     pub(crate) store: EmbeddedStore,
@@ -132,7 +137,7 @@ fn router(backends: impl Backends, shutdown: CancellationToken) -> Router {
     let (clock, partitions) = (Clock::system(), PartitionMap::new(PARTITIONS).unwrap());
     let (ids, nudge) = (Ids::new(clock.clone()), Nudge::default());
     let api = BalanceApi {
-        verifier: Verifier::of_service(backends.clone(), partitions, clock.clone(), &nudge),
+        verifier: Verifier::of_service(backends.clone(), partitions, PATIENCE_NOTED, clock.clone(), &nudge),
         rebuilds: Rebuilds::new(backends.clone(), partitions, clock.clone(), ids, nudge),
         backends,
         visibility: Visibility::default(),

@@ -1,4 +1,7 @@
+use std::time::Duration;
+
 use axum::http::{Method, StatusCode};
+use balance_service::verify::PATIENCE_MIN;
 use serde_json::{Value, json};
 use shared::clock::Timestamp;
 use shared::event::{AccountEvent, NewEvent, Personal, codec};
@@ -7,7 +10,7 @@ use shared::money::Money;
 use shared::owner::Owner;
 use shared::store::Registers;
 
-use crate::fixture::{Answer, Bank, account, balance};
+use crate::fixture::{Answer, Bank, PATIENCE_NOTED, account, balance};
 
 /// The events of a stream of server-sent events: name and data.
 fn events(answer: &Answer) -> Vec<(String, Value)> {
@@ -22,7 +25,12 @@ fn events(answer: &Answer) -> Vec<(String, Value)> {
 }
 
 async fn verify(bank: &Bank, query: &str) -> Vec<(String, Value)> {
-    let answer = bank.ask(Method::POST, &format!("/balance/verify?patience_ms=1000{query}"), &[]).await;
+    verify_for(bank, PATIENCE_MIN, query).await
+}
+
+async fn verify_for(bank: &Bank, patience: Duration, query: &str) -> Vec<(String, Value)> {
+    let path = format!("/balance/verify?patience_ms={}{query}", patience.as_millis());
+    let answer = bank.ask(Method::POST, &path, &[]).await;
     assert_eq!(answer.status, StatusCode::OK, "{}", answer.text);
     assert_eq!(answer.headers["content-type"], "text/event-stream");
     let mut events = events(&answer);
@@ -85,14 +93,25 @@ async fn noted(bank: &Bank) -> Option<Value> {
 #[tokio::test]
 async fn a_check_of_every_partition_is_noted_with_what_is_wrong_when_it_ends() {
     let (bank, generation) = Bank::with(vec![balance(1, "Paulo", 500, 3)]).await;
-    verify(&bank, "&partitions=1").await;
+    verify_for(&bank, PATIENCE_NOTED, "&partitions=1").await;
     assert_eq!(noted(&bank).await, None);
     for repair in ["false", "true"] {
-        verify(&bank, &format!("&repair={repair}")).await;
+        verify_for(&bank, PATIENCE_NOTED, &format!("&repair={repair}")).await;
         let noted = noted(&bank).await.unwrap();
         let told = (&noted["generation"], &noted["found"]["orphans"]);
         assert_eq!(told, (&json!(generation.0), &json!(1)), "no repair removes an orphan");
     }
+}
+
+#[tokio::test]
+async fn what_a_hasty_check_finds_wrong_is_not_noted_and_that_it_finds_nothing_wrong_is() {
+    let (wrong, _) = Bank::with(vec![balance(1, "Paulo", 500, 3)]).await;
+    let events = verify(&wrong, "").await;
+    assert_eq!(events.last().unwrap().0, "done");
+    assert_eq!(noted(&wrong).await, None, "the worker of the view may only have been slow");
+    let (right, generation) = Bank::with(Vec::new()).await;
+    verify(&right, "").await;
+    assert_eq!(noted(&right).await.unwrap()["generation"], generation.0);
 }
 
 #[tokio::test]

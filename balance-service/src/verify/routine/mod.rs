@@ -3,7 +3,8 @@
 //! Reconciliation compares versions, so it does not notice a document that is wrong at the right version. Every balance
 //! service looks from time to time when the active generation was verified last: by this module, by a check of all
 //! partitions that a client has asked a balance service for, or by the job that built it. If that is longer ago than
-//! the configured interval, one of them compares every document. It tells what is wrong and repairs nothing.
+//! the configured interval, one of them compares every document. It tells what is wrong and repairs nothing. A check
+//! that had less patience than this module has counts only if it found nothing wrong.
 //!
 //! RV1  It disturbs nobody. It only reads, one partition after the other, and its pages give way to workers that are
 //!      late. It does not run beside a job, nor beside a check that a client has asked its process for: once either

@@ -47,6 +47,11 @@ impl Note {
         Ok(Self { revision: stored.revision, verified: serde_json::from_slice(&stored.value).ok() })
     }
 
+    /// Whether another verification has been noted since this was read.
+    pub(super) async fn has_moved<R: Registers>(&self, registers: &R) -> Result<bool, BackendError> {
+        Ok(Self::load(registers).await?.revision != self.revision)
+    }
+
     /// Writes the note over the one that was read. If another verification was noted meanwhile, that one stays.
     pub(super) async fn write<R: Registers>(self, registers: &R, verified: &Verified) -> Result<(), BackendError> {
         let value = serde_json::to_vec(verified).map_err(|error| BackendError::broken("note a verification", error))?;

@@ -12,7 +12,9 @@
 //!      other's checks.
 //! RV2  Once a generation was verified, no process begins to verify it before the interval has passed. Whoever begins
 //!      holds a lease, and has read after the grant when the last verification ended. The lease only saves work: two at
-//!      once, because one was frozen past its lease, both only read, and one of them is noted.
+//!      once, because one was frozen past its lease, both only read, and one of them is noted. Once another one is
+//!      noted, whoever made it, this one is given up within [`STOP_LOOK_EVERY`], and its process shows that one
+//!      when it looks again.
 //! RV3  What is noted is about every document of a generation that was active throughout: only a job switches queries,
 //!      and none has begun meanwhile. A process that dies has noted nothing. Its lease expires, and the next process
 //!      that looks begins anew.
@@ -182,7 +184,7 @@ impl<B: Backends> Routine<B> {
         let found = tokio::select! {
             biased;
             () = shutdown.cancelled() => return Ok(()),
-            () = self.has_to_stop(job) => return Ok(()),
+            () = self.has_to_stop(job, &note) => return Ok(()),
             found = Box::pin(self.compare(active)) => found?,
         };
         if self.has_job_begun_since(job).await? {
@@ -194,12 +196,15 @@ impl<B: Backends> Routine<B> {
         note.write(self.backends.store(), &verified).await
     }
 
-    /// Waits until something begins beside which no verification runs.
-    async fn has_to_stop(&self, last: Option<JobId>) {
+    /// Waits until something begins beside which no verification runs, or until another one is noted.
+    async fn has_to_stop(&self, last: Option<JobId>, note: &Note) {
         loop {
             sleep(STOP_LOOK_EVERY).await;
-            // If the job cannot be read now, it is read again at the next look, and before anything is noted.
-            if self.checks.is_taken() || self.has_job_begun_since(last).await.unwrap_or(false) {
+            // If job or note cannot be read now, they are read again at the next look, and before anything is noted.
+            if self.checks.is_taken()
+                || self.has_job_begun_since(last).await.unwrap_or(false)
+                || note.has_moved(self.backends.store()).await.unwrap_or(false)
+            {
                 debug!("the verification of the view is given up, and begins anew later");
                 return;
             }

@@ -201,6 +201,24 @@ async fn a_verification_is_given_up_when_a_rebuild_or_a_check_of_a_client_begins
     assert!(began.elapsed() < verification_patience(Duration::ZERO), "{:?}", began.elapsed());
 }
 
+/// Goal: a process that was frozen past its lease does not go on for hours with what another one has done meanwhile.
+#[tokio::test]
+async fn a_verification_is_given_up_when_another_one_is_noted() {
+    let bank = Bank::open().await;
+    // It takes the whole patience to judge.
+    bank.plant_orphan().await;
+    let began = Instant::now();
+    let found = Verification { diverged: 7, ..Verification::default() };
+    let other = Verified { found, ..bank.clean(bank.active) };
+    let noting = async {
+        sleep(STOP_LOOK_EVERY / 2).await;
+        bank.note(&other).await;
+    };
+    let (noted, ()) = tokio::join!(bank.look(), noting);
+    assert_eq!(noted, Some(other));
+    assert!(began.elapsed() < verification_patience(Duration::ZERO), "{:?}", began.elapsed());
+}
+
 #[test]
 fn processes_begin_at_different_times_within_an_eighth_of_the_interval() {
     let holders = (0..20).map(|number| Holder(format!("process {number}").into()));

@@ -36,8 +36,8 @@ impl Nudge {
     }
 }
 
-/// The turn of the checks that clients of a process request: one at a time, since each reads the whole store. Cheap to
-/// clone.
+/// The turn of the checks that clients of a process request: one at a time, since each may read the whole store. Cheap
+/// to clone.
 #[derive(Clone, Debug)]
 pub(crate) struct Turn(Arc<Semaphore>);
 

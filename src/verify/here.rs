@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use anyhow::ensure;
-use balance_service::verify::{Check, PartitionReport, Running, Verifier};
+use balance_service::verify::{Accounts, Check, PartitionReport, Running, Scope, Verifier};
 use futures::StreamExt;
 use shared::backends::{AnyBackends, OpenBackendsError};
 use shared::clock::Clock;
@@ -26,26 +26,36 @@ const SHOW_EVERY: Duration = Duration::from_millis(200);
 /// Compares; returns the exit code if that is impossible for a reason that has one.
 pub(super) async fn compare(
     args: &VerifyArgs,
+    accounts: Option<Accounts>,
     screen: &mut Screen,
 ) -> anyhow::Result<Result<Vec<PartitionReport>, Exit>> {
     init_logs(&args.settings.logs)?;
     let map = PartitionMap::new(args.settings.pipeline.partitions)?;
-    let partitions: Vec<Partition> = match args.partitions() {
-        Some(asked) => asked.into_iter().map(Partition::new).collect(),
-        None => map.all().collect(),
+    let scope = match accounts {
+        Some(accounts) => Scope::Accounts(accounts),
+        None => match partitions(args, map) {
+            Ok(partitions) => Scope::Partitions(partitions),
+            Err(exit) => return Ok(Err(exit)),
+        },
     };
-    if let Some(strange) = partitions.iter().find(|partition| partition.get() > map.partitions()) {
-        complain(format_args!("there is no partition {}, only 1 to {}", strange.get(), map.partitions()));
-        return Ok(Err(Exit::Usage));
-    }
     require_bank(&args.settings.backends)?;
     let backends = match open(&args.settings.backends, map).await? {
         Ok(backends) => backends,
         Err(exit) => return Ok(Err(exit)),
     };
-    let check = Check { partitions, patience: args.patience(), repair: args.repair };
+    let check = Check { scope, patience: args.patience(), repair: args.repair };
     let running = Verifier::new(backends, map).begin(check).expect("nobody else asks this verifier");
     reports_of(running, screen).await.map(Ok)
+}
+
+/// The partitions to compare, or the exit code if the bank does not have one of them.
+fn partitions(args: &VerifyArgs, map: PartitionMap) -> Result<Vec<Partition>, Exit> {
+    let Some(asked) = args.partitions() else { return Ok(map.all().collect()) };
+    if let Some(strange) = asked.iter().find(|number| **number > map.partitions()) {
+        complain(format_args!("there is no partition {strange}, only 1 to {}", map.partitions()));
+        return Err(Exit::Usage);
+    }
+    Ok(asked.into_iter().map(Partition::new).collect())
 }
 
 /// Opens the backends, or returns the exit code if another process uses the data folder.

@@ -21,9 +21,10 @@ mod there;
 
 use std::time::Duration;
 
-use balance_service::verify::{PATIENCE_DEFAULT, PATIENCE_MAX, PATIENCE_MIN};
+use balance_service::verify::{Accounts, AccountsError, PATIENCE_DEFAULT, PATIENCE_MAX, PATIENCE_MIN};
 use clap::Args;
 use shared::config::{Settings, StoreUrl};
+use shared::id::AccountId;
 use shared::partition::SLOTS;
 
 use crate::console;
@@ -42,6 +43,10 @@ pub(crate) struct VerifyArgs {
     /// Verify only this partition, from 1; may be repeated
     #[arg(long, value_name = "NUMBER", value_parser = clap::value_parser!(u16).range(1..=i64::from(SLOTS)))]
     partition: Vec<u16>,
+
+    /// Verify only these accounts, at most 100; may be repeated
+    #[arg(long, value_name = "ID", num_args = 1.., conflicts_with = "partition")]
+    account: Vec<AccountId>,
 
     /// How long a difference may be due to events in flight, in seconds; a stopped bank on embedded backends has none
     #[arg(long, value_name = "SECONDS", default_value_t = PATIENCE_DEFAULT.as_secs(),
@@ -78,14 +83,29 @@ impl VerifyArgs {
         partitions.dedup();
         Some(partitions).filter(|partitions| !partitions.is_empty())
     }
+
+    /// The accounts asked for; nothing if partitions are.
+    fn accounts(&self) -> Result<Option<Accounts>, AccountsError> {
+        if self.account.is_empty() {
+            return Ok(None);
+        }
+        Accounts::new(self.account.clone()).map(Some)
+    }
 }
 
 /// Compares, repairs if asked to, reports.
 pub(crate) async fn run(args: VerifyArgs) -> anyhow::Result<Exit> {
+    let accounts = match args.accounts() {
+        Ok(accounts) => accounts,
+        Err(refused) => {
+            console::complain(format_args!("--account {refused}"));
+            return Ok(Exit::Usage);
+        }
+    };
     let mut screen = Screen::new();
     let compared = match &args.url {
-        Some(base) => there::compare(base, &args, &mut screen).await,
-        None => here::compare(&args, &mut screen).await,
+        Some(base) => there::compare(base, &args, accounts.as_ref(), &mut screen).await,
+        None => here::compare(&args, accounts, &mut screen).await,
     };
     screen.clear();
     let reports = match compared? {

@@ -3,9 +3,10 @@
 use std::time::Duration;
 
 use anyhow::{Context, bail};
-use balance_service::verify::PartitionReport;
+use balance_service::verify::{Accounts, PartitionReport};
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
+use shared::id::AccountId;
 
 use super::VerifyArgs;
 use super::screen::Screen;
@@ -38,10 +39,11 @@ struct Progress {
 pub(super) async fn compare(
     base: &str,
     args: &VerifyArgs,
+    accounts: Option<&Accounts>,
     screen: &mut Screen,
 ) -> anyhow::Result<Result<Vec<PartitionReport>, Exit>> {
     Service::Balance.refuse_other(base, "--url").await?;
-    let url = url(base, args);
+    let url = url(base, args, accounts);
     let http = reqwest::Client::builder().no_proxy().connect_timeout(CONNECT_MAX).read_timeout(SILENCE_MAX).build()?;
     let answer = http.post(&url).send().await.with_context(|| format!("no balance service answers at {base}"))?;
     let status = answer.status();
@@ -72,11 +74,15 @@ pub(super) async fn compare(
     bail!("{base} closed the connection before the verification was done; run it again")
 }
 
-fn url(base: &str, args: &VerifyArgs) -> String {
+fn url(base: &str, args: &VerifyArgs, accounts: Option<&Accounts>) -> String {
     let mut url = format!("{base}/balance/verify?patience_ms={}&repair={}", args.patience().as_millis(), args.repair);
     if let Some(partitions) = args.partitions() {
         let partitions: Vec<String> = partitions.iter().map(u16::to_string).collect();
         url = format!("{url}&partitions={}", partitions.join(","));
+    }
+    if let Some(accounts) = accounts {
+        let accounts: Vec<String> = accounts.as_slice().iter().map(AccountId::to_string).collect();
+        url = format!("{url}&accounts={}", accounts.join(","));
     }
     url
 }

@@ -4,7 +4,7 @@ use std::time::Duration;
 use account_service::account::Command;
 use account_service::command::{Request, Settings, Teller};
 use balance_service::rebuild::{JobState, RebuildStatus, Rebuilds};
-use balance_service::verify::{self, Check, PartitionReport, Progress, Verification, verify};
+use balance_service::verify::{self, Check, PartitionReport, Progress, Scope, Verification, verify};
 use balance_service::{BalanceConfig, Nudge, RightOfWay, Visibility, project};
 use forwarder::ForwarderConfig;
 use futures::StreamExt;
@@ -206,7 +206,11 @@ impl Bank {
 
     /// Checks every partition of the active generation; returns the reports in the order of the partitions.
     pub(crate) async fn check(&self, patience: Duration, repair: bool) -> Vec<PartitionReport> {
-        let check = Check { partitions: self.partitions.all().collect(), patience, repair };
+        self.check_scope(Scope::Partitions(self.partitions.all().collect()), patience, repair).await
+    }
+
+    pub(crate) async fn check_scope(&self, scope: Scope, patience: Duration, repair: bool) -> Vec<PartitionReport> {
+        let check = Check { scope, patience, repair };
         let reports = verify::check(self.ports.clone(), self.partitions, check, Progress::default());
         reports.map(Result::unwrap).collect().await
     }

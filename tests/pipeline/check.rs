@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use account_service::account::Command;
 use account_service::command::{Request, Teller};
-use balance_service::verify::{Fault, PartitionReport, SUSPECTS_MAX, Verification};
+use balance_service::verify::{Accounts, Fault, PartitionReport, SUSPECTS_MAX, Scope, Verification};
 use futures::future::join_all;
 use shared::coordinate::Version;
 use shared::id::{AccountId, Ids};
@@ -233,6 +233,40 @@ async fn a_repair_writes_what_the_store_says_and_leaves_what_it_has_no_events_fo
     assert_eq!(bank.visible(accounts[2]).await.unwrap().version, Version::new(2));
     assert_eq!(bank.visible(missing).await.unwrap().balance, Money::new(5).unwrap());
     assert_eq!(bank.visible(accounts[1]).await.unwrap().version, Version::new(9), "a version has fallen");
+}
+
+/// Goal: a check of single accounts finds and repairs what is wrong with their documents, and leaves all others alone.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_check_of_accounts_finds_and_repairs_these_and_no_others() {
+    let folder = tempfile::tempdir().unwrap();
+    let (bank, accounts) = Bank::start_without_projection(folder.path(), 1..10).await;
+    let generation = bank.active().await;
+    let right = bank.visible(accounts[0]).await.unwrap();
+    let other = Balance { balance: Money::new(32).unwrap(), ..bank.visible(accounts[1]).await.unwrap() };
+    plant(&bank, generation, Balance { balance: Money::new(31).unwrap(), ..right.clone() }).await;
+    plant(&bank, generation, other.clone()).await;
+    let orphan = AccountId::from_bytes([7; 16]);
+    plant(&bank, generation, Balance { id: orphan, ..right.clone() }).await;
+    bank.deposit(accounts[2], 1).await;
+    let missing = bank.opened(5).await;
+    let mut planted = vec![
+        (accounts[0], Fault::Diverged),
+        (accounts[2], Fault::Behind),
+        (missing, Fault::Missing),
+        (orphan, Fault::Orphan),
+    ];
+    planted.sort_unstable();
+
+    let asked = vec![accounts[0], accounts[2], accounts[3], missing, orphan];
+    let scope = Scope::Accounts(Accounts::new(asked).unwrap());
+    let looked = bank.check_scope(scope.clone(), IMPATIENT, false).await;
+    assert_eq!((faults(&total(&looked)), total(&looked).checked), (planted.clone(), 5));
+    let repaired = bank.check_scope(scope.clone(), IMPATIENT, true).await;
+    assert_eq!(faults(&total(&repaired)), planted, "a look without repair has changed something");
+    assert_eq!(repaired.iter().map(|report| report.repaired).sum::<u64>(), 3);
+    assert_eq!(faults(&total(&bank.check_scope(scope, IMPATIENT, false).await)), [(orphan, Fault::Orphan)]);
+    assert_eq!(bank.visible(accounts[0]).await.unwrap(), right);
+    assert_eq!(bank.visible(accounts[1]).await.unwrap(), other, "nobody asked for this one");
 }
 
 /// Goal: a worker that has folded onto a wrong document repairs it when a check asks it to, and never writes the damage

@@ -3,7 +3,7 @@
 use std::path::Path;
 use std::process::{Output, Stdio};
 
-use balance_service::verify::PATIENCE_DEFAULT;
+use balance_service::verify::{ACCOUNTS_MAX, PATIENCE_DEFAULT};
 use bytes::Bytes;
 use serde_json::Value;
 use shared::clock::Clock;
@@ -189,6 +189,39 @@ async fn differences_are_named_and_repaired_when_that_is_asked_for() {
     assert_eq!(get(&bank.balance_url(&format!("/balance/{account}"))).await["balance"], 5);
 }
 
+/// Goal: who doubts one balance has it compared and repaired alone, in a stopped bank and in one that is open.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn single_accounts_are_compared_and_repaired_and_one_that_does_not_exist_is_named() {
+    let folder = tempfile::tempdir().unwrap();
+    let accounts = closed_with_accounts(folder.path()).await;
+    let (orphan, unknown) = (AccountId::from_bytes([0x77; 16]), AccountId::from_bytes([0x78; 16]).to_string());
+    for account in &accounts[..2] {
+        damage(folder.path(), account.parse().unwrap(), orphan).await;
+    }
+    let counts = |report: &Value| ["checked", "diverged"].map(|count| report["found"][count].as_u64().unwrap());
+    let told = format!("no such account: {unknown}");
+
+    let (report, code) = verify_json(folder.path(), &["--repair", "--account", &accounts[0], &accounts[2]]).await;
+    assert_eq!((code, counts(&report), &report["repaired"]), (0, [2, 1], &1.into()), "{report}");
+    let (report, code) = verify_json(folder.path(), &["--account", &accounts[1]]).await;
+    assert_eq!((code, counts(&report)), (7, [1, 1]), "nobody asked for this one: {report}");
+    let refused = verify(folder.path(), &["--account", &accounts[0], "--account", &unknown]).await;
+    assert_eq!(refused.status.code(), Some(1), "{}", stdout_of(&refused));
+    assert!(stderr_of(&refused).contains(&told), "{}", stderr_of(&refused));
+
+    let bank = with_view(folder.path()).await;
+    let (url, doubted) = (bank.balance_url(""), &*accounts[1]);
+    let there = ["--url", &*url, "--patience", "1"];
+    let repair = ["--repair", "--account", doubted];
+    let (report, code) = verify_json(folder.path(), &[&there[..], &repair[..]].concat()).await;
+    assert_eq!((code, counts(&report), &report["repaired"]), (0, [1, 1], &1.into()), "{report}");
+    assert_eq!(get(&bank.balance_url(&format!("/balance/{doubted}"))).await["balance"], 2);
+    let refused = verify(folder.path(), &[&there[..], &["--account", &*unknown][..]].concat()).await;
+    assert_eq!(refused.status.code(), Some(1), "{}", stdout_of(&refused));
+    assert!(stderr_of(&refused).contains(&told), "{}", stderr_of(&refused));
+    assert!(bank.stop().await.success());
+}
+
 /// Writes a deposit to an account that was just opened, bypassing the bank, which is closed: nobody projects it.
 async fn deposit(data: &Path, account: AccountId) {
     let store = EmbeddedStore::open(&DataFolder::open(data).unwrap()).unwrap();
@@ -278,9 +311,15 @@ async fn a_report_that_is_lost_leaves_the_verdict() {
 #[tokio::test]
 async fn what_cannot_be_compared_is_told_apart_by_its_code() {
     let folder = tempfile::tempdir().unwrap();
+    let ids = (0_u128..).map(|number| AccountId::from_bytes(number.to_be_bytes()).to_string());
+    let ids: Vec<String> = ids.take(ACCOUNTS_MAX + 1).collect();
+    let too_many: Vec<&str> = ["--account"].into_iter().chain(ids.iter().map(String::as_str)).collect();
     for (arguments, code, lesson) in [
         (&["--partition", "9"][..], 2, "there is no partition 9, only 1 to 8"),
         (&["--partition", "0"], 2, "1..=1024"),
+        (&["--account", "7"], 2, "invalid value '7' for '--account"),
+        (&["--account", &ids[0], "--partition", "1"], 2, "cannot be used with"),
+        (&too_many, 2, "--account must name 1 to 100 accounts, not 101"),
         (&["--patience", "0"], 2, "1..=3600"),
         (&["--url", "ftp://bank"], 2, "http://host:port"),
         (&["--url", "http://127.0.0.1:9"], 1, "no balance service answers at http://127.0.0.1:9"),

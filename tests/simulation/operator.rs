@@ -5,7 +5,7 @@ use std::pin::pin;
 use std::time::Duration;
 
 use balance_service::parking::{self, ParkingError};
-use balance_service::verify::{Check, CheckError, Finding, Progress, check};
+use balance_service::verify::{Check, CheckError, Finding, Progress, Scope, check};
 use futures::StreamExt;
 use shared::backends::Ports;
 use shared::clock::Clock;
@@ -52,7 +52,8 @@ impl Operator {
 
     /// Returns what is still wrong afterwards.
     async fn repair_once(&self) -> Result<Vec<Finding>, CheckError> {
-        let what = Check { partitions: self.partitions.all().collect(), patience: PATIENCE, repair: true };
+        let scope = Scope::Partitions(self.partitions.all().collect());
+        let what = Check { scope, patience: PATIENCE, repair: true };
         let mut reports = pin!(check(self.backends.clone(), self.partitions, what, Progress::default()));
         let mut left = Vec::new();
         while let Some(report) = reports.next().await {

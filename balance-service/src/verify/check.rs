@@ -1,11 +1,11 @@
-//! Checking the active generation, partition by partition, and repairing it on request.
+//! Checking the active generation, partition by partition or single accounts of it, and repairing it on request.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use futures::stream;
-use futures::{Stream, StreamExt};
+use futures::{Stream, StreamExt, TryStreamExt};
 use metrics::counter;
 use shared::backends::Backends;
 use shared::error::BackendError;
@@ -16,7 +16,9 @@ use shared::telemetry::metric::DOCUMENTS_REPAIRED;
 use tracing::warn;
 
 use super::PARTITIONS_AT_ONCE;
-use super::report::{Fault, Finding, PartitionReport};
+use super::accounts::{Accounts, by_partition};
+use super::report::{Fault, Finding, PartitionReport, Verification};
+use super::suspects::DocumentSuspects;
 use super::walk::{Comparison, PartitionWalk};
 use crate::repair::{forget, repair};
 use crate::right_of_way::RightOfWay;
@@ -30,12 +32,21 @@ const SWITCH_LOOK_EVERY: Duration = Duration::from_secs(1);
 /// What to check, and how.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Check {
-    /// The partitions.
-    pub partitions: Vec<Partition>,
+    /// Which documents.
+    pub scope: Scope,
     /// How long a difference may be due to events in flight (law P2); zero if none can be.
     pub patience: Duration,
     /// Whether to repair what is wrong (law P4).
     pub repair: bool,
+}
+
+/// Which documents a check compares.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Scope {
+    /// All of these partitions.
+    Partitions(Vec<Partition>),
+    /// Those of these accounts.
+    Accounts(Accounts),
 }
 
 /// How many accounts a running check has looked at. Clones share the count.
@@ -60,6 +71,9 @@ pub enum CheckError {
     /// No generation is active, so there is nothing to compare.
     #[error("there is no projection yet; a balance service builds it when it runs")]
     NoGeneration,
+    /// Some of the named accounts have neither an event nor a document. Nothing was compared.
+    #[error("no such account: {}", listed(.0))]
+    NoAccounts(Vec<AccountId>),
     /// Queries were switched again and again.
     #[error("the queries were switched to another generation {SWITCHES_MAX} times while partition {} was compared", .0.get())]
     Switched(Partition),
@@ -71,21 +85,52 @@ pub enum CheckError {
     Backend(#[from] BackendError),
 }
 
-/// Checks partitions of the active generation and yields their reports in the requested order. Dropping the stream ends
-/// the check. Repeating it is harmless.
+fn listed(accounts: &[AccountId]) -> String {
+    accounts.iter().map(AccountId::to_string).collect::<Vec<_>>().join(", ")
+}
+
+/// Checks documents of the active generation and yields a report of each partition that has some of them: in the
+/// requested order, or in that of the partitions if accounts are requested. Dropping the stream ends the check.
+/// Repeating it is harmless.
 pub fn check<B: Backends>(
     backends: B,
     map: PartitionMap,
     check: Check,
     progress: Progress,
 ) -> impl Stream<Item = Result<PartitionReport, CheckError>> + Send {
-    let Check { partitions, patience, repair } = check;
-    stream::iter(partitions)
-        .map(move |partition| {
-            let one = One { backends: backends.clone(), map, partition, patience, repair, progress: progress.clone() };
-            one.check()
+    let Check { scope, patience, repair } = check;
+    let planned = {
+        let (backends, progress) = (backends.clone(), progress.clone());
+        async move { planned(&backends, map, scope, &progress).await }
+    };
+    stream::once(planned)
+        .map_ok(move |planned| {
+            let (backends, progress) = (backends.clone(), progress.clone());
+            let check = move |(partition, accounts)| {
+                let (backends, progress) = (backends.clone(), progress.clone());
+                One { backends, map, partition, accounts, patience, repair, progress }.check()
+            };
+            stream::iter(planned).map(check).buffered(PARTITIONS_AT_ONCE)
         })
-        .buffered(PARTITIONS_AT_ONCE)
+        .try_flatten()
+}
+
+/// What to compare in each partition: the documents of these accounts, or all of them.
+type Planned = Vec<(Partition, Option<DocumentSuspects>)>;
+
+async fn planned<B: Backends>(
+    backends: &B,
+    map: PartitionMap,
+    scope: Scope,
+    progress: &Progress,
+) -> Result<Planned, CheckError> {
+    match scope {
+        Scope::Partitions(partitions) => Ok(partitions.into_iter().map(|partition| (partition, None)).collect()),
+        Scope::Accounts(accounts) => {
+            let partitions = by_partition(backends, map, &accounts, progress).await?;
+            Ok(partitions.into_iter().map(|(partition, accounts)| (partition, Some(accounts))).collect())
+        }
+    }
 }
 
 /// One partition to check.
@@ -93,6 +138,8 @@ struct One<B> {
     backends: B,
     map: PartitionMap,
     partition: Partition,
+    /// The only accounts to check, with the heads of their streams; `None` for the whole partition.
+    accounts: Option<DocumentSuspects>,
     patience: Duration,
     repair: bool,
     progress: Progress,
@@ -145,20 +192,38 @@ impl<B: Backends> One<B> {
         if self.repair {
             forget(&self.backends, generation, self.partition).await?;
         }
-        let mut walk = PartitionWalk::new(&comparison);
-        while let Some(wrong) = walk.next_wrong().await? {
-            if self.repair {
-                repair(&self.backends, generation, self.partition, &to_repair(&wrong)).await?;
-            }
-        }
-        let found = walk.into_verification();
-        let left = if self.repair && !found.is_clean() { Some(comparison.run().await?) } else { None };
+        let found = self.compare(&comparison, self.repair).await?;
+        let left = if self.repair && !found.is_clean() { Some(self.compare(&comparison, false).await?) } else { None };
         let repaired = left.as_ref().map_or(0, |left| found.differences().saturating_sub(left.differences()));
         if repaired > 0 {
             warn!(partition = %self.partition, %generation, repaired, "documents repaired");
             counter!(DOCUMENTS_REPAIRED.name, "partition" => self.partition.to_string()).increment(repaired);
         }
         Ok(PartitionReport { partition: self.partition, generation, found, repaired, left })
+    }
+
+    /// Compares the accounts or the whole partition, and has what is wrong rewritten if that `mends`.
+    async fn compare(&self, comparison: &Comparison<'_, B>, mends: bool) -> Result<Verification, CheckError> {
+        let Some(accounts) = &self.accounts else { return self.compare_all(comparison, mends).await };
+        let mut verification = Verification::default();
+        let wrong = comparison.judge(accounts.clone(), &mut verification).await?;
+        for finding in &wrong {
+            verification.add(finding.clone());
+        }
+        if mends {
+            repair(&self.backends, comparison.generation, self.partition, &to_repair(&wrong)).await?;
+        }
+        Ok(verification)
+    }
+
+    async fn compare_all(&self, comparison: &Comparison<'_, B>, mends: bool) -> Result<Verification, CheckError> {
+        let mut walk = PartitionWalk::new(comparison);
+        while let Some(wrong) = walk.next_wrong().await? {
+            if mends {
+                repair(&self.backends, comparison.generation, self.partition, &to_repair(&wrong)).await?;
+            }
+        }
+        Ok(walk.into_verification())
     }
 }
 

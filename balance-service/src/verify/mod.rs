@@ -19,8 +19,10 @@
 //! since something may have changed between the two reads; [`suspects`] looks at it again, on its own, for as long as
 //! [`waiting`] says. [`crate::repair`] rewrites what stays wrong, and the partition is compared once more. [`check()`]
 //! does this for the active generation when a client asks for it, [`routine`] now and then without being asked, and
-//! [`verify`] verifies a generation that is not active yet.
+//! [`verify`] verifies a generation that is not active yet. A check that names [`accounts`] takes these for its
+//! suspects, and reads their streams and documents only.
 
+mod accounts;
 mod check;
 mod compare;
 mod note;
@@ -42,7 +44,8 @@ use shared::error::BackendError;
 use shared::index::Generation;
 use shared::partition::PartitionMap;
 
-pub use check::{Check, CheckError, Progress, check};
+pub use accounts::{ACCOUNTS_MAX, Accounts, AccountsError};
+pub use check::{Check, CheckError, Progress, Scope, check};
 pub use report::{FINDINGS_MAX, Fault, Finding, PartitionReport, Verification};
 pub(crate) use routine::Routine;
 pub use suspects::SUSPECTS_MAX;

@@ -133,12 +133,12 @@ impl Verification {
     }
 }
 
-/// The result of checking one partition.
+/// The result of checking one partition, or the accounts of it that the check names.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct PartitionReport {
     /// The partition.
     pub partition: Partition,
-    /// The generation that answered the queries while the partition was compared.
+    /// The generation that answered the queries meanwhile.
     pub generation: Generation,
     /// What the comparison found.
     pub found: Verification,

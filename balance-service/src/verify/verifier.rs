@@ -11,7 +11,7 @@ use shared::partition::{Partition, PartitionMap};
 use tokio::sync::OwnedSemaphorePermit;
 use tracing::debug;
 
-use super::check::{Check, CheckError, Progress, check};
+use super::check::{Check, CheckError, Progress, Scope, check};
 use super::note::{Note, Sum, Verified};
 use super::report::PartitionReport;
 use crate::nudge::{Nudge, Turn};
@@ -79,8 +79,10 @@ impl<B: Backends> Verifier<B> {
     pub fn begin(&self, what: Check) -> Option<Running> {
         let turn = self.turn.take()?;
         let (progress, patience) = (Progress::default(), what.patience);
+        // Accounts of every partition are not yet all accounts.
+        let noting = self.noting.clone().filter(|_| matches!(what.scope, Scope::Partitions(_)));
         let reports = check(self.backends.clone(), self.partitions, what, progress.clone());
-        let reports = match self.noting.clone() {
+        let reports = match noting {
             Some(noting) => {
                 let is_patient = patience >= noting.patience;
                 noted(self.backends.clone(), self.partitions, noting.clock, is_patient, reports).boxed()

@@ -1,11 +1,11 @@
 use std::time::Duration;
 
 use axum::http::{Method, StatusCode};
-use balance_service::verify::PATIENCE_MIN;
+use balance_service::verify::{ACCOUNTS_MAX, PATIENCE_MIN};
 use serde_json::{Value, json};
 use shared::clock::Timestamp;
 use shared::event::{AccountEvent, NewEvent, Personal, codec};
-use shared::id::EventId;
+use shared::id::{AccountId, EventId};
 use shared::money::Money;
 use shared::owner::Owner;
 use shared::store::Registers;
@@ -115,6 +115,33 @@ async fn what_a_hasty_check_finds_wrong_is_not_noted_and_that_it_finds_nothing_w
 }
 
 #[tokio::test]
+async fn a_check_of_accounts_reports_these_alone_and_is_not_noted_though_every_partition_has_some() {
+    let documents = [0, 1, 2].map(|number| balance(number, "Paulo", 500, 3));
+    let (bank, _) = Bank::with(documents.to_vec()).await;
+    let query = format!("&accounts={},{}", account(1), account(0));
+    let events = verify_for(&bank, PATIENCE_NOTED, &query).await;
+    assert_eq!(events.iter().map(|(name, _)| &**name).collect::<Vec<_>>(), ["partition", "partition", "done"]);
+    for ((_, report), number) in events.iter().zip([0, 1]) {
+        let found = (&report["found"]["checked"], &report["found"]["orphans"]);
+        assert_eq!(found, (&json!(1), &json!(1)), "{report}");
+        assert_eq!(report["found"]["findings"][0]["account"], account(number).to_string());
+    }
+    assert_eq!(noted(&bank).await, None, "there are other accounts");
+
+    let events = verify(&bank, &format!("&accounts={}", account(0))).await;
+    assert_eq!((events.len(), &events[0].1["partition"]), (2, &json!(1)));
+}
+
+#[tokio::test]
+async fn accounts_that_do_not_exist_are_named_and_nothing_is_compared() {
+    let (bank, _) = Bank::with(vec![balance(1, "Paulo", 500, 3)]).await;
+    let asked = [2, 1, 0].map(|number| account(number).to_string()).join(",");
+    let events = verify(&bank, &format!("&accounts={asked}&repair=true")).await;
+    let told = format!("no such account: {}, {}", account(0), account(2));
+    assert_eq!(events, [("failed".to_owned(), json!({ "detail": told }))]);
+}
+
+#[tokio::test]
 async fn a_service_compares_once_at_a_time_and_ends_with_its_client() {
     let (bank, _) = Bank::with(vec![balance(1, "Paulo", 500, 3)]).await;
     // The orphan makes the first request wait out its patience.
@@ -142,7 +169,14 @@ async fn a_service_compares_once_at_a_time_and_ends_with_its_client() {
 #[tokio::test]
 async fn a_wrong_parameter_is_refused_before_anything_begins() {
     let (bank, _) = Bank::with(Vec::new()).await;
+    let both = format!("partitions=1&accounts={}", account(1));
+    let ids = (0_u128..).map(|number| AccountId::from_bytes(number.to_be_bytes()).to_string());
+    let too_many = format!("accounts={}", ids.take(ACCOUNTS_MAX + 1).collect::<Vec<_>>().join(","));
     for (query, field) in [
+        (&*both, "accounts"),
+        (&*too_many, "accounts"),
+        ("accounts=", "accounts"),
+        ("accounts=7", "accounts"),
         ("partitions=3", "partitions"),
         ("partitions=0", "partitions"),
         ("partitions=1,x", "partitions"),

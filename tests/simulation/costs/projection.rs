@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use balance_service::rebuild::JobState;
-use balance_service::verify::{Check, Progress, check};
+use balance_service::verify::{ACCOUNTS_MAX, Accounts, Check, Progress, Scope, check};
 use futures::StreamExt;
 use tokio::time::{Instant, sleep};
 
@@ -149,12 +149,17 @@ async fn two_services_together_verify_the_view_once_an_interval() {
 
 /// What it costs to compare every document of a bank in which all are right.
 async fn cost_of_a_check(bank: &Bank) -> Bill {
-    let what = Check { partitions: bank.partitions().all().collect(), patience: Duration::ZERO, repair: false };
+    cost_of_comparing(bank, Scope::Partitions(bank.partitions().all().collect()), ACCOUNTS).await
+}
+
+/// What it costs to compare this many documents, which are all right.
+async fn cost_of_comparing(bank: &Bank, scope: Scope, documents: usize) -> Bill {
+    let what = Check { scope, patience: Duration::ZERO, repair: false };
     Bill::of(&bank.world, async {
         let reports: Vec<_> = check(bank.ports(), bank.partitions(), what, Progress::default()).collect().await;
         let checked: Vec<u64> =
             reports.into_iter().map(|report| report.expect("it is read again").found.checked).collect();
-        assert_eq!(checked, [ACCOUNTS as u64]);
+        assert_eq!(checked, [documents as u64]);
     })
     .await
 }
@@ -167,6 +172,19 @@ async fn a_check_of_two_thousand_accounts_reads_pages() {
         bound("index.load", 2, "the documents of a page's accounts are loaded at once"),
         bound("store.heads", 1, "the accounts are one page of 4,096"),
         bound("index.versions", 1, "the documents are one page of 4,096"),
+        bound("index.generations", 2, "the active generation must be the same at the beginning and at the end"),
+    ]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_check_of_a_hundred_accounts_reads_their_streams_and_documents_and_no_others() {
+    let bank = Bank::new(PARTITIONS);
+    let accounts = bank.fill().await;
+    bank.project_all().await;
+    let asked = Accounts::new(accounts[..ACCOUNTS_MAX].to_vec()).expect("not too many");
+    cost_of_comparing(&bank, Scope::Accounts(asked), ACCOUNTS_MAX).await.assert(&[
+        bound("store.read_streams", 2, "the streams are read for their heads, and once more beside their documents"),
+        bound("index.load", 1, "the documents are loaded at once"),
         bound("index.generations", 2, "the active generation must be the same at the beginning and at the end"),
     ]);
 }

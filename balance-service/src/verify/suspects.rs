@@ -73,7 +73,7 @@ impl<B: Backends> Comparison<'_, B> {
             for ((account, head), loaded) in chunk.iter().zip(&loaded) {
                 match judged(*account, *head, loaded, foldings.get(account)) {
                     Some(finding) => wrong.push(Wrong { head: *head, finding }),
-                    None if loaded.parked.is_some() => verification.parked += 1,
+                    None if loaded.parked_at().is_some() => verification.parked += 1,
                     None if loaded.balance.is_some() => verification.checked += 1,
                     None => {}
                 }

@@ -10,7 +10,7 @@ use shared::money::Money;
 use shared::owner::Owner;
 use shared::store::Registers;
 
-use crate::fixture::{Answer, Bank, PATIENCE_NOTED, account, balance};
+use crate::fixture::{Answer, Bank, PATIENCE_NOTED, account, balance, parked};
 
 /// The events of a stream of server-sent events: name and data.
 fn events(answer: &Answer) -> Vec<(String, Value)> {
@@ -52,9 +52,8 @@ async fn every_partition_is_reported_and_then_that_it_is_done() {
     assert_eq!(events[0].1["partition"], 2);
 }
 
-#[tokio::test]
-async fn a_missing_document_is_repaired_when_that_is_asked_for() {
-    let (bank, _) = Bank::with(Vec::new()).await;
+/// Opens the account with number 1 in the store alone.
+async fn open(bank: &Bank) {
     let event = AccountEvent::AccountOpened {
         currency: "EUR".parse().unwrap(),
         overdraft_limit: Money::ZERO,
@@ -63,6 +62,12 @@ async fn a_missing_document_is_repaired_when_that_is_asked_for() {
     };
     let opened = NewEvent { id: EventId::from_number(1), time: Timestamp::EPOCH, event };
     bank.commit(1, codec::encode(&[opened])).await;
+}
+
+#[tokio::test]
+async fn a_missing_document_is_repaired_when_that_is_asked_for() {
+    let (bank, _) = Bank::with(Vec::new()).await;
+    open(&bank).await;
     let missing = |events: &[(String, Value)], part: &str| -> u64 {
         events.iter().filter_map(|(_, report)| report[part]["missing"].as_u64()).sum()
     };
@@ -73,6 +78,21 @@ async fn a_missing_document_is_repaired_when_that_is_asked_for() {
     let repaired = verify(&bank, "&repair=true").await;
     assert_eq!((missing(&repaired, "found"), missing(&repaired, "left")), (1, 0));
     assert_eq!(bank.get(&format!("/balance/{}", account(1))).await.json()["balance"], 70);
+}
+
+#[tokio::test]
+async fn an_account_is_parked_only_until_its_document_has_passed_the_entry() {
+    let (bank, generation) = Bank::with(Vec::new()).await;
+    open(&bank).await;
+    bank.park(generation, vec![parked(1, 1)]).await;
+    let query = format!("&accounts={}", account(1));
+    let counts = async || {
+        let events = verify(&bank, &query).await;
+        ["checked", "parked", "missing"].map(|count| events[0].1["found"][count].as_u64().unwrap())
+    };
+    assert_eq!(counts().await, [0, 1, 0]);
+    bank.write(generation, vec![balance(1, "Maria", 70, 1)]).await;
+    assert_eq!(counts().await, [1, 0, 0], "the event at which it was parked is in the document");
 }
 
 #[tokio::test]

@@ -31,7 +31,8 @@ pub enum ParkingError {
     Backend(#[from] BackendError),
 }
 
-/// The parked accounts of the active generation, ordered by account.
+/// The parked accounts of the active generation, ordered by account. An entry that the account's document has passed
+/// does not count: its removal failed, or an earlier release left it behind.
 ///
 /// # Errors
 /// There is no active generation, or a backend failed.
@@ -41,7 +42,18 @@ pub async fn parked<B: Backends>(
     limit: usize,
 ) -> Result<Vec<Parked>, ParkingError> {
     let generation = active(backends).await?;
-    Ok(backends.index().parked(generation, SlotRange::ALL, after, limit).await?)
+    let (index, mut after, mut parked) = (backends.index(), after, Vec::new());
+    while parked.len() < limit {
+        let entries = index.parked(generation, SlotRange::ALL, after, limit).await?;
+        let Some(last) = entries.last() else { break };
+        after = Some(last.account);
+        let accounts: Vec<AccountId> = entries.iter().map(|entry| entry.account).collect();
+        let loaded = index.load(generation, &accounts).await?;
+        let counting = entries.into_iter().zip(loaded).filter(|(_, loaded)| !loaded.has_passed_entry());
+        parked.extend(counting.map(|(entry, _)| entry));
+    }
+    parked.truncate(limit);
+    Ok(parked)
 }
 
 /// Folds a parked account again, unparks it if that succeeds, and returns its document.

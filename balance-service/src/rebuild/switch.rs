@@ -10,8 +10,8 @@
 //! An account that is parked in the new generation is folded on all the same. An older release may have parked it at an
 //! event that this one can fold, or a retry may have unparked it in the old generation alone, and then readers have
 //! seen it beyond its entry. If a later event cannot be folded, the account is parked there instead, by the write that
-//! brings its document. An entry at or below the version of the document no longer counts: once the documents of a
-//! partition are written, such entries are removed, also those that an earlier attempt has left behind.
+//! brings its document. An entry at or below the version of the document no longer counts: once all documents are
+//! written, such entries are removed, also those that an earlier attempt has left behind.
 //!
 //! The promotion rests on the documents as this sealing left them (law X5): if another conductor of the job seals the
 //! old generation meanwhile, it is refused, and the switch begins again.
@@ -106,6 +106,7 @@ async fn bring_and_promote<B: Backends>(
         while let Some(brought) = parts.next().await {
             brought?;
         }
+        unpark_passed(backends, generation).await?;
     }
     match backends.index().promote(generation, sealed).await {
         Ok(()) => Ok(()),
@@ -118,7 +119,7 @@ async fn bring_and_promote<B: Backends>(
     }
 }
 
-/// Brings the documents of a slot range to at least their sealed versions, and removes the entries they have passed.
+/// Brings the documents of a slot range to at least their sealed versions.
 async fn bring_forward<B: Backends>(
     backends: &B,
     slots: SlotRange,
@@ -140,7 +141,7 @@ async fn bring_forward<B: Backends>(
     if brought > 0 {
         info!(%partition, accounts = brought, "accounts brought forward before the switch");
     }
-    unpark_passed(backends, slots, new).await
+    Ok(())
 }
 
 /// Brings documents to at least their sealed versions, whether their accounts are parked or not.
@@ -166,10 +167,10 @@ async fn fill<B: Backends>(backends: &B, generation: Generation, lagging: &[Pair
 
 /// Removes the entries that documents have passed. If a worker replaces one at the same time, the new one may go as
 /// well; the account's next event, or a comparison of heads, parks it again.
-async fn unpark_passed<B: Backends>(backends: &B, slots: SlotRange, generation: Generation) -> Result<(), SwitchError> {
+async fn unpark_passed<B: Backends>(backends: &B, generation: Generation) -> Result<(), SwitchError> {
     let (index, mut after) = (backends.index(), None);
     loop {
-        let entries = index.parked(generation, slots, after, ACCOUNTS_AT_ONCE).await?;
+        let entries = index.parked(generation, SlotRange::ALL, after, ACCOUNTS_AT_ONCE).await?;
         let Some(last) = entries.last() else { return Ok(()) };
         after = Some(last.account);
         let accounts: Vec<AccountId> = entries.iter().map(|entry| entry.account).collect();

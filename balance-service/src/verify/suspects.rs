@@ -61,6 +61,8 @@ impl<B: Backends> Comparison<'_, B> {
         let suspects: Vec<(AccountId, Version)> = suspects.into_iter().collect();
         let mut wrong = Vec::new();
         for chunk in suspects.chunks(ACCOUNTS_AT_ONCE) {
+            // Most suspects are late: the worker that they wait for goes first.
+            let _permit = self.right_of_way.page().await;
             let accounts: Vec<AccountId> = chunk.iter().map(|(account, _)| *account).collect();
             let loaded = self.load_patiently(&accounts).await?;
             let mut foldings = chunk.iter().zip(&loaded).filter_map(|suspect| self.to_fold(suspect)).collect();

@@ -7,6 +7,7 @@ use shared::error::BackendError;
 use shared::event::StreamAfter;
 use shared::id::AccountId;
 use shared::index::{BalanceIndex, Generation, Loaded};
+use shared::retry::Backoff;
 use shared::store::EventStore;
 
 use crate::fold::Folding;
@@ -52,6 +53,19 @@ async fn load_as<I: BalanceIndex>(
 ) -> Result<BTreeMap<AccountId, Folding>, BackendError> {
     let loaded = index.load(generation, accounts).await?;
     Ok(accounts.iter().zip(loaded).map(|(account, loaded)| (*account, to_folding(*account, loaded))).collect())
+}
+
+/// Does what [`refill`] does, even if the store is unavailable for some seconds. What was folded before a failure stays
+/// folded.
+pub(crate) async fn refill_patiently<S: EventStore>(
+    store: &S,
+    foldings: &mut BTreeMap<AccountId, Folding>,
+) -> Result<(), BackendError> {
+    let mut backoff = Backoff::default();
+    while let Err(failure) = refill(store, foldings).await {
+        backoff.wait(failure).await?;
+    }
+    Ok(())
 }
 
 /// Folds everything the store holds after the versions of the accounts, in bounded calls however many they are.

@@ -11,13 +11,12 @@ use shared::error::BackendError;
 use shared::id::AccountId;
 use shared::index::BalanceIndex;
 use shared::partition::{Partition, PartitionMap};
-use shared::retry::Backoff;
 use shared::store::EventStore;
 
 use super::check::{CheckError, Progress};
 use super::suspects::DocumentSuspects;
 use crate::fold::Folding;
-use crate::refill::refill;
+use crate::refill::refill_patiently;
 
 /// How many accounts a check names at most: as many as fit into the query of a URL with room to spare, and as are read
 /// in one call. Whoever doubts more of them has the partitions compared.
@@ -79,11 +78,7 @@ pub(super) async fn by_partition<B: Backends>(
 async fn heads<S: EventStore>(store: &S, accounts: &Accounts) -> Result<DocumentSuspects, BackendError> {
     let mut foldings: BTreeMap<AccountId, Folding> =
         accounts.0.iter().map(|account| (*account, Folding::new(*account, None))).collect();
-    let mut backoff = Backoff::default();
-    // What was folded before a failure stays folded.
-    while let Err(failure) = refill(store, &mut foldings).await {
-        backoff.wait(failure).await?;
-    }
+    refill_patiently(store, &mut foldings).await?;
     let head = |folding: &Folding| folding.poison().map_or_else(|| folding.version(), |(at, _)| *at);
     Ok(foldings.iter().map(|(account, folding)| (*account, head(folding))).collect())
 }

@@ -7,14 +7,13 @@ use shared::coordinate::Version;
 use shared::error::BackendError;
 use shared::id::AccountId;
 use shared::index::{Balance, Loaded};
-use shared::retry::Backoff;
 
 use super::compare::compare;
 use super::report::{Fault, Finding, Verification};
 use super::waiting::Waiting;
 use super::walk::Comparison;
 use crate::fold::Folding;
-use crate::refill::refill;
+use crate::refill::refill_patiently;
 
 /// How many accounts of a partition wait to be looked at again before the walk through its streams continues: a few
 /// megabytes. In a partition without a worker, a check waits for its whole patience once per this many accounts.
@@ -66,11 +65,7 @@ impl<B: Backends> Comparison<'_, B> {
             let accounts: Vec<AccountId> = chunk.iter().map(|(account, _)| *account).collect();
             let loaded = self.load_patiently(&accounts).await?;
             let mut foldings = chunk.iter().zip(&loaded).filter_map(|suspect| self.to_fold(suspect)).collect();
-            let mut backoff = Backoff::default();
-            // What was folded before a failure stays folded.
-            while let Err(failure) = refill(self.backends.store(), &mut foldings).await {
-                backoff.wait(failure).await?;
-            }
+            refill_patiently(self.backends.store(), &mut foldings).await?;
             verification.events += foldings.values().map(|folding| folding.version().get()).sum::<u64>();
             for ((account, head), loaded) in chunk.iter().zip(&loaded) {
                 match judged(*account, *head, loaded, foldings.get(account)) {

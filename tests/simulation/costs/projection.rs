@@ -5,6 +5,7 @@ use std::time::Duration;
 use balance_service::rebuild::JobState;
 use balance_service::verify::{ACCOUNTS_MAX, Accounts, Check, Progress, Scope, check};
 use futures::StreamExt;
+use shared::id::AccountId;
 use tokio::time::{Instant, sleep};
 
 use super::bank::{ACCOUNTS, Bank, all_taken, deposit, opened};
@@ -20,10 +21,15 @@ const STARTED_WITHIN: Duration = Duration::from_secs(5);
 
 /// A bank whose view matches the store, and whose processes have stopped.
 async fn projected() -> Bank {
+    projected_accounts().await.0
+}
+
+/// The same, with its accounts.
+async fn projected_accounts() -> (Bank, Vec<AccountId>) {
     let bank = Bank::new(PARTITIONS);
-    bank.fill().await;
+    let accounts = bank.fill().await;
     bank.project_all().await;
-    bank
+    (bank, accounts)
 }
 
 #[tokio::test(start_paused = true)]
@@ -178,9 +184,7 @@ async fn a_check_of_two_thousand_accounts_reads_pages() {
 
 #[tokio::test(start_paused = true)]
 async fn a_check_of_a_hundred_accounts_reads_their_streams_and_documents_and_no_others() {
-    let bank = Bank::new(PARTITIONS);
-    let accounts = bank.fill().await;
-    bank.project_all().await;
+    let (bank, accounts) = projected_accounts().await;
     let asked = Accounts::new(accounts[..ACCOUNTS_MAX].to_vec()).expect("not too many");
     cost_of_comparing(&bank, Scope::Accounts(asked), ACCOUNTS_MAX).await.assert(&[
         bound("store.read_streams", 2, "the streams are read for their heads, and once more beside their documents"),
@@ -207,4 +211,31 @@ async fn a_check_makes_a_read_that_fails_again_and_none_before_it() {
             bound("index.generations", 2, "the active generation is looked up first and last"),
         ]);
     }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_check_reads_the_stream_of_a_suspect_again_if_that_fails() {
+    let (bank, accounts) = projected_accounts().await;
+    all_taken(&bank.teller(), vec![deposit(accounts[0])]).await;
+    bank.world.fail_next("store.read_streams");
+    cost_of_a_check(&bank).await.assert(&[
+        bound("store.scan", 2, "the 10,001 events are two pages of 8,192"),
+        bound("index.load", 4, "they are loaded once for each page, and the one that is behind for each of two looks"),
+        bound("store.read_streams", 3, "the stream of the one that is behind is read for each look, and once in vain"),
+        bound("store.heads", 1, "the accounts are one page"),
+        bound("index.versions", 1, "the documents are one page"),
+        bound("index.generations", 2, "the active generation is looked up first and last"),
+    ]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_check_of_accounts_reads_their_streams_again_if_that_fails() {
+    let (bank, accounts) = projected_accounts().await;
+    let asked = Accounts::new(accounts[..ACCOUNTS_MAX].to_vec()).expect("not too many");
+    bank.world.fail_next("store.read_streams");
+    cost_of_comparing(&bank, Scope::Accounts(asked), ACCOUNTS_MAX).await.assert(&[
+        bound("store.read_streams", 3, "for their heads, beside their documents, and once in vain"),
+        bound("index.load", 1, "the documents are loaded at once"),
+        bound("index.generations", 2, "the active generation is looked up first and last"),
+    ]);
 }

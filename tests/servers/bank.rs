@@ -13,6 +13,8 @@ use tokio::io::{AsyncBufReadExt, BufReader, Lines};
 use tokio::process::{Child, ChildStdout, Command};
 use tokio::time::timeout;
 
+use crate::program::without_settings;
+
 /// How long anything may take before the test fails instead of hanging; far beyond what a slow machine needs.
 pub(crate) const PATIENCE: Duration = Duration::from_mins(2);
 
@@ -112,7 +114,7 @@ pub(crate) fn new_namespace() -> Namespace {
 
 /// The program on the servers of these tests.
 pub(crate) fn command(namespace: &Namespace) -> Command {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_bank"));
+    let mut command = without_settings(env!("CARGO_BIN_EXE_bank"));
     for (setting, variable) in SERVERS {
         command.env(setting, url(variable));
     }

@@ -7,4 +7,6 @@
 
 mod bank;
 mod limits;
+#[path = "../customers/program.rs"]
+mod program;
 mod verify;

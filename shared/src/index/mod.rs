@@ -74,7 +74,7 @@ pub struct Sealing {
     /// Under which seal.
     pub seal: Seal,
     /// Tells it from other sealings under the same seal; nil where sealing again lets nothing through.
-    pub turn: uuid::Uuid,
+    pub id: uuid::Uuid,
 }
 
 /// An account whose next event cannot be folded. Its later events wait; other accounts do not.

@@ -132,7 +132,7 @@ impl BalanceIndex for WorldIndex {
                 return Some(Err(ApplyError::Sealed(generation)));
             }
             *sealings += 1;
-            let sealing = Sealing { seal, turn: CommitId::from_bytes(sealings.to_be_bytes()).uuid() };
+            let sealing = Sealing { seal, id: CommitId::from_bytes(sealings.to_be_bytes()).uuid() };
             contents.sealed = Some(sealing);
             state.note(process, "generation sealed", u64::from(generation.0), 0);
             Some(Ok(sealing))

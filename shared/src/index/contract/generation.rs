@@ -6,7 +6,7 @@ use futures::future::{join, join_all};
 use tokio::task::yield_now;
 use uuid::Uuid;
 
-use super::{SEAL, account, document, documents, is_gone, of_balances, seal, serving, stored, turn, write};
+use super::{SEAL, account, document, documents, is_gone, of_balances, seal, serving, stored, switch, write};
 use crate::error::{Effect, Retry};
 use crate::index::{
     ApplyError, BalanceIndex, BalanceQuery, Generation, Generations, PromoteError, QueryError, Seal, Sealing,
@@ -62,7 +62,7 @@ pub async fn queries_see_the_promoted_generation_alone<I: BalanceIndex>(index: I
 
     write(&index, first, documents([1, 2], 5)).await;
     assert_eq!(index.get(account(2)).await.unwrap(), Some(document(2, 4)));
-    turn(&index, Some(second), first).await.unwrap();
+    switch(&index, Some(second), first).await.unwrap();
     assert_eq!(index.search(&BalanceQuery::default()).await.unwrap().balances, documents([1, 2], 5));
 }
 
@@ -73,8 +73,8 @@ pub async fn a_query_during_a_swap_sees_one_generation<I: BalanceIndex>(index: I
     write(&index, new, documents(1..40, 2)).await;
     let swaps = async {
         for _ in 0..10 {
-            turn(&index, Some(old), new).await.unwrap();
-            turn(&index, Some(new), old).await.unwrap();
+            switch(&index, Some(old), new).await.unwrap();
+            switch(&index, Some(new), old).await.unwrap();
         }
     };
     let queries = async {
@@ -89,13 +89,13 @@ pub async fn a_query_during_a_swap_sees_one_generation<I: BalanceIndex>(index: I
 /// [`BalanceIndex::promote`]
 pub async fn promoting_compares_before_it_sets<I: BalanceIndex>(index: I) {
     let [first, second] = [index.create().await.unwrap(), index.create().await.unwrap()];
-    let refused = turn(&index, Some(second), first).await;
+    let refused = switch(&index, Some(second), first).await;
     assert!(matches!(refused, Err(PromoteError::Moved(None))), "{refused:?}");
     assert_eq!(index.generations().await.unwrap().active, None);
 
     index.promote(first, None).await.unwrap();
     for wrong in [None, Some(second)] {
-        let refused = turn(&index, wrong, second).await;
+        let refused = switch(&index, wrong, second).await;
         assert!(matches!(refused, Err(PromoteError::Moved(Some(active))) if active == first), "{refused:?}");
         assert_eq!(index.generations().await.unwrap().active, Some(first));
     }
@@ -126,7 +126,7 @@ pub async fn promoting_needs_the_callers_own_seal_on_the_active_generation<I: Ba
     let old = serving(&index, documents([1], 1)).await;
     let new = index.create().await.unwrap();
     let other = Seal(Uuid::from_u128(8));
-    let never = Sealing { seal: SEAL, turn: Uuid::nil() };
+    let never = Sealing { seal: SEAL, id: Uuid::nil() };
     let unsealed = index.promote(new, Some((old, never))).await;
     assert!(matches!(unsealed, Err(PromoteError::Moved(Some(active))) if active == old), "{unsealed:?}");
     let sealing = index.seal(old, other).await.unwrap();
@@ -170,7 +170,7 @@ pub async fn preparing_changes_nothing_anyone_sees<I: BalanceIndex>(index: I) {
         assert_eq!(index.search(&BalanceQuery::default()).await.unwrap().balances, documents([1, 2], 1));
     }
     write(&index, new, documents([1, 2], 3)).await;
-    turn(&index, Some(old), new).await.unwrap();
+    switch(&index, Some(old), new).await.unwrap();
     assert_eq!(index.search(&BalanceQuery::default()).await.unwrap().balances, documents([1, 2], 3));
     index.discard(old).await.unwrap();
     assert!(matches!(index.prepare(old).await, Err(ApplyError::Gone(gone)) if gone == old));
@@ -182,7 +182,7 @@ pub async fn a_generation_that_does_not_exist_is_not_promoted<I: BalanceIndex>(i
     let discarded = index.create().await.unwrap();
     index.discard(discarded).await.unwrap();
     for missing in [discarded, Generation(900_000)] {
-        let refused = turn(&index, Some(active), missing).await;
+        let refused = switch(&index, Some(active), missing).await;
         assert!(matches!(refused, Err(PromoteError::Gone(gone)) if gone == missing), "{refused:?}");
     }
     assert_eq!(index.generations().await.unwrap().active, Some(active));

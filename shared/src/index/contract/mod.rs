@@ -169,7 +169,7 @@ async fn serving<I: BalanceIndex>(index: &I, balances: Vec<Balance>) -> Generati
     let generation = index.create().await.unwrap();
     write(index, generation, balances).await;
     let active = index.generations().await.unwrap().active;
-    turn(index, active, generation).await.unwrap();
+    switch(index, active, generation).await.unwrap();
     generation
 }
 
@@ -177,7 +177,7 @@ async fn serving<I: BalanceIndex>(index: &I, balances: Vec<Balance>) -> Generati
 const SEAL: Seal = Seal(Uuid::from_u128(7));
 
 /// Switches the queries as a job does: under a seal, which is lifted whatever the outcome.
-async fn turn<I: BalanceIndex>(
+async fn switch<I: BalanceIndex>(
     index: &I,
     from: Option<Generation>,
     generation: Generation,

@@ -15,8 +15,8 @@
 //! - X4: an alias has at most one write index, and `promote` makes the new generation the write index. So the one call
 //!   that switches the queries is refused while another generation is active, even if two jobs make it at once.
 //! - X5: writes go through a separate alias, `balance-000001-open`. A seal replaces it by the alias
-//!   `balance-000001-sealed-by-<seal>.<turn>` in one compare-and-set call; then a write block waits for the writes that
-//!   had already come through. Sealing again replaces the turn in the same way before it touches the block.
+//!   `balance-000001-sealed-by-<seal>.<id>` in one compare-and-set call; then a write block waits for the writes that
+//!   had already come through. Sealing again replaces the id in the same way before it touches the block.
 //! - X6: a write requires that its target be an alias, so it never creates a deleted index again, whatever the
 //!   cluster's `action.auto_create_index` says.
 //!
@@ -36,7 +36,7 @@
 //! - Sealing again under the same seal, as a conductor does that takes over a switch, lifts the block and sets it anew,
 //!   since a block that is set already is not waited for. A write that was delayed since before the first seal could
 //!   pass in between, after the first conductor has listed the versions. That one may have been frozen and promote all
-//!   the same, and that `promote` finds the block set tells nothing: it is set anew. Therefore each sealing has a turn
+//!   the same, and that `promote` finds the block set tells nothing: it is set anew. Therefore each sealing has an id
 //!   of its own in its alias, which the call that promotes compares.
 //!
 //! A seal stops only documents. Checkpoints and parked accounts are written through another alias, since what they say

@@ -57,10 +57,10 @@ impl Names {
     }
 
     /// The alias that stands for a sealing. The first releases did not tell sealings under one seal apart: theirs have
-    /// no turn.
-    pub(super) fn sealed(&self, generation: Generation, Sealing { seal, turn }: Sealing) -> String {
+    /// no id.
+    pub(super) fn sealed(&self, generation: Generation, Sealing { seal, id }: Sealing) -> String {
         let sealed = format!("{}{}", self.sealed_by(generation), seal.0.as_hyphenated());
-        if turn.is_nil() { sealed } else { format!("{sealed}.{}", turn.as_hyphenated()) }
+        if id.is_nil() { sealed } else { format!("{sealed}.{}", id.as_hyphenated()) }
     }
 
     fn sealed_by(&self, generation: Generation) -> String {
@@ -92,11 +92,11 @@ impl Names {
     /// The sealing that an alias of a generation stands for.
     pub(super) fn sealing(&self, generation: Generation, alias: &str) -> Option<Sealing> {
         let sealing = alias.strip_prefix(&self.sealed_by(generation))?;
-        let (seal, turn) = match sealing.split_once('.') {
-            Some((seal, turn)) => (seal, Uuid::try_parse(turn).ok()?),
+        let (seal, id) = match sealing.split_once('.') {
+            Some((seal, id)) => (seal, Uuid::try_parse(id).ok()?),
             None => (sealing, Uuid::nil()),
         };
-        Some(Sealing { seal: Seal(Uuid::try_parse(seal).ok()?), turn })
+        Some(Sealing { seal: Seal(Uuid::try_parse(seal).ok()?), id })
     }
 }
 
@@ -108,13 +108,13 @@ mod tests {
     fn a_name_is_read_as_what_it_was_made_of_and_no_other_is() {
         let names = Names::of(&"bank".parse().unwrap());
         let generation = Generation(12);
-        let sealing = Sealing { seal: Seal(Uuid::from_u128(7)), turn: Uuid::from_u128(8) };
+        let sealing = Sealing { seal: Seal(Uuid::from_u128(7)), id: Uuid::from_u128(8) };
         assert_eq!(names.documents(generation), "balance-000012");
         assert_eq!(names.generation("balance-000012"), Some(generation));
         assert_eq!(names.generation("balance-1000000"), Some(Generation(1_000_000)));
         assert_eq!(names.generation_at_work("balance-000012-work"), Some(generation));
         assert_eq!(names.generation_at_work("balance-000012"), None);
-        for sealing in [sealing, Sealing { turn: Uuid::nil(), ..sealing }] {
+        for sealing in [sealing, Sealing { id: Uuid::nil(), ..sealing }] {
             assert_eq!(names.sealing(generation, &names.sealed(generation, sealing)), Some(sealing));
         }
         let of_an_earlier_release = format!("balance-000012-sealed-by-{}", sealing.seal.0);

@@ -49,7 +49,7 @@ impl ElasticIndex {
             Standing::Open | Standing::Shut => self.names.open(generation),
         };
         // From here on, nobody promotes on top of an earlier sealing.
-        let sealing = Sealing { seal, turn: Uuid::now_v7() };
+        let sealing = Sealing { seal, id: Uuid::now_v7() };
         let now = self.names.sealed(generation, sealing);
         match self.change_aliases(vec![remove(&index, &before), add(&index, &now)]).await {
             // Changed by somebody else meanwhile, as the check below finds, or gone.
@@ -174,7 +174,7 @@ mod tests {
     #[tokio::test]
     async fn a_block_is_lifted_only_when_nobody_can_promote_on_top_of_it() {
         let names = super::super::names::Names::of(&"bank".parse().unwrap());
-        let frozen = Sealing { seal: Seal(Uuid::from_u128(7)), turn: Uuid::from_u128(1) };
+        let frozen = Sealing { seal: Seal(Uuid::from_u128(7)), id: Uuid::from_u128(1) };
         let index = Index { alias: names.sealed(GENERATION, frozen), is_blocked: true, lifted_under: None };
         let index = Arc::new(Mutex::new(index));
         let server = Arc::clone(&index);

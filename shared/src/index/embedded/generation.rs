@@ -133,7 +133,7 @@ pub(super) fn seal(
             let key = params![generation.0, seal.0.as_bytes()];
             connection.execute("UPDATE generations SET seal = ?2 WHERE number = ?1", key)?;
             // The writes of a file follow each other, so none is let through when a seal is set again.
-            Ok(Ok(Sealing { seal, turn: Uuid::nil() }))
+            Ok(Ok(Sealing { seal, id: Uuid::nil() }))
         }
     }
 }

@@ -27,10 +27,10 @@ pub const LEADER_LEASE: &str = "forwarder/leader";
 /// Why a forwarder stopped before it was asked to. It starts again from its checkpoint.
 #[derive(Debug, thiserror::Error)]
 pub enum ForwardError {
-    /// Another forwarder has noted its progress: this one is not alone, and steps down.
+    /// Another forwarder has noted a checkpoint: this one is not alone, and steps down.
     #[error("another forwarder is at work: register {name} is at {actual}, not at {expected}")]
     Superseded {
-        /// The register that the progress is noted in.
+        /// The register that holds the checkpoint.
         name: String,
         /// The revision this forwarder expected.
         expected: Revision,
@@ -153,8 +153,8 @@ async fn lead<S: Store, L: PartitionLog>(
         show_from_the_start(WATCHED, partition);
     }
     let full = FullPartitions::default();
-    // The store may not answer when the progress is noted at last. That can be dropped: the next forwarder publishes
-    // again what was not noted.
+    // The store may not answer when the checkpoint is noted at last. That can be dropped: the next forwarder
+    // publishes again what was not noted.
     let overdue = async {
         shutdown.cancelled().await;
         tokio::time::sleep(config.lease_ttl).await;
@@ -164,7 +164,7 @@ async fn lead<S: Store, L: PartitionLog>(
         forwarded = forward::forward(config, store, log, &full, shutdown) => forwarded,
         never = trim::keep_trimming(config, store, log, clock, &full) => match never {},
         () = overdue => {
-            warn!("the progress was not noted in time, stopping without it");
+            warn!("the checkpoint was not noted in time, stopping without it");
             Ok(())
         }
     }

@@ -14,9 +14,9 @@
 //!
 //! The path of an event: [`lead`] takes the lease, [`resume`] decides where to start, [`forward`] reads the feed,
 //! [`lanes`] routes its writes and keeps those that a partition has not taken yet, [`publish`] publishes them, stating
-//! where it believes the partition ends, and [`checkpoint`] notes the progress. Meanwhile [`trim`] removes records that
-//! no projection needs any more, sooner from a partition that is [`full`], and [`operations`] shows an operator how the
-//! forwarder is doing.
+//! where it believes the partition ends, and [`checkpoint`] notes how far they have come. Meanwhile [`trim`] removes
+//! records that no projection needs any more, sooner from a partition that is [`full`], and [`operations`] shows an
+//! operator how the forwarder is doing.
 
 mod checkpoint;
 mod config;

@@ -14,7 +14,7 @@ use crate::tally::{Count, Tally};
 /// A pause between two looks at a job.
 const LOOK_EVERY: Duration = Duration::from_millis(5);
 
-/// The counts that must be 0 in a proof.
+/// The counts that must be 0 in a verification.
 const FAULTS: [&str; 6] = ["missing", "behind", "diverged", "orphans", "ahead", "parked"];
 
 /// The states of a running job, in order.
@@ -122,7 +122,7 @@ impl Jobs {
         over
     }
 
-    /// Waits until a rebuild has switched, which it does only after its proof.
+    /// Waits until a rebuild has switched, which it does only after its verification.
     pub(crate) async fn wait_switched(&self, job: &Value) -> Value {
         let over = self.wait_over(job).await;
         assert_eq!(over["state"], "done", "{over}");

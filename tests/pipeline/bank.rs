@@ -185,7 +185,7 @@ impl Bank {
         self.ports.index.get(account).await.ok().flatten()
     }
 
-    /// Waits until every account is visible as the store has it, and proves it.
+    /// Waits until every account is visible as the store has it, and verifies that.
     pub(crate) async fn wait_until_settled(&self, accounts: &[AccountId]) {
         for account in accounts {
             let version = self.teller.account(*account).await.unwrap().unwrap().version;
@@ -194,9 +194,9 @@ impl Bank {
             })
             .await;
         }
-        let proof = self.verify().await;
-        assert!(proof.is_clean(), "{proof:?}");
-        assert_eq!(proof.checked, accounts.len() as u64);
+        let verification = self.verify().await;
+        assert!(verification.is_clean(), "{verification:?}");
+        assert_eq!(verification.checked, accounts.len() as u64);
     }
 
     pub(crate) async fn verify(&self) -> Verification {

@@ -50,7 +50,7 @@ pub(super) async fn parked<B: Backends>(
     Ok((headers, Json(parked.into_iter().map(ParkedView::from).collect())))
 }
 
-/// Fold a parked account again from its first event, and release it if that succeeds.
+/// Fold a parked account again from its first event, and unpark it if that succeeds.
 #[utoipa::path(post, path = "/balance/parked/{id}/retry", tag = "parked",
     params(("id" = Uuid, Path, description = "Account id")),
     responses(

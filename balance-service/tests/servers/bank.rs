@@ -140,7 +140,7 @@ impl Bank {
         }
     }
 
-    /// Waits until every account is visible as the store has it, and proves it.
+    /// Waits until every account is visible as the store has it, and verifies that.
     pub(crate) async fn wait_until_settled(&self) {
         let head = Version::new(self.events.load(Ordering::SeqCst));
         for account in &self.accounts {
@@ -152,15 +152,15 @@ impl Bank {
         }
         let active = self.ports.index.generations().await.unwrap().active.unwrap();
         // A new index cannot be queried at once.
-        let mut proof = None;
+        let mut verification = None;
         until("the index can be compared", async || {
             let patience = verification_patience(LEASE_TTL);
-            proof = verify(&self.ports, active, self.partitions, patience, &RightOfWay::default()).await.ok();
-            proof.is_some()
+            verification = verify(&self.ports, active, self.partitions, patience, &RightOfWay::default()).await.ok();
+            verification.is_some()
         })
         .await;
-        let proof = proof.unwrap();
-        assert!(proof.is_clean() && proof.checked == self.accounts.len() as u64, "{proof:?}");
+        let verification = verification.unwrap();
+        assert!(verification.is_clean() && verification.checked == self.accounts.len() as u64, "{verification:?}");
     }
 
     pub(crate) async fn rebuild(&self) {

@@ -15,7 +15,7 @@ use shared::store::FeedEntry;
 use super::fault::Fault;
 use super::process::Line;
 use super::trace::CHAOS;
-use super::{State, World, progress};
+use super::{State, World, checkpoint};
 
 /// How long a reader waits before it signals that it is alive.
 const READER_BEAT: Duration = Duration::from_secs(5);
@@ -273,7 +273,7 @@ impl World {
     /// end that the forwarder has noted, so that the forwarder is sure to notice.
     pub(crate) fn lose_tail(&self, partition: Partition, records: u64, seen: bool) {
         self.with(|state| {
-            let noted = progress::noted_end(state, partition);
+            let noted = checkpoint::noted_end(state, partition);
             let life = state.log.life(partition);
             let kept = (life.records.len() as u64).saturating_sub(records);
             let is_seen = noted == Some((life.incarnation.clone(), Offset::new(life.last())));

@@ -7,6 +7,7 @@
 //! SW4  Every effect is judged as it happens, by the [`audit`], which shares no code with the services.
 
 pub(crate) mod audit;
+mod checkpoint;
 pub(crate) mod fault;
 pub(crate) mod fold;
 pub(crate) mod generation;
@@ -15,7 +16,6 @@ pub(crate) mod job;
 pub(crate) mod lease;
 pub(crate) mod log;
 pub(crate) mod process;
-mod progress;
 pub(crate) mod random;
 pub(crate) mod register;
 mod search;

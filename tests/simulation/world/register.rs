@@ -8,7 +8,7 @@ use shared::error::BackendError;
 use shared::store::{Register, Registers, WriteError};
 
 use super::store::WorldStore;
-use super::{job, progress};
+use super::{checkpoint, job};
 
 /// A register's revision stays when its value is removed (law R2).
 #[derive(Debug, Default)]
@@ -49,7 +49,7 @@ impl Registers for WorldStore {
             match &written {
                 Ok(revision) => {
                     state.note(process, "register written", 0, revision.get());
-                    progress::judge(state, &name);
+                    checkpoint::judge(state, &name);
                     job::judge(state);
                 }
                 Err(_) => state.trace.count("register moved"),

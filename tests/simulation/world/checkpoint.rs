@@ -1,4 +1,4 @@
-//! The forwarder's progress, judged whenever it is noted.
+//! The forwarder's checkpoint, judged whenever it is noted.
 //!
 //! SP1  Everything the feed yields up to a noted position was published, or was committed before the noted incarnation
 //!      of its partition began, so that readers of that incarnation have it from the store; or its partition is noted
@@ -13,14 +13,14 @@ use shared::partition::{Partition, PartitionMap};
 
 use super::State;
 
-/// The register in which the forwarder notes how far it has come.
+/// The register that holds the checkpoint.
 const REGISTER: &str = "forwarder/checkpoint";
 
 /// The end that is noted of a partition that could not be renewed yet: no incarnation reaches it.
 const TO_BE_RENEWED: Offset = Offset::new(i64::MAX.cast_unsigned());
 
 #[derive(Deserialize)]
-struct Progress {
+struct Checkpoint {
     position: Position,
     ends: BTreeMap<Partition, End>,
 }
@@ -31,7 +31,7 @@ struct End {
     last: Offset,
 }
 
-fn noted(state: &State) -> Option<Progress> {
+fn noted(state: &State) -> Option<Checkpoint> {
     let register = state.registers.get(REGISTER)?;
     Some(serde_json::from_slice(&register.value).expect("only the forwarder writes its register"))
 }
@@ -42,9 +42,9 @@ pub(super) fn noted_end(state: &State, partition: Partition) -> Option<(Incarnat
     Some((incarnation, last))
 }
 
-/// Judges a written register if it holds the forwarder's progress.
+/// Judges a written register if it holds the forwarder's checkpoint.
 pub(super) fn judge(state: &mut State, register: &str) {
-    let Some(Progress { position, ends }) = noted(state).filter(|_| register == REGISTER) else { return };
+    let Some(Checkpoint { position, ends }) = noted(state).filter(|_| register == REGISTER) else { return };
     let reached = match position {
         Position::Start => 0,
         Position::Number(number) => number,

@@ -7,7 +7,7 @@ pub mod account;
 pub mod command;
 mod http;
 mod service;
-pub mod statement;
+mod statement;
 #[cfg(test)]
 mod testing;
 

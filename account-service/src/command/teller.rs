@@ -132,7 +132,7 @@ impl<S: Store> Teller<S> {
     ///
     /// # Errors
     /// [`CommandError::Unavailable`] and [`CommandError::Unreadable`].
-    pub async fn statement(
+    pub(crate) async fn statement(
         &self,
         id: AccountId,
         from: Option<Place>,

@@ -10,7 +10,7 @@ use utoipa::ToSchema;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, ToSchema)]
 #[serde(rename_all = "SCREAMING_SNAKE_CASE")]
 #[schema(as = StatementLineType)]
-pub enum Kind {
+pub(crate) enum Kind {
     /// It was opened.
     Opened,
     /// Money came in from outside the bank.
@@ -29,23 +29,23 @@ pub enum Kind {
 
 /// One event of an account, and the balance after it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Line {
+pub(crate) struct Line {
     /// The version of the event.
-    pub version: Version,
+    pub(crate) version: Version,
     /// The event's id.
-    pub event: EventId,
+    pub(crate) event: EventId,
     /// What happened.
-    pub kind: Kind,
+    pub(crate) kind: Kind,
     /// What it added to the balance: below zero if money went out, zero if none moved.
-    pub change: Money,
+    pub(crate) change: Money,
     /// The balance after it.
-    pub balance: Money,
+    pub(crate) balance: Money,
     /// The customer's transaction, if it was one.
-    pub transaction: Option<CommitId>,
+    pub(crate) transaction: Option<CommitId>,
     /// Where the money of a transfer went, or came from.
-    pub other_account: Option<AccountId>,
+    pub(crate) other_account: Option<AccountId>,
     /// When it was decided.
-    pub time: Timestamp,
+    pub(crate) time: Timestamp,
 }
 
 impl Line {

@@ -29,6 +29,5 @@ mod page;
 #[cfg(test)]
 mod tests;
 
-pub use line::{Kind, Line};
-pub(crate) use page::NoPage;
-pub use page::{Page, Place};
+pub(crate) use line::{Kind, Line};
+pub(crate) use page::{NoPage, Page, Place};

@@ -12,18 +12,18 @@ const DIGITS: usize = 16;
 
 /// Where a page begins: with the line of this version, after which the account had this balance.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Place {
+pub(crate) struct Place {
     pub(super) version: Version,
     pub(super) balance: Money,
 }
 
 /// A page of a statement.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Page {
+pub(crate) struct Page {
     /// The lines, newest first.
-    pub lines: Vec<Line>,
+    pub(crate) lines: Vec<Line>,
     /// Where the next page begins; `None` if the last line is the opening of the account.
-    pub next: Option<Place>,
+    pub(crate) next: Option<Place>,
 }
 
 /// Why there is no page at a place.

@@ -26,7 +26,7 @@ pub enum Fault {
 
 impl Fault {
     /// All of them.
-    pub const ALL: [Self; 5] = [Self::Missing, Self::Behind, Self::Diverged, Self::Orphan, Self::Ahead];
+    pub(crate) const ALL: [Self; 5] = [Self::Missing, Self::Behind, Self::Diverged, Self::Orphan, Self::Ahead];
 
     /// The word for it, as in JSON.
     #[must_use]
@@ -93,8 +93,7 @@ impl Verification {
     }
 
     /// How many documents are wrong in this way.
-    #[must_use]
-    pub const fn count_of(&self, fault: Fault) -> u64 {
+    pub(crate) const fn count_of(&self, fault: Fault) -> u64 {
         match fault {
             Fault::Missing => self.missing,
             Fault::Behind => self.behind,

@@ -54,7 +54,9 @@ refusals! {
     }
 }
 
-/// The description of refusals, each with its status and its meaning, for [`refusals!`](crate::refusals).
+/// The description of refusals, each with its status and its meaning, for [`refusals!`](crate::refusals), which other
+/// crates expand: public for that alone.
+#[doc(hidden)]
 #[must_use]
 pub fn problems(refusals: &[(&str, &str)]) -> BTreeMap<String, RefOr<Response>> {
     refusals.iter().map(|(status, description)| problem(status, description)).collect()

@@ -21,6 +21,8 @@ mod right_of_way;
 mod roster;
 mod service;
 mod stint;
+#[cfg(test)]
+mod testing;
 pub mod verify;
 mod visibility;
 mod worker;

@@ -6,20 +6,16 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use shared::backends::Ports;
-use shared::id::Ids;
 use shared::index::EmbeddedIndex;
 use shared::lease::{Held, Lease, RenewError};
 use shared::log::EmbeddedLog;
 use shared::partition::PartitionMap;
-use shared::sqlite::DataFolder;
 use shared::store::EmbeddedStore;
-use shared::telemetry::{MetricsReader, install_metrics};
+use shared::telemetry::install_metrics;
 use tempfile::TempDir;
 
 use super::*;
-
-/// How long a process may take to show a change in its metrics.
-const SHOWN_WITHIN: Duration = Duration::from_mins(1);
+use crate::testing::{config, embedded, shown};
 
 /// Leases that are granted to whoever asks, until they stop: then no call is answered any more.
 #[derive(Clone, Default)]
@@ -69,36 +65,13 @@ type Stoppable = Ports<EmbeddedStore, EmbeddedLog, StoppableLeases, EmbeddedInde
 
 /// The ownership of two partitions of a bank without events.
 async fn of_two_partitions(leases: StoppableLeases) -> (Ownership<Stoppable>, TempDir) {
-    let folder = tempfile::tempdir().unwrap();
-    let data = DataFolder::open(folder.path()).unwrap();
-    let (clock, partitions) = (Clock::system(), PartitionMap::new(2).unwrap());
-    let backends = Ports {
-        store: EmbeddedStore::open(&data).unwrap(),
-        log: EmbeddedLog::open(&data, partitions, clock.clone(), Ids::new(clock.clone())).await.unwrap(),
-        leases,
-        index: EmbeddedIndex::open(&data).unwrap(),
-    };
-    let config = BalanceConfig {
-        holder: Holder("one".into()),
-        partitions,
-        lease_ttl: Duration::from_millis(300),
-        reconcile_every: None,
-        keep_previous: Duration::from_hours(1),
-        verify_every: None,
-    };
+    let partitions = PartitionMap::new(2).unwrap();
+    let (Ports { store, log, index, .. }, folder) = embedded(partitions).await;
+    let backends = Ports { store, log, leases, index };
+    let config = BalanceConfig { lease_ttl: Duration::from_millis(300), ..config(partitions) };
+    let (clock, roster) = (Clock::system(), Roster::default());
     let (visibility, right_of_way) = (Visibility::default(), RightOfWay::default());
-    (Ownership { backends, config, clock, roster: Roster::default(), visibility, right_of_way }, folder)
-}
-
-/// Waits until the metrics show that this many partitions are owned.
-async fn shown(metrics: &MetricsReader, partitions: usize) {
-    let line = format!("{} {partitions}", LEASES_HELD.name);
-    let waiting = async {
-        while !metrics.render().lines().any(|shown| shown == line) {
-            tokio::time::sleep(Duration::from_millis(5)).await;
-        }
-    };
-    assert!(tokio::time::timeout(SHOWN_WITHIN, waiting).await.is_ok(), "the metrics never show {line}");
+    (Ownership { backends, config, clock, roster, visibility, right_of_way }, folder)
 }
 
 /// Goal: an alarm on the sum of the leases held is raised, not silenced, when Redis is down.
@@ -108,9 +81,9 @@ async fn a_process_whose_leases_stop_shows_that_it_owns_nothing() {
     let leases = StoppableLeases::default();
     let (ownership, _folder) = of_two_partitions(leases.clone()).await;
     let looking = async {
-        shown(&metrics, 2).await;
+        shown(&metrics, &format!("{} 2", LEASES_HELD.name)).await;
         leases.stop();
-        shown(&metrics, 0).await;
+        shown(&metrics, &format!("{} 0", LEASES_HELD.name)).await;
     };
     tokio::select! {
         biased;

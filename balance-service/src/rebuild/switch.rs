@@ -199,39 +199,17 @@ fn reaches(folding: &Folding, Pair { account, wanted: sealed, .. }: &Pair) -> Re
 
 #[cfg(test)]
 mod tests {
-    use shared::backends::Ports;
-    use shared::clock::{Clock, Timestamp};
+    use shared::clock::Timestamp;
     use shared::coordinate::Version;
-    use shared::id::{EventId, Ids};
-    use shared::index::{AccountStatus, Balance, EmbeddedIndex, Parked};
-    use shared::lease::EmbeddedLeases;
-    use shared::log::EmbeddedLog;
-    use shared::money::Money;
-    use shared::owner::Owner;
-    use shared::sqlite::DataFolder;
-    use shared::store::EmbeddedStore;
+    use shared::index::{Balance, Parked};
     use uuid::Uuid;
 
     use super::super::job::{JobId, Purpose};
     use super::*;
+    use crate::testing::{document, embedded};
 
     fn account(number: usize) -> AccountId {
         AccountId::from_bytes((number as u128).to_be_bytes())
-    }
-
-    /// A document at version 2.
-    fn document(number: usize) -> Balance {
-        Balance {
-            id: account(number),
-            event_id: EventId::from_number(2),
-            owner: Owner::new("Paulo").unwrap(),
-            status: AccountStatus::Open,
-            currency: "EUR".parse().unwrap(),
-            balance: Money::ZERO,
-            version: Version::new(2),
-            opened_at: Timestamp::EPOCH,
-            updated_at: Timestamp::EPOCH,
-        }
     }
 
     fn entry(number: usize, at: u64) -> Parked {
@@ -244,22 +222,15 @@ mod tests {
     #[tokio::test]
     async fn a_repeated_switch_removes_the_entries_that_documents_have_passed() {
         const ACCOUNTS: usize = ACCOUNTS_AT_ONCE + 1;
-        let folder = tempfile::tempdir().unwrap();
-        let data = DataFolder::open(folder.path()).unwrap();
-        let (clock, partitions) = (Clock::system(), PartitionMap::new(1).unwrap());
-        let backends = Ports {
-            store: EmbeddedStore::open(&data).unwrap(),
-            log: EmbeddedLog::open(&data, partitions, clock.clone(), Ids::new(clock)).await.unwrap(),
-            leases: EmbeddedLeases::open(&data).unwrap(),
-            index: EmbeddedIndex::open(&data).unwrap(),
-        };
+        let partitions = PartitionMap::new(1).unwrap();
+        let (backends, _folder) = embedded(partitions).await;
         let index = &backends.index;
         let [old, new] = [index.create().await.unwrap(), index.create().await.unwrap()];
         index.promote(old, None).await.unwrap();
         let counts = entry(ACCOUNTS, 3);
         let mut entries: Vec<Parked> = (0..ACCOUNTS).map(|number| entry(number, 2)).collect();
         entries.push(counts.clone());
-        let balances: Vec<Balance> = (0..=ACCOUNTS).map(document).collect();
+        let balances: Vec<Balance> = (0..=ACCOUNTS).map(|number| document(account(number), 2)).collect();
         for (generation, parked) in [(old, Vec::new()), (new, entries)] {
             let projected = Projected { balances: balances.clone(), parked, checkpoint: None };
             index.apply(generation, &projected).await.unwrap();

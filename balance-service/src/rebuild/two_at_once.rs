@@ -2,32 +2,25 @@
 
 use std::time::Duration;
 
-use shared::backends::{Backends, Ports};
+use shared::backends::Backends;
 use shared::clock::{Clock, Timestamp};
 use shared::coordinate::Epoch;
 use shared::id::Ids;
 use shared::index::{BalanceIndex, Checkpoint, EmbeddedIndex, Generation, Generations, Phase, Projected};
-use shared::lease::{EmbeddedLeases, Holder};
-use shared::log::{EmbeddedLog, PartitionLog};
+use shared::log::PartitionLog;
 use shared::partition::{Partition, PartitionMap};
-use shared::sqlite::DataFolder;
 use shared::store::{EmbeddedStore, WriteError};
+use shared::telemetry::install_metrics;
 use shared::telemetry::metric::{REBUILD_RUNNING, REBUILDS};
-use shared::telemetry::{MetricsReader, install_metrics};
 use tempfile::TempDir;
 use tokio_util::sync::CancellationToken;
 
 use super::conductor::StepError;
 use super::{Conductor, Job, JobFile, JobState, Purpose, RebuildRefusal, Rebuilds};
-use crate::BalanceConfig;
 use crate::nudge::Nudge;
 use crate::right_of_way::RightOfWay;
 use crate::roster::{Roster, keep_roster};
-
-/// How long a process may take to show a change in its metrics.
-const SHOWN_WITHIN: Duration = Duration::from_mins(1);
-
-type Embedded = Ports<EmbeddedStore, EmbeddedLog, EmbeddedLeases, EmbeddedIndex>;
+use crate::testing::{Embedded, config, embedded, shown};
 
 /// A bank without events, and what its conductors do. They differ only in what they have read.
 struct Bank {
@@ -48,27 +41,12 @@ struct Look {
 
 impl Bank {
     async fn open() -> Self {
-        let folder = tempfile::tempdir().unwrap();
-        let data = DataFolder::open(folder.path()).unwrap();
-        let (clock, partitions) = (Clock::system(), PartitionMap::new(1).unwrap());
-        let ids = Ids::new(clock.clone());
-        let backends = Ports {
-            store: EmbeddedStore::open(&data).unwrap(),
-            log: EmbeddedLog::open(&data, partitions, clock.clone(), ids.clone()).await.unwrap(),
-            leases: EmbeddedLeases::open(&data).unwrap(),
-            index: EmbeddedIndex::open(&data).unwrap(),
-        };
+        let partitions = PartitionMap::new(1).unwrap();
+        let (backends, folder) = embedded(partitions).await;
         let first = backends.index.create().await.unwrap();
         backends.index.promote(first, None).await.unwrap();
-        let config = BalanceConfig {
-            holder: Holder("one".into()),
-            partitions,
-            lease_ttl: Duration::from_secs(1),
-            reconcile_every: None,
-            verify_every: None,
-            keep_previous: Duration::from_hours(1),
-        };
-        let nudge = Nudge::default();
+        let (clock, config, nudge) = (Clock::system(), config(partitions), Nudge::default());
+        let ids = Ids::new(clock.clone());
         let rebuilds = Rebuilds::new(backends.clone(), partitions, clock.clone(), ids.clone(), nudge.clone());
         let conductor = Conductor { backends, config, clock, ids, nudge, right_of_way: RightOfWay::default() };
         Self { conductor, rebuilds, first, _folder: folder }
@@ -252,16 +230,6 @@ async fn a_job_that_failed_is_counted_by_the_conductor_that_noted_it_alone() {
     assert!(is_moved(&late), "{late:?}");
     let counted = format!("{}{{result=\"failed\"}} 1", REBUILDS.name);
     assert!(metrics.render().lines().any(|line| line == counted), "{}", metrics.render());
-}
-
-/// Waits until a line is among the metrics.
-async fn shown(metrics: &MetricsReader, line: &str) {
-    let waiting = async {
-        while !metrics.render().lines().any(|shown| shown == line) {
-            tokio::time::sleep(Duration::from_millis(5)).await;
-        }
-    };
-    assert!(tokio::time::timeout(SHOWN_WITHIN, waiting).await.is_ok(), "the metrics never show {line}");
 }
 
 /// Goal: a process that has lost the lease in the middle of a job does not show for ever that a rebuild is running.

@@ -7,22 +7,14 @@ use std::sync::atomic::{AtomicI64, Ordering};
 use super::*;
 use crate::nudge::Nudge;
 use crate::rebuild::{JobState, Purpose, Rebuilds};
-use shared::backends::Ports;
-use shared::coordinate::Version;
-use shared::id::{EventId, Ids};
-use shared::index::{AccountStatus, Balance, EmbeddedIndex, Projected};
-use shared::lease::EmbeddedLeases;
-use shared::log::EmbeddedLog;
-use shared::money::Money;
-use shared::owner::Owner;
+use crate::testing::{Embedded, config, document, embedded};
+use shared::id::Ids;
+use shared::index::Projected;
 use shared::partition::PartitionMap;
-use shared::sqlite::DataFolder;
 use shared::store::EmbeddedStore;
 use tempfile::TempDir;
 
 const EVERY: Duration = Duration::from_hours(1);
-
-type Embedded = Ports<EmbeddedStore, EmbeddedLog, EmbeddedLeases, EmbeddedIndex>;
 
 /// A bank without events and workers, at a time of its own.
 struct Bank {
@@ -35,30 +27,16 @@ struct Bank {
 
 impl Bank {
     async fn open() -> Self {
-        let folder = tempfile::tempdir().unwrap();
-        let data = DataFolder::open(folder.path()).unwrap();
+        let partitions = PartitionMap::new(1).unwrap();
+        let (backends, folder) = embedded(partitions).await;
         let now = Arc::new(AtomicI64::new(1_700_000_000_000_000));
         let clock = Clock::of({
             let now = Arc::clone(&now);
             move || Timestamp::from_micros(now.load(Ordering::Relaxed))
         });
-        let (ids, partitions) = (Ids::new(clock.clone()), PartitionMap::new(1).unwrap());
-        let backends = Ports {
-            store: EmbeddedStore::open(&data).unwrap(),
-            log: EmbeddedLog::open(&data, partitions, clock.clone(), ids.clone()).await.unwrap(),
-            leases: EmbeddedLeases::open(&data).unwrap(),
-            index: EmbeddedIndex::open(&data).unwrap(),
-        };
         let active = backends.index.create().await.unwrap();
         backends.index.promote(active, None).await.unwrap();
-        let config = BalanceConfig {
-            holder: Holder("one".into()),
-            partitions,
-            lease_ttl: Duration::from_secs(1),
-            reconcile_every: None,
-            verify_every: Some(EVERY),
-            keep_previous: EVERY,
-        };
+        let (config, ids) = (config(partitions), Ids::new(clock.clone()));
         let rebuilds = Rebuilds::new(backends.clone(), partitions, clock.clone(), ids, Nudge::default());
         let (checks, right_of_way) = (Turn::default(), RightOfWay::default());
         let routine = Routine { backends, config, clock, checks, right_of_way };
@@ -92,19 +70,20 @@ impl Bank {
         Note::load(self.store()).await.unwrap().write(self.store(), verified).await.unwrap();
     }
 
+    /// Notes a job that has built and verified the active generation by now.
+    async fn note_built(&self) {
+        let id = self.rebuilds.start().await.unwrap().job.id;
+        let built = Job {
+            generation: Some(self.active),
+            verification: Some(Verification::default()),
+            ..Job::new(id, Purpose::Rebuild, None, self.time()).finished(JobState::Done, self.time())
+        };
+        JobFile::load(self.store()).await.unwrap().save(self.store(), built).await.unwrap();
+    }
+
     /// Writes a document of an account that the store does not know.
     async fn plant_orphan(&self) {
-        let orphan = Balance {
-            id: AccountId::from_bytes([7; 16]),
-            event_id: EventId::from_number(1),
-            owner: Owner::new("Paulo").unwrap(),
-            status: AccountStatus::Open,
-            currency: "EUR".parse().unwrap(),
-            balance: Money::ZERO,
-            version: Version::new(1),
-            opened_at: Timestamp::EPOCH,
-            updated_at: Timestamp::EPOCH,
-        };
+        let orphan = document(AccountId::from_bytes([7; 16]), 1);
         let projected = Projected { balances: vec![orphan], ..Projected::default() };
         self.routine.backends.index.apply(self.active, &projected).await.unwrap();
     }
@@ -134,13 +113,7 @@ async fn nobody_verifies_while_another_process_does() {
 #[tokio::test]
 async fn the_verification_by_the_job_that_built_the_view_counts_and_that_of_another_view_does_not() {
     let bank = Bank::open().await;
-    let id = bank.rebuilds.start().await.unwrap().job.id;
-    let built = Job {
-        generation: Some(bank.active),
-        verification: Some(Verification::default()),
-        ..Job::new(id, Purpose::Rebuild, None, bank.time()).finished(JobState::Done, bank.time())
-    };
-    JobFile::load(bank.store()).await.unwrap().save(bank.store(), built).await.unwrap();
+    bank.note_built().await;
     assert_eq!(bank.look().await, None);
     bank.wait(EVERY);
     assert_eq!(bank.look().await, Some(bank.clean(bank.active)));
@@ -154,13 +127,7 @@ async fn what_is_noted_of_an_earlier_generation_of_the_same_number_is_told_no_lo
     let bank = Bank::open().await;
     bank.note(&bank.clean(bank.active)).await;
     bank.wait(Duration::from_mins(1));
-    let id = bank.rebuilds.start().await.unwrap().job.id;
-    let built = Job {
-        generation: Some(bank.active),
-        verification: Some(Verification::default()),
-        ..Job::new(id, Purpose::Rebuild, None, bank.time()).finished(JobState::Done, bank.time())
-    };
-    JobFile::load(bank.store()).await.unwrap().save(bank.store(), built).await.unwrap();
+    bank.note_built().await;
     let seen = bank.routine.see().await.unwrap().unwrap();
     assert_eq!(seen.verified().map(|verified| verified.ended_at), Some(bank.time()));
 }

@@ -1,13 +1,7 @@
-use shared::backends::Ports;
 use shared::coordinate::Epoch;
-use shared::id::Ids;
-use shared::index::{BalanceIndex, EmbeddedIndex, Projected, Seal};
-use shared::lease::EmbeddedLeases;
-use shared::log::EmbeddedLog;
+use shared::index::{BalanceIndex, Projected, Seal};
 use shared::log::contract::plain_entries;
 use shared::partition::PartitionMap;
-use shared::sqlite::DataFolder;
-use shared::store::EmbeddedStore;
 use tempfile::TempDir;
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
@@ -15,10 +9,9 @@ use uuid::Uuid;
 
 use super::*;
 use crate::right_of_way::RightOfWay;
+use crate::testing::{Embedded, embedded};
 use crate::visibility::Visibility;
 use crate::worker::Worker;
-
-type Embedded = Ports<EmbeddedStore, EmbeddedLog, EmbeddedLeases, EmbeddedIndex>;
 
 /// How long it may take until something is known of a worker that has begun.
 const KNOWN_WITHIN: Duration = Duration::from_mins(1);
@@ -136,15 +129,8 @@ fn a_lag_moves_with_the_role_and_ends_with_the_worker() {
 
 /// A bank whose log holds three records behind the checkpoint of its only generation, which takes no more writes.
 async fn blocked() -> (Embedded, PartitionMap, Generation, TempDir) {
-    let folder = tempfile::tempdir().unwrap();
-    let data = DataFolder::open(folder.path()).unwrap();
-    let (clock, partitions) = (Clock::system(), PartitionMap::new(1).unwrap());
-    let backends = Ports {
-        store: EmbeddedStore::open(&data).unwrap(),
-        log: EmbeddedLog::open(&data, partitions, clock.clone(), Ids::new(clock)).await.unwrap(),
-        leases: EmbeddedLeases::open(&data).unwrap(),
-        index: EmbeddedIndex::open(&data).unwrap(),
-    };
+    let partitions = PartitionMap::new(1).unwrap();
+    let (backends, folder) = embedded(partitions).await;
     let generation = backends.index.create().await.unwrap();
     let Extent { incarnation, last, .. } = backends.log.extent(PARTITION).await.unwrap();
     backends.log.publish(PARTITION, &incarnation, last, &plain_entries(1..=3)).await.unwrap();

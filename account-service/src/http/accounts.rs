@@ -3,7 +3,7 @@
 use axum::extract::State;
 use axum::http::StatusCode;
 use serde::Serialize;
-use shared::http::{CommandRefusals, JsonBody, NoBody, NoParams, PathId, Problem, QueryParams, Reason, Unavailable};
+use shared::http::{JsonBody, NoBody, NoParams, PathId, Problem, QueryParams, Reason, Unavailable};
 use shared::id::AccountId;
 use shared::store::Store;
 
@@ -12,7 +12,7 @@ use super::answer::{AccountAnswer, Answer, RenamedAnswer, StatusAnswer};
 use super::body::{OpenBody, RenameBody};
 use super::conditions::{Conditions, Unversioned};
 use super::error::problem;
-use super::refusals::AccountRefusals;
+use super::refusals::{AccountRefusals, CommandRefusals};
 use crate::account::{Command, Rejection};
 use crate::command::{CommandError, Outcome};
 

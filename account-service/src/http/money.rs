@@ -3,7 +3,7 @@
 use axum::extract::State;
 use axum::http::StatusCode;
 use serde::Serialize;
-use shared::http::{CommandRefusals, JsonBody, NoParams, PathId, Problem, QueryParams, Reason, Unavailable};
+use shared::http::{JsonBody, NoParams, PathId, Problem, QueryParams, Reason, Unavailable};
 use shared::id::CommitId;
 use shared::store::Store;
 
@@ -12,7 +12,7 @@ use super::answer::{Answer, BalanceAnswer, TransactAnswer, TransactionAnswer, Tr
 use super::body::{MoneyBody, TransactionBody, TransferBody};
 use super::conditions::Conditions;
 use super::error::problem;
-use super::refusals::TransactionRefusals;
+use super::refusals::{CommandRefusals, TransactionRefusals};
 use crate::account::Command;
 use crate::command::{Outcome, Receipt, Request};
 

@@ -7,12 +7,13 @@ use axum::extract::State;
 use axum::http::{HeaderMap, Uri};
 use serde::Deserialize;
 use shared::backends::Backends;
-use shared::http::{PageLimit, PageRefusals, Problem, QueryParams, next_link};
+use shared::http::{PageLimit, Problem, QueryParams, next_link};
 use shared::index::{AccountStatus, BalanceIndex, BalanceQuery, Cursor, Sort};
 use shared::money::Money;
 use shared::owner::Owner;
 use utoipa::IntoParams;
 
+use super::refusals::PageRefusals;
 use super::{BalanceApi, BalanceView, refused};
 
 /// Filters, order and page of a list. Filters combine.

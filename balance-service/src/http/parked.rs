@@ -5,13 +5,13 @@ use axum::extract::State;
 use axum::http::{HeaderMap, Uri};
 use serde::Deserialize;
 use shared::backends::Backends;
-use shared::http::{NoBody, NoParams, PageLimit, PageRefusals, PathId, Problem, QueryParams, Reason, next_link};
+use shared::http::{NoBody, NoParams, PageLimit, PathId, Problem, QueryParams, Reason, next_link};
 use shared::id::AccountId;
 use shared::index::ApplyError;
 use tracing::warn;
 use utoipa::IntoParams;
 
-use super::refusals::RetryRefusals;
+use super::refusals::{PageRefusals, RetryRefusals};
 use super::{BalanceApi, BalanceView, ParkedView, refused};
 use crate::parking::{self, ParkingError};
 

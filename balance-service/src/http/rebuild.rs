@@ -12,12 +12,10 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::MethodRouter;
 use futures::stream::{self, Stream};
 use shared::backends::Backends;
-use shared::http::{
-    AnswerHeader, JobUnavailable, NoBody, NoParams, NothingTaken, Problem, QueryParams, Reason, Unavailable,
-};
+use shared::http::{AnswerHeader, NoBody, NoParams, Problem, QueryParams, Reason, Unavailable};
 use utoipa_axum::router::{UtoipaMethodRouter, UtoipaMethodRouterExt};
 
-use super::refusals::{CancelRefusals, JobRunning, RollbackRefusals, StatusRefusals};
+use super::refusals::{CancelRefusals, JobRunning, JobUnavailable, NothingTaken, RollbackRefusals, StatusRefusals};
 use super::{BalanceApi, RebuildView};
 use crate::rebuild::RebuildRefusal;
 

@@ -1,8 +1,14 @@
-//! How the routes of this service refuse, as `/openapi.json` describes it. What they share is in [`shared::http`].
+//! How the routes of this service refuse, as `/openapi.json` describes it.
 
 use shared::refusals;
 
 refusals! {
+    /// How a page of the projection is refused.
+    pub(super) PageRefusals {
+        "400" "A parameter is invalid";
+        "503" "The projection is being built, or the index does not answer: retry later";
+    }
+
     /// How the balance of an account is refused.
     pub(super) BalanceRefusals {
         "400" "The id or a parameter is invalid";
@@ -17,6 +23,16 @@ refusals! {
         "404" "The account is not parked";
         "409" "The account stays parked; `parked` says why";
         "503" "A backend does not answer, or a switch is under way: retry later";
+    }
+
+    /// How a route that takes neither parameters nor a body refuses both.
+    pub(super) NothingTaken {
+        "400" "A parameter or a body was given, and there are none";
+    }
+
+    /// How a request about a job is answered when a backend does not answer.
+    pub(super) JobUnavailable {
+        "503" "A backend does not answer: retry later; if the outcome is unknown, look at the status of the job first";
     }
 
     /// How a second job is refused.

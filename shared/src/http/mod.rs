@@ -43,6 +43,6 @@ pub use page::{NEXT_PAGE, PageLimit, next_link};
 pub use problem::{FieldError, PROBLEM_JSON, Problem, ProblemBody};
 pub use query::{NoParams, QueryParams};
 pub use reason::Reason;
-pub use refusals::{CommandRefusals, JobUnavailable, NothingTaken, PageRefusals, Unavailable, problems};
+pub use refusals::{Unavailable, problems};
 pub use serve::serve;
 pub use telling::{AnswerHeader, telling};

@@ -1,4 +1,4 @@
-//! How routes refuse, as `/openapi.json` describes it: what many have in common, and how a service adds its own.
+//! How routes refuse, as `/openapi.json` describes it: how a service tells that, and what all services have in common.
 
 use std::collections::BTreeMap;
 
@@ -26,28 +26,6 @@ macro_rules! refusals {
 }
 
 refusals! {
-    /// How a command is refused.
-    pub CommandRefusals {
-        "4XX" "Rejected, nothing was changed";
-        "503" "Unavailable, or the outcome is unknown: retry with the same Idempotency-Key; without one, look first";
-    }
-
-    /// How a page of the projection is refused.
-    pub PageRefusals {
-        "400" "A parameter is invalid";
-        "503" "The projection is being built, or the index does not answer: retry later";
-    }
-
-    /// How a route that takes neither parameters nor a body refuses both.
-    pub NothingTaken {
-        "400" "A parameter or a body was given, and there are none";
-    }
-
-    /// How a request about a job is answered when a backend does not answer.
-    pub JobUnavailable {
-        "503" "A backend does not answer: retry later; if the outcome is unknown, look at the status of the job first";
-    }
-
     /// How a route answers when a backend does not.
     pub Unavailable {
         "503" "A backend does not answer: retry later";

@@ -23,8 +23,8 @@ use crate::statement::{Kind, Line, Place};
 #[serde(deny_unknown_fields)]
 #[into_params(parameter_in = Query)]
 pub(super) struct StatementParams {
-    /// Page size: 1 to 1000; default 100.
-    #[param(value_type = Option<u16>, minimum = 1, maximum = 1_000)]
+    /// Page size.
+    #[param(inline)]
     limit: Option<PageLimit>,
     /// Page token, from the `Link` header of the previous page.
     cursor: Option<String>,

@@ -36,8 +36,8 @@ pub(super) struct ListParams {
     /// `owner` (default), `-owner`, `balance` or `-balance`; ties are broken by id.
     #[param(value_type = Option<String>, example = "-balance")]
     sort: Option<SortParam>,
-    /// Page size: 1 to 1000; default 100.
-    #[param(value_type = Option<u16>, minimum = 1, maximum = 1_000)]
+    /// Page size.
+    #[param(inline)]
     limit: Option<PageLimit>,
     /// Page token, from the `Link` header of the previous page. Keep the filters of that page, as the link does: with
     /// other filters, the other list goes on from the same place.

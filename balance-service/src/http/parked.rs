@@ -20,8 +20,8 @@ use crate::parking::{self, ParkingError};
 #[serde(deny_unknown_fields)]
 #[into_params(parameter_in = Query)]
 pub(super) struct ParkedParams {
-    /// Page size: 1 to 1000; default 100.
-    #[param(value_type = Option<u16>, minimum = 1, maximum = 1_000)]
+    /// Page size.
+    #[param(inline)]
     limit: Option<PageLimit>,
     /// Only accounts after this one.
     #[param(value_type = Option<Uuid>)]

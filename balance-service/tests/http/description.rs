@@ -1,4 +1,5 @@
 use axum::http::{Method, StatusCode};
+use serde_json::json;
 use shared::http::contract::{
     every_route_refuses_a_body_it_does_not_take, every_route_refuses_a_parameter_it_does_not_know,
     the_answer_is_described, the_description_and_the_routes_are_the_same,
@@ -64,6 +65,18 @@ async fn every_answer_is_as_it_is_described() {
     let watched = bank.ask(Method::GET, status, &[("accept", "text/event-stream")]).await;
     assert_eq!(watched.headers["content-type"], "text/event-stream");
     the_answer_is_described(&description, "get", status, watched.status, &watched.headers);
+}
+
+#[tokio::test]
+async fn whatever_has_pages_is_described_with_their_sizes() {
+    let (bank, _) = Bank::with(Vec::new()).await;
+    let description = bank.get("/openapi.json").await.json();
+    let sizes = json!({"type": "integer", "format": "int32", "minimum": 1, "maximum": 1_000, "default": 100});
+    for path in ["/", "/balance", "/balance/", "/balance/parked"] {
+        let taken = description["paths"][path]["get"]["parameters"].as_array().unwrap();
+        let limit = taken.iter().find(|taken| taken["name"] == "limit").unwrap();
+        assert_eq!((&limit["required"], &limit["schema"]), (&json!(false), &sizes), "{path}");
+    }
 }
 
 #[tokio::test]

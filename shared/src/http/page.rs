@@ -4,6 +4,8 @@ use axum::http::HeaderMap;
 use axum::http::header::LINK;
 use serde::de::Error;
 use serde::{Deserialize, Deserializer};
+use utoipa::PartialSchema;
+use utoipa::openapi::{KnownFormat, ObjectBuilder, RefOr, Schema, SchemaFormat, Type};
 
 use super::{AnswerHeader, Problem, Reason, whole_within};
 use crate::index::{PAGE_DEFAULT, PAGE_MAX};
@@ -12,6 +14,8 @@ use crate::index::{PAGE_DEFAULT, PAGE_MAX};
 pub const NEXT_PAGE: AnswerHeader = AnswerHeader::new("Link", "The next page, if there is one");
 
 /// How many items a page has at most: 1 ..= [`PAGE_MAX`], or [`PAGE_DEFAULT`] if the client does not say.
+///
+/// A parameter of this type is described with `#[param(inline)]`: parameters bring no named schemas with them.
 #[derive(Clone, Copy, Debug)]
 pub struct PageLimit(usize);
 
@@ -36,6 +40,18 @@ impl<'de> Deserialize<'de> for PageLimit {
     }
 }
 
+impl PartialSchema for PageLimit {
+    fn schema() -> RefOr<Schema> {
+        ObjectBuilder::new()
+            .schema_type(Type::Integer)
+            .format(Some(SchemaFormat::KnownFormat(KnownFormat::Int32)))
+            .minimum(Some(1_usize))
+            .maximum(Some(PAGE_MAX))
+            .default(Some(PAGE_DEFAULT.into()))
+            .into()
+    }
+}
+
 /// `Link: <…>; rel="next"` for the page after this one; `query` begins with its question mark.
 ///
 /// # Errors
@@ -45,4 +61,21 @@ pub fn next_link(path: &str, query: &str) -> Result<HeaderMap, Problem> {
     let link = format!("<{path}{query}>; rel=\"next\"");
     headers.insert(LINK, link.parse().map_err(|_| Problem::new(Reason::Internal))?);
     Ok(headers)
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn a_limit_is_described_as_it_is_read() {
+        let schema = serde_json::to_value(PageLimit::schema()).unwrap();
+        let [min, max] = ["minimum", "maximum"].map(|bound| schema[bound].as_u64().unwrap());
+        for (limit, is_taken) in [(min - 1, false), (min, true), (max, true), (max + 1, false)] {
+            assert_eq!(serde_json::from_value::<PageLimit>(json!(limit)).is_ok(), is_taken, "{limit}");
+        }
+        assert_eq!(schema["default"], json!(PageLimit::default().get()));
+    }
 }

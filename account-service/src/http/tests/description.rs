@@ -121,6 +121,16 @@ async fn a_key_is_described_as_forgetting_refusals_and_does_forget_them() {
 }
 
 #[tokio::test]
+async fn a_statement_is_described_with_the_sizes_of_its_pages() {
+    let http = Http::new();
+    let description = http.get("/openapi.json").await.body;
+    let taken = description["paths"]["/accounts/{id}/statement"]["get"]["parameters"].as_array().unwrap();
+    let limit = taken.iter().find(|taken| taken["name"] == "limit").unwrap();
+    let sizes = json!({"type": "integer", "format": "int32", "minimum": 1, "maximum": 1_000, "default": 100});
+    assert_eq!((&limit["required"], &limit["schema"]), (&json!(false), &sizes));
+}
+
+#[tokio::test]
 async fn an_account_that_is_opened_has_no_version_to_match() {
     let http = Http::new();
     for path in ["/create", "/accounts"] {

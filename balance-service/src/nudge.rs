@@ -3,8 +3,10 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore};
+use tokio::sync::Notify;
 use tokio::time::timeout;
+
+use crate::verify::Turn;
 
 /// How often a process looks for changes made by other processes.
 pub(crate) const LOOK_EVERY: Duration = Duration::from_millis(500);
@@ -33,28 +35,5 @@ impl Nudge {
     /// Waits until something may have changed for the roster, or until the time is up.
     pub(crate) async fn roster(&self, at_most: Duration) {
         _ = timeout(at_most, self.roster.notified()).await;
-    }
-}
-
-/// The turn of the checks that clients of a process request: one at a time, since each may read the whole store. Cheap
-/// to clone.
-#[derive(Clone, Debug)]
-pub(crate) struct Turn(Arc<Semaphore>);
-
-impl Default for Turn {
-    fn default() -> Self {
-        Self(Arc::new(Semaphore::new(1)))
-    }
-}
-
-impl Turn {
-    /// Takes it; `None` while a check runs.
-    pub(crate) fn take(&self) -> Option<OwnedSemaphorePermit> {
-        Arc::clone(&self.0).try_acquire_owned().ok()
-    }
-
-    /// Whether a check runs.
-    pub(crate) fn is_taken(&self) -> bool {
-        self.0.available_permits() == 0
     }
 }

@@ -53,8 +53,15 @@ pub async fn project<B: Backends>(
         move || own_share(ownership.clone(), shutdown.clone())
     });
     if let Some(every) = config.verify_every {
-        let (backends, config, clock, checks) = (backends.clone(), config.clone(), clock.clone(), nudge.checks.clone());
-        let routine = Routine { backends, config, clock, checks, right_of_way: right_of_way.clone() };
+        let routine = Routine {
+            backends: backends.clone(),
+            holder: config.holder.clone(),
+            partitions: config.partitions,
+            lease_ttl: config.lease_ttl,
+            clock: clock.clone(),
+            checks: nudge.checks.clone(),
+            right_of_way: right_of_way.clone(),
+        };
         let shutdown = shutdown.clone();
         supervisor.spawn("verification", OnFailure::Restart, move || {
             let (routine, shutdown) = (routine.clone(), shutdown.clone());

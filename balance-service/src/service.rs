@@ -27,10 +27,10 @@ pub async fn run<B: Backends>(
     let (nudge, visibility) = (Nudge::default(), Visibility::default());
     // The projection runs until the last query is answered. If it stops by itself, the HTTP edge stops with it.
     let (closing, last_query_answered) = (shutdown.child_token(), CancellationToken::new());
-    let patience = verification_patience(config.lease_ttl);
+    let (patience, checks) = (verification_patience(config.lease_ttl), nudge.checks.clone());
     let api = BalanceApi {
         rebuilds: Rebuilds::new(backends.clone(), config.partitions, clock.clone(), ids.clone(), nudge.clone()),
-        verifier: Verifier::of_service(backends.clone(), config.partitions, patience, clock.clone(), &nudge),
+        verifier: Verifier::of_service(backends.clone(), config.partitions, patience, clock.clone(), checks),
         backends: backends.clone(),
         visibility: visibility.clone(),
         clock: clock.clone(),

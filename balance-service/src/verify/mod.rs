@@ -31,6 +31,7 @@ mod report;
 mod routine;
 mod scan;
 mod suspects;
+mod turn;
 mod verifier;
 mod waiting;
 mod walk;
@@ -49,6 +50,7 @@ pub use check::{Check, CheckError, Progress, Scope, check};
 pub use report::{FINDINGS_MAX, Fault, Finding, PartitionReport, Verification};
 pub(crate) use routine::Routine;
 pub use suspects::SUSPECTS_MAX;
+pub use turn::Turn;
 pub use verifier::{PATIENCE_DEFAULT, PATIENCE_MAX, PATIENCE_MIN, Running, Verifier};
 
 use crate::right_of_way::RightOfWay;

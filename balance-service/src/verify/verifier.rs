@@ -14,7 +14,7 @@ use tracing::debug;
 use super::check::{Check, CheckError, Progress, Scope, check};
 use super::note::{Note, Sum, Verified};
 use super::report::PartitionReport;
-use crate::nudge::{Nudge, Turn};
+use super::turn::Turn;
 
 /// How long a difference may be due to events in flight, by default: a partition whose worker died has a new one
 /// sooner.
@@ -61,12 +61,11 @@ impl<B: Backends> Verifier<B> {
         Self { backends, partitions, turn: Turn::default(), noting: None }
     }
 
-    /// The checks of a balance service: the routine verification of the process whose `nudge` this is gives way to
-    /// them, and one of all partitions counts as a verification of the view, if it finds nothing wrong or has at least
-    /// this patience.
+    /// The checks of a balance service: the routine verification that has the same `turn` gives way to them, and one of
+    /// all partitions counts as a verification of the view, if it finds nothing wrong or has at least this patience.
     #[must_use]
-    pub fn of_service(backends: B, partitions: PartitionMap, patience: Duration, clock: Clock, nudge: &Nudge) -> Self {
-        Self { backends, partitions, turn: nudge.checks.clone(), noting: Some(Noting { clock, patience }) }
+    pub fn of_service(backends: B, partitions: PartitionMap, patience: Duration, clock: Clock, turn: Turn) -> Self {
+        Self { backends, partitions, turn, noting: Some(Noting { clock, patience }) }
     }
 
     /// All partitions.

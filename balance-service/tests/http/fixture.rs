@@ -7,7 +7,7 @@ use axum::body::Body;
 use axum::http::{HeaderMap, Method, Request, StatusCode};
 use balance_service::http::BalanceApi;
 use balance_service::rebuild::Rebuilds;
-use balance_service::verify::{PATIENCE_MIN, Verifier};
+use balance_service::verify::{PATIENCE_MIN, Turn, Verifier};
 use balance_service::{Nudge, Visibility};
 use bytes::Bytes;
 use http_body_util::BodyExt;
@@ -135,9 +135,9 @@ impl Bank {
 /// The routes of a service on these backends.
 fn router(backends: impl Backends, shutdown: CancellationToken) -> Router {
     let (clock, partitions) = (Clock::system(), PartitionMap::new(PARTITIONS).unwrap());
-    let (ids, nudge) = (Ids::new(clock.clone()), Nudge::default());
+    let (ids, nudge, checks) = (Ids::new(clock.clone()), Nudge::default(), Turn::default());
     let api = BalanceApi {
-        verifier: Verifier::of_service(backends.clone(), partitions, PATIENCE_NOTED, clock.clone(), &nudge),
+        verifier: Verifier::of_service(backends.clone(), partitions, PATIENCE_NOTED, clock.clone(), checks),
         rebuilds: Rebuilds::new(backends.clone(), partitions, clock.clone(), ids, nudge),
         backends,
         visibility: Visibility::default(),

@@ -33,6 +33,7 @@ use shared::error::BackendError;
 use shared::id::AccountId;
 use shared::index::{BalanceIndex, Generation};
 use shared::lease::{Ended, Holder, LeaseName, LeaseStore, act_while_held};
+use shared::partition::PartitionMap;
 use shared::telemetry::metric::{DOCUMENTS_WRONG, VERIFIED_SECONDS};
 use tokio::time::{Instant, sleep};
 use tokio_util::sync::CancellationToken;
@@ -41,10 +42,9 @@ use tracing::{debug, info, warn};
 use super::check::Progress;
 use super::note::{Note, Verified};
 use super::report::{Fault, Verification};
+use super::turn::Turn;
 use super::verification_patience;
 use super::walk::Comparison;
-use crate::BalanceConfig;
-use crate::nudge::Turn;
 use crate::rebuild::{Job, JobFile, JobId};
 use crate::right_of_way::RightOfWay;
 
@@ -67,7 +67,10 @@ const NAMED_MAX: usize = 3;
 #[derive(Clone)]
 pub(crate) struct Routine<B> {
     pub(crate) backends: B,
-    pub(crate) config: BalanceConfig,
+    /// The name of this process: it holds the lease, and decides how much later the process begins.
+    pub(crate) holder: Holder,
+    pub(crate) partitions: PartitionMap,
+    pub(crate) lease_ttl: Duration,
     pub(crate) clock: Clock,
     /// The turn of the checks that clients of this process request.
     pub(crate) checks: Turn,
@@ -131,7 +134,7 @@ impl Seen {
 impl<B: Backends> Routine<B> {
     /// Looks whether a verification is due, again and again, until `shutdown`.
     pub(crate) async fn keep_verifying(&self, every: Duration, shutdown: &CancellationToken) {
-        let interval = Interval::new(every, &self.config.holder);
+        let interval = Interval::new(every, &self.holder);
         while !shutdown.is_cancelled() {
             if let Err(failure) = self.look(interval, shutdown).await {
                 warn!(%failure, "cannot verify the view, trying again later");
@@ -152,8 +155,8 @@ impl<B: Backends> Routine<B> {
             return Ok(());
         }
         let (name, asked) = (LeaseName(LEASE.into()), Instant::now());
-        let (leases, ttl) = (self.backends.leases(), self.config.lease_ttl);
-        let Some(lease) = leases.acquire(&name, &self.config.holder, ttl, Epoch::NONE).await? else { return Ok(()) };
+        let (leases, ttl) = (self.backends.leases(), self.lease_ttl);
+        let Some(lease) = leases.acquire(&name, &self.holder, ttl, Epoch::NONE).await? else { return Ok(()) };
         let work = self.verify_if_due(interval, shutdown);
         match act_while_held(leases, lease, asked, ttl, work).await {
             Ended::Done(result) => result,
@@ -219,11 +222,11 @@ impl<B: Backends> Routine<B> {
 
     /// Compares every document. One partition at a time: nobody waits for this.
     async fn compare(&self, generation: Generation) -> Result<Verification, BackendError> {
-        let Self { backends, config, right_of_way, .. } = self;
-        let (patience, progress) = (verification_patience(config.lease_ttl), Progress::default());
+        let Self { backends, partitions, right_of_way, .. } = self;
+        let (patience, progress) = (verification_patience(self.lease_ttl), Progress::default());
         let mut found = Verification::default();
-        for partition in config.partitions.all() {
-            let (slots, progress) = (config.partitions.slots(partition), &progress);
+        for partition in partitions.all() {
+            let (slots, progress) = (partitions.slots(partition), &progress);
             let comparison = Comparison { backends, generation, slots, patience, progress, right_of_way };
             found.merge(comparison.run().await?);
         }

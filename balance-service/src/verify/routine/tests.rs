@@ -7,10 +7,9 @@ use std::sync::atomic::{AtomicI64, Ordering};
 use super::*;
 use crate::nudge::Nudge;
 use crate::rebuild::{JobState, Purpose, Rebuilds};
-use crate::testing::{Embedded, config, document, embedded};
+use crate::testing::{Embedded, document, embedded};
 use shared::id::Ids;
 use shared::index::Projected;
-use shared::partition::PartitionMap;
 use shared::store::EmbeddedStore;
 use tempfile::TempDir;
 
@@ -36,10 +35,17 @@ impl Bank {
         });
         let active = backends.index.create().await.unwrap();
         backends.index.promote(active, None).await.unwrap();
-        let (config, ids) = (config(partitions), Ids::new(clock.clone()));
+        let ids = Ids::new(clock.clone());
         let rebuilds = Rebuilds::new(backends.clone(), partitions, clock.clone(), ids, Nudge::default());
-        let (checks, right_of_way) = (Turn::default(), RightOfWay::default());
-        let routine = Routine { backends, config, clock, checks, right_of_way };
+        let routine = Routine {
+            backends,
+            holder: Holder("one".into()),
+            partitions,
+            lease_ttl: Duration::from_secs(1),
+            clock,
+            checks: Turn::default(),
+            right_of_way: RightOfWay::default(),
+        };
         Self { routine, rebuilds, active, now, _folder: folder }
     }
 

@@ -127,7 +127,16 @@ fn differing(account: AccountId, document: &Balance, folding: &Folding) -> Optio
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
+    use shared::partition::{PartitionMap, SlotRange};
+    use tokio::time::Instant;
+
+    use super::super::check::Progress;
     use super::*;
+    use crate::right_of_way::{GIVE_WAY_MAX, RightOfWay};
+    use crate::testing::embedded;
+    use shared::index::BalanceIndex;
 
     #[test]
     fn a_document_that_is_not_there_is_at_no_version() {
@@ -135,5 +144,30 @@ mod tests {
         let missing = judged(account, Version::new(3), &Loaded::default(), None).unwrap();
         assert_eq!((missing.fault, &*missing.detail), (Fault::Missing, "there is no document, the store was at v3"));
         assert_eq!(judged(account, Version::EMPTY, &Loaded::default(), None), None);
+    }
+
+    #[tokio::test]
+    async fn the_second_look_gives_way_as_often_as_it_asks_the_index() {
+        let (backends, _folder) = embedded(PartitionMap::new(1).unwrap()).await;
+        let (right_of_way, progress) = (RightOfWay::default(), Progress::default());
+        let comparison = Comparison {
+            backends: &backends,
+            generation: backends.index.create().await.unwrap(),
+            slots: SlotRange::ALL,
+            patience: Duration::ZERO,
+            progress: &progress,
+            right_of_way: &right_of_way,
+        };
+        let missing = |number: usize| (AccountId::from_bytes((number as u128).to_be_bytes()), Version::new(1));
+        let suspects = (0..=ACCOUNTS_AT_ONCE).map(missing).collect();
+        let (began, mut verification) = (Instant::now(), Verification::default());
+        tokio::select! {
+            biased;
+            () = right_of_way.keep_claimed() => {}
+            found = comparison.judge(suspects, &mut verification) => {
+                assert_eq!(found.unwrap().len(), ACCOUNTS_AT_ONCE + 1);
+                assert!(began.elapsed() >= GIVE_WAY_MAX * 2, "{:?}", began.elapsed());
+            }
+        }
     }
 }

@@ -49,8 +49,8 @@ const LATE_PAUSE: Duration = Duration::from_millis(500);
 /// How many accounts are looked at again in one round; the next round continues after them.
 const SUSPECTS_MAX: usize = 500;
 
-/// The pause before the next comparison, as a multiple of the time the last one took: a store may have to walk through
-/// every event of the bank to list the heads, however short the configured interval is.
+/// The pause before the next comparison, as a multiple of the time that the last one would have taken for the whole
+/// bank: a store may have to walk through every event to list the heads, however short the configured interval is.
 const REST_PER_ROUND: u32 = 20;
 
 /// The longest pause for that reason.
@@ -93,7 +93,7 @@ pub(crate) async fn keep_reconciling<B: Backends>(worker: &Worker<B>, every: Opt
             Ok(round) => {
                 worker.report_round(&round);
                 after = round.next_after;
-                pause = every.max(REST_MAX.min(round.took * REST_PER_ROUND));
+                pause = every.max(rest(round.took, worker.slots));
             }
             Err(failure) => debug!(partition = %worker.partition, %failure, "heads not compared, trying again later"),
         }
@@ -104,6 +104,12 @@ pub(crate) async fn keep_reconciling<B: Backends>(worker: &Worker<B>, every: Opt
 /// spread over the whole interval.
 fn first_pause(every: Duration, slots: SlotRange) -> Duration {
     every + every / u32::from(SLOTS) * u32::from(slots.start)
+}
+
+/// The rest after a comparison that took this long. The partitions take turns, so each of them rests for all.
+fn rest(took: Duration, slots: SlotRange) -> Duration {
+    let partitions = u32::from(SLOTS) / u32::from(slots.end - slots.start).max(1);
+    REST_MAX.min(took.saturating_mul(REST_PER_ROUND * partitions))
 }
 
 impl<B: Backends> Worker<B> {
@@ -203,4 +209,21 @@ async fn suspects<B: Backends>(worker: &Worker<B>, after: Option<AccountId>) -> 
         }
     }
     Ok(suspects)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use shared::partition::PartitionMap;
+
+    #[test]
+    fn a_bank_compares_for_a_twentieth_of_the_time_however_many_partitions_it_has() {
+        let took = Duration::from_millis(100);
+        for partitions in [1, 8, 64] {
+            let map = PartitionMap::new(partitions).unwrap();
+            let rest = rest(took, map.slots(map.all().next().unwrap()));
+            assert_eq!(rest, took * u32::from(partitions) * REST_PER_ROUND, "{partitions} partitions");
+        }
+        assert_eq!(rest(Duration::from_hours(1), SlotRange::ALL), REST_MAX);
+    }
 }

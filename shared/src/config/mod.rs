@@ -118,8 +118,8 @@ pub struct PipelineSettings {
           value_parser = clap::value_parser!(u64).range(LEASE_TTL_MS_MIN..=LEASE_TTL_MS_MAX))]
     pub lease_ttl_ms: u64,
 
-    /// How often a worker compares the heads of its streams with its documents, in seconds; 0 disables it. A comparison
-    /// that takes long is followed by a rest of 20 times as long, 15 minutes at most
+    /// How often a worker compares the heads of its streams with its documents, in seconds; 0 disables it. Where that
+    /// takes long, the partitions compare for a twentieth of the time, and each at least every 15 minutes
     #[arg(long, env = "BANK_RECONCILE_SECS", value_name = "SECONDS", default_value_t = 30)]
     pub reconcile_secs: u32,
 

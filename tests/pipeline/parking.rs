@@ -1,10 +1,12 @@
+use std::path::Path;
+
 use balance_service::parking::{ParkingError, parked, retry};
 use balance_service::rebuild::JobState;
 use bytes::Bytes;
 use shared::coordinate::Version;
 use shared::event::EncodedEvents;
 use shared::id::AccountId;
-use shared::index::{Balance, BalanceIndex, Parked, Projected};
+use shared::index::{Balance, BalanceIndex, Generation, Parked, Projected};
 use shared::store::{Appended, Commit, EventStore, StreamWrite};
 
 use crate::bank::{Bank, until};
@@ -87,20 +89,27 @@ async fn an_account_that_is_unparked_catches_up_and_moves_on() {
     assert!(parked(&bank.ports, None, 10).await.unwrap().is_empty());
 }
 
-/// Goal: an account that an older release has parked in the generation which it fed keeps nobody from going back to it.
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_rollback_takes_along_an_account_that_was_parked_and_can_be_folded_now() {
-    let folder = tempfile::tempdir().unwrap();
-    let bank = Bank::start(folder.path()).await;
+/// A bank, an account that is parked in its first generation alone, as an older release would have parked it at its
+/// second event, and that generation.
+async fn parked_before_a_rebuild(folder: &Path) -> (Bank, AccountId, Generation) {
+    let bank = Bank::start(folder).await;
     let account = bank.opened(10).await;
     bank.wait_until_settled(&[account]).await;
     let first = bank.active().await;
     park(&bank, account, Version::new(2)).await;
     // The worker caches the balance it wrote, so only a new owner sees the entry: restart.
     bank.kill().await;
-    let bank = Bank::start(folder.path()).await;
+    let bank = Bank::start(folder).await;
     bank.deposit(account, 5).await;
     bank.rebuild().await;
+    (bank, account, first)
+}
+
+/// Goal: an account that an older release has parked in the generation which it fed keeps nobody from going back to it.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_rollback_takes_along_an_account_that_was_parked_and_can_be_folded_now() {
+    let folder = tempfile::tempdir().unwrap();
+    let (bank, account, first) = parked_before_a_rebuild(folder.path()).await;
     bank.deposit(account, 5).await;
     bank.wait_until_settled(&[account]).await;
     let kept = bank.ports.index.load(first, &[account]).await.unwrap();
@@ -121,16 +130,7 @@ async fn a_rollback_takes_along_an_account_that_was_parked_and_can_be_folded_now
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_rollback_parks_an_account_anew_where_it_cannot_be_folded_any_further() {
     let folder = tempfile::tempdir().unwrap();
-    let bank = Bank::start(folder.path()).await;
-    let account = bank.opened(10).await;
-    bank.wait_until_settled(&[account]).await;
-    let first = bank.active().await;
-    park(&bank, account, Version::new(2)).await;
-    // The worker caches the balance it wrote, so only a new owner sees the entry: restart.
-    bank.kill().await;
-    let bank = Bank::start(folder.path()).await;
-    bank.deposit(account, 5).await;
-    bank.rebuild().await;
+    let (bank, account, first) = parked_before_a_rebuild(folder.path()).await;
     poison(&bank, account, Version::new(2)).await;
     until("the account is parked", async || !parked(&bank.ports, None, 10).await.unwrap().is_empty()).await;
 

@@ -4,7 +4,7 @@ use shared::backends::Backends;
 use shared::clock::Clock;
 use shared::error::BackendError;
 use shared::id::AccountId;
-use shared::index::{ApplyError, Balance, BalanceIndex, Generation, Parked, Projected, QueryError};
+use shared::index::{ApplyError, Balance, BalanceIndex, Generation, Loaded, Parked, Projected, QueryError};
 use shared::partition::SlotRange;
 use tracing::{info, warn};
 
@@ -42,18 +42,34 @@ pub async fn parked<B: Backends>(
     limit: usize,
 ) -> Result<Vec<Parked>, ParkingError> {
     let generation = active(backends).await?;
-    let (index, mut after, mut parked) = (backends.index(), after, Vec::new());
-    while parked.len() < limit {
-        let entries = index.parked(generation, SlotRange::ALL, after, limit).await?;
-        let Some(last) = entries.last() else { break };
-        after = Some(last.account);
-        let accounts: Vec<AccountId> = entries.iter().map(|entry| entry.account).collect();
-        let loaded = index.load(generation, &accounts).await?;
-        let counting = entries.into_iter().zip(loaded).filter(|(_, loaded)| !loaded.has_passed_entry());
-        parked.extend(counting.map(|(entry, _)| entry));
+    let (mut after, mut parked) = (after, Vec::new());
+    loop {
+        let page = entries(backends.index(), generation, after, limit).await?;
+        let is_last = page.len() < limit;
+        after = page.last().map(|(entry, _)| entry.account);
+        parked.extend(page.into_iter().filter(|(_, is_passed)| !is_passed).map(|(entry, _)| entry));
+        if is_last || parked.len() >= limit {
+            parked.truncate(limit);
+            return Ok(parked);
+        }
     }
-    parked.truncate(limit);
-    Ok(parked)
+}
+
+/// A page of the entries of a generation, ordered by account, each with whether its document has passed it. A page with
+/// fewer than `limit` is the last.
+pub(crate) async fn entries<I: BalanceIndex>(
+    index: &I,
+    generation: Generation,
+    after: Option<AccountId>,
+    limit: usize,
+) -> Result<Vec<(Parked, bool)>, BackendError> {
+    let entries = index.parked(generation, SlotRange::ALL, after, limit).await?;
+    if entries.is_empty() {
+        return Ok(Vec::new());
+    }
+    let accounts: Vec<AccountId> = entries.iter().map(|entry| entry.account).collect();
+    let loaded = index.load(generation, &accounts).await?;
+    Ok(entries.into_iter().zip(loaded.iter().map(Loaded::has_passed_entry)).collect())
 }
 
 /// Folds a parked account again, unparks it if that succeeds, and returns its document.

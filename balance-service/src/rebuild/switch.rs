@@ -30,6 +30,7 @@ use tracing::info;
 use super::job::Job;
 use crate::fold::Folding;
 use crate::pages::{IndexVersions, Pair, Pairs};
+use crate::parking::entries;
 use crate::refill::refill;
 
 /// How many partitions are brought forward at once.
@@ -170,15 +171,16 @@ async fn fill<B: Backends>(backends: &B, generation: Generation, lagging: &[Pair
 async fn unpark_passed<B: Backends>(backends: &B, generation: Generation) -> Result<(), SwitchError> {
     let (index, mut after) = (backends.index(), None);
     loop {
-        let entries = index.parked(generation, SlotRange::ALL, after, ACCOUNTS_AT_ONCE).await?;
-        let Some(last) = entries.last() else { return Ok(()) };
-        after = Some(last.account);
-        let accounts: Vec<AccountId> = entries.iter().map(|entry| entry.account).collect();
-        let loaded = index.load(generation, &accounts).await?;
-        let passed = accounts.into_iter().zip(loaded).filter(|(_, loaded)| loaded.has_passed_entry());
-        let passed: Vec<AccountId> = passed.map(|(account, _)| account).collect();
+        let page = entries(index, generation, after, ACCOUNTS_AT_ONCE).await?;
+        let is_last = page.len() < ACCOUNTS_AT_ONCE;
+        after = page.last().map(|(entry, _)| entry.account);
+        let passed = page.into_iter().filter(|(_, is_passed)| *is_passed);
+        let passed: Vec<AccountId> = passed.map(|(entry, _)| entry.account).collect();
         if !passed.is_empty() {
             index.unpark(generation, &passed).await?;
+        }
+        if is_last {
+            return Ok(());
         }
     }
 }

@@ -41,6 +41,16 @@ async fn a_full_page_with_nothing_behind_it_is_the_last() {
 }
 
 #[tokio::test]
+async fn an_entry_that_its_document_has_passed_is_not_listed_and_leaves_its_page_full() {
+    let (bank, generation) = Bank::with(Vec::new()).await;
+    bank.park(generation, (1..=4).map(|number| parked(number, 7)).collect()).await;
+    bank.write(generation, vec![balance(2, "Maria", 70, 7)]).await;
+    let page = bank.get("/balance/parked?limit=2").await;
+    let shown: Vec<_> = [1, 3].map(|number| json!(account(number).to_string())).into();
+    assert_eq!((page.each("id"), page.next().is_some()), (shown, true));
+}
+
+#[tokio::test]
 async fn a_page_after_something_that_is_no_id_is_refused_like_that_id_in_a_path() {
     let (bank, _) = Bank::with(Vec::new()).await;
     let in_a_path = bank.get("/balance/x").await.json()["errors"][0]["message"].clone();

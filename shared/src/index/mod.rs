@@ -278,7 +278,7 @@ pub trait BalanceIndex: Clone + Send + Sync + 'static {
         limit: usize,
     ) -> impl Future<Output = Result<Vec<(AccountId, Version)>, BackendError>> + Send;
 
-    /// The parked accounts of a slot range, ordered by account, at most `limit`.
+    /// The parked accounts of a slot range, ordered by account, at most `limit`. A page with fewer is the last.
     fn parked(
         &self,
         generation: Generation,

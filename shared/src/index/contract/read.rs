@@ -46,7 +46,7 @@ pub async fn versions_are_paged_by_slot_and_account<I: BalanceIndex>(index: I) {
             loop {
                 let after = listed.last().map(|(id, _)| *id);
                 let page = index.versions(generation, range, after, limit).await.unwrap();
-                assert!(page.len() <= limit);
+                assert_eq!(page.len(), limit.min(expected.len() - listed.len()));
                 let is_last = page.len() < limit;
                 listed.extend(page);
                 if is_last {
@@ -72,7 +72,7 @@ pub async fn parked_accounts_are_paged_by_account<I: BalanceIndex>(index: I) {
             loop {
                 let after = listed.last().map(|entry: &crate::index::Parked| entry.account);
                 let page = index.parked(generation, range, after, limit).await.unwrap();
-                assert!(page.len() <= limit);
+                assert_eq!(page.len(), limit.min(expected.len() - listed.len()));
                 if page.is_empty() {
                     break;
                 }

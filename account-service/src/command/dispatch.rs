@@ -29,6 +29,13 @@ const READY_MAX: usize = 1_024;
 /// Whatever the queue takes in for a single account may wait for it. Those whose accounts are free pass these.
 const WAITING_MAX: usize = QUEUE_MAX;
 
+/// How many commands are enough for a batch beside another one: what a store does once for each batch costs MongoDB as
+/// much as this many documents.
+const WORTH_A_BATCH: usize = 24;
+
+/// Beside large batches, a further one has at least this fraction of their commands.
+const SHARE_OF_HELD: usize = 4;
+
 /// How long ready commands wait at most until there are enough of them for a further batch. The limit keeps a few from
 /// waiting for a large batch that hangs; it is longer than most batches take that do not hang.
 const COMPANY_TIME_MAX: Duration = Duration::from_millis(50);
@@ -113,11 +120,11 @@ async fn until(deadline: Option<Instant>) {
     }
 }
 
-/// Whether a further batch begins at once beside those under way, which hold `held` commands. A small batch costs the
-/// store nearly as much as a large one, so a further one has to be as large as all others together. With none under
-/// way, the first command begins one.
-const fn is_worth_a_batch(ready: usize, held: usize) -> bool {
-    ready > 0 && ready >= held
+/// Whether a further batch begins at once beside those under way, which hold `held` commands. It has to be large enough
+/// for what it costs the store beside its commands, unless it is as large as all others together: then those are as
+/// small. With none under way, the first command begins one.
+fn is_worth_a_batch(ready: usize, held: usize) -> bool {
+    ready > 0 && ready >= held.min(WORTH_A_BATCH.max(held / SHARE_OF_HELD))
 }
 
 /// Carries out a batch. If it panics, its own commands get no answer, and no others are affected.
@@ -163,11 +170,16 @@ mod tests {
     }
 
     #[test]
-    fn a_lone_command_goes_at_once_and_a_further_batch_is_as_large_as_those_under_way() {
-        for (ready, held, is_worth) in
-            [(0, 0, false), (1, 0, true), (1, 1, true), (0, 64, false), (63, 64, false), (64, 64, true), (65, 64, true)]
-        {
-            assert_eq!(is_worth_a_batch(ready, held), is_worth, "{ready} beside {held}");
+    fn a_lone_command_goes_at_once_and_a_further_batch_is_no_small_one_beside_large_ones() {
+        let none = [(0, 0), (0, 64)];
+        let as_large_as_the_other = [(1, 0), (1, 1), (12, 12)];
+        let enough = [(24, 25), (24, 96), (100, 400)];
+        let too_few = [(11, 12), (23, 24), (23, 96), (99, 400)];
+        for (ready, held) in none.into_iter().chain(too_few) {
+            assert!(!is_worth_a_batch(ready, held), "{ready} beside {held}");
+        }
+        for (ready, held) in as_large_as_the_other.into_iter().chain(enough) {
+            assert!(is_worth_a_batch(ready, held), "{ready} beside {held}");
         }
     }
 }

@@ -6,7 +6,7 @@
 //! T4  The commands of one account are decided in the order they came in, whoever sent them.
 //! T5  A repeated key with the same request gets the first receipt; with a different request it is refused.
 //! T6  A lone command is appended at once. Commands that arrive meanwhile form batches; a command waits at most 50 ms
-//!     for its batch to become as large as those under way.
+//!     for its batch to be large enough beside those under way.
 //! T7  Everything is bounded: the number of waiting commands, the size of a batch, the time to load its accounts, the
 //!     time and number of attempts.
 //!

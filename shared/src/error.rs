@@ -27,7 +27,7 @@ pub enum Retry {
 /// A failure of the system, as opposed to a refusal, for which each port has variants of its own.
 ///
 /// Backends map their drivers' errors by an allow-list: an error that is not known to have had no effect is
-/// [`Effect::Unknown`].
+/// [`Effect::Unknown`]. A read has none, whatever its outcome.
 #[derive(Debug)]
 pub struct BackendError {
     /// The port's verb, such as `append`.

@@ -7,6 +7,7 @@ use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use shared::coordinate::Epoch;
+use shared::error::Effect;
 use shared::lease::{Ended, Holder, Lease, LeaseName, LeaseStore, RedisLeases, RenewError, act_while_held};
 use shared::proxy::Proxy;
 use tokio::sync::watch;
@@ -175,6 +176,9 @@ async fn many_callers_at_once_open_one_connection_in_place_of_a_silent_one() {
     let leases = leases_at(proxy.address()).await;
     let answered = async || {
         let answers = futures::future::join_all((0..CALLERS).map(|_| leases.list(""))).await;
+        for failure in answers.iter().filter_map(|answer| answer.as_ref().err()) {
+            assert_eq!(failure.effect, Effect::None, "{failure}");
+        }
         answers.iter().filter(|answer| answer.is_ok()).count()
     };
     assert_eq!(answered().await, CALLERS);

@@ -9,7 +9,7 @@ use elasticsearch::http::response::Response;
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 
-use crate::error::BackendError;
+use crate::error::{BackendError, Effect};
 
 /// The longest answer that is read, if it states its length: a page of 10,000 documents takes less than 20 MiB. A
 /// longer one does not come from Elasticsearch.
@@ -89,7 +89,7 @@ impl Failure {
         Self::Unreadable(format!("{:?} error", error.classify()))
     }
 
-    /// For the caller of the port. Only the statuses listed here are known to have had no effect.
+    /// For the caller of a write. Only the statuses listed here are known to have had no effect.
     pub(super) fn backend(self, operation: &'static str) -> BackendError {
         match &self {
             Self::Refused { status: 429, .. } => BackendError::not_done(operation, self),
@@ -103,6 +103,11 @@ impl Failure {
                 BackendError::unknown(operation, self)
             }
         }
+    }
+
+    /// For the caller of a read, which has no effect, whatever its outcome.
+    pub(super) fn of_read(self, operation: &'static str) -> BackendError {
+        BackendError { effect: Effect::None, ..self.backend(operation) }
     }
 }
 

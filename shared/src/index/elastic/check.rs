@@ -95,7 +95,7 @@ impl ElasticIndex {
     /// # Errors
     /// The server did not answer, or refused.
     pub async fn lax_indices(&self) -> Result<Vec<String>, BackendError> {
-        self.find_lax().await.map_err(|failure| failure.backend("check"))
+        self.find_lax().await.map_err(|failure| failure.of_read("check"))
     }
 
     async fn find_lax(&self) -> Result<Vec<String>, Failure> {

@@ -53,8 +53,8 @@
 //! not the bank's. An index with foreign documents is left alone, and reported in every attempt to build.
 //!
 //! A search may be up to a second late; reads by id are not. Only the official driver speaks to Elasticsearch; it has
-//! no time limits of its own, so one is set for every call. Without an answer the outcome of a call is unknown, and
-//! every call may be repeated.
+//! no time limits of its own, so one is set for every call. Without an answer the outcome of a write is unknown, a read
+//! had no effect, and every call may be repeated.
 
 mod answer;
 mod bulk;
@@ -152,7 +152,7 @@ impl ElasticIndex {
 
 impl BalanceIndex for ElasticIndex {
     async fn generations(&self) -> Result<Generations, BackendError> {
-        self.all_generations().await.map_err(|failure| failure.backend("generations"))
+        self.all_generations().await.map_err(|failure| failure.of_read("generations"))
     }
 
     async fn create(&self) -> Result<Generation, BackendError> {
@@ -206,11 +206,11 @@ impl BalanceIndex for ElasticIndex {
         generation: Generation,
         partition: Partition,
     ) -> Result<Option<Checkpoint>, BackendError> {
-        self.stored_checkpoint(generation, partition).await.map_err(|failure| failure.backend("checkpoint"))
+        self.stored_checkpoint(generation, partition).await.map_err(|failure| failure.of_read("checkpoint"))
     }
 
     async fn load(&self, generation: Generation, accounts: &[AccountId]) -> Result<Vec<Loaded>, BackendError> {
-        self.load_accounts(generation, accounts).await.map_err(|failure| failure.backend("load"))
+        self.load_accounts(generation, accounts).await.map_err(|failure| failure.of_read("load"))
     }
 
     async fn versions(
@@ -221,7 +221,7 @@ impl BalanceIndex for ElasticIndex {
         limit: usize,
     ) -> Result<Vec<(AccountId, Version)>, BackendError> {
         let listed: Result<_, Failure> = self.list_versions(generation, slots, after, limit).await;
-        listed.map_err(|failure| failure.backend("versions"))
+        listed.map_err(|failure| failure.of_read("versions"))
     }
 
     async fn parked(
@@ -231,7 +231,7 @@ impl BalanceIndex for ElasticIndex {
         after: Option<AccountId>,
         limit: usize,
     ) -> Result<Vec<Parked>, BackendError> {
-        self.list_parked(generation, slots, after, limit).await.map_err(|failure| failure.backend("parked"))
+        self.list_parked(generation, slots, after, limit).await.map_err(|failure| failure.of_read("parked"))
     }
 
     async fn get(&self, account: AccountId) -> Result<Option<Balance>, QueryError> {

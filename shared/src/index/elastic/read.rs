@@ -262,13 +262,13 @@ impl ElasticIndex {
     pub(super) async fn get_balance(&self, account: AccountId) -> Result<Option<Balance>, QueryError> {
         let id = account.to_string();
         let asked = self.client.get(GetParts::IndexId(self.names.alias(), &id)).preference(&id);
-        let got: Got<Box<RawValue>> = found(asked.send().await).await.map_err(|failure| failure.backend("get"))?;
+        let got: Got<Box<RawValue>> = found(asked.send().await).await.map_err(|failure| failure.of_read("get"))?;
         let is_missing = got.error.as_ref().is_some_and(GotError::is_missing_index);
         if is_missing || got.index.as_ref().is_some_and(|index| self.names.generation(index).is_none()) {
             return Err(QueryError::NoGeneration);
         }
-        let source = got.found().map_err(|failure| failure.backend("get"))?;
-        Ok(source.map(|source| read(&source)).transpose().map_err(|failure: Failure| failure.backend("get"))?)
+        let source = got.found().map_err(|failure| failure.of_read("get"))?;
+        Ok(source.map(|source| read(&source)).transpose().map_err(|failure: Failure| failure.of_read("get"))?)
     }
 }
 
@@ -304,15 +304,50 @@ fn of_slots(slots: SlotRange) -> Value {
 
 #[cfg(test)]
 mod tests {
+    use axum::http::header::RETRY_AFTER;
+    use axum::response::IntoResponse;
+
     use super::super::fake::Fake;
     use super::super::tests::GENERATION;
     use super::*;
-    use crate::index::BalanceIndex;
+    use crate::error::{BackendError, Effect};
+    use crate::http::{Problem, Reason};
+    use crate::index::{BalanceIndex, BalanceQuery};
 
     #[tokio::test]
     async fn where_the_hidden_index_was_deleted_nobody_is_parked() {
         let gone = json!({ "error": { "type": INDEX_MISSING, "reason": "no such index" } }).to_string();
         let fake = Fake::start(move |_| (404, gone.clone())).await;
         assert_eq!(fake.index().parked(GENERATION, SlotRange::ALL, None, 10).await.unwrap(), []);
+    }
+
+    fn backend(refusal: QueryError) -> BackendError {
+        let QueryError::Backend(failure) = refusal else { panic!("{refusal}") };
+        failure
+    }
+
+    #[tokio::test]
+    async fn a_read_that_fails_had_no_effect_and_its_client_is_told_when_to_come_back() {
+        let no_copy = r#"{"error":{"type":"no_shard_available_action_exception"}}"#;
+        for (status, body) in [(503, no_copy), (500, ""), (502, "<html>Bad Gateway</html>"), (200, "<html>Welcome")] {
+            let fake = Fake::start(move |_| (status, body.to_owned())).await;
+            let (index, account) = (fake.index(), AccountId::from_bytes([1; 16]));
+            let failures = [
+                index.generations().await.unwrap_err(),
+                index.checkpoint(GENERATION, Partition::new(1)).await.unwrap_err(),
+                index.load(GENERATION, &[account]).await.unwrap_err(),
+                index.versions(GENERATION, SlotRange::ALL, None, 10).await.unwrap_err(),
+                index.parked(GENERATION, SlotRange::ALL, None, 10).await.unwrap_err(),
+                index.lax_indices().await.unwrap_err(),
+                backend(index.get(account).await.unwrap_err()),
+                backend(index.search(&BalanceQuery::default()).await.unwrap_err()),
+            ];
+            for failure in failures {
+                assert_eq!(failure.effect, Effect::None, "{failure}");
+                let problem = Problem::from(failure);
+                assert_eq!(problem.reason(), Reason::Unavailable);
+                assert!(problem.into_response().headers().contains_key(RETRY_AFTER));
+            }
+        }
     }
 }

@@ -25,7 +25,7 @@ impl ElasticIndex {
     pub(super) async fn search_balances(&self, query: &BalanceQuery) -> Result<BalancePage, QueryError> {
         let place = query.cursor.as_ref().map(|cursor| cursor::read(cursor, query.sort)).transpose()?;
         let body = page(query, place.as_ref());
-        let backend = |failure: Failure| QueryError::from(failure.backend("search"));
+        let backend = |failure: Failure| QueryError::from(failure.of_read("search"));
         let parts = &["hits.hits._index", "hits.hits._id", "hits.hits._source", "hits.hits.sort"];
         let found: Vec<Hit> = match self.find(self.names.alias(), parts, body).await {
             Err(failure) if failure.is_absence() => return Err(QueryError::NoGeneration),

@@ -27,7 +27,7 @@ use redis::{Script, ScriptInvocation};
 use super::{Held, Holder, Lease, LeaseName, LeaseStore, RenewError};
 use crate::config::{Namespace, TlsAuthorities};
 use crate::coordinate::Epoch;
-use crate::error::BackendError;
+use crate::error::{BackendError, Effect};
 
 /// The leases of a bank in Redis. Clones share one connection, which is replaced when it ends or falls silent.
 #[derive(Clone)]
@@ -103,7 +103,9 @@ impl LeaseStore for RedisLeases {
         // No text in UTF-8 holds the byte 255, so every name with the prefix sorts before it.
         let end = [b"(", prefix.as_bytes(), b"\xff"].concat();
         script.arg(&self.names.leases).arg(format!("[{prefix}")).arg(end);
-        let held: Vec<(String, String)> = self.call("list", &script).await?;
+        let held: Result<Vec<(String, String)>, BackendError> = self.call("list", &script).await;
+        // A read, whatever its outcome.
+        let held = held.map_err(|failure| BackendError { effect: Effect::None, ..failure })?;
         held.into_iter().map(|(name, grant)| held_by(name, &grant)).collect()
     }
 }

@@ -10,12 +10,16 @@ use utoipa::ToSchema;
 
 use super::Reason;
 use crate::error::{BackendError, Effect, Retry};
+use crate::telemetry::Seldom;
 
 /// The media type of every refusal.
 pub const PROBLEM_JSON: &str = "application/problem+json";
 
 /// How long a client is asked to wait if the backend did not say.
 const RETRY_AFTER_DEFAULT: Duration = Duration::from_secs(1);
+
+/// A backend that is away fails every request.
+static BACKEND_FAILED: Seldom = Seldom::new();
 
 /// A refusal as sent over the wire (RFC 9457). Its cause goes to the log, never into the answer.
 ///
@@ -142,10 +146,13 @@ impl Problem {
 }
 
 /// A backend failure becomes a 503: the client learns whether the call may have taken effect and when to retry, the log
-/// learns why.
+/// learns why, every now and then.
 impl From<BackendError> for Problem {
     fn from(failure: BackendError) -> Self {
-        tracing::warn!(operation = failure.operation, effect = ?failure.effect, cause = %failure.source, "backend failed");
+        if let Some(left_out) = BACKEND_FAILED.due() {
+            let BackendError { operation, effect, source: cause, .. } = &failure;
+            tracing::warn!(operation, ?effect, %cause, left_out, "backend failed");
+        }
         let problem = match failure.effect {
             Effect::None => Self::new(Reason::Unavailable).detail(
                 "a backend failed, and the request had no effect; send it again, and if that does not help, see \
@@ -191,7 +198,29 @@ fn whole_seconds(wait: Duration) -> u64 {
 
 #[cfg(test)]
 mod tests {
+    use std::io;
+    use std::sync::Arc;
+    use std::sync::atomic::{AtomicUsize, Ordering};
+
     use super::*;
+
+    #[test]
+    fn an_outage_of_a_backend_fills_no_log_however_many_ask() {
+        let lines = Arc::new(AtomicUsize::new(0));
+        let counted = Arc::clone(&lines);
+        let each_line = move || {
+            counted.fetch_add(1, Ordering::Relaxed);
+            io::sink()
+        };
+        let _guard = tracing::subscriber::set_default(tracing_subscriber::fmt().with_writer(each_line).finish());
+        tracing::callsite::rebuild_interest_cache();
+        for _ in 0..100 {
+            assert_eq!(Problem::from(BackendError::not_done("get", "away")).reason(), Reason::Unavailable);
+        }
+        // In a slow run, the line may come again after ten seconds.
+        let logged = lines.load(Ordering::Relaxed);
+        assert!(logged <= 10, "{logged} lines");
+    }
 
     #[test]
     fn a_failed_backend_is_told_with_what_to_do_next_and_without_its_cause() {

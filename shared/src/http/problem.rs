@@ -145,26 +145,28 @@ impl Problem {
     }
 }
 
-/// A backend failure becomes a 503: the client learns whether the call may have taken effect and when to retry, the log
-/// learns why, every now and then.
+/// A backend failure becomes a 503: the client learns whether the call may have taken effect and, if it had none, when
+/// to retry; every now and then the log learns why.
 impl From<BackendError> for Problem {
     fn from(failure: BackendError) -> Self {
         if let Some(left_out) = BACKEND_FAILED.due() {
             let BackendError { operation, effect, source: cause, .. } = &failure;
             tracing::warn!(operation, ?effect, %cause, left_out, "backend failed");
         }
-        let problem = match failure.effect {
-            Effect::None => Self::new(Reason::Unavailable).detail(
-                "a backend failed, and the request had no effect; send it again, and if that does not help, see \
-                 GET /readyz and the log of the service",
-            ),
+        match failure.effect {
+            Effect::None => {
+                let problem = Self::new(Reason::Unavailable).detail(
+                    "a backend failed, and the request had no effect; send it again, and if that does not help, see \
+                     GET /readyz and the log of the service",
+                );
+                match failure.retry {
+                    Retry::After(wait) => problem.retry_after(wait),
+                    Retry::Later | Retry::Never => problem,
+                }
+            }
             Effect::Unknown => Self::new(Reason::OutcomeUnknown)
                 .detail("a backend failed, and the request may have taken effect; look before you repeat it")
                 .without_retry(),
-        };
-        match failure.retry {
-            Retry::After(wait) => problem.retry_after(wait),
-            Retry::Later | Retry::Never => problem,
         }
     }
 }
@@ -220,6 +222,14 @@ mod tests {
         // In a slow run, the line may come again after ten seconds.
         let logged = lines.load(Ordering::Relaxed);
         assert!(logged <= 10, "{logged} lines");
+    }
+
+    #[test]
+    fn a_client_is_told_when_to_come_back_only_if_nothing_happened() {
+        let disk_pause = Duration::from_secs(7);
+        let full = |failure| Problem::from(BackendError { retry: Retry::After(disk_pause), ..failure }).retry_after;
+        assert_eq!(full(BackendError::not_done("write the job", "the disk is full")), Some(disk_pause));
+        assert_eq!(full(BackendError::unknown("write the job", "the disk is full")), None);
     }
 
     #[test]

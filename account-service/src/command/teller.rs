@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use shared::clock::Clock;
+use shared::coordinate::Version;
 use shared::error::BackendError;
 use shared::event::StreamAfter;
 use shared::id::{AccountId, CommitId, Ids};
@@ -151,11 +152,18 @@ impl<S: Store> Teller<S> {
         let records = streams.into_iter().next().unwrap_or_default();
         match Page::read(place, lines_max, &records) {
             Ok(page) => Ok(Some(page)),
-            Err(NoPage::Above(_) | NoPage::Unbalanced) if from.is_some() => Ok(None),
             // The account was at this place, so a new primary does not show its last events yet.
-            Err(NoPage::Above(_)) => Err(CommandError::Unavailable),
+            Err(NoPage::Above(version)) if from.is_none() || version <= self.version_kept(id) => {
+                Err(CommandError::Unavailable)
+            }
+            Err(NoPage::Above(_) | NoPage::Unbalanced) if from.is_some() => Ok(None),
             Err(reason) => Err(not_shown(id, &reason)),
         }
+    }
+
+    /// The version of the account in memory, which its stream has reached.
+    fn version_kept(&self, id: AccountId) -> Version {
+        Account::version_of(self.desk.cache.get(id).as_ref())
     }
 
     /// The movement of money with this id, or nothing if there is none.
@@ -191,7 +199,6 @@ mod tests {
 
     use super::*;
     use crate::testing::{Bank, RoughStore, deposit};
-    use shared::coordinate::Version;
     use tracing::span::{Attributes, Id, Record};
     use tracing::{Event, Level, Metadata, Subscriber};
 

@@ -20,7 +20,8 @@
 //!
 //! A place goes to the client and back as a cursor, and is not signed: who invents one sees balances that never were,
 //! and nobody else does. It is refused if it is of another account, above the end of the stream, or if the opening of
-//! the account shows that the balance cannot be right.
+//! the account shows that the balance cannot be right. A new primary may not show the end of the stream yet, so a
+//! process that has the account in memory at that version or above asks the client to come again instead.
 //!
 //! A statement holds no names, so erasing them does not concern it.
 

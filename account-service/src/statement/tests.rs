@@ -132,3 +132,18 @@ async fn an_account_whose_last_event_the_store_does_not_show_yet_is_asked_for_ag
     assert_eq!(bank.teller.statement(account, None, 10).await, Err(CommandError::Unavailable));
     assert_eq!(bank.teller.statement(account, None, 10).await.map(|page| page.unwrap().lines.len()), Ok(2));
 }
+
+#[tokio::test]
+async fn a_next_page_that_the_store_does_not_show_yet_is_no_wrong_place_to_a_process_that_knows_the_account() {
+    let bank = Bank::new();
+    let account = bank.open(5).await;
+    bank.execute(deposit(account, 7)).await.unwrap();
+    let next = bank.teller.statement(account, None, 1).await.unwrap().unwrap().next;
+    assert!(next.is_some());
+    bank.store.read_behind(1);
+    assert_eq!(bank.teller.statement(account, next, 1).await, Err(CommandError::Unavailable));
+    assert_eq!(bank.teller.statement(account, next, 1).await.map(|page| page.unwrap().lines.len()), Ok(1));
+    let stranger = bank.sibling();
+    bank.store.read_behind(1);
+    assert_eq!(stranger.teller.statement(account, next, 1).await, Ok(None), "it has only the word of the store");
+}

@@ -290,10 +290,15 @@ impl Bank {
     /// An account that was opened with nothing, and got this many thousand deposits of 1 that no process has in memory.
     pub(crate) async fn open_long(&self, thousands: u64) -> AccountId {
         let account = self.open(0).await;
+        self.deposit_thousands(account, thousands).await;
+        account
+    }
+
+    /// Gives an account at version 1 this many thousand deposits of 1 that no process has in memory.
+    pub(crate) async fn deposit_thousands(&self, account: AccountId, thousands: u64) {
         let commits = (0..thousands).map(|before| self.thousand_deposits(account, Version::new(1 + 1_000 * before)));
         let answers = self.store.append(commits.collect()).await;
         assert!(answers.iter().all(Result::is_ok), "{answers:?}");
-        account
     }
 
     fn thousand_deposits(&self, stream: AccountId, expected: Version) -> Commit {

@@ -24,7 +24,7 @@ use crate::account::Account;
 const EVENTS_AT_FIRST: usize = 32;
 
 /// How many events of one stream each further call reads at most. Longer streams take several calls, so that no answer
-/// is huge.
+/// is huge. Of an account in memory that a snapshot is far ahead of, at most one such call is in vain.
 const EVENTS_PER_READ: usize = 1_000;
 
 /// How many events of all streams a further call reads at most, unless [`EVENTS_AT_FIRST`] of each are more: some
@@ -64,7 +64,8 @@ impl From<NotLoaded> for CommandError {
 
 /// Reads on in the streams of these accounts, each after what is known of it or kept in memory, and begins no further
 /// call when the time is up. Of an unknown account, the stream and the snapshot are read concurrently, so that an
-/// account with a short stream costs one round trip.
+/// account with a short stream costs one round trip. Of one that is known, the snapshot is read beside the second call:
+/// only then is it clear that other processes have taken the account far ahead.
 pub(super) async fn load<S: Store>(
     desk: &Desk<S>,
     known: Vec<(AccountId, Option<Account>)>,
@@ -74,18 +75,9 @@ pub(super) async fn load<S: Store>(
     let mut loaded: Vec<Loaded> =
         known.into_iter().map(|(id, account)| Loaded::after(id, account, desk.cache.get(id))).collect();
     let everything: Vec<usize> = (0..loaded.len()).collect();
-    let unknown: Vec<usize> = everything.iter().copied().filter(|&index| loaded[index].is_unknown()).collect();
-    let first = read_on(store, &loaded, &everything, EVENTS_AT_FIRST);
-    let (pages, snapshots) = futures::try_join!(first, snapshots_of(store, &loaded, &unknown))?;
-    let mut open = fold_all(&mut loaded, &everything, &pages, EVENTS_AT_FIRST);
-    for (index, snapshot) in unknown.into_iter().zip(snapshots) {
-        let goes_on = open.contains(&index);
-        // A stream that was read to its end needs no snapshot; it can replace a beginning that cannot be read.
-        let is_wanted = goes_on || loaded[index].account.is_err();
-        if is_wanted && loaded[index].jump(snapshot.as_ref().and_then(from_snapshot)) && !goes_on {
-            open.push(index);
-        }
-    }
+    let (unknown, mut known): (Vec<usize>, Vec<usize>) =
+        everything.iter().copied().partition(|&index| loaded[index].is_unknown());
+    let mut open = go_on(store, &mut loaded, &everything, EVENTS_AT_FIRST, &unknown).await?;
     while !open.is_empty() {
         for &index in &open {
             loaded[index].keep(desk);
@@ -93,9 +85,9 @@ pub(super) async fn load<S: Store>(
         if Instant::now() >= until {
             break;
         }
-        let limit_each = events_of_each(open.len());
-        let pages = read_on(store, &loaded, &open, limit_each).await?;
-        open = fold_all(&mut loaded, &open, &pages, limit_each);
+        known.retain(|index| open.contains(index));
+        open = go_on(store, &mut loaded, &open, events_of_each(open.len()), &known).await?;
+        known.clear();
     }
     for index in open {
         loaded[index].account = Err(NotLoaded::Unfinished);
@@ -106,6 +98,29 @@ pub(super) async fn load<S: Store>(
 /// How many events of each stream a call reads, given the number of streams.
 fn events_of_each(streams: usize) -> usize {
     (EVENTS_PER_CALL / streams.max(1)).clamp(EVENTS_AT_FIRST, EVENTS_PER_READ)
+}
+
+/// Reads on in the open streams, looks for the snapshots of some accounts concurrently, and returns the streams that
+/// may have more events.
+async fn go_on<S: Store>(
+    store: &S,
+    loaded: &mut [Loaded],
+    open: &[usize],
+    limit_each: usize,
+    looked_for: &[usize],
+) -> Result<Vec<usize>, BackendError> {
+    let pages = read_on(store, loaded, open, limit_each);
+    let (pages, snapshots) = futures::try_join!(pages, snapshots_of(store, loaded, looked_for))?;
+    let mut still_open = fold_all(loaded, open, &pages, limit_each);
+    for (&index, snapshot) in looked_for.iter().zip(snapshots) {
+        let goes_on = still_open.contains(&index);
+        // A stream that was read to its end needs no snapshot; it can replace events that cannot be read.
+        let is_wanted = goes_on || loaded[index].account.is_err();
+        if is_wanted && loaded[index].jump(snapshot.as_ref().and_then(from_snapshot)) && !goes_on {
+            still_open.push(index);
+        }
+    }
+    Ok(still_open)
 }
 
 async fn read_on<S: Store>(
@@ -134,12 +149,12 @@ fn fold_all(loaded: &mut [Loaded], open: &[usize], pages: &[Vec<Recorded>], limi
 async fn snapshots_of<S: Store>(
     store: &S,
     loaded: &[Loaded],
-    unknown: &[usize],
+    looked_for: &[usize],
 ) -> Result<Vec<Option<Snapshot>>, BackendError> {
-    if unknown.is_empty() {
+    if looked_for.is_empty() {
         return Ok(Vec::new());
     }
-    let streams: Vec<AccountId> = unknown.iter().map(|&index| loaded[index].id).collect();
+    let streams: Vec<AccountId> = looked_for.iter().map(|&index| loaded[index].id).collect();
     in_time("load_snapshots", store.load_snapshots(&streams)).await
 }
 
@@ -253,6 +268,23 @@ mod tests {
         let asked_max = bank.store.events_asked_max();
         assert!((EVENTS_AT_FIRST * ACCOUNTS + 1..=EVENTS_PER_CALL).contains(&asked_max), "{asked_max} events");
         assert_eq!((events_of_each(1), events_of_each(2_048)), (EVENTS_PER_READ, EVENTS_AT_FIRST));
+    }
+
+    #[tokio::test]
+    async fn an_account_that_others_have_taken_far_ahead_goes_on_from_its_snapshot() {
+        let bank = Bank::new();
+        let account = bank.open(0).await;
+        let stranger = bank.sibling();
+        assert_eq!(stranger.version(account).await, Version::new(1));
+        bank.deposit_thousands(account, 5).await;
+        // Who has read that much leaves a snapshot.
+        assert_eq!(bank.balance(account).await, 5_000);
+        assert_eq!(bank.snapshot(account).await.version, Version::new(5_001));
+        let before = bank.store.events_asked();
+        assert_eq!(stranger.balance(account).await, 5_000);
+        let asked = bank.store.events_asked() - before;
+        let once_in_vain_and_once_to_find_the_end = EVENTS_AT_FIRST + 2 * EVENTS_PER_READ;
+        assert!(asked <= once_in_vain_and_once_to_find_the_end, "{asked} events");
     }
 
     #[tokio::test]

@@ -8,14 +8,14 @@ use shared::log::PartitionLog;
 use shared::pace::Pace;
 use shared::partition::Partition;
 use shared::retry::Backoff;
-use shared::store::{ChangeFeed, FeedBatch, FeedError, Store};
+use shared::store::{ChangeFeed, FeedBatch, FeedError, Registers, Store, WriteError};
 use tokio::sync::Notify;
 use tokio::time::{Instant, sleep};
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, info};
 
 use crate::ForwarderConfig;
-use crate::checkpoint::End;
+use crate::checkpoint::{Checkpoint, CheckpointRegister, End};
 use crate::full::FullPartitions;
 use crate::lanes::{FEED_BATCH_MAX, LOOK_EVERY, Lanes};
 use crate::lead::ForwardError;
@@ -53,14 +53,15 @@ pub(crate) async fn forward<S: Store, L: PartitionLog>(
         }
         started = resume(store, log, config.partitions) => started?,
     };
-    let Start { mut feed, mut register, checkpoint } = started;
-    let mut saved = checkpoint.clone();
-    let mut saved_at = Instant::now();
+    let Start { mut feed, register, checkpoint } = started;
+    let mut noted = Noted { register, checkpoint: checkpoint.clone(), at: Instant::now() };
     let mut lanes = Lanes::new(log, config.partitions, full, checkpoint);
-    lanes.look();
-    let mut looked_at = Instant::now();
-    let mut pace = PACE;
+    let (mut pace, mut look_at) = (PACE, Instant::now());
     loop {
+        if Instant::now() >= look_at {
+            lanes.look();
+            look_at = Instant::now() + LOOK_EVERY;
+        }
         // The batch read last is published while the next one is read; the checkpoint counts what is published.
         let (has_room, has_read) = (lanes.has_room(), Notify::new());
         let reading = async {
@@ -73,27 +74,43 @@ pub(crate) async fn forward<S: Store, L: PartitionLog>(
             pace.taken(writes_in(&next), *took);
         }
         let is_ending = matches!(next, Ok(Next::Stop)) || published.is_err();
-        if is_ending || saved_at.elapsed() >= checkpoint_every(&saved.ends, lanes.ends()) {
+        if is_ending || noted.is_due(lanes.ends()) {
             let checkpoint = lanes.checkpoint();
-            if checkpoint != saved {
-                register.save(&checkpoint).await?;
-                saved = checkpoint;
-                saved_at = Instant::now();
-            }
+            noted.save(checkpoint).await?;
         }
         published.map_err(ForwardError::LogSilent)?;
         match next? {
             Next::Stop => {
-                info!(position = %saved.position, held = lanes.held(), "forwarder stops");
+                info!(position = %noted.checkpoint.position, held = lanes.held(), "forwarder stops");
                 return Ok(());
             }
             Next::NoRoom => {}
             Next::Batch(batch) => lanes.take(batch),
         }
-        if looked_at.elapsed() >= LOOK_EVERY {
-            lanes.look();
-            looked_at = Instant::now();
+    }
+}
+
+/// The checkpoint noted last.
+struct Noted<S> {
+    register: CheckpointRegister<S>,
+    checkpoint: Checkpoint,
+    at: Instant,
+}
+
+impl<S: Registers> Noted<S> {
+    /// Whether it is so old that it is to be noted again, if the partitions end here now.
+    fn is_due(&self, ends: &BTreeMap<Partition, End>) -> bool {
+        self.at.elapsed() >= checkpoint_every(&self.checkpoint.ends, ends)
+    }
+
+    /// Notes this one in its place; one that says the same is not written again.
+    async fn save(&mut self, checkpoint: Checkpoint) -> Result<(), WriteError> {
+        if checkpoint != self.checkpoint {
+            self.register.save(&checkpoint).await?;
+            self.checkpoint = checkpoint;
+            self.at = Instant::now();
         }
+        Ok(())
     }
 }
 

@@ -54,8 +54,8 @@ pub(crate) const MUTANTS: &[Mutant] = &[
     Mutant {
         name: "the_forwarder_notes_a_position_before_it_published",
         file: "forwarder/src/forward.rs",
-        text: "register.save(&checkpoint).await",
-        replacement: "register.save(&{ let mut ahead = checkpoint.clone(); if let Ok(Next::Batch(next)) = &next { ahead.position = next.reached.clone(); } ahead }).await",
+        text: "noted.save(checkpoint).await",
+        replacement: "noted.save({ let mut ahead = checkpoint; if let Ok(Next::Batch(next)) = &next { ahead.position = next.reached.clone(); } ahead }).await",
         seed: 1,
     },
     Mutant {

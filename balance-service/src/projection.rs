@@ -33,13 +33,13 @@ pub async fn project<B: Backends>(
     shutdown: CancellationToken,
 ) -> Result<(), TaskFailure> {
     let mut supervisor = Supervisor::new(shutdown.clone());
-    let roster = Roster::default();
-    supervisor.spawn("roster", OnFailure::Restart, {
-        let (backends, clock, nudge, roster, shutdown) =
-            (backends.clone(), clock.clone(), nudge.clone(), roster.clone(), shutdown.clone());
-        move || keep_roster(backends.clone(), clock.clone(), nudge.clone(), roster.clone(), shutdown.clone())
-    });
-    let right_of_way = RightOfWay::default();
+    let (roster, right_of_way) = (Roster::default(), RightOfWay::default());
+    supervisor.spawn_with(
+        "roster",
+        OnFailure::Restart,
+        (backends.clone(), clock.clone(), nudge.clone(), roster.clone(), shutdown.clone()),
+        |(backends, clock, nudge, roster, shutdown)| keep_roster(backends, clock, nudge, roster, shutdown),
+    );
     let ownership = Ownership {
         backends: backends.clone(),
         config: config.clone(),
@@ -48,9 +48,8 @@ pub async fn project<B: Backends>(
         visibility,
         right_of_way: right_of_way.clone(),
     };
-    supervisor.spawn("ownership", OnFailure::Restart, {
-        let shutdown = shutdown.clone();
-        move || own_share(ownership.clone(), shutdown.clone())
+    supervisor.spawn_with("ownership", OnFailure::Restart, (ownership, shutdown.clone()), |(ownership, shutdown)| {
+        own_share(ownership, shutdown)
     });
     if let Some(every) = config.verify_every {
         let routine = Routine {
@@ -62,16 +61,15 @@ pub async fn project<B: Backends>(
             checks: nudge.checks.clone(),
             right_of_way: right_of_way.clone(),
         };
-        let shutdown = shutdown.clone();
-        supervisor.spawn("verification", OnFailure::Restart, move || {
-            let (routine, shutdown) = (routine.clone(), shutdown.clone());
-            async move {
-                routine.keep_verifying(every, &shutdown).await;
-                Ok::<(), Infallible>(())
-            }
+        let context = (routine, shutdown.clone());
+        supervisor.spawn_with("verification", OnFailure::Restart, context, move |(routine, shutdown)| async move {
+            routine.keep_verifying(every, &shutdown).await;
+            Ok::<(), Infallible>(())
         });
     }
     let conductor = Conductor { backends, config, clock, ids, nudge, right_of_way };
-    supervisor.spawn("conductor", OnFailure::Restart, move || conduct(conductor.clone(), shutdown.clone()));
+    supervisor.spawn_with("conductor", OnFailure::Restart, (conductor, shutdown), |(conductor, shutdown)| {
+        conduct(conductor, shutdown)
+    });
     supervisor.wait().await
 }

@@ -80,9 +80,12 @@ pub async fn run<S: Store, L: PartitionLog, E: LeaseStore>(
     shutdown: CancellationToken,
 ) -> Result<(), TaskFailure> {
     let mut supervisor = Supervisor::new(shutdown.clone());
-    supervisor.spawn("forwarder", OnFailure::Restart, move || {
-        compete(config.clone(), store.clone(), log.clone(), leases.clone(), clock.clone(), shutdown.clone())
-    });
+    supervisor.spawn_with(
+        "forwarder",
+        OnFailure::Restart,
+        (config, store, log, leases, clock, shutdown),
+        |(config, store, log, leases, clock, shutdown)| compete(config, store, log, leases, clock, shutdown),
+    );
     supervisor.wait().await
 }
 

@@ -85,6 +85,17 @@ impl Supervisor {
         self.tasks.spawn(keep_running(name.into(), on_failure, attempt, self.shutdown.clone()));
     }
 
+    /// Starts a task whose every run is given a clone of `context`.
+    pub fn spawn_with<C, A, F, E>(&mut self, name: impl Into<String>, on_failure: OnFailure, context: C, mut attempt: A)
+    where
+        C: Clone + Send + 'static,
+        A: FnMut(C) -> F + Send + 'static,
+        F: Future<Output = Result<(), E>> + Send + 'static,
+        E: Display + Send + 'static,
+    {
+        self.spawn(name, on_failure, move || attempt(context.clone()));
+    }
+
     /// Waits until every task has ended. The first failure of a task that must not fail cancels the shutdown token, so
     /// that the others end in order, and is returned.
     ///
@@ -163,15 +174,10 @@ mod tests {
     async fn a_task_that_fails_or_panics_is_started_again_until_it_ends_well() {
         let runs = Arc::new(AtomicU32::new(0));
         let mut supervisor = Supervisor::new(CancellationToken::new());
-        supervisor.spawn("flaky", OnFailure::Restart, {
-            let runs = Arc::clone(&runs);
-            move || {
-                let run = runs.fetch_add(1, Ordering::Relaxed);
-                async move {
-                    assert!(run != 0, "the first run panics");
-                    if run == 1 { Err("the second fails") } else { Ok(()) }
-                }
-            }
+        supervisor.spawn_with("flaky", OnFailure::Restart, Arc::clone(&runs), |runs| async move {
+            let run = runs.fetch_add(1, Ordering::Relaxed);
+            assert!(run != 0, "the first run panics");
+            if run == 1 { Err("the second fails") } else { Ok(()) }
         });
         supervisor.wait().await.unwrap();
         assert_eq!(runs.load(Ordering::Relaxed), 3);
@@ -181,12 +187,9 @@ mod tests {
     async fn a_task_that_must_not_fail_stops_the_others() {
         let shutdown = CancellationToken::new();
         let mut supervisor = Supervisor::new(shutdown.clone());
-        supervisor.spawn("waits", OnFailure::Restart, move || {
-            let shutdown = shutdown.clone();
-            async move {
-                shutdown.cancelled().await;
-                Ok::<(), String>(())
-            }
+        supervisor.spawn_with("waits", OnFailure::Restart, shutdown, |shutdown| async move {
+            shutdown.cancelled().await;
+            Ok::<(), String>(())
         });
         supervisor.spawn("vital", OnFailure::StopProcess, || async { Err("out of order") });
         let failure = supervisor.wait().await.unwrap_err();

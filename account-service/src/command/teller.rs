@@ -64,21 +64,18 @@ impl<S: Store> Teller<S> {
         let (due, snapshots_due) = mpsc::channel(SNAPSHOTS_WAITING_MAX);
         let cache = AccountCache::new(settings.accounts_cached_max);
         let desk = Arc::new(Desk { store: store.clone(), clock, ids, cache, snapshots: due });
-        let arrivals = Arc::new(Mutex::new(arrivals));
-        supervisor.spawn("command-dispatch", OnFailure::Restart, {
-            let (desk, shutdown) = (Arc::clone(&desk), shutdown.clone());
-            move || {
-                dispatch(Arc::clone(&desk), settings.batches_at_once.max(1), Arc::clone(&arrivals), shutdown.clone())
-            }
-        });
-        let snapshots_due = Arc::new(Mutex::new(snapshots_due));
-        supervisor.spawn("account-snapshots", OnFailure::Restart, {
-            let shutdown = shutdown.clone();
-            move || {
-                let (store, due, shutdown) = (store.clone(), Arc::clone(&snapshots_due), shutdown.clone());
-                async move { snapshots::keep(store, &mut *due.lock().await, shutdown).await }
-            }
-        });
+        supervisor.spawn_with(
+            "command-dispatch",
+            OnFailure::Restart,
+            (Arc::clone(&desk), Arc::new(Mutex::new(arrivals)), shutdown.clone()),
+            move |(desk, arrivals, shutdown)| dispatch(desk, settings.batches_at_once.max(1), arrivals, shutdown),
+        );
+        supervisor.spawn_with(
+            "account-snapshots",
+            OnFailure::Restart,
+            (store, Arc::new(Mutex::new(snapshots_due)), shutdown.clone()),
+            |(store, due, shutdown)| async move { snapshots::keep(store, &mut *due.lock().await, shutdown).await },
+        );
         Self { desk, queue }
     }
 

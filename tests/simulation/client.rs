@@ -11,7 +11,7 @@ use shared::store::{IdempotencyKey, KeyedRequest};
 use tokio::time::{sleep, timeout};
 
 use crate::fleet::Fleet;
-use crate::journal::{Journal, Told};
+use crate::journal::{Journal, Order};
 use crate::world::World;
 use crate::world::random::Random;
 use crate::world::store::WorldStore;
@@ -113,9 +113,9 @@ impl Client {
         })
     }
 
-    async fn order(&mut self, order: u64, wish: &Wish) {
-        let key = (!self.random.chance(KEYLESS)).then(|| self.key(order));
-        let mut told = Told { key: key.as_ref().map(|keyed| keyed.key.clone()), ..Told::default() };
+    async fn order(&mut self, number: u64, wish: &Wish) {
+        let key = (!self.random.chance(KEYLESS)).then(|| self.key(number));
+        let mut order = Order { key: key.as_ref().map(|keyed| keyed.key.clone()), ..Order::default() };
         for attempt in 0..ATTEMPTS_MAX {
             let Some(teller) = self.fleet.teller(&mut self.random) else {
                 sleep(Duration::from_millis(200)).await;
@@ -125,20 +125,20 @@ impl Client {
             let asked = self.ask(&teller, wish, key.clone());
             let settled = if let Some(other) = other {
                 let (first, second) = tokio::join!(asked, self.ask(&other, wish, key.clone()));
-                let first = note(&mut told, first);
-                note(&mut told, second) || first
+                let first = note(&mut order, first);
+                note(&mut order, second) || first
             } else {
-                note(&mut told, asked.await)
+                note(&mut order, asked.await)
             };
             if settled || key.is_none() {
                 break;
             }
             sleep(Duration::from_millis(self.random.below(100 << attempt.min(6)))).await;
         }
-        if let (Wish::Open { .. }, Some((_, receipt))) = (wish, told.done.first()) {
+        if let (Wish::Open { .. }, Some((_, receipt))) = (wish, order.done.first()) {
             self.journal.opened(receipt.account().id);
         }
-        self.journal.close(told);
+        self.journal.close(order);
     }
 
     fn key(&self, order: u64) -> KeyedRequest {
@@ -189,10 +189,10 @@ impl Client {
 type Answer = Option<Result<account_service::command::Outcome, CommandError>>;
 
 /// Records an answer; returns whether it is final.
-fn note(told: &mut Told, answer: Answer) -> bool {
+fn note(order: &mut Order, answer: Answer) -> bool {
     match answer {
         Some(Ok(outcome)) => {
-            told.done(outcome);
+            order.done(outcome);
             true
         }
         Some(Err(
@@ -201,15 +201,15 @@ fn note(told: &mut Told, answer: Answer) -> bool {
             | CommandError::KeyReused
             | CommandError::Unreadable,
         )) => {
-            told.refused += 1;
+            order.refused += 1;
             true
         }
         Some(Err(CommandError::Conflict | CommandError::Overloaded | CommandError::Unavailable)) => {
-            told.refused += 1;
+            order.refused += 1;
             false
         }
         Some(Err(CommandError::OutcomeUnknown)) | None => {
-            told.unknown += 1;
+            order.unknown += 1;
             false
         }
     }

@@ -14,7 +14,7 @@ use crate::world::{State, World};
 
 /// What a client was told about one order, over all of its attempts.
 #[derive(Clone, Debug, Default)]
-pub(crate) struct Told {
+pub(crate) struct Order {
     /// The key under which it was sent, if it had one.
     pub(crate) key: Option<IdempotencyKey>,
     /// The results of the successful attempts.
@@ -25,7 +25,7 @@ pub(crate) struct Told {
     pub(crate) unknown: u32,
 }
 
-impl Told {
+impl Order {
     /// Records a successful attempt.
     pub(crate) fn done(&mut self, outcome: Outcome) {
         self.done.push((outcome.transaction, outcome.receipt));
@@ -38,7 +38,7 @@ pub(crate) struct Journal(Arc<Mutex<Pages>>);
 
 #[derive(Default)]
 struct Pages {
-    orders: Vec<Told>,
+    orders: Vec<Order>,
     accounts: Vec<AccountId>,
 }
 
@@ -48,8 +48,8 @@ impl Journal {
     }
 
     /// Records an order after its last attempt.
-    pub(crate) fn close(&self, told: Told) {
-        self.with(|pages| pages.orders.push(told));
+    pub(crate) fn close(&self, order: Order) {
+        self.with(|pages| pages.orders.push(order));
     }
 
     /// Records that a client has opened an account, which others may use from now on.
@@ -69,9 +69,9 @@ impl Journal {
     pub(crate) fn check(&self, world: &World) -> Result<(), String> {
         let orders = self.with(|pages| pages.orders.clone());
         world.with(|state| {
-            orders.iter().try_for_each(|told| check_order(state, told))?;
-            let surely: usize = orders.iter().filter(|told| !told.done.is_empty()).count();
-            let perhaps: usize = orders.iter().map(Told::effects_max).sum();
+            orders.iter().try_for_each(|order| check_order(state, order))?;
+            let surely: usize = orders.iter().filter(|order| !order.done.is_empty()).count();
+            let perhaps: usize = orders.iter().map(Order::effects_max).sum();
             let commits = state.audit.commits() - state.store.foreign();
             if surely <= commits && commits <= perhaps {
                 return Ok(());
@@ -81,7 +81,7 @@ impl Journal {
     }
 }
 
-impl Told {
+impl Order {
     /// The largest number of commits the order can have.
     fn effects_max(&self) -> usize {
         let possible = self.done.len() + self.unknown as usize;
@@ -89,23 +89,23 @@ impl Told {
     }
 }
 
-fn check_order(state: &State, told: &Told) -> Result<(), String> {
-    for (transaction, receipt) in &told.done {
+fn check_order(state: &State, order: &Order) -> Result<(), String> {
+    for (transaction, receipt) in &order.done {
         if !state.audit.has(*transaction) || state.store.commit(*transaction).is_none() {
             return Err(format!("AU1 {transaction} was acknowledged and is not in the store"));
         }
-        if told.done[0].0 != *transaction {
-            return Err(format!("AU2 one order took effect as {} and as {transaction}", told.done[0].0));
+        if order.done[0].0 != *transaction {
+            return Err(format!("AU2 one order took effect as {} and as {transaction}", order.done[0].0));
         }
         accounts_of(receipt).try_for_each(|after| check_receipt(state, after))?;
     }
-    let Some(key) = &told.key else { return Ok(()) };
+    let Some(key) = &order.key else { return Ok(()) };
     let stored = state.store.key(key).map(|commit| commit.id);
-    match told.done.first() {
+    match order.done.first() {
         Some((transaction, _)) if stored != Some(*transaction) => {
             Err(format!("AU2 {transaction} was acknowledged under {key}, which stands for {stored:?}"))
         }
-        None if told.unknown == 0 && stored.is_some() => {
+        None if order.unknown == 0 && stored.is_some() => {
             Err(format!("AU1 an order under {key} was refused and took effect as {stored:?}"))
         }
         Some(_) | None => Ok(()),

@@ -42,22 +42,26 @@ impl Ending {
 }
 
 /// What became of a transaction.
-pub(super) struct Turn {
+pub(super) struct EndOfTurn {
     pub(super) ending: Ending,
     /// Whether the upkeep ran in it and is committed.
     pub(super) is_kept_up: bool,
 }
 
 /// Runs the writes in one transaction, and the upkeep after them.
-pub(super) fn take_turn(connection: &Connection, writes: &mut [Box<dyn Waiting>], upkeep: &mut impl Upkeep) -> Turn {
+pub(super) fn take_turn(
+    connection: &Connection,
+    writes: &mut [Box<dyn Waiting>],
+    upkeep: &mut impl Upkeep,
+) -> EndOfTurn {
     run(connection, writes, upkeep).map_or_else(
         |error| {
             roll_back(connection);
-            Turn { ending: Ending::not_done(&error), is_kept_up: false }
+            EndOfTurn { ending: Ending::not_done(&error), is_kept_up: false }
         },
         |is_run| {
             let ending = commit(connection);
-            Turn { is_kept_up: is_run && ending.is_committed(), ending }
+            EndOfTurn { is_kept_up: is_run && ending.is_committed(), ending }
         },
     )
 }

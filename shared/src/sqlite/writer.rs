@@ -12,7 +12,7 @@ use super::leftover::Leftover;
 use super::mover::Mover;
 use super::open::{begin_log_anew, leave_log_on_close};
 use super::sync_failure::SyncFailure;
-use super::turn::{Ending, Pending, Turn, Waiting, take_turn};
+use super::turn::{EndOfTurn, Ending, Pending, Waiting, take_turn};
 use super::upkeep::Upkeep;
 use super::write_failure::WriteFailure;
 use crate::error::BackendError;
@@ -146,7 +146,7 @@ fn write_all(
             // It would be taken for over by a transaction that changes nothing.
             turn.push(probe());
         }
-        let Turn { ending, is_kept_up } = take_turn(connection, &mut turn, upkeep);
+        let EndOfTurn { ending, is_kept_up } = take_turn(connection, &mut turn, upkeep);
         answer(&mut turn, &ending);
         gate.note(&ending);
         if ending.is_committed() {

@@ -22,7 +22,7 @@ use tracing::debug;
 
 use super::ElasticIndex;
 use super::answer::{Failure, body_of};
-use super::together::{ALONE_FROM, Together, Told};
+use super::together::{ALONE_FROM, Fates, Together};
 use crate::coordinate::Version;
 use crate::telemetry::metric::INDEX_BUSY;
 
@@ -245,7 +245,7 @@ fn read_answer(body: &[u8], lines: usize) -> Result<Vec<Result<Fate, Failure>>, 
 impl ElasticIndex {
     /// Writes at most [`LINES_AT_ONCE`] lines to an alias, and only to an alias: a deleted index is not created again
     /// (law X6). Few lines go with those of other callers that wait in `together`. Returns their fates, in order.
-    pub(super) async fn bulk(&self, together: &Together, alias: &str, lines: Lines) -> Told {
+    pub(super) async fn bulk(&self, together: &Together, alias: &str, lines: Lines) -> Fates {
         if lines.len() >= ALONE_FROM {
             let _large = self.bulks.large.acquire().await.expect("the semaphore is never closed");
             return self.send_all(alias, lines).await?.into_iter().collect();
@@ -253,7 +253,7 @@ impl ElasticIndex {
         let mut asked = together.hand_in(alias, lines);
         loop {
             let turn = match together.next(alias, &mut asked).await {
-                Ok(told) => return told,
+                Ok(fates) => return fates,
                 Err(turn) => turn,
             };
             let (lines, callers) = together.take(alias);

@@ -23,7 +23,7 @@ use super::bulk::{Fate, LINES_AT_ONCE, Lines};
 pub(super) const ALONE_FROM: usize = 1_000;
 
 /// The fates of lines, in order, or why they have none.
-pub(super) type Told = Result<Vec<Fate>, Failure>;
+pub(super) type Fates = Result<Vec<Fate>, Failure>;
 
 /// Small bulks that wait for one that is in flight.
 #[derive(Default)]
@@ -40,34 +40,34 @@ type Turn = tokio::sync::Mutex<()>;
 struct Waiting {
     alias: String,
     lines: Lines,
-    told: oneshot::Sender<Told>,
+    caller: oneshot::Sender<Fates>,
 }
 
 /// The callers, each with its number of lines.
 #[derive(Default)]
-pub(super) struct Callers(Vec<(usize, oneshot::Sender<Told>)>);
+pub(super) struct Callers(Vec<(usize, oneshot::Sender<Fates>)>);
 
 impl Callers {
     /// Tells every caller the fates of its lines (law TO1), or why there are none.
     pub(super) fn tell(self, fates: Result<Vec<Result<Fate, Failure>>, Failure>) {
         let mut fates = fates.map(Vec::into_iter);
-        for (lines, told) in self.0 {
+        for (lines, caller) in self.0 {
             let own = match &mut fates {
                 // All of them are taken before any is looked at: the next caller's begin after the last.
                 Ok(fates) => fates.by_ref().take(lines).collect::<Vec<_>>().into_iter().collect(),
                 Err(failure) => Err(failure.clone()),
             };
             // A caller that has gone away needs no answer.
-            _ = told.send(own);
+            _ = caller.send(own);
         }
     }
 }
 
 impl Together {
     /// Hands in lines; [`Self::next`] then yields their fates.
-    pub(super) fn hand_in(&self, alias: &str, lines: Lines) -> oneshot::Receiver<Told> {
-        let (told, asked) = oneshot::channel();
-        self.waiting().push(Waiting { alias: alias.to_owned(), lines, told });
+    pub(super) fn hand_in(&self, alias: &str, lines: Lines) -> oneshot::Receiver<Fates> {
+        let (caller, asked) = oneshot::channel();
+        self.waiting().push(Waiting { alias: alias.to_owned(), lines, caller });
         asked
     }
 
@@ -75,16 +75,16 @@ impl Together {
     pub(super) async fn next(
         &self,
         alias: &str,
-        asked: &mut oneshot::Receiver<Told>,
-    ) -> Result<Told, OwnedMutexGuard<()>> {
+        asked: &mut oneshot::Receiver<Fates>,
+    ) -> Result<Fates, OwnedMutexGuard<()>> {
         let turn = tokio::select! {
             biased;
-            told = &mut *asked => return Ok(told.unwrap_or(Err(Failure::Forsaken))),
+            fates = &mut *asked => return Ok(fates.unwrap_or(Err(Failure::Forsaken))),
             turn = self.turn_of(alias).lock_owned() => turn,
         };
         // The previous turn may have sent them and ended at the same moment.
         match asked.try_recv() {
-            Ok(told) => Ok(told),
+            Ok(fates) => Ok(fates),
             Err(TryRecvError::Closed) => Ok(Err(Failure::Forsaken)),
             Err(TryRecvError::Empty) => Err(turn),
         }
@@ -93,7 +93,7 @@ impl Together {
     /// Takes the lines handed in for an alias, in order of arrival, as many as fit into one bulk.
     pub(super) fn take(&self, alias: &str) -> (Lines, Callers) {
         let mut waiting = self.waiting();
-        waiting.retain(|one| !one.told.is_closed());
+        waiting.retain(|one| !one.caller.is_closed());
         let mut room = LINES_AT_ONCE;
         let taken = waiting.extract_if(.., |one| {
             let fits = one.alias == alias && one.lines.len() <= room;
@@ -102,7 +102,7 @@ impl Together {
         });
         let (mut lines, mut callers) = (Lines::default(), Callers::default());
         for one in taken {
-            callers.0.push((one.lines.len(), one.told));
+            callers.0.push((one.lines.len(), one.caller));
             lines.append(one.lines);
         }
         (lines, callers)

@@ -187,8 +187,8 @@ impl PartitionLog for EmbeddedLog {
         batch: &[FeedEntry],
     ) -> Result<Offset, PublishError> {
         let place = self.place_of("publish", partition)?;
-        // Notifies readers however this call ends: a publish whose caller has gone away may still have happened.
-        let _told = Told { news: &self.news, place };
+        // However this call ends: a publish whose caller has gone away may still have happened.
+        let _wakes = WakeOnDrop { news: &self.news, place };
         // Bodies are written here, to keep that work off the thread that writes the file.
         let (parts, records) = (Part::all_of(batch), numbered(after, batch));
         let (life, now) = (incarnation.clone(), self.clock.now());
@@ -236,7 +236,7 @@ impl PartitionLog for EmbeddedLog {
 
     async fn renew(&self, partition: Partition, incarnation: &Incarnation) -> Result<Extent, BackendError> {
         let place = self.place_of("renew", partition)?;
-        let _told = Told { news: &self.news, place };
+        let _wakes = WakeOnDrop { news: &self.news, place };
         let (expected, next) = (incarnation.clone(), life(&self.ids));
         let renew = move |connection: &_| file::renew(connection, partition, &expected, &next);
         let newest = self.newest.clone();
@@ -254,12 +254,13 @@ impl News {
     }
 }
 
-struct Told<'a> {
+/// Wakes the readers of a partition at the end of a call, however that ends.
+struct WakeOnDrop<'a> {
     news: &'a News,
     place: usize,
 }
 
-impl Drop for Told<'_> {
+impl Drop for WakeOnDrop<'_> {
     fn drop(&mut self) {
         self.news.0[self.place].send_replace(());
     }

@@ -55,17 +55,17 @@ impl Wired {
 }
 
 /// The outcome of a disturbed call: only "it may have happened" is honest.
-trait Told {
+trait Outcome {
     fn effect(self) -> Option<Effect>;
 }
 
-impl<T> Told for Result<T, BackendError> {
+impl<T> Outcome for Result<T, BackendError> {
     fn effect(self) -> Option<Effect> {
         self.err().map(|failure| failure.effect)
     }
 }
 
-impl<T> Told for Result<T, ApplyError> {
+impl<T> Outcome for Result<T, ApplyError> {
     fn effect(self) -> Option<Effect> {
         match self {
             Ok(_) => None,
@@ -75,7 +75,7 @@ impl<T> Told for Result<T, ApplyError> {
     }
 }
 
-impl<T> Told for Result<T, PromoteError> {
+impl<T> Outcome for Result<T, PromoteError> {
     fn effect(self) -> Option<Effect> {
         match self {
             Ok(_) => None,

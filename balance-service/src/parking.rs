@@ -46,8 +46,8 @@ pub async fn parked<B: Backends>(
     loop {
         let page = entries(backends.index(), generation, after, limit).await?;
         let is_last = page.len() < limit;
-        after = page.last().map(|(entry, _)| entry.account);
-        parked.extend(page.into_iter().filter(|(_, is_passed)| !is_passed).map(|(entry, _)| entry));
+        after = page.last().map(|entry| entry.parked.account);
+        parked.extend(page.into_iter().filter(|entry| !entry.is_passed).map(|entry| entry.parked));
         if is_last || parked.len() >= limit {
             parked.truncate(limit);
             return Ok(parked);
@@ -55,21 +55,28 @@ pub async fn parked<B: Backends>(
     }
 }
 
-/// A page of the entries of a generation, ordered by account, each with whether its document has passed it. A page with
-/// fewer than `limit` is the last.
+/// The entry of a parked account.
+pub(crate) struct Entry {
+    pub(crate) parked: Parked,
+    /// Whether the account's document has passed it, so that it does not count.
+    pub(crate) is_passed: bool,
+}
+
+/// A page of the entries of a generation, ordered by account. A page with fewer than `limit` is the last.
 pub(crate) async fn entries<I: BalanceIndex>(
     index: &I,
     generation: Generation,
     after: Option<AccountId>,
     limit: usize,
-) -> Result<Vec<(Parked, bool)>, BackendError> {
+) -> Result<Vec<Entry>, BackendError> {
     let entries = index.parked(generation, SlotRange::ALL, after, limit).await?;
     if entries.is_empty() {
         return Ok(Vec::new());
     }
     let accounts: Vec<AccountId> = entries.iter().map(|entry| entry.account).collect();
     let loaded = index.load(generation, &accounts).await?;
-    Ok(entries.into_iter().zip(loaded.iter().map(Loaded::has_passed_entry)).collect())
+    let entry = |(parked, loaded): (Parked, &Loaded)| Entry { parked, is_passed: loaded.has_passed_entry() };
+    Ok(entries.into_iter().zip(&loaded).map(entry).collect())
 }
 
 /// Folds a parked account again, unparks it if that succeeds, and returns its document.

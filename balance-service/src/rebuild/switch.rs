@@ -173,9 +173,9 @@ async fn unpark_passed<B: Backends>(backends: &B, generation: Generation) -> Res
     loop {
         let page = entries(index, generation, after, ACCOUNTS_AT_ONCE).await?;
         let is_last = page.len() < ACCOUNTS_AT_ONCE;
-        after = page.last().map(|(entry, _)| entry.account);
-        let passed = page.into_iter().filter(|(_, is_passed)| *is_passed);
-        let passed: Vec<AccountId> = passed.map(|(entry, _)| entry.account).collect();
+        after = page.last().map(|entry| entry.parked.account);
+        let passed = page.into_iter().filter(|entry| entry.is_passed);
+        let passed: Vec<AccountId> = passed.map(|entry| entry.parked.account).collect();
         if !passed.is_empty() {
             index.unpark(generation, &passed).await?;
         }

@@ -14,13 +14,27 @@
 //!     every balance it keeps in memory. A check that may repair has it do so once before it compares. So no document
 //!     that is written later builds on one that was wrong.
 //!
-//! [`scan`] folds every stream of a partition once, in the sorted order of the store, and compares each document with
-//! the fold; [`orphans`] looks for documents of accounts that the store does not list. A difference is only a suspect,
-//! since something may have changed between the two reads; [`suspects`] looks at it again, on its own, for as long as
-//! [`waiting`] says. [`crate::repair`] rewrites what stays wrong, and the partition is compared once more. [`check()`]
-//! does this for the active generation when a client asks for it, [`routine`] now and then without being asked, and
-//! [`verify`] verifies a generation that is not active yet. A check that names [`accounts`] takes these for its
-//! suspects, and reads their streams and documents only.
+//! A difference is only a suspect at first, since something may have changed between the reads of store and index: it
+//! is looked at again, on its own. [`crate::repair`] rewrites what stays wrong, and the partition is compared anew.
+//! [`check()`] does this for the active generation when a client asks for it, [`routine`] now and then without being
+//! asked, and [`verify`] verifies a generation that is not active yet. A check that names [`accounts`] takes these for
+//! its suspects, and reads their streams and documents only.
+//!
+//! | module | is given | gives |
+//! |---|---|---|
+//! | [`verifier`] | the check that a client requests | the reports of that check, or that another one runs |
+//! | [`mod@check`] | partitions or accounts to check | a report of each partition, before and after its repairs |
+//! | [`accounts`] | the accounts that a check names | these as suspects, by partition |
+//! | [`walk`] | the slots of a partition | what is wrong in them, stretch by stretch, and in the end the counts |
+//! | [`scan`] | the streams of the slots, in the store's order | documents that are not their fold, as suspects |
+//! | [`orphans`] | the documents of the slots, beside the heads of the streams | those without a stream, as suspects |
+//! | [`suspects`] | suspects, each with the head of its stream | findings: what still is wrong when the wait is over |
+//! | [`waiting`] | the findings of each look | the pause before the next look, or that the wait is over (law P2) |
+//! | [`compare`] | a document and a fold of the same version | the first field that differs |
+//! | [`report`] | findings | their counts by fault, and the first few of them |
+//! | [`routine`] | when the view was verified last | the next verification, once it is due |
+//! | [`note`] | the reports of a whole check, or what the routine has found | a note of it in the store |
+//! | [`turn`] | who requests a check in this process | one at a time, and whether one runs |
 
 mod accounts;
 mod check;

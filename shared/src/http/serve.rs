@@ -15,10 +15,10 @@ use axum::body::Body;
 use hyper::server::conn::http1;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
-use metrics::gauge;
+use metrics::{Gauge, gauge};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
-use tokio::task::{self, JoinSet};
+use tokio::task::{self, JoinError, JoinSet};
 use tokio_util::sync::CancellationToken;
 use tower::ServiceExt;
 use tracing::{debug, info, warn};
@@ -48,33 +48,20 @@ pub async fn serve(
 ) -> io::Result<()> {
     let server = Server { service, router: guarded(router, service, limits), limits };
     let places = Arc::new(Semaphore::new(limits.connections));
-    let mut connections = JoinSet::new();
-    let mut open_until = OpenUntil::new();
-    let open = gauge!(HTTP_CONNECTIONS.name, "service" => service);
+    let mut connections = Connections::new(service);
     info!(service, address = %listener.local_addr()?, "listening");
     loop {
         let accepted = tokio::select! {
             biased;
             () = shutdown.cancelled() => break,
-            Some(ended) = connections.join_next_with_id() => {
-                let id = match &ended {
-                    Ok((id, ())) => *id,
-                    Err(failure) => failure.id(),
-                };
-                open_until.remove(&id);
-                report(service, ended.map(|(_, ())| ()));
-                open.decrement(1.0);
+            Some(ended) = connections.tasks.join_next_with_id() => {
+                connections.ended(ended);
                 continue;
             }
             accepted = accept(&listener, &places) => accepted,
         };
         match accepted {
-            Ok((stream, place)) => {
-                let (until, closing) = oneshot::channel();
-                let connection = connections.spawn(server.clone().connection(stream, place, closing));
-                open_until.insert(connection.id(), until);
-                open.increment(1.0);
-            }
+            Ok((stream, place)) => connections.begin(server.clone(), stream, place),
             Err(failure) => {
                 warn!(service, cause = %failure, "cannot accept a connection, trying again");
                 tokio::time::sleep(ACCEPT_AGAIN_AFTER).await;
@@ -82,14 +69,9 @@ pub async fn serve(
         }
     }
     drop(listener);
-    drop(open_until);
-    drain(service, connections, limits.drain).await;
+    connections.drain(limits.drain).await;
     Ok(())
 }
-
-/// The senders whose drop tells each connection to begin no further request. The shutdown token does not serve: each
-/// check of it takes a lock that all connections share, and a connection checks at every step of every request.
-type OpenUntil = HashMap<task::Id, oneshot::Sender<Infallible>>;
 
 /// Accepts a connection once there is a place for it; without one, clients wait in the kernel's queue.
 async fn accept(listener: &TcpListener, places: &Arc<Semaphore>) -> io::Result<(TcpStream, OwnedSemaphorePermit)> {
@@ -100,21 +82,59 @@ async fn accept(listener: &TcpListener, places: &Arc<Semaphore>) -> io::Result<(
     Ok((stream, place))
 }
 
-async fn drain(service: &'static str, mut connections: JoinSet<()>, bound: Duration) {
-    let begun = connections.len();
-    let all_ended = async {
-        while let Some(ended) = connections.join_next().await {
-            report(service, ended);
-        }
-    };
-    if tokio::time::timeout(bound, all_ended).await.is_err() {
-        warn!(service, connections = connections.len(), "requests not finished in time, closing their connections");
-        connections.shutdown().await;
-    }
-    info!(service, connections = begun, "drained");
+/// The open connections of a service.
+struct Connections {
+    service: &'static str,
+    tasks: JoinSet<()>,
+    /// The senders whose drop tells each connection to begin no further request. The shutdown token does not serve:
+    /// each check of it takes a lock that all connections share, and a connection checks at every step of every
+    /// request.
+    open_until: HashMap<task::Id, oneshot::Sender<Infallible>>,
+    open: Gauge,
 }
 
-fn report(service: &'static str, ended: Result<(), tokio::task::JoinError>) {
+impl Connections {
+    fn new(service: &'static str) -> Self {
+        let open = gauge!(HTTP_CONNECTIONS.name, "service" => service);
+        Self { service, tasks: JoinSet::new(), open_until: HashMap::new(), open }
+    }
+
+    fn begin(&mut self, server: Server, stream: TcpStream, place: OwnedSemaphorePermit) {
+        let (until, closing) = oneshot::channel();
+        let task = self.tasks.spawn(server.connection(stream, place, closing));
+        self.open_until.insert(task.id(), until);
+        self.open.increment(1.0);
+    }
+
+    fn ended(&mut self, ended: Result<(task::Id, ()), JoinError>) {
+        let id = match &ended {
+            Ok((id, ())) => *id,
+            Err(failure) => failure.id(),
+        };
+        self.open_until.remove(&id);
+        report(self.service, ended.map(|(_, ())| ()));
+        self.open.decrement(1.0);
+    }
+
+    /// Lets them answer the requests in progress, for as long as `bound`.
+    async fn drain(self, bound: Duration) {
+        let Self { service, mut tasks, open_until, .. } = self;
+        drop(open_until);
+        let begun = tasks.len();
+        let all_ended = async {
+            while let Some(ended) = tasks.join_next().await {
+                report(service, ended);
+            }
+        };
+        if tokio::time::timeout(bound, all_ended).await.is_err() {
+            warn!(service, connections = tasks.len(), "requests not finished in time, closing their connections");
+            tasks.shutdown().await;
+        }
+        info!(service, connections = begun, "drained");
+    }
+}
+
+fn report(service: &'static str, ended: Result<(), JoinError>) {
     if let Err(failure) = ended {
         warn!(service, cause = %failure, "connection task failed");
     }

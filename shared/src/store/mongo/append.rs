@@ -52,20 +52,13 @@ async fn until_settled(
     if judged.refuses() {
         judged = judge(commits, learn(store, commits).await?);
     }
-    let mut hindered = Instant::now() + HINDERED_AFTER;
-    let mut wait = WAIT_MIN;
-    let mut raced = None;
+    let (mut waits, mut raced) = (Waits::new(), None);
     for tried in 0..TRIES_MAX {
         if Instant::now() >= deadline {
             break;
         }
         if tried > 0 {
-            if Instant::now() >= hindered {
-                end_abandoned(&store.client, &store.application).await;
-                hindered = Instant::now() + HINDERED_AFTER;
-            }
-            sleep(wait).await;
-            wait = WAIT_MAX.min(wait * 2);
+            waits.wait(store).await;
             judged = judge(commits, learn(store, commits).await?);
         }
         let taken = judged.taken(commits);
@@ -86,6 +79,29 @@ async fn until_settled(
         }
     }
     Err(raced.unwrap_or_else(|| BackendError::not_done(APPEND, "timed out before it was tried")))
+}
+
+/// The waits of a batch between its tries.
+struct Waits {
+    next: Duration,
+    /// When it has lost races for so long that the reason is looked for.
+    hindered: Instant,
+}
+
+impl Waits {
+    fn new() -> Self {
+        Self { next: WAIT_MIN, hindered: Instant::now() + HINDERED_AFTER }
+    }
+
+    /// Waits before the next try.
+    async fn wait(&mut self, store: &MongoStore) {
+        if Instant::now() >= self.hindered {
+            end_abandoned(&store.client, &store.application).await;
+            self.hindered = Instant::now() + HINDERED_AFTER;
+        }
+        sleep(self.next).await;
+        self.next = WAIT_MAX.min(self.next * 2);
+    }
 }
 
 /// A commit that this call wrote in an earlier try is found as a repeat; it was taken now.

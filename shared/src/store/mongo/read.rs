@@ -51,14 +51,7 @@ impl MongoStore {
         questions: &[StreamAfter],
         limit_each: usize,
     ) -> Result<Vec<Vec<Recorded>>, BackendError> {
-        // One query must not ask for a stream twice: its results are told apart by stream.
-        let distinct: BTreeMap<AccountId, Version> = questions.iter().fold(BTreeMap::new(), |mut lowest, question| {
-            let after = lowest.entry(question.stream).or_insert(question.after);
-            *after = question.after.min(*after);
-            lowest
-        });
-        let asked: Vec<StreamAfter> =
-            distinct.into_iter().map(|(stream, after)| StreamAfter { stream, after }).collect();
+        let asked = each_stream_once(questions);
         // Every write has at least one event.
         let limit = i64::try_from(limit_each).unwrap_or(i64::MAX).max(1);
         let read_on = |asked: &StreamAfter| {
@@ -74,17 +67,7 @@ impl MongoStore {
             }
         }
         let answer = |question: &StreamAfter| {
-            let records = found.get(&question.stream).map_or(&[][..], Vec::as_slice);
-            let mut events = 0;
-            let behind = records.iter().filter(|record| record.first_version > question.after);
-            behind
-                .take_while(|record| {
-                    let goes_on = events < limit_each;
-                    events += record.events.count as usize;
-                    goes_on
-                })
-                .cloned()
-                .collect()
+            found.get(&question.stream).map(|records| behind(records, question.after, limit_each)).unwrap_or_default()
         };
         Ok(questions.iter().map(answer).collect())
     }
@@ -230,6 +213,30 @@ impl MongoStore {
             stream::iter(pipelines).map(ask).buffered(QUERIES_AT_ONCE).try_collect().await?;
         decoded(operation, answers.iter().flatten(), decode)
     }
+}
+
+/// Each stream once, after the lowest version that it is asked for: the results of one query are told apart by stream.
+fn each_stream_once(questions: &[StreamAfter]) -> Vec<StreamAfter> {
+    let mut lowest: BTreeMap<AccountId, Version> = BTreeMap::new();
+    for question in questions {
+        let after = lowest.entry(question.stream).or_insert(question.after);
+        *after = question.after.min(*after);
+    }
+    lowest.into_iter().map(|(stream, after)| StreamAfter { stream, after }).collect()
+}
+
+/// The first records after a version, until they hold this many events.
+fn behind(records: &[Recorded], after: Version, events_max: usize) -> Vec<Recorded> {
+    let mut events = 0;
+    let behind = records.iter().filter(|record| record.first_version > after);
+    behind
+        .take_while(|record| {
+            let goes_on = events < events_max;
+            events += record.events.count as usize;
+            goes_on
+        })
+        .cloned()
+        .collect()
 }
 
 /// Decodes the documents in the batches of an answer, each in place.

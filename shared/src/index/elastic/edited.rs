@@ -70,21 +70,9 @@ impl ElasticIndex {
             let mut lines = Lines::default();
             let mut sent = Vec::new();
             for ((&at, balance), stored) in open.iter().zip(asked).zip(stored) {
-                let Stored { sequence, term, got } = stored;
-                // An answer leaves out a source that is empty.
-                let version = got.found()?.map_or(Version::EMPTY, |shown| version_in(&shown.version));
-                match sequence.zip(term) {
-                    None => lines.index(balance.id, balance.version.get(), over, &Document::from(balance)),
-                    Some((sequence, term)) if over.replaces(version, balance.version) => {
-                        counter!(DOCUMENTS_EDITED.name).increment(1);
-                        if let Some(left_out) = self.edited.due() {
-                            warn!(account = %balance.id, %generation, left_out, "replacing a document edited by hand");
-                        }
-                        lines.index_over(balance.id, sequence, term, &Document::from(balance));
-                    }
-                    Some(_) => continue,
+                if self.add_line(&mut lines, generation, balance, stored, over)? {
+                    sent.push(at);
                 }
-                sent.push(at);
             }
             if sent.is_empty() {
                 break;
@@ -96,6 +84,32 @@ impl ElasticIndex {
             open = sent.into_iter().filter(|&at| fates[at] == Fate::Conflict).collect();
         }
         Ok(fates)
+    }
+
+    /// Adds the line that writes a document over the stored one, unless that write is stale. Returns whether it has.
+    fn add_line(
+        &self,
+        lines: &mut Lines,
+        generation: Generation,
+        balance: &Balance,
+        stored: Stored,
+        over: Over,
+    ) -> Result<bool, Failure> {
+        let Stored { sequence, term, got } = stored;
+        // An answer leaves out a source that is empty.
+        let version = got.found()?.map_or(Version::EMPTY, |shown| version_in(&shown.version));
+        match sequence.zip(term) {
+            None => lines.index(balance.id, balance.version.get(), over, &Document::from(balance)),
+            Some((sequence, term)) if over.replaces(version, balance.version) => {
+                counter!(DOCUMENTS_EDITED.name).increment(1);
+                if let Some(left_out) = self.edited.due() {
+                    warn!(account = %balance.id, %generation, left_out, "replacing a document edited by hand");
+                }
+                lines.index_over(balance.id, sequence, term, &Document::from(balance));
+            }
+            Some(_) => return Ok(false),
+        }
+        Ok(true)
     }
 
     async fn stored(&self, generation: Generation, balances: &[&Balance]) -> Result<Vec<Stored>, Failure> {

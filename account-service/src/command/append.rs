@@ -41,9 +41,8 @@ pub(super) async fn until_known<S: EventStore>(store: &S, commits: &[Commit], pa
     let mut open: Vec<usize> = (0..commits.len()).collect();
     while !open.is_empty() {
         let answers = append_once(store, open.iter().map(|&index| commits[index].clone()).collect()).await;
-        let mut still_open = Vec::new();
-        let mut retry = Retry::Never;
-        let (mut failed, mut first_failure) = (0_usize, None);
+        let (mut still_open, mut retry) = (Vec::new(), Retry::Never);
+        let mut failures = Vec::new();
         for (&index, answer) in open.iter().zip(answers) {
             match told(answer, &commits[index]) {
                 Ok(fate) => fates[index] = fate,
@@ -55,17 +54,11 @@ pub(super) async fn until_known<S: EventStore>(store: &S, commits: &[Commit], pa
                         retry = failure.retry;
                         still_open.push(index);
                     }
-                    failed += 1;
-                    first_failure.get_or_insert(failure);
+                    failures.push(failure);
                 }
             }
         }
-        if let Some(failure) = first_failure
-            && let Some(left_out) = FAILED.due()
-        {
-            // Once for all of them: an unreachable store fails whole batches.
-            warn!(commits = failed, %failure, left_out, "append failed");
-        }
+        report(&failures);
         open = still_open;
         settle_dependants(commits, &mut open, &mut fates);
         if open.is_empty() || !patience.pause(retry).await {
@@ -74,6 +67,15 @@ pub(super) async fn until_known<S: EventStore>(store: &S, commits: &[Commit], pa
     }
     patience.reset();
     fates
+}
+
+/// Logs failures, once for all of them: an unreachable store fails whole batches.
+fn report(failures: &[BackendError]) {
+    if let Some(failure) = failures.first()
+        && let Some(left_out) = FAILED.due()
+    {
+        warn!(commits = failures.len(), %failure, left_out, "append failed");
+    }
 }
 
 /// The fate that an answer tells, or the failure that leaves it open.

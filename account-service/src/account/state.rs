@@ -41,7 +41,8 @@ pub struct Account {
 }
 
 impl Account {
-    /// The number of this shape in snapshots; increment it when the fields change, or how an event changes them.
+    /// The number of this shape in snapshots; increment it when the fields change, or how an event changes them. Its
+    /// golden file, `golden/account.<number>.json`, has an account after an event of every type.
     pub const SCHEMA: u16 = 1;
 
     /// The version of an account that may not exist.

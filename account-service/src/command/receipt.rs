@@ -14,7 +14,8 @@ use crate::account::{Account, Command, Status};
 /// Room for a receipt as JSON: that of a transfer takes less than 300 bytes.
 const RECEIPT_BYTES: usize = 320;
 
-/// What a command did, kept with its commit, so that a repeated request always gets the same answer.
+/// What a command did, kept with its commit, so that a repeated request always gets the same answer. Whatever was
+/// written must stay readable for ever (`golden/receipts.json`).
 ///
 /// It holds no personal data, so erasing such data does not concern it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -147,5 +148,46 @@ impl Outcome {
             Receipt::Opened { .. } | Receipt::Renamed { .. } | Receipt::Closed { .. } => return None,
         };
         Some(Transaction { id: self.transaction, from, to, amount, time: self.time })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::value::RawValue;
+
+    use super::*;
+
+    /// The receipts of `golden/receipts.json`.
+    fn receipts() -> [Receipt; 6] {
+        let after = |id: &str, balance, version, status| AccountAfter {
+            id: id.parse().unwrap(),
+            balance: Money::new(balance).unwrap(),
+            version: Version::new(version),
+            status,
+        };
+        let account = |balance, version| after("0197f0a0-0000-7000-8000-00000000000a", balance, version, Status::Open);
+        let to = after("0197f0a0-0000-7000-8000-00000000000b", 20, 2, Status::Open);
+        let amount = |minor_units| Amount::new(minor_units).unwrap();
+        [
+            Receipt::Opened { account: account(50, 1) },
+            Receipt::Deposited { account: account(150, 2), amount: amount(100) },
+            Receipt::Withdrawn { account: account(-20, 3), amount: amount(170) },
+            Receipt::Transferred { from: account(-40, 4), to, amount: amount(20) },
+            Receipt::Renamed { account: account(-40, 5) },
+            Receipt::Closed { account: AccountAfter { status: Status::Closed, ..account(0, 7) } },
+        ]
+    }
+
+    #[test]
+    fn a_receipt_of_every_kind_is_read_and_written_as_in_every_release() {
+        const ADVICE: &str = "stores hold such receipts for ever: keep the row and let it be read as before; only a new \
+            kind, or a new shape beside the old one, adds a row";
+        let rows: Vec<Box<RawValue>> = serde_json::from_str(include_str!("../../golden/receipts.json")).unwrap();
+        assert_eq!(rows.len(), receipts().len(), "every row of golden/receipts.json has its receipt here");
+        for (row, receipt) in rows.iter().zip(receipts()) {
+            let row = row.get();
+            assert_eq!(serde_json::from_str::<Receipt>(row).ok().as_ref(), Some(&receipt), "{row}: {ADVICE}");
+            assert_eq!(receipt.to_bytes(), row, "{ADVICE}");
+        }
     }
 }

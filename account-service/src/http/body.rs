@@ -1,4 +1,8 @@
 //! What customers send, taken as meant or refused.
+//!
+//! The names of the fields, their order, and a null for each that is absent are part of the digests that are stored for
+//! requests with a key, so none of this may change. A field that is new and optional is left out of the digest while it
+//! is absent (`skip_serializing_if`): requests from before do not have it.
 
 use serde::de::Error;
 use serde::{Deserialize, Deserializer, Serialize};

@@ -138,7 +138,8 @@ fn split_unquoted(text: &str, separator: char) -> impl Iterator<Item = &str> {
     })
 }
 
-/// Two requests that mean the same have the same digest, however their JSON is spelled.
+/// Two requests that mean the same have the same digest, however their JSON is spelled. It is stored for ever, so the
+/// same request must have the same one in every release (`golden/requests.json`).
 fn digest(route: &'static str, asked: &impl Serialize) -> [u8; 32] {
     let meaning = serde_json::to_vec(&(route, asked)).expect("what was read from JSON becomes JSON");
     Sha256::digest(meaning).into()

@@ -3,6 +3,7 @@
 mod bad_requests;
 mod contract;
 mod description;
+mod golden;
 mod statement;
 
 use axum::Router;

@@ -12,7 +12,7 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::MethodRouter;
 use futures::stream::{self, Stream};
 use shared::backends::Backends;
-use shared::http::{AnswerHeader, NoBody, NoParams, Problem, QueryParams, Reason, Unavailable};
+use shared::http::{AnswerHeader, NoBody, NoParams, Problem, QueryParams, Reason, TimeAllowance, Unavailable};
 use utoipa_axum::router::{UtoipaMethodRouter, UtoipaMethodRouterExt};
 
 use super::refusals::{CancelRefusals, JobRunning, JobUnavailable, NothingTaken, RollbackRefusals, StatusRefusals};
@@ -69,8 +69,10 @@ pub(super) async fn start<B: Backends>(
 pub(super) async fn start_by_get<B: Backends>(
     api: State<BalanceApi<B>>,
     params: QueryParams<NoParams>,
+    time: TimeAllowance,
     body: NoBody,
 ) -> Result<Started, Problem> {
+    time.takes_effect();
     start(api, params, body).await
 }
 

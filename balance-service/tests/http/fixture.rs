@@ -30,6 +30,8 @@ use tempfile::TempDir;
 use tokio_util::sync::CancellationToken;
 use tower::ServiceExt;
 
+use crate::faults::{Away, Fault, RoughIndex};
+
 const PARTITIONS: u16 = 2;
 
 /// The patience from which on a check is noted whatever it finds.
@@ -88,6 +90,13 @@ impl Bank {
     pub(crate) fn with_backends(self, backends: impl Backends) -> Self {
         let router = router(backends, self.shutdown.clone());
         Self { router, ..self }
+    }
+
+    /// The same bank, asked through a service whose index has a fault.
+    pub(crate) fn with_fault(self, fault: Fault) -> Self {
+        let index = RoughIndex { inner: self.index.clone(), fault };
+        let backends = Ports { store: self.store.clone(), log: Away, leases: Away, index };
+        self.with_backends(backends)
     }
 
     /// A bank whose active generation holds these documents.

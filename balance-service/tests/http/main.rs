@@ -2,6 +2,7 @@
 #![expect(clippy::unwrap_used, reason = "a test may")]
 
 mod description;
+mod faults;
 mod fixture;
 mod lists;
 mod parked;

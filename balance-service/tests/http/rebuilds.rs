@@ -1,6 +1,7 @@
 use axum::http::{Method, StatusCode};
 use serde_json::json;
 
+use crate::faults::Fault;
 use crate::fixture::{Bank, balance};
 
 const START: [(Method, &str); 3] =
@@ -20,6 +21,21 @@ async fn every_spelling_starts_a_rebuild_and_a_second_one_is_told_of_the_first()
 
         let watched = bank.get(started.headers["location"].to_str().unwrap()).await;
         assert_eq!(watched.json()["job"], started.json()["job"]);
+    }
+}
+
+#[tokio::test]
+async fn whoever_starts_a_rebuild_and_has_no_answer_in_time_is_told_that_it_may_have_started() {
+    for (method, path) in START {
+        let (bank, _) = Bank::with(Vec::new()).await;
+        let bank = bank.with_fault(Fault::Silent);
+        // Nothing is left to wait for but the end of the time that a request may take.
+        tokio::time::pause();
+        let answer = bank.ask(method.clone(), path, &[]).await;
+        tokio::time::resume();
+        let told = (answer.status, &answer.json()["code"]);
+        assert_eq!(told, (StatusCode::SERVICE_UNAVAILABLE, &json!("outcome_unknown")), "{method} {path}");
+        assert!(!answer.headers.contains_key("retry-after"), "{method} {path}");
     }
 }
 

@@ -4,7 +4,7 @@ use std::convert::Infallible;
 use std::panic::AssertUnwindSafe;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
@@ -107,7 +107,7 @@ impl Post {
                 error!(service = self.counts.service(), %method, route = pattern(route), "handler panicked");
                 Problem::new(Reason::Internal).into_response()
             }
-            None => timed_out(method).into_response(),
+            None => timed_out(method.is_safe() && !allowance.has_effect()).into_response(),
         }
     }
 
@@ -134,8 +134,8 @@ fn declared_length(request: &Request) -> Option<usize> {
 }
 
 /// A read had no effect; anything else may have had one.
-fn timed_out(method: &Method) -> Problem {
-    if method.is_safe() {
+fn timed_out(is_read: bool) -> Problem {
+    if is_read {
         Problem::new(Reason::Unavailable).detail("the request timed out; try again")
     } else {
         let detail = "the request timed out and may have taken effect; look before you repeat it, or repeat it \
@@ -144,7 +144,8 @@ fn timed_out(method: &Method) -> Problem {
     }
 }
 
-/// An extractor for time that a handler takes beyond [`Limits::request`] because its client asked it to wait.
+/// An extractor for what a handler tells its guard: time that it takes beyond [`Limits::request`] because its client
+/// asked it to wait, and that it does something even if the method is GET.
 #[derive(Clone, Debug, Default)]
 pub struct TimeAllowance(Arc<Allowed>);
 
@@ -153,16 +154,28 @@ struct Allowed {
     limits: Limits,
     /// Milliseconds that were requested and not yet added to the deadline.
     more_ms: AtomicU64,
+    /// Whether the handler does more than its method says.
+    has_effect: AtomicBool,
 }
 
 impl TimeAllowance {
     fn of(limits: Limits) -> Self {
-        Self(Arc::new(Allowed { limits, more_ms: AtomicU64::new(0) }))
+        Self(Arc::new(Allowed { limits, ..Allowed::default() }))
     }
 
     /// Extends the time that this request may take. Call it before the time is up.
     pub fn extend(&self, by: Duration) {
         self.0.more_ms.fetch_add(u64::try_from(by.as_millis()).unwrap_or(u64::MAX), Ordering::Relaxed);
+    }
+
+    /// Says that a request takes effect although its method is safe, so that a client whose time is up is not told that
+    /// nothing happened. Call it before anything does.
+    pub fn takes_effect(&self) {
+        self.0.has_effect.store(true, Ordering::Relaxed);
+    }
+
+    fn has_effect(&self) -> bool {
+        self.0.has_effect.load(Ordering::Relaxed)
     }
 
     /// The result, or `None` if it is not there by the deadline, which the handler may extend while it runs.

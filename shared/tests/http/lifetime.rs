@@ -78,6 +78,16 @@ async fn a_handler_that_hangs_is_given_up_and_the_client_learns_what_that_means(
 }
 
 #[tokio::test]
+async fn a_get_that_takes_effect_is_not_called_harmless_when_it_hangs() {
+    with_server(SHORT, async |server| {
+        let order = ask(server.address, "GET", "/stuck-order").await;
+        assert_eq!((order.status, order.code().as_str()), (503, "outcome_unknown"));
+        assert!(!order.head.contains("retry-after"), "a repeat could do it twice: {}", order.head);
+    })
+    .await;
+}
+
+#[tokio::test]
 async fn a_handler_that_waits_on_purpose_has_the_time_it_asked_for() {
     with_server(SHORT, async |server| {
         assert_eq!(ask(server.address, "GET", "/patient").await.body, "waited");

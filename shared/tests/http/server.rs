@@ -88,6 +88,7 @@ fn router(begun: Arc<Notify>, release: Arc<Notify>) -> Router {
         .route("/list", get(list))
         .route("/panic", get(fail).post(async || ()))
         .route("/stuck", get(std::future::pending::<()>).post(std::future::pending::<()>))
+        .route("/stuck-order", get(hang_after_taking_effect))
         .route("/patient", get(wait_on_purpose))
         .route("/held", get(held))
         .route("/large", get(async || "x".repeat(64 * 1024 * 1024)))
@@ -103,6 +104,11 @@ async fn list(QueryParams(filter): QueryParams<Filter>) -> String {
 
 async fn fail() {
     panic!("the handler's own fault");
+}
+
+async fn hang_after_taking_effect(time: TimeAllowance) {
+    time.takes_effect();
+    std::future::pending().await
 }
 
 async fn wait_on_purpose(time: TimeAllowance) -> &'static str {

@@ -17,13 +17,13 @@ pub enum ParkingError {
     /// It is not parked.
     #[error("the account is not parked")]
     NotParked,
-    /// Its next event still cannot be folded.
-    #[error("event {} can still not be folded: {}", .0.at, .0.reason)]
+    /// Its next event still cannot be folded, or the index still refuses its document.
+    #[error("event {} is still poison: {}", .0.at, .0.reason)]
     StillPoison(Parked),
     /// There is no view yet.
     #[error(transparent)]
     Query(#[from] QueryError),
-    /// The index refused the document.
+    /// The index took no write, for now: a document that it refuses is poison.
     #[error(transparent)]
     Apply(#[from] ApplyError),
     /// A backend failed.
@@ -82,21 +82,29 @@ pub(crate) async fn entries<I: BalanceIndex>(
 /// Folds a parked account again, unparks it if that succeeds, and returns its document.
 ///
 /// # Errors
-/// [`ParkingError::StillPoison`] if the same event, or a later one, cannot be folded.
+/// [`ParkingError::StillPoison`] if the same event, or a later one, cannot be folded, or if the index refuses the
+/// document.
 pub async fn retry<B: Backends>(backends: &B, clock: &Clock, account: AccountId) -> Result<Balance, ParkingError> {
     let generation = active(backends).await?;
     let index = backends.index();
     let loaded = index.load(generation, &[account]).await?.pop().unwrap_or_default();
-    if loaded.parked.is_none() {
-        return Err(ParkingError::NotParked);
-    }
+    let Some(entry) = &loaded.parked else { return Err(ParkingError::NotParked) };
     let folding = fold_anew(backends, account).await?;
     if let Some(parked) = folding.to_parked(clock.now()) {
         return Err(ParkingError::StillPoison(parked));
     }
     let balance = folding.into_changed().ok_or(ParkingError::NotParked)?;
     // The document first: between the two calls the account is complete but parked, which only delays later events.
-    index.apply(generation, &Projected { balances: vec![balance.clone()], ..Projected::default() }).await?;
+    let projected = Projected { balances: vec![balance.clone()], ..Projected::default() };
+    match index.apply(generation, &projected).await {
+        Ok(_) => {}
+        Err(ApplyError::Refused { reason, .. }) => {
+            // As a worker parks it: at the first event that the index does not show.
+            let at = loaded.version().next();
+            return Err(ParkingError::StillPoison(Parked { at, reason, ..entry.clone() }));
+        }
+        Err(failure) => return Err(failure.into()),
+    }
     index.unpark(generation, &[account]).await?;
     info!(%account, version = %balance.version, "account unparked");
     // Events that a worker has skipped since the fold, because the account was parked, will not come again from the

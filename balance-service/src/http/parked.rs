@@ -73,7 +73,7 @@ fn stays_parked(refusal: ParkingError) -> Problem {
         ParkingError::NotParked => Problem::new(Reason::NotParked),
         ParkingError::StillPoison(parked) => {
             let parked = serde_json::to_value(ParkedView::from(parked)).unwrap_or_default();
-            let detail = "its next event still cannot be folded; parked says why";
+            let detail = "its next event still cannot be folded, or the index refuses its document; parked says why";
             Problem::new(Reason::StillParked).detail(detail).member("parked", parked)
         }
         ParkingError::Query(failure) => refused(failure),

@@ -47,7 +47,7 @@ impl From<Balance> for BalanceView {
     }
 }
 
-/// A parked account: its next event cannot be folded.
+/// A parked account: its next event cannot be folded, or the index refuses its document.
 #[derive(Clone, Debug, Serialize, ToSchema)]
 #[schema(as = Parked)]
 pub struct ParkedView {
@@ -57,7 +57,7 @@ pub struct ParkedView {
     /// First version missing from its balance.
     #[schema(value_type = u64)]
     pub at: Version,
-    /// Why the event cannot be folded.
+    /// Why the event cannot be folded, or the document is refused.
     pub reason: String,
     /// When it was parked.
     #[schema(value_type = String, format = DateTime)]

@@ -70,7 +70,12 @@ impl LeaseStore for Away {
 pub(crate) enum Fault {
     /// It never says which generations there are.
     Silent,
+    /// It refuses the first document of every write.
+    RefusesDocuments,
 }
+
+/// Why a document is refused.
+pub(crate) const REFUSED: &str = "mapper_parsing_exception: failed to parse field [owner]";
 
 /// An index with a fault.
 #[derive(Clone)]
@@ -83,6 +88,7 @@ impl BalanceIndex for RoughIndex {
     async fn generations(&self) -> Result<Generations, BackendError> {
         match self.fault {
             Fault::Silent => std::future::pending().await,
+            Fault::RefusesDocuments => self.inner.generations().await,
         }
     }
 
@@ -115,7 +121,12 @@ impl BalanceIndex for RoughIndex {
     }
 
     async fn apply(&self, generation: Generation, projected: &Projected) -> Result<Applied, ApplyError> {
-        self.inner.apply(generation, projected).await
+        match (self.fault, projected.balances.first()) {
+            (Fault::RefusesDocuments, Some(balance)) => {
+                Err(ApplyError::Refused { account: balance.id, reason: REFUSED.to_owned() })
+            }
+            (Fault::RefusesDocuments, None) | (Fault::Silent, _) => self.inner.apply(generation, projected).await,
+        }
     }
 
     async fn repair(&self, generation: Generation, balances: Vec<Balance>) -> Result<(), ApplyError> {

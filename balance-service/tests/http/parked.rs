@@ -8,7 +8,19 @@ use shared::id::EventId;
 use shared::money::Money;
 use shared::owner::Owner;
 
+use crate::faults::{Fault, REFUSED};
 use crate::fixture::{Bank, account, balance, parked};
+
+/// The first event of an account, which any release can fold.
+fn opened() -> EncodedEvents {
+    let event = AccountEvent::AccountOpened {
+        currency: "EUR".parse().unwrap(),
+        overdraft_limit: Money::ZERO,
+        opening: Money::new(50).unwrap(),
+        personal: Personal { owner: Owner::new("Paulo").unwrap() },
+    };
+    encode(&[NewEvent { id: EventId::from_number(1), time: Timestamp::EPOCH, event }])
+}
 
 #[tokio::test]
 async fn parked_accounts_are_listed_page_by_page() {
@@ -74,14 +86,7 @@ async fn an_account_that_is_not_parked_cannot_be_let_go() {
 #[tokio::test]
 async fn an_account_whose_events_can_be_folded_now_is_let_go() {
     let (bank, generation) = Bank::with(Vec::new()).await;
-    let opened = AccountEvent::AccountOpened {
-        currency: "EUR".parse().unwrap(),
-        overdraft_limit: Money::ZERO,
-        opening: Money::new(50).unwrap(),
-        personal: Personal { owner: Owner::new("Paulo").unwrap() },
-    };
-    let opened = NewEvent { id: EventId::from_number(1), time: Timestamp::EPOCH, event: opened };
-    bank.commit(1, encode(&[opened])).await;
+    bank.commit(1, opened()).await;
     bank.park(generation, vec![parked(1, 1)]).await;
 
     let retry = format!("/balance/parked/{}/retry", account(1));
@@ -100,5 +105,20 @@ async fn an_account_whose_event_still_cannot_be_folded_stays_parked() {
     let refusal = bank.ask(Method::POST, &format!("/balance/parked/{}/retry", account(1)), &[]).await;
     assert_eq!((refusal.status, &refusal.json()["code"]), (StatusCode::CONFLICT, &json!("still_parked")));
     assert_eq!(refusal.json()["parked"]["at"], 1);
+    assert_eq!(bank.get("/balance/parked").await.each("id"), [json!(account(1).to_string())]);
+}
+
+#[tokio::test]
+async fn an_account_whose_document_the_index_refuses_stays_parked_with_its_reason() {
+    let (bank, generation) = Bank::with(Vec::new()).await;
+    bank.commit(1, opened()).await;
+    bank.park(generation, vec![parked(1, 1)]).await;
+
+    let bank = bank.with_fault(Fault::RefusesDocuments);
+    let refusal = bank.ask(Method::POST, &format!("/balance/parked/{}/retry", account(1)), &[]).await;
+    assert_eq!((refusal.status, &refusal.json()["code"]), (StatusCode::CONFLICT, &json!("still_parked")));
+    let told = refusal.json()["parked"].clone();
+    assert_eq!((&told["id"], &told["at"]), (&json!(account(1).to_string()), &json!(1)));
+    assert_eq!(told["reason"], REFUSED);
     assert_eq!(bank.get("/balance/parked").await.each("id"), [json!(account(1).to_string())]);
 }

@@ -84,7 +84,7 @@ reasons! {
     NotYetVisible = GATEWAY_TIMEOUT, "not_yet_visible", "The projection has not reached this version yet";
     /// The account is not parked.
     NotParked = NOT_FOUND, "not_parked", "The account is not parked";
-    /// The account's next event still cannot be folded.
+    /// The account's next event still cannot be folded, or the index still refuses its document.
     StillParked = CONFLICT, "still_parked", "The account is still parked";
     /// There has never been a rebuild.
     NoRebuild = NOT_FOUND, "no_rebuild", "There is no rebuild";

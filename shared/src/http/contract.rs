@@ -15,7 +15,7 @@ const SOME_ID: &str = "0198c1a2-7f00-7000-8000-000000000001";
 const METHODS: [&str; 5] = ["get", "post", "put", "patch", "delete"];
 
 /// Routes that every service has and that ignore the query.
-const OPERATIONAL: [&str; 4] = ["/healthz", "/readyz", "/metrics", "/problems/{code}"];
+const OPERATIONAL: [&str; 5] = ["/healthz", "/readyz", "/metrics", "/problems", "/problems/{code}"];
 
 /// The headers of an answer that inform a client.
 const TELLING: [&str; 5] = ["etag", "idempotent-replayed", "link", "location", "preference-applied"];

@@ -86,7 +86,15 @@ struct Explanation {
     /// HTTP status code of such a problem.
     status: u16,
     /// Stable machine-readable code.
+    #[schema(schema_with = Reason::code_schema)]
     code: &'static str,
+}
+
+impl From<Reason> for Explanation {
+    fn from(reason: Reason) -> Self {
+        let (title, status, code) = (reason.title(), reason.status().as_u16(), reason.code());
+        Self { kind: reason.type_uri(), title, status, code }
+    }
 }
 
 /// The sources of the operational routes.
@@ -126,8 +134,8 @@ refusals! {
     }
 }
 
-/// Adds `/healthz`, `/readyz`, `/metrics`, `/problems/{code}` to the routes of a service, and `/openapi.json`, which
-/// describes them all.
+/// Adds `/healthz`, `/readyz`, `/metrics`, `/problems`, `/problems/{code}` to the routes of a service, and
+/// `/openapi.json`, which describes them all.
 ///
 /// # Panics
 /// If the description cannot be serialized as JSON; it contains nothing that could not.
@@ -136,6 +144,7 @@ pub fn with_operations(service: OpenApiRouter, operations: Operations) -> Router
         .routes(described(__path_alive, alive))
         .routes(described(__path_ready, ready))
         .routes(described(__path_prometheus, prometheus))
+        .routes(described(__path_problems, problems))
         .routes(described(__path_explain, explain))
         .with_state(operations);
     let (router, description) = service.merge(operational).split_for_parts();
@@ -177,6 +186,14 @@ async fn prometheus(State(operations): State<Operations>) -> Response {
     ([(CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")], text).into_response()
 }
 
+/// List all kinds of problems, each with its code, status and title.
+#[utoipa::path(get, path = "/problems", tag = "operation", responses(
+    (status = 200, description = "Every kind; its `type` is the path that explains it alone", body = Vec<Explanation>),
+))]
+async fn problems() -> Json<Vec<Explanation>> {
+    Json(Reason::ALL.iter().copied().map(Explanation::from).collect())
+}
+
 /// Explain a problem: its `type` is a path of this route.
 #[utoipa::path(get, path = "/problems/{code}", tag = "operation",
     params(("code" = String, Path, description = "Code of the problem")),
@@ -188,12 +205,7 @@ async fn prometheus(State(operations): State<Operations>) -> Response {
 async fn explain(path: RawPathParams) -> Result<Json<Explanation>, Problem> {
     let code = path.iter().find(|(name, _)| *name == "code").map(|(_, code)| code);
     let Some(reason) = Reason::ALL.iter().find(|reason| Some(reason.code()) == code) else {
-        return Err(Problem::new(Reason::RouteNotFound).detail("no problem has this code"));
+        return Err(Problem::new(Reason::RouteNotFound).detail("no problem has this code; GET /problems lists all"));
     };
-    Ok(Json(Explanation {
-        kind: reason.type_uri(),
-        title: reason.title(),
-        status: reason.status().as_u16(),
-        code: reason.code(),
-    }))
+    Ok(Json(Explanation::from(*reason)))
 }

@@ -60,6 +60,7 @@ pub struct ProblemBody {
     /// Explanation of this occurrence, for people.
     pub detail: Cow<'static, str>,
     /// Stable, machine-readable code of the problem type.
+    #[schema(schema_with = Reason::code_schema)]
     pub code: &'static str,
     /// The invalid fields, parameters or headers.
     #[serde(skip_serializing_if = "Vec::is_empty")]

@@ -1,4 +1,9 @@
 use axum::http::StatusCode;
+use utoipa::openapi::{Object, ObjectBuilder, Type};
+
+/// What the description says of a code.
+const CODE_DESCRIPTION: &str = "Stable, machine-readable code of the problem type; `GET /problems` lists them all. A \
+    later release may have more of them.";
 
 macro_rules! reasons {
     ($($(#[$doc:meta])* $name:ident = $status:ident, $code:literal, $title:literal;)*) => {
@@ -105,6 +110,15 @@ reasons! {
     OutcomeUnknown = SERVICE_UNAVAILABLE, "outcome_unknown", "The outcome of the request is unknown";
     /// A fault in the program.
     Internal = INTERNAL_SERVER_ERROR, "internal", "Internal error";
+}
+
+impl Reason {
+    /// A code, as `/openapi.json` describes it.
+    pub(super) fn code_schema() -> Object {
+        let codes = Self::ALL.iter().map(|reason| reason.code());
+        let schema = ObjectBuilder::new().schema_type(Type::String).enum_values(Some(codes));
+        schema.description(Some(CODE_DESCRIPTION)).build()
+    }
 }
 
 #[cfg(test)]

@@ -106,10 +106,29 @@ async fn the_type_of_every_problem_is_a_path_that_explains_it() {
 }
 
 #[tokio::test]
+async fn every_code_that_a_client_may_meet_is_listed_and_described() {
+    let service = service(Arc::default());
+    let (status, body) = get(&service, "/problems").await;
+    let listed: Vec<Value> = serde_json::from_str(&body).unwrap();
+    assert_eq!(status, StatusCode::OK);
+    for problem in &listed {
+        let explained = get(&service, problem["type"].as_str().unwrap()).await.1;
+        assert_eq!(serde_json::from_str::<Value>(&explained).unwrap(), *problem);
+    }
+    let codes: Vec<Value> = Reason::ALL.iter().map(|reason| json!(reason.code())).collect();
+    assert_eq!(listed.iter().map(|problem| problem["code"].clone()).collect::<Vec<_>>(), codes);
+    let description: Value = serde_json::from_str(&get(&service, "/openapi.json").await.1).unwrap();
+    for schema in ["Problem", "Explanation"] {
+        let code = &description["components"]["schemas"][schema]["properties"]["code"];
+        assert_eq!((&code["type"], &code["enum"]), (&json!("string"), &json!(codes)), "{schema}");
+    }
+}
+
+#[tokio::test]
 async fn the_description_names_every_operational_route() {
     let service = service(Arc::default());
     let description: Value = serde_json::from_str(&get(&service, "/openapi.json").await.1).unwrap();
-    for path in ["/healthz", "/readyz", "/metrics", "/problems/{code}"] {
+    for path in ["/healthz", "/readyz", "/metrics", "/problems", "/problems/{code}"] {
         assert!(description["paths"].get(path).is_some(), "{path}");
     }
 }

@@ -9,7 +9,7 @@ use serde::Deserialize;
 use shared::backends::Backends;
 use shared::http::{PageLimit, Problem, QueryParams, next_link};
 use shared::index::{AccountStatus, BalanceIndex, BalanceQuery, Cursor, Sort};
-use shared::money::Money;
+use shared::money::{Currency, Money};
 use shared::owner::Owner;
 use utoipa::IntoParams;
 
@@ -24,7 +24,8 @@ pub(super) struct ListParams {
     /// Only accounts of exactly this owner.
     #[param(value_type = Option<String>, example = "Paulo")]
     owner: Option<Owner>,
-    /// Only balances above this one, in minor units.
+    /// Only balances above this one, in minor units. Give `currency` as well where there are several: balances are
+    /// compared and sorted by their minor units alone.
     #[param(value_type = Option<i64>)]
     balance_gt: Option<Money>,
     /// Only balances below this one, in minor units.
@@ -33,6 +34,9 @@ pub(super) struct ListParams {
     /// Only `OPEN` or only `CLOSED` accounts.
     #[param(value_type = Option<String>)]
     status: Option<AccountStatus>,
+    /// Only accounts in this currency, by its ISO 4217 code.
+    #[param(value_type = Option<String>, example = "EUR")]
+    currency: Option<Currency>,
     /// `owner` (default), `-owner`, `balance` or `-balance`; ties are broken by id.
     #[param(value_type = Option<String>, example = "-balance")]
     sort: Option<SortParam>,
@@ -83,6 +87,7 @@ impl ListParams {
             balance_gt: self.balance_gt,
             balance_lt: self.balance_lt,
             status: self.status,
+            currency: self.currency,
             sort: self.sort.map(SortParam::order).unwrap_or_default(),
             limit: self.limit.unwrap_or_default().get(),
             cursor: self.cursor.clone().map(Cursor),
@@ -105,6 +110,7 @@ impl ListParams {
         add("balance_gt", self.balance_gt.map(|balance| balance.to_string()));
         add("balance_lt", self.balance_lt.map(|balance| balance.to_string()));
         add("status", self.status.map(|status| status.as_str().to_owned()));
+        add("currency", self.currency.map(|currency| currency.code().to_owned()));
         add("sort", self.sort.map(|sort| sort.name().to_owned()));
         add("limit", self.limit.map(|limit| limit.get().to_string()));
         add("cursor", Some(cursor.0.clone()));
@@ -153,13 +159,14 @@ mod tests {
             balance_gt: Money::new(-5).ok(),
             balance_lt: None,
             status: Some(AccountStatus::Open),
+            currency: "EUR".parse().ok(),
             sort: Some(SortParam::BalanceDescending),
             limit: serde_json::from_str("7").ok(),
             cursor: Some("before".to_owned()),
         };
         assert_eq!(
             params.next_query(&Cursor("a/b".to_owned())),
-            "?owner=Z%C3%B6%20%26%20B&balance_gt=-5&status=OPEN&sort=-balance&limit=7&cursor=a%2Fb"
+            "?owner=Z%C3%B6%20%26%20B&balance_gt=-5&status=OPEN&currency=EUR&sort=-balance&limit=7&cursor=a%2Fb"
         );
     }
 }

@@ -54,6 +54,26 @@ async fn filters_combine_and_the_order_can_be_turned() {
 }
 
 #[tokio::test]
+async fn a_list_in_order_of_balance_can_be_of_one_currency() {
+    let in_yen = [balance(6, "Yui", 400, 1), balance(7, "Ken", 90_000, 1)];
+    let in_yen = in_yen.map(|balance| Balance { currency: "JPY".parse().unwrap(), ..balance });
+    let (bank, _) = Bank::with(five().into_iter().chain(in_yen).collect()).await;
+    for (query, balances) in [
+        ("sort=-balance&limit=3", json!([90_000, 500, 400])),
+        ("sort=-balance&limit=3&currency=EUR", json!([500, 300, 100])),
+        ("balance_gt=100&currency=JPY&sort=balance", json!([400, 90_000])),
+        ("currency=CZK", json!([])),
+    ] {
+        let list = bank.get(&format!("/balance?{query}")).await;
+        assert_eq!(json!(list.each("balance")), balances, "{query}: {}", list.text);
+    }
+    let first = bank.get("/balance?currency=JPY&limit=1").await;
+    let second = bank.get(&first.next().unwrap()).await;
+    assert_eq!([first.each("owner"), second.each("owner")], [[json!("Ken")], [json!("Yui")]]);
+    assert_eq!(second.next(), None, "the link keeps the currency");
+}
+
+#[tokio::test]
 async fn following_the_links_shows_every_balance_once() {
     let (bank, _) = Bank::with((1..=23).map(|number| balance(number, "Ana", number.into(), 1)).collect()).await;
     for sort in ["owner", "-owner", "balance", "-balance"] {
@@ -98,6 +118,8 @@ async fn a_wrong_parameter_is_refused_under_its_name() {
         ("balance_gt=9007199254740992", "balance_gt"),
         ("balance_lt=", "balance_lt"),
         ("status=open", "status"),
+        ("currency=eur", "currency"),
+        ("currency=", "currency"),
         ("sort=color", "sort"),
         ("owner=", "owner"),
         ("owner=a%00b", "owner"),
@@ -139,7 +161,7 @@ async fn without_a_view_every_query_says_so() {
 fn nearly_a_query() -> impl Strategy<Value = String> {
     let name = prop_oneof![
         8 => prop::sample::select(vec![
-            "owner", "balance_gt", "balance_lt", "status", "sort", "limit", "cursor", "min_version", "wait_ms",
+            "owner", "balance_gt", "balance_lt", "status", "currency", "sort", "limit", "cursor", "min_version", "wait_ms",
         ])
         .prop_map(str::to_owned),
         1 => "[ -~&&[^#\"<>`\\\\^{|} ]]{0,12}",

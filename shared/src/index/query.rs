@@ -1,5 +1,5 @@
 use super::{AccountStatus, Balance};
-use crate::money::Money;
+use crate::money::{Currency, Money};
 use crate::owner::Owner;
 
 /// How many documents a page has by default.
@@ -42,6 +42,8 @@ pub struct BalanceQuery {
     pub balance_lt: Option<Money>,
     /// Of this status.
     pub status: Option<AccountStatus>,
+    /// In this currency. Balances of several compare by their minor units alone.
+    pub currency: Option<Currency>,
     /// The order.
     pub sort: Sort,
     /// 1 ..= [`PAGE_MAX`].
@@ -57,6 +59,7 @@ impl Default for BalanceQuery {
             balance_gt: None,
             balance_lt: None,
             status: None,
+            currency: None,
             sort: Sort::Owner,
             limit: PAGE_DEFAULT,
             cursor: None,

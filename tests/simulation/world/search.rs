@@ -38,6 +38,7 @@ fn matches(document: &Balance, query: &BalanceQuery) -> bool {
         && query.balance_gt.is_none_or(|bound| bound < document.balance)
         && query.balance_lt.is_none_or(|bound| document.balance < bound)
         && query.status.is_none_or(|status| status == document.status)
+        && query.currency.is_none_or(|currency| currency == document.currency)
 }
 
 /// The place of a document in an ascending order; fields that do not matter in it are empty.

@@ -53,6 +53,7 @@ fn expected(documents: &[Balance], query: &BalanceQuery) -> Vec<Balance> {
         .filter(|document| query.balance_gt.is_none_or(|bound| document.balance > bound))
         .filter(|document| query.balance_lt.is_none_or(|bound| document.balance < bound))
         .filter(|document| query.status.is_none_or(|status| document.status == status))
+        .filter(|document| query.currency.is_none_or(|currency| document.currency == currency))
         .cloned()
         .collect();
     found.sort_by(|a, b| compare(query.sort, a, b));
@@ -88,7 +89,10 @@ fn queries() -> Vec<BalanceQuery> {
         BalanceQuery { balance_gt: Some(money(-1)), balance_lt: Some(money(101)), ..all.clone() },
         BalanceQuery { balance_gt: Some(money(100)), balance_lt: Some(money(101)), ..all.clone() },
         BalanceQuery { status: Some(AccountStatus::Open), ..all.clone() },
-        BalanceQuery { status: Some(AccountStatus::Closed), ..all },
+        BalanceQuery { status: Some(AccountStatus::Closed), ..all.clone() },
+        BalanceQuery { currency: "EUR".parse().ok(), ..all.clone() },
+        BalanceQuery { currency: "CZK".parse().ok(), ..all.clone() },
+        BalanceQuery { currency: "JPY".parse().ok(), balance_gt: Some(money(0)), ..all },
     ]
 }
 

@@ -81,6 +81,9 @@ fn page(query: &BalanceQuery, place: Option<&Place>) -> Value {
     if let Some(status) = query.status {
         filter.push(json!({ "term": { "status": status } }));
     }
+    if let Some(currency) = query.currency {
+        filter.push(json!({ "term": { "currency": currency } }));
+    }
     let (field, order) = match query.sort {
         Sort::Owner => ("owner", "asc"),
         Sort::OwnerDescending => ("owner", "desc"),

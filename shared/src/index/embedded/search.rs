@@ -50,8 +50,12 @@ fn statement(generation: Generation, query: &BalanceQuery, place: Option<&Place>
     if let Some(bound) = query.balance_lt {
         statement.push(" AND balance < ?", [bound.get().into()]);
     }
+    // No tree serves these two: SQLite reads on in the order of the page, and skips what does not match.
     if let Some(status) = query.status {
         statement.push(" AND status = ?", [status.as_str().to_owned().into()]);
+    }
+    if let Some(currency) = query.currency {
+        statement.push(" AND currency = ?", [currency.code().to_owned().into()]);
     }
     let (behind, order) = match query.sort {
         Sort::Owner => (" AND (owner, id) > (?, ?)", " ORDER BY owner, id"),

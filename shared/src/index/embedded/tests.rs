@@ -155,7 +155,8 @@ async fn a_page_is_read_from_the_tree_of_its_order_and_never_sorted() {
         (Sort::BalanceDescending, "by_balance", "balance"),
     ] {
         let open = BalanceQuery { status: Some(AccountStatus::Open), ..all.clone() };
-        for query in [BalanceQuery { sort, ..all.clone() }, BalanceQuery { sort, ..open }] {
+        let in_euros = BalanceQuery { currency: "EUR".parse().ok(), ..all.clone() };
+        for query in [all.clone(), open, in_euros].map(|query| BalanceQuery { sort, ..query }) {
             let first = plan(&index, generation, &query, None).await;
             assert!(first.contains(tree) && !first.contains("TEMP B-TREE"), "{sort:?}: {first}");
             let later = plan(&index, generation, &query, Some(place(sort))).await;

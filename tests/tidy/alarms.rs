@@ -2,11 +2,12 @@
 //! exist.
 //!
 //! An alarm is described by a row of a table that begins with its name in code font. It is raised by a rule that begins
-//! with `- alert:` and has a line for each of [`KEYS`].
+//! with `- alert:` and has a line for each of [`KEYS`]. A rule for how much one of [`MOVE_AT_THE_START`] grew also asks
+//! for the series that were not there before.
 
 use std::collections::BTreeSet;
 
-use shared::telemetry::metric::{Kind, METRICS};
+use shared::telemetry::metric::{ACCOUNTS_PARKED, FORWARDER_POSITIONS_LOST, Kind, METRICS, Metric, PARTITIONS_RENEWED};
 
 use crate::Fault;
 use crate::source::{Source, identifiers};
@@ -26,6 +27,10 @@ const METRIC: [&str; 2] = ["bank_", "http_"];
 /// What every rule says.
 const KEYS: [&str; 6] = ["expr", "for", "severity", "summary", "action", "runbook"];
 
+/// Counters that move as soon as a process begins its work, before anybody has read them: Prometheus sees the first
+/// step of such a series only as a series that is new and above zero.
+const MOVE_AT_THE_START: [Metric; 3] = [ACCOUNTS_PARKED, FORWARDER_POSITIONS_LOST, PARTITIONS_RENEWED];
+
 /// What Prometheus makes of a distribution.
 const OF_A_DISTRIBUTION: [&str; 3] = ["_bucket", "_count", "_sum"];
 
@@ -34,6 +39,8 @@ struct Rule<'a> {
     name: &'a str,
     line: usize,
     entries: Vec<(&'a str, &'a str)>,
+    /// All its lines: an expression may take several.
+    text: String,
 }
 
 impl Rule<'_> {
@@ -46,11 +53,12 @@ impl Rule<'_> {
 fn rules(text: &str) -> Vec<Rule<'_>> {
     let mut rules: Vec<Rule<'_>> = Vec::new();
     for (index, line) in text.lines().enumerate() {
-        let Some((key, value)) = line.trim().split_once(':') else { continue };
+        let (key, value) = line.trim().split_once(':').unwrap_or_default();
         if key == "- alert" {
-            rules.push(Rule { name: value.trim(), line: index + 1, entries: Vec::new() });
+            rules.push(Rule { name: value.trim(), line: index + 1, entries: Vec::new(), text: String::new() });
         } else if let Some(rule) = rules.last_mut() {
             rule.entries.push((key, value.trim()));
+            rule.text.push_str(line);
         }
     }
     rules
@@ -80,10 +88,19 @@ fn anchor(heading: &str) -> String {
     kept.map(|c| if c == ' ' { '-' } else { c.to_ascii_lowercase() }).collect()
 }
 
+/// What a rule must say to see the first step of a counter, if it asks how much this one grew and does not say it.
+fn first_step_missed(rule: &Rule<'_>, counter: &str) -> Option<String> {
+    let (_, rest) = rule.text.split_once(&format!("increase({counter}["))?;
+    let (time, _) = rest.split_once(']')?;
+    let first_step = format!("sum({counter} unless {counter} offset {time}) > 0");
+    (!rule.text.contains(&first_step)).then(|| format!("{} does not say `{first_step}`", rule.name))
+}
+
 /// What a rule lacks.
 fn lacks(rule: &Rule<'_>, document: &Source) -> Vec<String> {
     let missing = KEYS.iter().filter(|key| rule.says(key).is_none());
     let mut lacks: Vec<String> = missing.map(|key| format!("{} does not say `{key}`", rule.name)).collect();
+    lacks.extend(MOVE_AT_THE_START.iter().filter_map(|counter| first_step_missed(rule, counter.name)));
     if let Some(runbook) = rule.says("runbook") {
         let headings = document.text.lines().filter(|line| line.starts_with('#'));
         let mut targets = headings.map(|line| format!("{}#{}", document.path, anchor(line.trim_start_matches('#'))));
@@ -154,6 +171,13 @@ fn an_alarm_of_one_side_alone_and_a_metric_that_does_not_exist_are_found() {
         let without = rule("BankA", "bank_lag_events > 1").replace(&format!("{key}: {value}\n"), &format!("{key}:\n"));
         assert_eq!(found(&["BankA"], &without), [format!("{RULES}:1: BankA does not say `{key}`")]);
     }
+    let grown = "sum(increase(bank_partitions_renewed_total[5m])) > 0";
+    let first_step = "sum(bank_partitions_renewed_total unless bank_partitions_renewed_total offset 5m) > 0";
+    let both = format!(">-\n  ({grown})\n  or ({first_step})");
+    assert_eq!(found(&["BankA"], &rule("BankA", &both)), [""; 0]);
+    let half = [format!("{RULES}:1: BankA does not say `{first_step}`")];
+    assert_eq!(found(&["BankA"], &rule("BankA", grown)), half);
+    assert_eq!(found(&["BankA"], &rule("BankA", &both.replace("offset 5m", "offset 9m"))), half);
     let astray = sound.replace("#a-disk", "#the-disk");
     assert_eq!(found(&["BankA"], &astray), [format!("{RULES}:1: {DOCUMENT}#the-disk-is-full does not exist")]);
 }

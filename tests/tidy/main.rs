@@ -8,7 +8,8 @@
 //! TI6  No path of a single machine, no unfinished business, no broken link.
 //! TI7  Every test and every source that docs/FAILURES.md names exists, and none of its rows is missing.
 //! TI8  A numbered law has a unique name, and a row in the table of docs/LAWS.md.
-//! TI9  The alarms of docs/OPERATIONS.md and of scripts/prometheus/alerts.yml are the same, of metrics that exist.
+//! TI9  The alarms of docs/OPERATIONS.md and of scripts/prometheus/alerts.yml are the same, of metrics that exist, and
+//!      see a counter move that moves before it is first read.
 //!
 //! Every rule is a function from texts to faults, so that its test can plant the fault it must find.
 

@@ -1,15 +1,34 @@
-//! Unparking an account: fold its stream again, and if that succeeds now, write the document and remove the entry.
+//! Parked accounts: listing and counting them, and unparking one: its stream is folded again, and if that succeeds now,
+//! the document is written and the entry removed.
+//!
+//! Every process counts the parked accounts of the bank for its metrics. It asks the index each time and the index
+//! alone, so the count is right whichever process parked an account or let it go, whoever owns the partitions, and
+//! whichever generation answers queries; it is half a minute late at most. Since all processes show the same number, an
+//! alarm takes the highest of them, not the sum.
 
+use std::convert::Infallible;
+use std::time::Duration;
+
+use metrics::gauge;
 use shared::backends::Backends;
 use shared::clock::Clock;
 use shared::error::BackendError;
 use shared::id::AccountId;
 use shared::index::{ApplyError, Balance, BalanceIndex, Generation, Loaded, Parked, Projected, QueryError};
 use shared::partition::SlotRange;
-use tracing::{info, warn};
+use shared::telemetry::metric::ACCOUNTS_PARKED_NOW;
+use tokio::time::sleep;
+use tracing::{debug, info, warn};
 
 use crate::fold::Folding;
 use crate::refill::refill;
+use crate::roster::Roster;
+
+/// How often the parked accounts are counted.
+const COUNT_EVERY: Duration = Duration::from_secs(30);
+
+/// How many are counted at most: one page of entries. Whether there are more makes no difference to whoever is called.
+const COUNTED_MAX: usize = 1_000;
 
 /// Why a parked account stays parked.
 #[derive(Debug, thiserror::Error)]
@@ -42,9 +61,19 @@ pub async fn parked<B: Backends>(
     limit: usize,
 ) -> Result<Vec<Parked>, ParkingError> {
     let generation = active(backends).await?;
+    Ok(parked_in(backends.index(), generation, after, limit).await?)
+}
+
+/// The parked accounts of a generation, in the same way.
+async fn parked_in<I: BalanceIndex>(
+    index: &I,
+    generation: Generation,
+    after: Option<AccountId>,
+    limit: usize,
+) -> Result<Vec<Parked>, BackendError> {
     let (mut after, mut parked) = (after, Vec::new());
     loop {
-        let page = entries(backends.index(), generation, after, limit).await?;
+        let page = entries(index, generation, after, limit).await?;
         let is_last = page.len() < limit;
         after = page.last().map(|entry| entry.parked.account);
         parked.extend(page.into_iter().filter(|entry| !entry.is_passed).map(|entry| entry.parked));
@@ -53,6 +82,23 @@ pub async fn parked<B: Backends>(
             return Ok(parked);
         }
     }
+}
+
+/// Counts the parked accounts of the active generation from time to time, and shows how many there are.
+pub(crate) async fn keep_counting<B: Backends>(backends: &B, roster: &Roster) -> Infallible {
+    loop {
+        let active = roster.active().await;
+        if let Err(failure) = show_parked(backends.index(), active).await {
+            debug!(%failure, "the parked accounts are not counted, trying again later");
+        }
+        sleep(COUNT_EVERY).await;
+    }
+}
+
+async fn show_parked<I: BalanceIndex>(index: &I, generation: Generation) -> Result<(), BackendError> {
+    let parked = parked_in(index, generation, None, COUNTED_MAX).await?.len();
+    gauge!(ACCOUNTS_PARKED_NOW.name).set(u32::try_from(parked).unwrap_or(u32::MAX));
+    Ok(())
 }
 
 /// The entry of a parked account.
@@ -145,4 +191,68 @@ async fn fold_anew<B: Backends>(backends: &B, account: AccountId) -> Result<Fold
 async fn active<B: Backends>(backends: &B) -> Result<Generation, ParkingError> {
     let generations = backends.index().generations().await?;
     Ok(generations.active.ok_or(QueryError::NoGeneration)?)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use shared::clock::Timestamp;
+    use shared::coordinate::Version;
+    use shared::index::EmbeddedIndex;
+    use shared::partition::PartitionMap;
+    use shared::telemetry::install_metrics;
+    use tokio_util::sync::CancellationToken;
+
+    use crate::nudge::Nudge;
+    use crate::roster::keep_roster;
+    use crate::testing::{document, embedded, shown};
+
+    /// Parks these accounts at their first event.
+    async fn park(index: &EmbeddedIndex, generation: Generation, accounts: &[AccountId]) {
+        let entry = |account: &AccountId| Parked {
+            account: *account,
+            at: Version::new(1),
+            reason: "unknown to this release".into(),
+            since: Timestamp::EPOCH,
+        };
+        let projected = Projected { parked: accounts.iter().map(entry).collect(), ..Projected::default() };
+        index.apply(generation, &projected).await.unwrap();
+    }
+
+    /// Goal: an alarm lasts for as long as an account is stuck, and ends once none is.
+    #[tokio::test]
+    async fn the_number_of_accounts_that_are_parked_now_is_shown_and_is_about_the_active_generation() {
+        let metrics = install_metrics().unwrap();
+        let (backends, _folder) = embedded(PartitionMap::new(1).unwrap()).await;
+        let index = &backends.index;
+        let [one, two] = [1, 2].map(|number| AccountId::from_bytes([number; 16]));
+        let line = |parked: u32| format!("{} {parked}", ACCOUNTS_PARKED_NOW.name);
+        let first = index.create().await.unwrap();
+        index.promote(first, None).await.unwrap();
+        park(index, first, &[one, two]).await;
+
+        let (roster, shutdown) = (Roster::default(), CancellationToken::new());
+        let looking =
+            keep_roster(backends.clone(), Clock::system(), Nudge::default(), roster.clone(), shutdown.clone());
+        let counting = shutdown.run_until_cancelled(keep_counting(&backends, &roster));
+        let asking = async {
+            shown(&metrics, &line(2)).await;
+            shutdown.cancel();
+        };
+        let (looked, _, ()) = tokio::join!(looking, counting, asking);
+        looked.unwrap();
+
+        let passed = Projected { balances: vec![document(one, 1)], ..Projected::default() };
+        index.apply(first, &passed).await.unwrap();
+        show_parked(index, first).await.unwrap();
+        shown(&metrics, &line(1)).await;
+        index.unpark(first, &[one, two]).await.unwrap();
+        show_parked(index, first).await.unwrap();
+        shown(&metrics, &line(0)).await;
+
+        let second = index.create().await.unwrap();
+        park(index, second, &[two]).await;
+        show_parked(index, second).await.unwrap();
+        shown(&metrics, &line(1)).await;
+    }
 }

@@ -9,14 +9,15 @@ use tokio_util::sync::CancellationToken;
 use crate::BalanceConfig;
 use crate::nudge::Nudge;
 use crate::ownership::{Ownership, own_share};
+use crate::parking::keep_counting;
 use crate::rebuild::{Conductor, conduct};
 use crate::right_of_way::RightOfWay;
 use crate::roster::{Roster, keep_roster};
 use crate::verify::Routine;
 use crate::visibility::Visibility;
 
-/// Projects this process's share of the partitions, conducts rebuilds while it holds that lease, and takes its turn to
-/// verify the view, until `shutdown`.
+/// Projects this process's share of the partitions, conducts rebuilds while it holds that lease, takes its turn to
+/// verify the view, and counts the parked accounts, until `shutdown`.
 ///
 /// `nudge` wakes it when a request has changed the job, and shows it whether a client's check runs; `visibility`
 /// notifies waiting queries of written documents.
@@ -40,6 +41,11 @@ pub async fn project<B: Backends>(
         (backends.clone(), clock.clone(), nudge.clone(), roster.clone(), shutdown.clone()),
         |(backends, clock, nudge, roster, shutdown)| keep_roster(backends, clock, nudge, roster, shutdown),
     );
+    let counting = (backends.clone(), roster.clone(), shutdown.clone());
+    supervisor.spawn_with("parking", OnFailure::Restart, counting, |(backends, roster, shutdown)| async move {
+        shutdown.run_until_cancelled(keep_counting(&backends, &roster)).await;
+        Ok::<(), Infallible>(())
+    });
     let ownership = Ownership {
         backends: backends.clone(),
         config: config.clone(),

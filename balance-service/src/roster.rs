@@ -89,6 +89,19 @@ impl Roster {
         self.look().fed.clone()
     }
 
+    /// The generation that answers queries, as soon as there is one.
+    pub(crate) async fn active(&self) -> Generation {
+        loop {
+            // Registered before the look, so that no change in between is missed.
+            let changed = self.0.changed.notified();
+            let active = self.look().active;
+            if let Some(active) = active {
+                return active;
+            }
+            changed.await;
+        }
+    }
+
     /// What this generation is fed for; `None` if it is not fed.
     pub(crate) fn role(&self, generation: Generation) -> Option<Role> {
         self.look().role(generation)

@@ -74,6 +74,7 @@ metrics! {
     DOCUMENTS_EDITED = Counter "bank_documents_edited_total" "Writes over documents of the index that somebody edited by hand.";
     WORKER_FAILURES = Counter "bank_worker_failures_total" "Times a worker failed and was started again, by partition.";
     ACCOUNTS_PARKED = Counter "bank_accounts_parked_total" "Accounts that were parked, by partition.";
+    ACCOUNTS_PARKED_NOW = Gauge "bank_accounts_parked" "Accounts of the active generation that are parked, as every balance service counts them: at most 1000.";
     LEASES_HELD = Gauge "bank_leases_held" "Partitions this process holds the lease of.";
     LEASES_LOST = Counter "bank_leases_lost_total" "Leases lost before they were released.";
 

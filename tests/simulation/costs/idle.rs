@@ -35,6 +35,7 @@ async fn a_minute_in_which_nothing_happens_asks_two_dozen_times_a_second() {
             "8 ends are looked at every 5 s for losses, every 5 s for the lag, every 10 s to trim",
         ),
         bound("index.checkpoint", 112, "8 workers look every 5 s whether it still stands, and when they compare heads"),
+        bound("index.parked", 2, "the parked accounts, of which there are none, are counted every 30 s"),
         bound("store.heads", 16, "8 workers compare heads every 30 s, the first time after 30 to 60 s"),
         bound("index.versions", 16, "8 workers compare heads every 30 s, the first time after 30 to 60 s"),
     ]);

@@ -12,6 +12,7 @@ use std::time::Duration;
 use metrics::gauge;
 use shared::backends::Backends;
 use shared::clock::Clock;
+use shared::coordinate::Version;
 use shared::error::BackendError;
 use shared::id::AccountId;
 use shared::index::{ApplyError, Balance, BalanceIndex, Generation, Loaded, Parked, Projected, QueryError};
@@ -125,6 +126,13 @@ pub(crate) async fn entries<I: BalanceIndex>(
     Ok(entries.into_iter().zip(&loaded).map(entry).collect())
 }
 
+/// The first version of an account that cannot be folded, if it is parked in the active generation.
+pub(crate) async fn parked_at<B: Backends>(backends: &B, account: AccountId) -> Result<Option<Version>, ParkingError> {
+    let generation = active(backends).await?;
+    let loaded = backends.index().load(generation, &[account]).await?.pop().unwrap_or_default();
+    Ok(loaded.parked_at())
+}
+
 /// Folds a parked account again, unparks it if that succeeds, and returns its document.
 ///
 /// # Errors
@@ -197,7 +205,6 @@ async fn active<B: Backends>(backends: &B) -> Result<Generation, ParkingError> {
 mod tests {
     use super::*;
     use shared::clock::Timestamp;
-    use shared::coordinate::Version;
     use shared::index::EmbeddedIndex;
     use shared::partition::PartitionMap;
     use shared::telemetry::install_metrics;

@@ -15,6 +15,7 @@ use utoipa::IntoParams;
 
 use super::refusals::BalanceRefusals;
 use super::{BalanceApi, BalanceView, refused};
+use crate::parking::parked_at;
 
 /// The longest wait a client may ask for.
 const WAIT_MAX: Duration = Duration::from_secs(30);
@@ -31,6 +32,10 @@ const TOLD_LOOK_AGAIN_MIN: Duration = Duration::from_millis(50);
 
 /// The longest of these pauses. A view that is late makes many queries wait, and each look costs it as much as a write.
 const TOLD_LOOK_AGAIN_MAX: Duration = Duration::from_millis(500);
+
+/// How long a query waits before it looks whether its account is parked, which takes two more calls of the index. By
+/// then nearly every version is there. It looks again whenever it has waited twice as long.
+const PARKED_LOOK_AFTER: Duration = Duration::from_secs(1);
 
 /// The pauses between the looks of one wait; each is twice as long as the one before, within bounds.
 #[derive(Debug, Default)]
@@ -91,29 +96,44 @@ pub(super) async fn one<B: Backends>(
             Some(api.at_least(account, version, wait).await?).flatten()
         }
     };
-    found.map(|found| Json(found.into())).ok_or_else(|| not_shown(account))
+    match found {
+        Some(found) => Ok(Json(found.into())),
+        None => Err(not_shown(account, api.parked_at(account).await)),
+    }
 }
 
 impl<B: Backends> BalanceApi<B> {
+    /// Where the account is parked, if it is. If that cannot be found out, the query is treated like any other that is
+    /// early.
+    async fn parked_at(&self, account: AccountId) -> Option<Version> {
+        parked_at(&self.backends, account).await.unwrap_or_default()
+    }
+
     /// The document at this version or a later one; `None` only if any version is good enough and there is no document.
     /// A bank whose first view is being built shows no version yet, so the view is waited for as well.
     async fn at_least(&self, account: AccountId, min: Version, wait: Duration) -> Result<Option<Balance>, Problem> {
-        let deadline = Instant::now() + wait;
+        let began = Instant::now();
+        let (deadline, mut parked_look) = (began + wait, began + PARKED_LOOK_AFTER);
         let watch = self.visibility.watch(account);
         let mut pauses = Pauses::default();
         loop {
             // Registered before the look, so that a write between look and wait is not missed.
             let mut written = std::pin::pin!(watch.written());
             written.as_mut().enable();
-            let last_look = Instant::now() >= deadline;
+            let now = Instant::now();
+            let last_look = now >= deadline;
             match self.backends.index().get(account).await {
                 Ok(found) => {
                     let version = Balance::version_of(found.as_ref());
                     if version >= min {
                         return Ok(found);
                     }
-                    if last_look {
-                        return Err(not_yet(min, version));
+                    if last_look || now >= parked_look {
+                        parked_look = now + now.duration_since(began);
+                        let parked_at = self.parked_at(account).await.filter(|at| *at <= min);
+                        if last_look || parked_at.is_some() {
+                            return Err(not_yet(min, version, parked_at));
+                        }
                     }
                 }
                 Err(QueryError::NoGeneration) if !last_look => {}
@@ -130,11 +150,16 @@ impl<B: Backends> BalanceApi<B> {
     }
 }
 
-/// An account that was just opened is in the store before it is in the view.
-fn not_shown(account: AccountId) -> Problem {
-    Problem::new(Reason::AccountNotFound).detail(format!(
-        "the projection has no account {account}; if it was just opened, ask with min_version=1&wait_ms=2000"
-    ))
+/// An account that was just opened is in the store before it is in the view, and one that is parked at its first event
+/// is not in the view at all.
+fn not_shown(account: AccountId, parked_at: Option<Version>) -> Problem {
+    let problem = Problem::new(Reason::AccountNotFound);
+    match parked_at {
+        Some(at) => parked(problem, &format!("the projection does not show account {account}"), at),
+        None => problem.detail(format!(
+            "the projection has no account {account}; if it was just opened, ask with min_version=1&wait_ms=2000"
+        )),
+    }
 }
 
 /// A wait would hold up the shutdown, and another replica may have the version.
@@ -142,16 +167,19 @@ fn stopping() -> Problem {
     Problem::new(Reason::Unavailable).detail("the service is shutting down; retry")
 }
 
-fn not_yet(min: Version, version: Version) -> Problem {
-    Problem::new(Reason::NotYetVisible)
-        .detail(format!(
-            "the projection is at version {}, not yet {}; ask again, or raise wait_ms (at most {})",
-            version.get(),
-            min.get(),
-            WAIT_MAX.as_millis()
-        ))
-        .member("version", version.get())
-        .member("min_version", min.get())
+fn not_yet(min: Version, version: Version, parked_at: Option<Version>) -> Problem {
+    let problem = Problem::new(Reason::NotYetVisible).member("version", version.get()).member("min_version", min.get());
+    let reached = format!("the projection is at version {}, not yet {}", version.get(), min.get());
+    match parked_at {
+        Some(at) => parked(problem, &reached, at),
+        None => problem.detail(format!("{reached}; ask again, or raise wait_ms (at most {})", WAIT_MAX.as_millis())),
+    }
+}
+
+/// Says that a version will not be there before an operator acts. The reason is for operators: it may quote an event.
+fn parked(problem: Problem, refusal: &str, at: Version) -> Problem {
+    let cause = format!("it is parked at version {}, which cannot be folded, until an operator acts", at.get());
+    problem.detail(format!("{refusal}; {cause}: see GET /balance/parked")).member("parked_at", at.get())
 }
 
 #[cfg(test)]

@@ -12,9 +12,10 @@ refusals! {
     /// How the balance of an account is refused.
     pub(super) BalanceRefusals {
         "400" "The id or a parameter is invalid";
-        "404" "No such account";
+        "404" "No such account; or it is parked at its first version: then that is in `parked_at`";
         "503" "The projection is being built, the index does not answer, or the service shuts down: retry later";
-        "504" "The projection has not reached `min_version`; `version` is its version";
+        "504" "The projection has not reached `min_version`; `version` is its version. With `parked_at` the account is \
+               parked at that version, and asking again does not help before an operator acts";
     }
 
     /// How an account stays parked.

@@ -30,7 +30,7 @@ use tempfile::TempDir;
 use tokio_util::sync::CancellationToken;
 use tower::ServiceExt;
 
-use crate::faults::{Away, Fault, RoughIndex};
+use crate::rough::{Fault, RoughIndex};
 
 const PARTITIONS: u16 = 2;
 
@@ -94,9 +94,7 @@ impl Bank {
 
     /// The same bank, asked through a service whose index has a fault.
     pub(crate) fn with_fault(self, fault: Fault) -> Self {
-        let index = RoughIndex { inner: self.index.clone(), fault };
-        let backends = Ports { store: self.store.clone(), log: Away, leases: Away, index };
-        self.with_backends(backends)
+        RoughIndex::of(self, Some(fault)).0
     }
 
     /// A bank whose active generation holds these documents.

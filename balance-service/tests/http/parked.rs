@@ -8,8 +8,8 @@ use shared::id::EventId;
 use shared::money::Money;
 use shared::owner::Owner;
 
-use crate::faults::{Fault, REFUSED};
 use crate::fixture::{Bank, account, balance, parked};
+use crate::rough::{Fault, REFUSED};
 
 /// The first event of an account, which any release can fold.
 fn opened() -> EncodedEvents {

@@ -2,7 +2,7 @@ use axum::http::StatusCode;
 use serde_json::{Value, json};
 use shared::backends::Ports;
 
-use crate::faults::Away;
+use crate::away::Away;
 use crate::fixture::{Bank, account, balance};
 
 fn dependency(name: &str, needed: bool, ready: bool) -> Value {

@@ -1,8 +1,8 @@
 use axum::http::{Method, StatusCode};
 use serde_json::json;
 
-use crate::faults::Fault;
 use crate::fixture::{Bank, balance};
+use crate::rough::Fault;
 
 const START: [(Method, &str); 3] =
     [(Method::POST, "/balance/rebuild"), (Method::GET, "/balance/rebuild"), (Method::GET, "/rebuild/balance")];

@@ -1,8 +1,12 @@
-use axum::http::StatusCode;
-use serde_json::json;
-use shared::index::BalanceIndex;
+use std::time::Duration;
 
-use crate::fixture::{Bank, account, balance};
+use axum::http::StatusCode;
+use serde_json::{Value, json};
+use shared::index::BalanceIndex;
+use tokio::time::timeout;
+
+use crate::fixture::{Bank, account, balance, parked};
+use crate::rough::RoughIndex;
 
 #[tokio::test]
 async fn one_balance_is_found_by_its_id_or_said_to_be_unknown() {
@@ -39,6 +43,63 @@ async fn a_reader_who_waits_is_answered_as_soon_as_the_version_is_there() {
     };
     let (answer, ()) = tokio::join!(bank.get(&path), write);
     assert_eq!((answer.status, &answer.json()["version"]), (StatusCode::OK, &json!(6)));
+}
+
+/// Goal: nobody is kept waiting, or told to ask again, for a version that does not come before an operator acts.
+#[tokio::test]
+async fn a_reader_who_waits_for_a_parked_account_is_told_where_it_is_parked_long_before_the_time_is_up() {
+    let (bank, generation) = Bank::with(vec![balance(1, "Paulo", 500, 3), balance(2, "Ana", 100, 3)]).await;
+    bank.park(generation, vec![parked(1, 4), parked(2, 3)]).await;
+    let path = format!("/balance/{}", account(1));
+    for query in ["min_version=5&wait_ms=30000", "min_version=4"] {
+        let waiting = bank.get(&format!("{path}?{query}"));
+        let refusal = timeout(Duration::from_secs(15), waiting).await.expect("half of what was asked for is enough");
+        assert_eq!(refusal.status, StatusCode::GATEWAY_TIMEOUT, "{query}: {}", refusal.text);
+        let told = refusal.json();
+        assert_eq!(
+            (&told["code"], &told["version"], &told["parked_at"]),
+            (&json!("not_yet_visible"), &json!(3), &json!(4))
+        );
+        let detail = told["detail"].as_str().unwrap();
+        assert!(detail.contains("it is parked at version 4") && !detail.contains("ask again"), "{detail}");
+        assert!(!refusal.text.contains("its event has an unknown schema"), "the reason is for operators");
+    }
+    assert_eq!(bank.get(&format!("{path}?min_version=3")).await.status, StatusCode::OK);
+    let passed = bank.get(&format!("/balance/{}?min_version=4", account(2))).await;
+    assert_eq!((passed.status, &passed.json()["parked_at"]), (StatusCode::GATEWAY_TIMEOUT, &Value::Null));
+}
+
+#[tokio::test]
+async fn an_account_that_is_parked_at_its_first_event_is_not_taken_for_one_that_was_just_opened() {
+    let (bank, generation) = Bank::with(Vec::new()).await;
+    bank.park(generation, vec![parked(1, 1)]).await;
+    for query in ["", "?min_version=0"] {
+        let refusal = bank.get(&format!("/balance/{}{query}", account(1))).await;
+        assert_eq!((refusal.status, &refusal.json()["parked_at"]), (StatusCode::NOT_FOUND, &json!(1)), "{query}");
+        assert!(!refusal.text.contains("just opened"), "{}", refusal.text);
+    }
+}
+
+#[tokio::test]
+async fn a_reader_whose_version_comes_in_time_costs_no_look_for_a_parked_account() {
+    let (bank, generation) = Bank::with(vec![balance(1, "Paulo", 500, 3)]).await;
+    let (bank, index) = RoughIndex::of(bank, None);
+    let path = format!("/balance/{}", account(1));
+    for query in ["", "?min_version=3", "?min_version=3&wait_ms=30000"] {
+        assert_eq!(bank.get(&format!("{path}{query}")).await.status, StatusCode::OK, "{query}");
+    }
+    assert_eq!(index.gets_and_loads(), (3, 0));
+    let later = format!("{path}?min_version=4&wait_ms=30000");
+    let write = async {
+        // The second look has begun, so the first one is over.
+        while index.gets_and_loads().0 < 5 {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+        assert_eq!(index.gets_and_loads().1, 0);
+        bank.write(generation, vec![balance(1, "Paulo", 400, 4)]).await;
+    };
+    let (answer, ()) = tokio::join!(bank.get(&later), write);
+    assert_eq!((answer.status, &answer.json()["version"]), (StatusCode::OK, &json!(4)));
 }
 
 #[tokio::test]

@@ -1,69 +1,20 @@
-//! Backends that fail, or that do what the embedded ones never do.
+//! An index that counts what it is asked, and does what the embedded one never does.
 
-use std::time::Duration;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
-use shared::clock::Timestamp;
-use shared::coordinate::{Epoch, Offset, Version};
+use shared::backends::Ports;
+use shared::coordinate::Version;
 use shared::error::BackendError;
 use shared::id::AccountId;
 use shared::index::{
     Applied, ApplyError, Balance, BalanceIndex, BalancePage, BalanceQuery, Checkpoint, EmbeddedIndex, Generation,
     Generations, Loaded, Parked, Projected, PromoteError, QueryError, Seal, Sealing,
 };
-use shared::lease::{Held, Holder, Lease, LeaseName, LeaseStore, RenewError};
-use shared::log::{EmbeddedReader, Extent, Incarnation, PartitionLog, PublishError, ReadError};
 use shared::partition::{Partition, SlotRange};
-use shared::store::FeedEntry;
 
-/// A log, or leases, of which every call fails.
-#[derive(Clone)]
-pub(crate) struct Away;
-
-fn failure(operation: &'static str) -> BackendError {
-    BackendError::not_done(operation, "the server is away")
-}
-
-impl PartitionLog for Away {
-    type Reader = EmbeddedReader;
-
-    async fn extent(&self, _: Partition) -> Result<Extent, BackendError> {
-        Err(failure("extent"))
-    }
-
-    async fn publish(&self, _: Partition, _: &Incarnation, _: Offset, _: &[FeedEntry]) -> Result<Offset, PublishError> {
-        Err(failure("publish").into())
-    }
-
-    async fn reader(&self, _: Partition, _: &Incarnation, _: Offset) -> Result<EmbeddedReader, ReadError> {
-        Err(failure("reader").into())
-    }
-
-    async fn trim(&self, _: Partition, _: Offset, _: Timestamp) -> Result<u64, BackendError> {
-        Err(failure("trim"))
-    }
-
-    async fn renew(&self, _: Partition, _: &Incarnation) -> Result<Extent, BackendError> {
-        Err(failure("renew"))
-    }
-}
-
-impl LeaseStore for Away {
-    async fn acquire(&self, _: &LeaseName, _: &Holder, _: Duration, _: Epoch) -> Result<Option<Lease>, BackendError> {
-        Err(failure("acquire"))
-    }
-
-    async fn renew(&self, _: &Lease, _: Duration) -> Result<(), RenewError> {
-        Err(failure("renew").into())
-    }
-
-    async fn release(&self, _: Lease) -> Result<(), BackendError> {
-        Err(failure("release"))
-    }
-
-    async fn list(&self, _: &str) -> Result<Vec<Held>, BackendError> {
-        Err(failure("list"))
-    }
-}
+use crate::fixture::Bank;
+use crate::away::Away;
 
 /// What an index does wrong.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -77,18 +28,55 @@ pub(crate) enum Fault {
 /// Why a document is refused.
 pub(crate) const REFUSED: &str = "mapper_parsing_exception: failed to parse field [owner]";
 
-/// An index with a fault.
+/// The index of a bank, as a service sees it that is tested.
 #[derive(Clone)]
 pub(crate) struct RoughIndex {
-    pub(crate) inner: EmbeddedIndex,
-    pub(crate) fault: Fault,
+    inner: EmbeddedIndex,
+    asked: Arc<Asked>,
+    fault: Option<Fault>,
+}
+
+#[derive(Default)]
+struct Asked {
+    gets: AtomicU64,
+    loads: AtomicU64,
+    checkpoints: AtomicU64,
+    /// How many of the next reads of checkpoints fail.
+    failing_checkpoints: AtomicU64,
+}
+
+impl RoughIndex {
+    /// The same bank, asked through a service with a rough index.
+    pub(crate) fn of(bank: Bank, fault: Option<Fault>) -> (Bank, Self) {
+        let index = Self { inner: bank.index.clone(), asked: Arc::default(), fault };
+        let backends = Ports { store: bank.store.clone(), log: Away, leases: Away, index: index.clone() };
+        (bank.with_backends(backends), index)
+    }
+
+    /// How often a document was asked for as queries do, and how often what is known of accounts.
+    pub(crate) fn gets_and_loads(&self) -> (u64, u64) {
+        (self.asked.gets.load(Ordering::SeqCst), self.asked.loads.load(Ordering::SeqCst))
+    }
+
+    /// How many checkpoints were asked for.
+    pub(crate) fn checkpoints(&self) -> u64 {
+        self.asked.checkpoints.load(Ordering::SeqCst)
+    }
+
+    pub(crate) fn fail_checkpoints(&self, reads: u64) {
+        self.asked.failing_checkpoints.store(reads, Ordering::SeqCst);
+    }
+
+    pub(crate) fn still_fails(&self) -> bool {
+        self.asked.failing_checkpoints.load(Ordering::SeqCst) > 0
+    }
 }
 
 impl BalanceIndex for RoughIndex {
     async fn generations(&self) -> Result<Generations, BackendError> {
         match self.fault {
-            Fault::Silent => std::future::pending().await,
-            Fault::RefusesDocuments => self.inner.generations().await,
+            Some(Fault::Silent) => std::future::pending().await,
+            Some(Fault::RefusesDocuments) | None => self.inner.generations().await,
         }
     }
 
@@ -122,10 +110,12 @@ impl BalanceIndex for RoughIndex {
 
     async fn apply(&self, generation: Generation, projected: &Projected) -> Result<Applied, ApplyError> {
         match (self.fault, projected.balances.first()) {
-            (Fault::RefusesDocuments, Some(balance)) => {
+            (Some(Fault::RefusesDocuments), Some(balance)) => {
                 Err(ApplyError::Refused { account: balance.id, reason: REFUSED.to_owned() })
             }
-            (Fault::RefusesDocuments, None) | (Fault::Silent, _) => self.inner.apply(generation, projected).await,
+            (Some(Fault::RefusesDocuments), None) | (Some(Fault::Silent) | None, _) => {
+                self.inner.apply(generation, projected).await
+            }
         }
     }
 
@@ -142,10 +132,18 @@ impl BalanceIndex for RoughIndex {
         generation: Generation,
         partition: Partition,
     ) -> Result<Option<Checkpoint>, BackendError> {
+        self.asked.checkpoints.fetch_add(1, Ordering::SeqCst);
+        let failing = &self.asked.failing_checkpoints;
+        let left = failing.load(Ordering::SeqCst);
+        if left > 0 {
+            failing.store(left - 1, Ordering::SeqCst);
+            return Err(BackendError::not_done("checkpoint", "refused by the test"));
+        }
         self.inner.checkpoint(generation, partition).await
     }
 
     async fn load(&self, generation: Generation, accounts: &[AccountId]) -> Result<Vec<Loaded>, BackendError> {
+        self.asked.loads.fetch_add(1, Ordering::SeqCst);
         self.inner.load(generation, accounts).await
     }
 
@@ -170,6 +168,7 @@ impl BalanceIndex for RoughIndex {
     }
 
     async fn get(&self, account: AccountId) -> Result<Option<Balance>, QueryError> {
+        self.asked.gets.fetch_add(1, Ordering::SeqCst);
         self.inner.get(account).await
     }
 

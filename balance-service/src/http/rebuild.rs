@@ -11,16 +11,29 @@ use axum::response::sse::{Event, KeepAlive, Sse};
 use axum::response::{IntoResponse, Response};
 use axum::routing::MethodRouter;
 use futures::stream::{self, Stream};
+use serde_json::json;
 use shared::backends::Backends;
+use shared::error::BackendError;
 use shared::http::{AnswerHeader, NoBody, NoParams, Problem, QueryParams, Reason, TimeAllowance, Unavailable};
+use tokio::time::Instant;
+use tracing::warn;
 use utoipa_axum::router::{UtoipaMethodRouter, UtoipaMethodRouterExt};
 
 use super::refusals::{CancelRefusals, JobRunning, JobUnavailable, NothingTaken, RollbackRefusals, StatusRefusals};
 use super::{BalanceApi, RebuildView};
-use crate::rebuild::RebuildRefusal;
+use crate::rebuild::{RebuildRefusal, RebuildStatus};
 
-/// How often a watched job is polled.
-const LOOK_EVERY: Duration = Duration::from_millis(200);
+/// How often a watched job is looked at for each client if it has few partitions.
+const LOOK_EVERY_MIN: Duration = Duration::from_millis(200);
+
+/// How often if it has many.
+const LOOK_EVERY_MAX: Duration = Duration::from_secs(1);
+
+/// The time between two looks for each partition, whose checkpoint is a read of its own.
+const LOOK_EVERY_PER_PARTITION: Duration = Duration::from_millis(25);
+
+/// How long a watched job cannot be read before its stream ends without it: longer than a server takes to restart.
+const UNREAD_MAX: Duration = Duration::from_secs(30);
 
 /// Where a job is watched.
 const STATUS_PATH: &str = "/balance/rebuild/status";
@@ -32,6 +45,10 @@ pub(super) const STATUS_LOCATION: AnswerHeader = AnswerHeader::new("Location", "
 /// meanwhile would be, and a second rollback turns the first one back.
 const LOOK_FIRST: &str = "the request may have taken effect; look at GET /balance/rebuild/status, and ask again only \
                           if it did not";
+
+/// What whoever watches a job is told when it cannot be read. The driver's message is for the service's log only.
+const UNREAD: &str = "a backend does not answer, and the log of the balance service says why; the job goes on without \
+                      being watched, so connect again";
 
 type Started = (StatusCode, [(HeaderName, &'static str); 2], Json<RebuildView>);
 
@@ -77,6 +94,9 @@ pub(super) async fn start_by_get<B: Backends>(
 }
 
 /// Get the running or last job; with `Accept: text/event-stream`, an event for each change until it ends.
+///
+/// The events are named `status` and hold the job. If it cannot be read for 30 seconds, the last event is `failed` with
+/// the reason in `detail`; the job goes on. If the service stops, the stream ends without an event.
 #[utoipa::path(get, path = "/balance/rebuild/status", tag = "rebuild", responses(
     (status = 200, description = "The job", content((RebuildView = "application/json"), (String = "text/event-stream"))),
     StatusRefusals,
@@ -163,51 +183,133 @@ fn wants_events(headers: &HeaderMap) -> bool {
     kinds.any(|kind| kind.split(';').next().is_some_and(|kind| kind.trim() == "text/event-stream"))
 }
 
-/// The last event of a stream.
+/// What a stream has told of a job, and when it looks again.
 #[derive(Default)]
-struct Told {
+struct Watching {
+    /// The job as it was told last.
     text: String,
-    over: bool,
+    /// Whether nothing is left to be told.
+    is_over: bool,
+    /// The pause before the next look; `None` before the first, which is made at once.
+    pause: Option<Duration>,
+    /// Since when the job cannot be read.
+    unread_since: Option<Instant>,
 }
 
-/// The job whenever it has changed, until it is over, a backend fails, or the service stops. To continue, a client
-/// connects again.
+impl Watching {
+    /// The name and the data of the event that tells what a look has found, if it is to be told.
+    fn told(
+        &mut self,
+        found: Result<Option<RebuildStatus>, BackendError>,
+        now: Instant,
+    ) -> Option<(&'static str, String)> {
+        match found {
+            Ok(found) => {
+                self.unread_since = None;
+                let Some(job) = found.map(RebuildView::from) else {
+                    self.is_over = true;
+                    return None;
+                };
+                self.pause = Some(pause(job.partitions.len()));
+                let text = serde_json::to_string(&job).unwrap_or_default();
+                if text == self.text {
+                    return None;
+                }
+                self.is_over = !job.state.is_running();
+                self.text.clone_from(&text);
+                Some(("status", text))
+            }
+            Err(failure) => {
+                self.pause.get_or_insert(LOOK_EVERY_MIN);
+                let since = *self.unread_since.get_or_insert(now);
+                if now.duration_since(since) < UNREAD_MAX {
+                    return None;
+                }
+                warn!(%failure, "the job cannot be read, a client watches it no longer");
+                self.is_over = true;
+                Some(("failed", json!({ "detail": UNREAD }).to_string()))
+            }
+        }
+    }
+}
+
+/// The pause before the next look at a job of this many partitions.
+fn pause(partitions: usize) -> Duration {
+    let partitions = u32::try_from(partitions).unwrap_or(u32::MAX);
+    LOOK_EVERY_PER_PARTITION.saturating_mul(partitions).clamp(LOOK_EVERY_MIN, LOOK_EVERY_MAX)
+}
+
+/// The job whenever it has changed, until it is over, cannot be read for [`UNREAD_MAX`], or the service stops. To
+/// continue, a client connects again.
 fn events<B: Backends>(api: BalanceApi<B>) -> impl Stream<Item = Result<Event, Infallible>> {
-    stream::unfold((api, Told::default()), |(api, told)| async move {
-        let told = api.next_change(told).await?;
-        let event = Event::default().event("status").data(&told.text);
-        Some((Ok(event), (api, told)))
+    stream::unfold((api, Watching::default()), |(api, mut watching)| async move {
+        let event = api.next_event(&mut watching).await?;
+        Some((Ok(event), (api, watching)))
     })
 }
 
 impl<B: Backends> BalanceApi<B> {
-    async fn next_change(&self, told: Told) -> Option<Told> {
-        if told.over {
-            return None;
-        }
-        // The first state is sent at once; later ones after a pause, since a busy job changes with every batch.
-        let mut first = told.text.is_empty();
-        loop {
-            if !std::mem::take(&mut first) {
+    async fn next_event(&self, watching: &mut Watching) -> Option<Event> {
+        while !watching.is_over {
+            // A busy job changes with every batch.
+            if let Some(pause) = watching.pause {
                 tokio::select! {
                     biased;
                     () = self.shutdown.cancelled() => return None,
-                    () = tokio::time::sleep(LOOK_EVERY) => {}
+                    () = tokio::time::sleep(pause) => {}
                 }
             }
-            let status = RebuildView::from(self.rebuilds.status().await.ok()??);
-            let text = serde_json::to_string(&status).ok()?;
-            if text != told.text {
-                return Some(Told { text, over: !status.state.is_running() });
+            let found = self.rebuilds.status().await;
+            if let Some((name, data)) = watching.told(found, Instant::now()) {
+                return Some(Event::default().event(name).data(data));
             }
         }
+        None
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use shared::error::BackendError;
+    use shared::clock::Timestamp;
+    use uuid::Uuid;
+
+    use crate::rebuild::{Job, JobId, JobState, Purpose};
+
+    /// A job in this state, as a look finds it.
+    fn found(state: JobState) -> Result<Option<RebuildStatus>, BackendError> {
+        let job = Job { state, ..Job::new(JobId(Uuid::nil()), Purpose::Rebuild, None, Timestamp::EPOCH) };
+        Ok(Some(RebuildStatus { job, partitions: Vec::new(), events_per_second: None, eta_seconds: None }))
+    }
+
+    fn unread() -> Result<Option<RebuildStatus>, BackendError> {
+        Err(BackendError::not_done("checkpoint", "10.0.0.7 is away"))
+    }
+
+    #[test]
+    fn a_watched_job_that_cannot_be_read_is_told_only_after_a_while_and_once() {
+        let (mut watching, began) = (Watching::default(), Instant::now());
+        let mut name_of = |found, at: Duration| watching.told(found, began + at).map(|(name, _)| name);
+        let nearly = UNREAD_MAX.saturating_sub(Duration::from_millis(1));
+        assert_eq!(name_of(found(JobState::Replaying), Duration::ZERO), Some("status"));
+        assert_eq!(name_of(unread(), nearly), None);
+        assert_eq!(name_of(found(JobState::Replaying), UNREAD_MAX), None, "it has not changed");
+        assert_eq!(name_of(unread(), UNREAD_MAX), None, "counted anew");
+        assert_eq!(name_of(unread(), UNREAD_MAX + nearly), None);
+        let (name, data) = watching.told(unread(), began + UNREAD_MAX * 2).unwrap();
+        assert_eq!((name, watching.is_over), ("failed", true));
+        assert!(data.contains("connect again") && !data.contains("10.0.0.7"), "{data}");
+    }
+
+    #[test]
+    fn the_last_event_is_that_of_the_end_and_a_job_of_many_partitions_is_looked_at_less_often() {
+        let (mut watching, now) = (Watching::default(), Instant::now());
+        assert_eq!(watching.told(unread(), now), None);
+        assert_eq!(watching.pause, Some(LOOK_EVERY_MIN), "not without a pause");
+        let (name, data) = watching.told(found(JobState::Done), now).unwrap();
+        assert!(name == "status" && data.contains(r#""state":"done""#) && watching.is_over, "{data}");
+        assert_eq!([1, 8, 16, 64].map(|partitions| pause(partitions).as_millis()), [200, 200, 400, 1_000]);
+    }
 
     #[test]
     fn a_request_of_unknown_outcome_is_told_to_look_at_the_job_first() {

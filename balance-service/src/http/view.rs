@@ -98,7 +98,7 @@ pub struct RebuildView {
     /// Until when a rollback is possible.
     #[schema(value_type = Option<String>, format = DateTime)]
     pub keep_previous_until: Option<Timestamp>,
-    /// Progress of each partition.
+    /// Progress of each partition; empty before the generation is created, and once the job has ended without a switch.
     pub partitions: Vec<PartitionProgress>,
     /// Events replayed per second since the job started; null before the first.
     pub events_per_second: Option<u64>,

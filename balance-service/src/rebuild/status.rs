@@ -1,15 +1,19 @@
 //! What is told of a job: its state, and how far each partition of its generation has come.
 
+use futures::stream::{self, StreamExt, TryStreamExt};
 use serde::Serialize;
 use shared::backends::Backends;
 use shared::clock::Clock;
 use shared::error::BackendError;
 use shared::event::StreamAfter;
-use shared::index::{BalanceIndex, Checkpoint, Phase};
+use shared::index::{BalanceIndex, Checkpoint, Generation, Phase};
 use shared::partition::{Partition, PartitionMap, Slot, SlotRange};
 use utoipa::ToSchema;
 
 use super::job::{Job, JobState};
+
+/// How many checkpoints are read at once.
+const CHECKPOINTS_AT_ONCE: usize = 8;
 
 /// Progress of one partition of the new generation.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, ToSchema)]
@@ -31,7 +35,8 @@ pub struct PartitionProgress {
 pub struct RebuildStatus {
     /// The job.
     pub job: Job,
-    /// One entry for each partition, in order; empty for a job that has no generation.
+    /// One entry for each partition, in order; empty for a job that has no generation yet, or has ended without a
+    /// switch: what it had built is discarded.
     pub partitions: Vec<PartitionProgress>,
     /// Events replayed per second since the job began; `None` before the first.
     pub events_per_second: Option<u64>,
@@ -46,13 +51,10 @@ pub(super) async fn describe<B: Backends>(
     clock: &Clock,
     job: Job,
 ) -> Result<RebuildStatus, BackendError> {
-    let mut partitions = Vec::new();
-    if let Some(generation) = job.generation.filter(|_| job.state != JobState::Cancelled) {
-        for partition in map.all() {
-            let checkpoint = backends.index().checkpoint(generation, partition).await?;
-            partitions.push(progress(partition, map.slots(partition), checkpoint));
-        }
-    }
+    let partitions = match job.generation.filter(|_| !matches!(job.state, JobState::Failed | JobState::Cancelled)) {
+        Some(generation) => progress_of_all(backends, map, generation).await?,
+        None => Vec::new(),
+    };
     let until = job.finished_at.unwrap_or_else(|| clock.now());
     let micros = job.started_at.until(until).as_micros().max(1);
     let done: u64 = partitions.iter().map(|partition| partition.done).sum();
@@ -61,6 +63,28 @@ pub(super) async fn describe<B: Backends>(
     let estimated = partitions.iter().all(|partition| partition.total.is_some());
     let eta = rate.filter(|_| estimated && job.state == JobState::Replaying).map(|rate| left.div_ceil(rate));
     Ok(RebuildStatus { job, partitions, events_per_second: rate, eta_seconds: eta })
+}
+
+async fn progress_of_all<B: Backends>(
+    backends: &B,
+    map: PartitionMap,
+    generation: Generation,
+) -> Result<Vec<PartitionProgress>, BackendError> {
+    stream::iter(map.all())
+        .map(|partition| progress_of(backends, map, generation, partition))
+        .buffered(CHECKPOINTS_AT_ONCE)
+        .try_collect()
+        .await
+}
+
+async fn progress_of<B: Backends>(
+    backends: &B,
+    map: PartitionMap,
+    generation: Generation,
+    partition: Partition,
+) -> Result<PartitionProgress, BackendError> {
+    let checkpoint = backends.index().checkpoint(generation, partition).await?;
+    Ok(progress(partition, map.slots(partition), checkpoint))
 }
 
 fn progress(partition: Partition, slots: SlotRange, checkpoint: Option<Checkpoint>) -> PartitionProgress {

@@ -1,8 +1,14 @@
+use std::time::Duration;
+
 use axum::http::{Method, StatusCode};
+use balance_service::rebuild::{Job, JobFile, JobState};
 use serde_json::json;
+use shared::clock::Timestamp;
+use shared::index::{BalanceIndex, Generation};
+use tokio::time::sleep;
 
 use crate::fixture::{Bank, balance};
-use crate::rough::Fault;
+use crate::rough::{Fault, RoughIndex};
 
 const START: [(Method, &str); 3] =
     [(Method::POST, "/balance/rebuild"), (Method::GET, "/balance/rebuild"), (Method::GET, "/rebuild/balance")];
@@ -89,4 +95,55 @@ async fn a_watched_job_is_streamed_until_it_is_over_or_the_service_stops() {
     let stop = async { bank.shutdown.cancel() };
     let (watched, ()) = tokio::join!(bank.ask(Method::GET, "/balance/rebuild/status", &events), stop);
     assert!(watched.text.contains(r#""state":"replaying""#), "{}", watched.text);
+}
+
+/// Writes the job, as a conductor does.
+async fn conduct(bank: &Bank, step: impl FnOnce(Job) -> Job) {
+    let file = JobFile::load(&bank.store).await.unwrap();
+    let job = step(file.job.clone().unwrap());
+    file.save(&bank.store, job).await.unwrap();
+}
+
+/// A bank with a rebuild that fills this generation.
+async fn rebuilding() -> (Bank, Generation) {
+    let (bank, _) = Bank::with(Vec::new()).await;
+    bank.ask(Method::POST, "/balance/rebuild", &[]).await;
+    let generation = bank.index.create().await.unwrap();
+    conduct(&bank, |job| Job { generation: Some(generation), ..job }).await;
+    (bank, generation)
+}
+
+/// Goal: whoever watches a rebuild learns how it ends, though a backend failed for a moment.
+#[tokio::test]
+async fn a_watched_job_is_streamed_to_its_end_though_it_cannot_be_read_for_a_while() {
+    let (bank, _) = rebuilding().await;
+    let (bank, index) = RoughIndex::of(bank, None);
+    let conducting = async {
+        // It is asked for before the stream begins, and for its first event: two partitions each time.
+        while index.checkpoints() < 4 {
+            sleep(Duration::from_millis(1)).await;
+        }
+        index.fail_checkpoints(5);
+        while index.still_fails() {
+            sleep(Duration::from_millis(1)).await;
+        }
+        conduct(&bank, |job| job.finished(JobState::Done, Timestamp::EPOCH)).await;
+    };
+    let events = [("accept", "text/event-stream")];
+    let (watched, ()) = tokio::join!(bank.ask(Method::GET, "/balance/rebuild/status", &events), conducting);
+    assert!(watched.text.starts_with("event: status\ndata: {"), "{}", watched.text);
+    let last = watched.text.trim_end().rsplit("event: ").next().unwrap();
+    assert!(last.starts_with("status") && last.contains(r#""state":"done""#), "{}", watched.text);
+    assert!(!watched.text.contains("event: failed"), "{}", watched.text);
+}
+
+#[tokio::test]
+async fn a_rebuild_that_failed_lists_no_partitions_as_if_they_had_not_begun() {
+    let (bank, generation) = rebuilding().await;
+    let running = bank.get("/balance/rebuild/status").await;
+    assert_eq!(running.json()["partitions"].as_array().unwrap().len(), 2, "{}", running.text);
+    conduct(&bank, |job| job.finished(JobState::Failed, Timestamp::EPOCH)).await;
+    bank.index.discard(generation).await.unwrap();
+    let failed = bank.get("/balance/rebuild/status").await;
+    assert_eq!((&failed.json()["state"], &failed.json()["partitions"]), (&json!("failed"), &json!([])));
 }

@@ -52,3 +52,25 @@ async fn a_wrong_document_at_the_right_version_is_found_without_being_asked_for(
     assert!(shown(&metrics, VERIFIED_SECONDS.name).is_some_and(|seconds| seconds > 1e9));
     assert_eq!(bank.visible(account).await, Some(wrong), "nobody asked for a repair");
 }
+
+/// Goal: when a generation was verified last is known after each switch to it, although every switch is a job, which
+/// takes the place of the one before.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_verifications_of_both_generations_outlast_the_jobs_that_made_them() {
+    let folder = tempfile::tempdir().unwrap();
+    let bank = Bank::start(folder.path()).await;
+    let first = bank.active().await;
+    bank.rebuild().await;
+    let second = bank.active().await;
+    let is_noted = async || {
+        let note = noted(&bank).await.unwrap_or_default();
+        note["generation"] == second.0 && note["other"]["generation"] == first.0
+    };
+    until("both verifications are noted", async || is_noted().await).await;
+    for active in [first, second] {
+        bank.rebuilds.rollback().await.unwrap();
+        bank.wait_for_job().await;
+        assert_eq!(bank.active().await, active);
+        assert!(is_noted().await);
+    }
+}

@@ -33,7 +33,7 @@ use super::switch::{SwitchError, switch};
 use crate::BalanceConfig;
 use crate::nudge::{LOOK_EVERY, Nudge};
 use crate::right_of_way::RightOfWay;
-use crate::verify::{verification_patience, verify};
+use crate::verify::{note_by_job, verification_patience, verify};
 
 /// The name of the lease that the conductor holds.
 pub(crate) const CONDUCTOR_LEASE: &str = "balance/conductor";
@@ -260,6 +260,9 @@ impl<B: Backends> Conductor<B> {
         info!(job = %done.id, %generation, "rebuild done, the new generation answers");
         counter!(REBUILDS.name, "result" => "done").increment(1);
         self.nudge.all();
+        if let Err(failure) = note_by_job(self.backends.store(), &done).await {
+            debug!(job = %done.id, %failure, "its verification is not noted yet");
+        }
         Ok(Duration::ZERO)
     }
 

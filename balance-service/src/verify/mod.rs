@@ -61,6 +61,7 @@ use shared::partition::PartitionMap;
 
 pub use accounts::{ACCOUNTS_MAX, Accounts, AccountsError};
 pub use check::{Check, CheckError, Progress, Scope, check};
+pub(crate) use note::note_by_job;
 pub use report::{FINDINGS_MAX, Fault, Finding, PartitionReport, Verification};
 pub(crate) use routine::Routine;
 pub use suspects::SUSPECTS_MAX;

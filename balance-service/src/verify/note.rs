@@ -1,4 +1,7 @@
-//! The note of the last verification of the whole view: a register of the store.
+//! The note of the last verifications of the whole view: a register of the store.
+//!
+//! It has room for two generations: the one that answers queries, and the one that a rollback would switch to. A job
+//! notes the verification of what it has built, since the next job takes its place in the register of jobs.
 
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
@@ -9,7 +12,7 @@ use shared::index::Generation;
 use shared::store::{Registers, WriteError};
 
 use super::report::{PartitionReport, Verification};
-use crate::rebuild::Job;
+use crate::rebuild::{Job, JobState};
 
 /// The register that holds the note.
 const REGISTER: &str = "verify/balance";
@@ -24,27 +27,48 @@ pub(super) struct Verified {
 }
 
 impl Verified {
-    /// The verification by a job that has built a generation and has ended; `None` for any other job.
+    /// The verification by a job that has built a generation and switched to it; `None` for any other job.
     pub(super) fn by_job(job: &Job) -> Option<Self> {
+        if job.state != JobState::Done {
+            return None;
+        }
         Some(Self { generation: job.generation?, ended_at: job.finished_at?, found: job.verification.clone()? })
     }
+}
+
+/// The note as it is stored. An older release reads and writes the last verification alone.
+#[derive(Serialize, Deserialize)]
+struct Stored {
+    #[serde(flatten)]
+    verified: Verified,
+    #[serde(default)]
+    other: Option<Verified>,
 }
 
 /// The note as it was read, and the right to write it if nobody else has written it since.
 #[derive(Debug)]
 pub(super) struct Note {
     revision: Revision,
-    /// What it says; `None` before the first.
+    /// The last verification; `None` before the first.
     pub(super) verified: Option<Verified>,
+    /// The last one of another generation.
+    other: Option<Verified>,
 }
 
 impl Note {
     /// Reads the note. One of another release that this one cannot read says nothing, and is written over.
     pub(super) async fn load<R: Registers>(registers: &R) -> Result<Self, BackendError> {
-        let Some(stored) = registers.read_register(REGISTER).await? else {
-            return Ok(Self { revision: Revision::ABSENT, verified: None });
+        let Some(register) = registers.read_register(REGISTER).await? else {
+            return Ok(Self { revision: Revision::ABSENT, verified: None, other: None });
         };
-        Ok(Self { revision: stored.revision, verified: serde_json::from_slice(&stored.value).ok() })
+        let stored: Option<Stored> = serde_json::from_slice(&register.value).ok();
+        let (verified, other) = stored.map_or((None, None), |stored| (Some(stored.verified), stored.other));
+        Ok(Self { revision: register.revision, verified, other })
+    }
+
+    /// The verifications it holds, each of another generation.
+    pub(super) fn each(&self) -> impl Iterator<Item = &Verified> {
+        self.verified.iter().chain(&self.other)
     }
 
     /// Whether another verification has been noted since this was read.
@@ -52,14 +76,34 @@ impl Note {
         Ok(Self::load(registers).await?.revision != self.revision)
     }
 
-    /// Writes the note over the one that was read. If another verification was noted meanwhile, that one stays.
+    /// Writes a verification over the last one of its generation, if nobody has noted another one meanwhile.
     pub(super) async fn write<R: Registers>(self, registers: &R, verified: &Verified) -> Result<(), BackendError> {
-        let value = serde_json::to_vec(verified).map_err(|error| BackendError::broken("note a verification", error))?;
+        let other = self.each().find(|noted| noted.generation != verified.generation).cloned();
+        let stored = Stored { verified: verified.clone(), other };
+        let value = serde_json::to_vec(&stored).map_err(|error| BackendError::broken("note a verification", error))?;
         match registers.write_register(REGISTER, self.revision, Bytes::from(value)).await {
             Ok(_) | Err(WriteError::Moved { .. }) => Ok(()),
             Err(WriteError::Backend(failure)) => Err(failure),
         }
     }
+
+    /// Writes the verification by a job, unless one of its generation that is as new is noted. Of the others, only that
+    /// of the generation which the job has replaced stays: queries are never switched to any older one.
+    pub(super) async fn write_by_job<R: Registers>(self, registers: &R, job: &Job) -> Result<(), BackendError> {
+        let Some(by_job) = Verified::by_job(job).filter(|by_job| self.lacks(by_job)) else { return Ok(()) };
+        let replaced = self.each().find(|noted| Some(noted.generation) == job.previous).cloned();
+        Self { verified: replaced, other: None, ..self }.write(registers, &by_job).await
+    }
+
+    fn lacks(&self, by_job: &Verified) -> bool {
+        let mut of_generation = self.each().filter(|noted| noted.generation == by_job.generation);
+        of_generation.all(|noted| noted.ended_at < by_job.ended_at)
+    }
+}
+
+/// Notes the verification by a job that is done, if it has made one.
+pub(crate) async fn note_by_job<R: Registers>(registers: &R, job: &Job) -> Result<(), BackendError> {
+    Note::load(registers).await?.write_by_job(registers, job).await
 }
 
 /// The reports of a check, added up.
@@ -88,7 +132,10 @@ impl Sum {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use shared::partition::Partition;
+    use crate::rebuild::{JobId, Purpose};
+    use crate::testing::embedded;
+    use shared::partition::{Partition, PartitionMap};
+    use uuid::Uuid;
 
     fn report(generation: u32, orphans: u64, left: Option<u64>) -> PartitionReport {
         let found = |orphans| Verification { orphans, ..Verification::default() };
@@ -111,5 +158,67 @@ mod tests {
         assert_eq!(sum_of(&[report(3, 5, None), report(4, 0, None)]), None, "two generations");
         assert_eq!(sum_of(&[report(3, 5, None)]), None, "one partition of two");
         assert_eq!(sum_of(&[]), None);
+    }
+
+    fn at(second: i64) -> Timestamp {
+        Timestamp::from_micros(second * 1_000_000)
+    }
+
+    fn verified(generation: u32, second: i64) -> Verified {
+        let (generation, found) = (Generation(generation), Verification::default());
+        Verified { generation, ended_at: at(second), found }
+    }
+
+    /// A job that has built and verified a generation in place of another one.
+    fn built(generation: u32, previous: u32, second: i64) -> Job {
+        Job {
+            generation: Some(Generation(generation)),
+            verification: Some(Verification::default()),
+            ..Job::new(JobId(Uuid::nil()), Purpose::Rebuild, Some(Generation(previous)), Timestamp::EPOCH)
+                .finished(JobState::Done, at(second))
+        }
+    }
+
+    async fn noted<R: Registers>(registers: &R) -> Vec<Verified> {
+        Note::load(registers).await.unwrap().each().cloned().collect()
+    }
+
+    #[tokio::test]
+    async fn the_note_holds_the_generations_between_which_queries_can_be_switched() {
+        let (backends, _folder) = embedded(PartitionMap::new(1).unwrap()).await;
+        let store = &backends.store;
+        note_by_job(store, &built(1, 0, 1)).await.unwrap();
+        note_by_job(store, &built(2, 1, 2)).await.unwrap();
+        assert_eq!(noted(store).await, [verified(2, 2), verified(1, 1)]);
+        Note::load(store).await.unwrap().write(store, &verified(1, 3)).await.unwrap();
+        assert_eq!(noted(store).await, [verified(1, 3), verified(2, 2)]);
+        Note::load(store).await.unwrap().write(store, &verified(2, 4)).await.unwrap();
+        // Queries were switched back to the first one before.
+        note_by_job(store, &built(3, 1, 5)).await.unwrap();
+        assert_eq!(noted(store).await, [verified(3, 5), verified(1, 3)]);
+    }
+
+    #[tokio::test]
+    async fn a_job_without_a_verification_that_is_news_leaves_the_note_as_it_is() {
+        let (backends, _folder) = embedded(PartitionMap::new(1).unwrap()).await;
+        let store = &backends.store;
+        for generation in [2, 1] {
+            Note::load(store).await.unwrap().write(store, &verified(generation, 7)).await.unwrap();
+        }
+        let note = Note::load(store).await.unwrap();
+        let rollback = Job { verification: None, ..built(2, 1, 9) };
+        let failed = Job { state: JobState::Failed, ..built(3, 1, 9) };
+        for job in [built(2, 1, 7), built(1, 0, 6), rollback, failed] {
+            note_by_job(store, &job).await.unwrap();
+            assert!(!note.has_moved(store).await.unwrap(), "{job:?}");
+        }
+    }
+
+    #[tokio::test]
+    async fn what_an_older_release_has_noted_is_read() {
+        let (backends, _folder) = embedded(PartitionMap::new(1).unwrap()).await;
+        let older = serde_json::to_vec(&verified(1, 7)).unwrap();
+        backends.store.write_register(REGISTER, Revision::ABSENT, Bytes::from(older)).await.unwrap();
+        assert_eq!(noted(&backends.store).await, [verified(1, 7)]);
     }
 }

@@ -55,7 +55,7 @@ async fn a_rebuild_of_ten_thousand_events_reads_pages_and_writes_each_account_on
         bound("index.promote", 1, "the queries are switched once"),
         bound("index.seal", 1, "the old generation is sealed once"),
         bound("index.unseal", 1, "the old generation is sealed once"),
-        bound("store.write_register", 8, "the job goes through its states, the first with two writes"),
+        bound("store.write_register", 9, "the job goes through its states, the first with two writes, and a note"),
     ]);
 }
 

@@ -6,6 +6,9 @@
 //! the configured interval, one of them compares every document. It tells what is wrong and repairs nothing. A check
 //! that had less patience than this module has counts only if it found nothing wrong.
 //!
+//! All of these are noted in one register, a job's when it is done. If that note failed, whoever looks next makes up
+//! for it. So a verification counts whichever job comes next, and for a generation that queries are switched back to.
+//!
 //! RV1  It disturbs nobody. It only reads, one partition after the other, and its pages give way to workers that are
 //!      late. It does not run beside a job, nor beside a check that a client has asked its process for: once either
 //!      begins, it is given up within [`STOP_LOOK_EVERY`], and nobody waits for it. Processes do not know of each
@@ -126,7 +129,7 @@ impl Seen {
     fn verified(&self) -> Option<Verified> {
         let by_job = self.job.as_ref().and_then(Verified::by_job);
         // A generation of the same number may be another one: an index that was lost begins to count anew.
-        let found = self.note.verified.clone().into_iter().chain(by_job);
+        let found = self.note.each().cloned().chain(by_job);
         found.filter(|verified| verified.generation == self.active).max_by_key(|verified| verified.ended_at)
     }
 }
@@ -151,7 +154,11 @@ impl<B: Backends> Routine<B> {
     async fn look(&self, interval: Interval, shutdown: &CancellationToken) -> Result<(), BackendError> {
         let Some(seen) = self.see().await? else { return Ok(()) };
         show(seen.verified().as_ref());
-        if !self.may_begin(&seen, interval) {
+        let may_begin = self.may_begin(&seen, interval);
+        if let Some(job) = &seen.job {
+            seen.note.write_by_job(self.backends.store(), job).await?;
+        }
+        if !may_begin {
             return Ok(());
         }
         let (name, asked) = (LeaseName(LEASE.into()), Instant::now());

@@ -119,12 +119,35 @@ async fn nobody_verifies_while_another_process_does() {
 #[tokio::test]
 async fn the_verification_by_the_job_that_built_the_view_counts_and_that_of_another_view_does_not() {
     let bank = Bank::open().await;
-    bank.note_built().await;
-    assert_eq!(bank.look().await, None);
-    bank.wait(EVERY);
-    assert_eq!(bank.look().await, Some(bank.clean(bank.active)));
     bank.note(&bank.clean(Generation(99))).await;
     assert_eq!(bank.look().await, Some(bank.clean(bank.active)));
+    bank.wait(EVERY / 2);
+    bank.note_built().await;
+    let built = Some(bank.clean(bank.active));
+    assert_eq!(bank.look().await, built);
+    bank.wait(EVERY / 2);
+    assert_eq!(bank.look().await, built);
+    bank.wait(EVERY / 2);
+    assert_eq!(bank.look().await, Some(bank.clean(bank.active)));
+}
+
+/// Goal: a job that comes to nothing does not take away what an earlier one has proved.
+#[tokio::test]
+async fn the_verification_by_a_job_counts_when_other_jobs_have_come_and_gone() {
+    let bank = Bank::open().await;
+    bank.note_built().await;
+    let built = Some(bank.clean(bank.active));
+    assert_eq!(bank.look().await, built, "nobody had noted it");
+    let note = Note::load(bank.store()).await.unwrap();
+
+    bank.wait(Duration::from_mins(1));
+    let seen = async || bank.routine.see().await.unwrap().unwrap().verified();
+    bank.rebuilds.start().await.unwrap();
+    assert_eq!(seen().await, built);
+    bank.rebuilds.cancel().await.unwrap();
+    assert_eq!(seen().await, built);
+    assert_eq!(bank.look().await, built);
+    assert!(!note.has_moved(bank.store()).await.unwrap(), "it is noted once");
 }
 
 /// An index that was deleted counts its generations from the beginning.

@@ -2,9 +2,11 @@
 
 use std::time::Duration;
 
+use bytes::Bytes;
 use shared::backends::Ports;
 use shared::clock::{Clock, Timestamp};
 use shared::coordinate::Version;
+use shared::event::EncodedEvents;
 use shared::id::{AccountId, EventId, Ids};
 use shared::index::{AccountStatus, Balance, EmbeddedIndex};
 use shared::lease::{EmbeddedLeases, Holder};
@@ -13,7 +15,7 @@ use shared::money::Money;
 use shared::owner::Owner;
 use shared::partition::PartitionMap;
 use shared::sqlite::DataFolder;
-use shared::store::EmbeddedStore;
+use shared::store::{Commit, EmbeddedStore, EventStore, StreamWrite};
 use shared::telemetry::MetricsReader;
 use tempfile::TempDir;
 
@@ -64,6 +66,14 @@ pub(crate) fn document(account: AccountId, version: u64) -> Balance {
         opened_at: Timestamp::EPOCH,
         updated_at: Timestamp::EPOCH,
     }
+}
+
+/// Appends events to an account that is at this version.
+pub(crate) async fn append(store: &EmbeddedStore, account: AccountId, version: u64, events: EncodedEvents) {
+    let writes = vec![StreamWrite { stream: account, expected: Version::new(version), events }];
+    let id = Ids::new(Clock::system()).commit();
+    let commit = Commit { id, time: Timestamp::EPOCH, key: None, receipt: Bytes::new(), writes };
+    store.append(vec![commit]).await.remove(0).unwrap();
 }
 
 /// Waits until a line is among the metrics.

@@ -11,7 +11,9 @@
 //! event that this one can fold, or a retry may have unparked it in the old generation alone, and then readers have
 //! seen it beyond its entry. If a later event cannot be folded, the account is parked there instead, by the write that
 //! brings its document. An entry at or below the version of the document no longer counts: once all documents are
-//! written, such entries are removed, also those that an earlier attempt has left behind.
+//! written, such entries are removed, also those that an earlier attempt has left behind. The worker of the generation
+//! passes over the events of an account while its entry counts, and they do not come again from the log. So once the
+//! entry is gone, the account is folded once more: whatever was passed over is in the store by then.
 //!
 //! The promotion rests on the documents as this sealing left them (law X5): if another conductor of the job seals the
 //! old generation meanwhile, it is refused, and the switch begins again.
@@ -23,15 +25,15 @@ use futures::stream;
 use shared::backends::Backends;
 use shared::error::{BackendError, Retry};
 use shared::id::AccountId;
-use shared::index::{ApplyError, BalanceIndex, Generation, Loaded, Projected, PromoteError, Sealing};
+use shared::index::{ApplyError, BalanceIndex, Generation, Loaded, Parked, Projected, PromoteError, Sealing};
 use shared::partition::{Partition, PartitionMap, SlotRange};
-use tracing::info;
+use tracing::{info, warn};
 
 use super::job::Job;
 use crate::fold::Folding;
 use crate::pages::{IndexVersions, Pair, Pairs};
 use crate::parking::entries;
-use crate::refill::refill;
+use crate::refill::{load_foldings, refill};
 
 /// How many partitions are brought forward at once.
 const PARTITIONS_AT_ONCE: usize = 4;
@@ -158,16 +160,24 @@ async fn fill<B: Backends>(backends: &B, generation: Generation, lagging: &[Pair
         let Some(folding) = foldings.get(&pair.account) else { continue };
         reaches(folding, pair)?;
     }
-    // The index keeps an entry that still counts.
-    let parked = loaded.into_iter().filter_map(|loaded| loaded.parked);
-    let parked = parked.filter_map(|entry| foldings.get(&entry.account)?.to_parked(entry.since)).collect();
-    let balances = foldings.into_values().filter_map(Folding::into_changed).collect();
-    index.apply(generation, &Projected { balances, parked, checkpoint: None }).await?;
-    Ok(())
+    let entries: Vec<Parked> = loaded.into_iter().filter_map(|loaded| loaded.parked).collect();
+    Ok(write(index, generation, foldings, &entries).await?)
 }
 
-/// Removes the entries that documents have passed. If a worker replaces one at the same time, the new one may go as
-/// well; the account's next event, or a comparison of heads, parks it again.
+/// Writes what was folded. An account of these entries that has come to another event that cannot be folded is parked
+/// there; the index keeps an entry that still counts.
+async fn write<I: BalanceIndex>(
+    index: &I,
+    generation: Generation,
+    foldings: BTreeMap<AccountId, Folding>,
+    entries: &[Parked],
+) -> Result<(), ApplyError> {
+    let parked = entries.iter().filter_map(|entry| foldings.get(&entry.account)?.to_parked(entry.since)).collect();
+    let balances = foldings.into_values().filter_map(Folding::into_changed).collect();
+    index.apply(generation, &Projected { balances, parked, checkpoint: None }).await.map(|_| ())
+}
+
+/// Removes the entries that documents have passed.
 async fn unpark_passed<B: Backends>(backends: &B, generation: Generation) -> Result<(), SwitchError> {
     let (index, mut after) = (backends.index(), None);
     loop {
@@ -175,14 +185,39 @@ async fn unpark_passed<B: Backends>(backends: &B, generation: Generation) -> Res
         let is_last = page.len() < ACCOUNTS_AT_ONCE;
         after = page.last().map(|entry| entry.parked.account);
         let passed = page.into_iter().filter(|entry| entry.is_passed);
-        let passed: Vec<AccountId> = passed.map(|entry| entry.parked.account).collect();
+        let passed: Vec<Parked> = passed.map(|entry| entry.parked).collect();
         if !passed.is_empty() {
-            index.unpark(generation, &passed).await?;
+            unpark(backends, generation, &passed).await?;
         }
         if is_last {
             return Ok(());
         }
     }
+}
+
+/// Removes these entries and folds their accounts once more. If a worker replaces one of them at the same time, the new
+/// one may go as well, and is then written again.
+async fn unpark<B: Backends>(backends: &B, generation: Generation, entries: &[Parked]) -> Result<(), SwitchError> {
+    let accounts: Vec<AccountId> = entries.iter().map(|entry| entry.account).collect();
+    backends.index().unpark(generation, &accounts).await?;
+    // No reader has seen what may be missing now, so the switch does not depend on it. If this fails, an account's next
+    // event or a comparison of heads finds it.
+    if let Err(failure) = catch_up(backends, generation, &accounts, entries).await {
+        warn!(%generation, %failure, "what came while accounts were parked is not folded yet");
+    }
+    Ok(())
+}
+
+/// Writes what the store now holds of accounts whose entries were removed.
+async fn catch_up<B: Backends>(
+    backends: &B,
+    generation: Generation,
+    accounts: &[AccountId],
+    entries: &[Parked],
+) -> Result<(), SwitchError> {
+    let mut foldings = load_foldings(backends.index(), generation, accounts).await?;
+    refill(backends.store(), &mut foldings).await?;
+    Ok(write(backends.index(), generation, foldings, entries).await?)
 }
 
 /// Refuses the switch if everything that can be folded does not reach the sealed version.
@@ -201,14 +236,19 @@ fn reaches(folding: &Folding, Pair { account, wanted: sealed, .. }: &Pair) -> Re
 
 #[cfg(test)]
 mod tests {
+    use bytes::Bytes;
     use shared::clock::Timestamp;
     use shared::coordinate::Version;
-    use shared::index::{Balance, Parked};
+    use shared::event::codec::encode;
+    use shared::event::{AccountEvent, EncodedEvents, NewEvent, Personal};
+    use shared::id::EventId;
+    use shared::index::Balance;
+    use shared::owner::Owner;
     use uuid::Uuid;
 
     use super::super::job::{JobId, Purpose};
     use super::*;
-    use crate::testing::{document, embedded};
+    use crate::testing::{append, document, embedded};
 
     fn account(number: usize) -> AccountId {
         AccountId::from_bytes((number as u128).to_be_bytes())
@@ -217,6 +257,11 @@ mod tests {
     fn entry(number: usize, at: u64) -> Parked {
         let reason = "unknown to an older release".to_owned();
         Parked { account: account(number), at: Version::new(at), reason, since: Timestamp::EPOCH }
+    }
+
+    fn renamed() -> EncodedEvents {
+        let event = AccountEvent::OwnerRenamed { personal: Personal { owner: Owner::new("Maria").unwrap() } };
+        encode(&[NewEvent { id: EventId::from_number(1), time: Timestamp::EPOCH, event }])
     }
 
     /// Goal: a switch that dies between writing documents and removing their entries leaves none once it is repeated,
@@ -242,5 +287,33 @@ mod tests {
         switch(&backends, partitions, &job, new).await.unwrap();
         assert_eq!(index.generations().await.unwrap().active, Some(new));
         assert_eq!(index.parked(new, SlotRange::ALL, None, ACCOUNTS).await.unwrap(), [counts]);
+    }
+
+    /// Goal: what a customer does during a rollback shows without waiting for what he does next.
+    #[tokio::test]
+    async fn what_a_worker_passed_over_while_an_account_was_brought_forward_is_folded_before_the_switch() {
+        let (backends, _folder) = embedded(PartitionMap::new(1).unwrap()).await;
+        let (store, index) = (&backends.store, &backends.index);
+        let generation = index.create().await.unwrap();
+        let accounts = [account(1), account(2)];
+        for account in accounts {
+            for version in 0..2 {
+                append(store, account, version, renamed()).await;
+            }
+        }
+        let balances = accounts.map(|account| document(account, 1)).into();
+        let projected = Projected { balances, parked: vec![entry(1, 2), entry(2, 2)], checkpoint: None };
+        index.apply(generation, &projected).await.unwrap();
+
+        let sealed = accounts.map(|account| Pair { account, wanted: Version::new(2), found: Version::new(1) });
+        fill(&backends, generation, &sealed).await.unwrap();
+        // A worker that has loaded the accounts before that passes over these.
+        append(store, accounts[0], 2, renamed()).await;
+        append(store, accounts[1], 2, EncodedEvents { count: 1, json: Bytes::from_static(b"[{}]") }).await;
+        unpark_passed(&backends, generation).await.unwrap();
+        let loaded = index.load(generation, &accounts).await.unwrap();
+        let reached: Vec<(Version, Option<Version>)> =
+            loaded.iter().map(|loaded| (loaded.version(), loaded.parked_at())).collect();
+        assert_eq!(reached, [(Version::new(3), None), (Version::new(2), Some(Version::new(3)))]);
     }
 }

@@ -137,28 +137,29 @@ pub(crate) async fn parked_at<B: Backends>(backends: &B, account: AccountId) -> 
 ///
 /// # Errors
 /// [`ParkingError::StillPoison`] if the same event, or a later one, cannot be folded, or if the index refuses the
-/// document.
+/// document. If it is a later one, the document has advanced to the version before it, and the account is parked there.
 pub async fn retry<B: Backends>(backends: &B, clock: &Clock, account: AccountId) -> Result<Balance, ParkingError> {
     let generation = active(backends).await?;
     let index = backends.index();
     let loaded = index.load(generation, &[account]).await?.pop().unwrap_or_default();
     let Some(entry) = &loaded.parked else { return Err(ParkingError::NotParked) };
+    // As a worker parks it: at the first event that the index does not show.
+    let unless_refused = |failure| match failure {
+        ParkingError::Apply(ApplyError::Refused { reason, .. }) => {
+            ParkingError::StillPoison(Parked { at: loaded.version().next(), reason, ..entry.clone() })
+        }
+        other => other,
+    };
     let folding = fold_anew(backends, account).await?;
-    if let Some(parked) = folding.to_parked(clock.now()) {
-        return Err(ParkingError::StillPoison(parked));
+    match folding.to_parked(clock.now()) {
+        Some(parked) if parked.at <= entry.at => return Err(ParkingError::StillPoison(parked)),
+        Some(_) => return write(backends, clock, generation, folding).await.map_err(unless_refused),
+        None => {}
     }
     let balance = folding.into_changed().ok_or(ParkingError::NotParked)?;
     // The document first: between the two calls the account is complete but parked, which only delays later events.
     let projected = Projected { balances: vec![balance.clone()], ..Projected::default() };
-    match index.apply(generation, &projected).await {
-        Ok(_) => {}
-        Err(ApplyError::Refused { reason, .. }) => {
-            // As a worker parks it: at the first event that the index does not show.
-            let at = loaded.version().next();
-            return Err(ParkingError::StillPoison(Parked { at, reason, ..entry.clone() }));
-        }
-        Err(failure) => return Err(failure.into()),
-    }
+    index.apply(generation, &projected).await.map_err(|failure| unless_refused(failure.into()))?;
     index.unpark(generation, &[account]).await?;
     info!(%account, version = %balance.version, "account unparked");
     // Events that a worker has skipped since the fold, because the account was parked, will not come again from the
@@ -180,6 +181,17 @@ async fn catch_up<B: Backends>(
     account: AccountId,
 ) -> Result<Balance, ParkingError> {
     let folding = fold_anew(backends, account).await?;
+    write(backends, clock, generation, folding).await
+}
+
+/// Writes what was folded of an account, and in the same write parks it where it cannot be folded any further: an entry
+/// that the document passes is replaced.
+async fn write<B: Backends>(
+    backends: &B,
+    clock: &Clock,
+    generation: Generation,
+    folding: Folding,
+) -> Result<Balance, ParkingError> {
     let parked = folding.to_parked(clock.now());
     let balance = folding.into_changed().ok_or(ParkingError::NotParked)?;
     let parked_again = parked.iter().cloned().collect();

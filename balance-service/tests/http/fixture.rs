@@ -116,8 +116,15 @@ impl Bank {
 
     /// The first commit of an account.
     pub(crate) async fn commit(&self, number: u8, events: EncodedEvents) {
-        let writes = vec![StreamWrite { stream: account(number), expected: Version::EMPTY, events }];
-        let id = CommitId::from_bytes([number; 16]);
+        self.commit_after(0, number, events).await;
+    }
+
+    /// A commit of an account that is at this version.
+    pub(crate) async fn commit_after(&self, version: u8, number: u8, events: EncodedEvents) {
+        let writes = vec![StreamWrite { stream: account(number), expected: Version::new(version.into()), events }];
+        let mut id = [number; 16];
+        id[0] = version;
+        let id = CommitId::from_bytes(id);
         let commit = Commit { id, time: Timestamp::EPOCH, key: None, receipt: Bytes::new(), writes };
         self.store.append(vec![commit]).await.remove(0).unwrap();
     }

@@ -4,22 +4,31 @@ use serde_json::json;
 use shared::clock::Timestamp;
 use shared::event::codec::encode;
 use shared::event::{AccountEvent, EncodedEvents, NewEvent, Personal};
-use shared::id::EventId;
-use shared::money::Money;
+use shared::id::{CommitId, EventId};
+use shared::index::BalanceIndex;
+use shared::money::{Amount, Money};
 use shared::owner::Owner;
 
 use crate::fixture::{Bank, account, balance, parked};
 use crate::rough::{Fault, REFUSED};
 
-/// The first event of an account, which any release can fold.
+fn event(event: AccountEvent) -> EncodedEvents {
+    encode(&[NewEvent { id: EventId::from_number(1), time: Timestamp::EPOCH, event }])
+}
+
+/// The first event of an account, which any release can fold: it is opened with 50 on it.
 fn opened() -> EncodedEvents {
-    let event = AccountEvent::AccountOpened {
+    event(AccountEvent::AccountOpened {
         currency: "EUR".parse().unwrap(),
         overdraft_limit: Money::ZERO,
         opening: Money::new(50).unwrap(),
         personal: Personal { owner: Owner::new("Paulo").unwrap() },
-    };
-    encode(&[NewEvent { id: EventId::from_number(1), time: Timestamp::EPOCH, event }])
+    })
+}
+
+/// No release can read it.
+const fn poison() -> EncodedEvents {
+    EncodedEvents { count: 1, json: Bytes::from_static(b"[{}]") }
 }
 
 #[tokio::test]
@@ -99,7 +108,7 @@ async fn an_account_whose_events_can_be_folded_now_is_let_go() {
 #[tokio::test]
 async fn an_account_whose_event_still_cannot_be_folded_stays_parked() {
     let (bank, generation) = Bank::with(Vec::new()).await;
-    bank.commit(1, EncodedEvents { count: 1, json: Bytes::from_static(b"[{}]") }).await;
+    bank.commit(1, poison()).await;
     bank.park(generation, vec![parked(1, 1)]).await;
 
     let refusal = bank.ask(Method::POST, &format!("/balance/parked/{}/retry", account(1)), &[]).await;
@@ -121,4 +130,26 @@ async fn an_account_whose_document_the_index_refuses_stays_parked_with_its_reaso
     assert_eq!((&told["id"], &told["at"]), (&json!(account(1).to_string()), &json!(1)));
     assert_eq!(told["reason"], REFUSED);
     assert_eq!(bank.get("/balance/parked").await.each("id"), [json!(account(1).to_string())]);
+}
+
+/// Goal: whatever a retry can fold is shown, and where the account is parked is told alike by the retry and the list.
+#[tokio::test]
+async fn an_account_that_gets_as_far_as_a_later_event_is_shown_and_parked_there() {
+    let (bank, generation) = Bank::with(vec![balance(1, "Paulo", 50, 1)]).await;
+    let deposit = || {
+        let (transaction, amount) = (CommitId::from_bytes([1; 16]), Amount::new(5).unwrap());
+        event(AccountEvent::MoneyDeposited { transaction, amount })
+    };
+    for (version, events) in [(0, opened()), (1, deposit()), (2, deposit()), (3, poison())] {
+        bank.commit_after(version, 1, events).await;
+    }
+    bank.park(generation, vec![parked(1, 2)]).await;
+
+    let refusal = bank.ask(Method::POST, &format!("/balance/parked/{}/retry", account(1)), &[]).await;
+    assert_eq!((refusal.status, &refusal.json()["code"]), (StatusCode::CONFLICT, &json!("still_parked")));
+    assert_eq!(refusal.json()["parked"]["at"], 4);
+    assert_eq!(bank.get("/balance/parked").await.each("at"), [json!(4)]);
+    let loaded = bank.index.load(generation, &[account(1)]).await.unwrap();
+    let shown = loaded[0].balance.as_ref().map(|balance| (balance.version.get(), balance.balance.get()));
+    assert_eq!(shown, Some((3, 60)));
 }

@@ -8,13 +8,12 @@ use shared::backends::Backends;
 use shared::clock::Clock;
 use shared::error::BackendError;
 use shared::partition::{Partition, PartitionMap};
-use tokio::sync::OwnedSemaphorePermit;
 use tracing::debug;
 
 use super::check::{Check, CheckError, Progress, Scope, check};
 use super::note::{Note, Sum, Verified};
 use super::report::PartitionReport;
-use super::turn::Turn;
+use super::turn::{Taken, Turn};
 
 /// How long a difference may be due to events in flight, by default: a partition whose worker died has a new one
 /// sooner.
@@ -51,7 +50,7 @@ pub struct Running {
     pub reports: BoxStream<'static, Result<PartitionReport, CheckError>>,
     /// Its progress.
     pub progress: Progress,
-    _turn: OwnedSemaphorePermit,
+    _turn: Taken,
 }
 
 impl<B: Backends> Verifier<B> {
@@ -61,8 +60,9 @@ impl<B: Backends> Verifier<B> {
         Self { backends, partitions, turn: Turn::default(), noting: None }
     }
 
-    /// The checks of a balance service: the routine verification that has the same `turn` gives way to them, and one of
-    /// all partitions counts as a verification of the view, if it finds nothing wrong or has at least this patience.
+    /// The checks of a balance service: the routine verification that has the same `turn` gives way to those of
+    /// partitions, and one of all partitions counts as a verification of the view, if it finds nothing wrong or has at
+    /// least this patience.
     #[must_use]
     pub fn of_service(backends: B, partitions: PartitionMap, patience: Duration, clock: Clock, turn: Turn) -> Self {
         Self { backends, partitions, turn, noting: Some(Noting { clock, patience }) }
@@ -76,7 +76,7 @@ impl<B: Backends> Verifier<B> {
     /// Begins a check; `None` while one is running.
     #[must_use]
     pub fn begin(&self, what: Check) -> Option<Running> {
-        let turn = self.turn.take()?;
+        let turn = self.turn.take(&what.scope)?;
         let (progress, patience) = (Progress::default(), what.patience);
         // Accounts of every partition are not yet all accounts.
         let noting = self.noting.clone().filter(|_| matches!(what.scope, Scope::Partitions(_)));

@@ -10,9 +10,9 @@
 //! for it. So a verification counts whichever job comes next, and for a generation that queries are switched back to.
 //!
 //! RV1  It disturbs nobody. It only reads, one partition after the other, and its pages give way to workers that are
-//!      late. It does not run beside a job, nor beside a check that a client has asked its process for: once either
-//!      begins, it is given up within [`STOP_LOOK_EVERY`], and nobody waits for it. Processes do not know of each
-//!      other's checks.
+//!      late. It does not run beside a job, nor beside a check of partitions that a client has asked its process for:
+//!      once either begins, it is given up within [`STOP_LOOK_EVERY`], and nobody waits for it. A check of single
+//!      accounts takes so little that neither waits for the other. Processes do not know of each other's checks.
 //! RV2  Once a generation was verified, no process begins to verify it before the interval has passed. Whoever begins
 //!      holds a lease, and has read after the grant when the last verification ended. The lease only saves work: two at
 //!      once, because one was frozen past its lease, both only read, and one of them is noted. Once another one is
@@ -40,7 +40,7 @@ use shared::partition::PartitionMap;
 use shared::telemetry::metric::{DOCUMENTS_WRONG, VERIFIED_SECONDS};
 use tokio::time::{Instant, sleep};
 use tokio_util::sync::CancellationToken;
-use tracing::{debug, info, warn};
+use tracing::{info, warn};
 
 use super::check::Progress;
 use super::note::{Note, Verified};
@@ -115,6 +115,17 @@ fn delay(every: Duration, holder: &Holder) -> Duration {
     every / DELAY_MAX_PART * u32::from(byte) / (u32::from(u8::MAX) + 1)
 }
 
+/// Why a running verification is given up.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+enum GivenUp {
+    #[error("a client has this process check partitions")]
+    Check,
+    #[error("a job has begun")]
+    Job,
+    #[error("another verification was noted")]
+    Noted,
+}
+
 /// What a process sees when it looks.
 #[derive(Debug)]
 struct Seen {
@@ -183,7 +194,7 @@ impl<B: Backends> Routine<B> {
     fn may_begin(&self, seen: &Seen, interval: Interval) -> bool {
         let last = seen.verified().map(|verified| verified.ended_at);
         let is_job_running = seen.job.as_ref().is_some_and(|job| job.state.is_running());
-        interval.is_over(last, self.clock.now()) && !is_job_running && !self.checks.is_taken()
+        interval.is_over(last, self.clock.now()) && !is_job_running && !self.checks.is_of_partitions()
     }
 
     async fn verify_if_due(&self, interval: Interval, shutdown: &CancellationToken) -> Result<(), BackendError> {
@@ -194,10 +205,14 @@ impl<B: Backends> Routine<B> {
         let found = tokio::select! {
             biased;
             () = shutdown.cancelled() => return Ok(()),
-            () = self.has_to_stop(job, &note) => return Ok(()),
+            reason = self.has_to_stop(job, &note) => {
+                tell_given_up(reason);
+                return Ok(());
+            }
             found = Box::pin(self.compare(active)) => found?,
         };
         if self.has_job_begun_since(job).await? {
+            tell_given_up(GivenUp::Job);
             return Ok(());
         }
         let verified = Verified { generation: active, ended_at: self.clock.now(), found };
@@ -207,16 +222,18 @@ impl<B: Backends> Routine<B> {
     }
 
     /// Waits until something begins beside which no verification runs, or until another one is noted.
-    async fn has_to_stop(&self, last: Option<JobId>, note: &Note) {
+    async fn has_to_stop(&self, last: Option<JobId>, note: &Note) -> GivenUp {
         loop {
             sleep(STOP_LOOK_EVERY).await;
+            if self.checks.is_of_partitions() {
+                return GivenUp::Check;
+            }
             // If job or note cannot be read now, they are read again at the next look, and before anything is noted.
-            if self.checks.is_taken()
-                || self.has_job_begun_since(last).await.unwrap_or(false)
-                || note.has_moved(self.backends.store()).await.unwrap_or(false)
-            {
-                debug!("the verification of the view is given up, and begins anew later");
-                return;
+            if self.has_job_begun_since(last).await.unwrap_or(false) {
+                return GivenUp::Job;
+            }
+            if note.has_moved(self.backends.store()).await.unwrap_or(false) {
+                return GivenUp::Noted;
             }
         }
     }
@@ -239,6 +256,11 @@ impl<B: Backends> Routine<B> {
         }
         Ok(found)
     }
+}
+
+/// Logs why nothing was found out: an operator who is told that the view was not verified for days looks for it.
+fn tell_given_up(reason: GivenUp) {
+    info!(%reason, "the verification of the view is given up, and begins anew later");
 }
 
 /// Logs what was found: one line a verification.

@@ -8,10 +8,12 @@ use super::*;
 use crate::nudge::Nudge;
 use crate::rebuild::{JobState, Purpose, Rebuilds};
 use crate::testing::{Embedded, document, embedded};
+use crate::verify::{Accounts, Scope};
 use shared::id::Ids;
 use shared::index::Projected;
 use shared::store::EmbeddedStore;
 use tempfile::TempDir;
+use tokio::time::timeout;
 
 const EVERY: Duration = Duration::from_hours(1);
 
@@ -95,6 +97,10 @@ impl Bank {
     }
 }
 
+const fn of_partitions() -> Scope {
+    Scope::Partitions(Vec::new())
+}
+
 #[tokio::test]
 async fn the_view_is_verified_when_the_interval_is_over_and_no_sooner() {
     let bank = Bank::open().await;
@@ -162,9 +168,9 @@ async fn what_is_noted_of_an_earlier_generation_of_the_same_number_is_told_no_lo
 }
 
 #[tokio::test]
-async fn no_verification_begins_beside_a_rebuild_or_a_check_of_a_client() {
+async fn no_verification_begins_beside_a_rebuild_or_a_check_of_partitions() {
     let bank = Bank::open().await;
-    let turn = bank.routine.checks.take();
+    let turn = bank.routine.checks.take(&of_partitions());
     assert_eq!(bank.look().await, None);
     drop(turn);
     bank.rebuilds.start().await.unwrap();
@@ -174,7 +180,7 @@ async fn no_verification_begins_beside_a_rebuild_or_a_check_of_a_client() {
 }
 
 #[tokio::test]
-async fn a_verification_is_given_up_when_a_rebuild_or_a_check_of_a_client_begins() {
+async fn a_verification_is_given_up_when_a_rebuild_or_a_check_of_partitions_begins() {
     let bank = Bank::open().await;
     // It takes the whole patience to judge.
     bank.plant_orphan().await;
@@ -182,7 +188,7 @@ async fn a_verification_is_given_up_when_a_rebuild_or_a_check_of_a_client_begins
     let (began, mut turn) = (Instant::now(), None);
     let asking = async {
         soon().await;
-        turn = bank.routine.checks.take();
+        turn = bank.routine.checks.take(&of_partitions());
     };
     let (noted, ()) = tokio::join!(bank.look(), asking);
     assert_eq!((noted, turn.is_some()), (None, true), "the client was refused");
@@ -195,6 +201,33 @@ async fn a_verification_is_given_up_when_a_rebuild_or_a_check_of_a_client_begins
     let (noted, ()) = tokio::join!(bank.look(), asking);
     assert_eq!(noted, None);
     assert!(began.elapsed() < verification_patience(Duration::ZERO), "{:?}", began.elapsed());
+}
+
+#[tokio::test]
+async fn whoever_gives_up_a_verification_knows_why() {
+    let bank = Bank::open().await;
+    let note = Note::load(bank.store()).await.unwrap();
+    let reason = async || bank.routine.has_to_stop(None, &note).await;
+    let turn = bank.routine.checks.take(&of_partitions());
+    assert_eq!(reason().await, GivenUp::Check);
+    drop(turn);
+    bank.note(&bank.clean(bank.active)).await;
+    assert_eq!(reason().await, GivenUp::Noted);
+    bank.rebuilds.start().await.unwrap();
+    assert_eq!(reason().await, GivenUp::Job);
+}
+
+/// Goal: a client that asks for an account now and then does not keep the view from ever being verified.
+#[tokio::test]
+async fn a_check_of_single_accounts_neither_ends_a_verification_nor_waits_for_it() {
+    let bank = Bank::open().await;
+    let account = Accounts::new(vec![AccountId::from_bytes([7; 16])]).unwrap();
+    let turn = bank.routine.checks.take(&Scope::Accounts(account));
+    assert!(turn.is_some() && bank.routine.checks.take(&of_partitions()).is_none(), "one check at a time");
+    let note = Note::load(bank.store()).await.unwrap();
+    assert!(timeout(STOP_LOOK_EVERY * 2, bank.routine.has_to_stop(None, &note)).await.is_err());
+    assert_eq!(bank.look().await, Some(bank.clean(bank.active)));
+    drop(turn);
 }
 
 /// Goal: a process that was frozen past its lease does not go on for hours with what another one has done meanwhile.

@@ -174,8 +174,9 @@ impl ElasticIndex {
             let GotMany { docs } = answer(asked.send().await).await?;
             let mut got = docs.into_iter();
             for account in accounts {
-                let balance = next_source(&mut got)?.and_then(|source| readable(&source, account));
-                loaded.push(Loaded { balance, parked: read_next(&mut got)? });
+                let balance = next_readable(&mut got, account)?;
+                let parked = next_readable(&mut got, account)?;
+                loaded.push(Loaded { balance, parked });
             }
         }
         Ok(loaded)
@@ -232,18 +233,29 @@ impl ElasticIndex {
             Err(failure) if failure.is_absence() => return Ok(Vec::new()),
             refreshed => refreshed?,
         }
-        // Checkpoints have no slot, so the filter leaves them out.
-        let mut body = json!({
-            "size": limit,
-            "query": { "bool": { "filter": [of_slots(slots)] } },
-            "sort": [{ "account": "asc" }],
-        });
-        if let Some(after) = after {
-            body["search_after"] = json!([after]);
+        let mut listed: Vec<Parked> = Vec::new();
+        let mut behind = after.map(|after| json!([after]));
+        // Only the last page is short, so the search goes on behind entries that cannot be read.
+        while listed.len() < limit {
+            let size = (limit - listed.len()).min(HITS_AT_ONCE);
+            // Checkpoints have no slot, so the filter leaves them out.
+            let mut body = json!({
+                "size": size,
+                "query": { "bool": { "filter": [of_slots(slots)] } },
+                "sort": [{ "account": "asc" }],
+            });
+            if let Some(behind) = behind.take() {
+                body["search_after"] = behind;
+            }
+            let parts = &["hits.hits._index", "hits.hits._id", "hits.hits._source", "hits.hits.sort"];
+            let hits: Vec<Hit> = self.find(&index, parts, body).await?;
+            listed.extend(hits.iter().filter_map(|hit| readable::<Parked>(&hit.source, &hit.id)));
+            match hits.last().filter(|_| hits.len() == size) {
+                Some(last) => behind = Some(json!(last.sort)),
+                None => break,
+            }
         }
-        let hits: Vec<Hit> =
-            self.find(&index, &["hits.hits._index", "hits.hits._id", "hits.hits._source"], body).await?;
-        hits.iter().map(|hit| read(&hit.source)).collect()
+        Ok(listed)
     }
 
     pub(super) async fn find<H: DeserializeOwned>(
@@ -272,26 +284,24 @@ impl ElasticIndex {
     }
 }
 
-type Source = Box<RawValue>;
-
-fn read_next<T: DeserializeOwned>(got: &mut impl Iterator<Item = Got<Source>>) -> Result<Option<T>, Failure> {
-    next_source(got)?.map(|source| read(&source)).transpose()
-}
-
-fn next_source(got: &mut impl Iterator<Item = Got<Source>>) -> Result<Option<Source>, Failure> {
+fn next_readable<T: DeserializeOwned>(
+    got: &mut impl Iterator<Item = Got<Box<RawValue>>>,
+    account: &AccountId,
+) -> Result<Option<T>, Failure> {
     let Some(next) = got.next() else { return Err(Failure::Unreadable("fewer documents than questions".to_owned())) };
-    next.found()
+    Ok(next.found()?.and_then(|source| readable(&source, account)))
 }
 
-/// A document, unless a change from outside made it unreadable. Then it counts as missing: its worker folds the account
-/// again from the first event, a comparison with the store reports it, and no other account's balance waits for it.
-pub(super) fn readable(source: &RawValue, account: impl Display) -> Option<Balance> {
-    let balance = read(source);
-    if let Err(failure) = &balance {
+/// A document or the entry of a parked account, unless a change from outside made it unreadable. Then it counts as
+/// missing, and no other account waits for it: a worker folds the account again, from the first event or up to the one
+/// that cannot be folded, and a comparison with the store reports it.
+pub(super) fn readable<T: DeserializeOwned>(source: &RawValue, account: impl Display) -> Option<T> {
+    let found = read(source);
+    if let Err(failure) = &found {
         counter!(DOCUMENTS_UNREADABLE.name).increment(1);
         warn!(%account, %failure, "a document of the index cannot be read, it counts as missing");
     }
-    balance.ok()
+    found.ok()
 }
 
 fn read<T: DeserializeOwned>(source: &RawValue) -> Result<T, Failure> {
@@ -308,8 +318,9 @@ mod tests {
     use axum::response::IntoResponse;
 
     use super::super::fake::Fake;
-    use super::super::tests::GENERATION;
+    use super::super::tests::{GENERATION, documents};
     use super::*;
+    use crate::clock::Timestamp;
     use crate::error::{BackendError, Effect};
     use crate::http::{Problem, Reason};
     use crate::index::{BalanceIndex, BalanceQuery};
@@ -349,5 +360,52 @@ mod tests {
                 assert!(problem.into_response().headers().contains_key(RETRY_AFTER));
             }
         }
+    }
+
+    /// The entry of a parked account, and one that somebody has edited.
+    fn entries(accounts: [AccountId; 3]) -> [Value; 3] {
+        let entry = |account| {
+            let (at, reason) = (Version::new(4), "poison".to_owned());
+            json!(Parked { account, at, reason, since: Timestamp::EPOCH })
+        };
+        let mut entries = accounts.map(entry);
+        entries[1].as_object_mut().unwrap().remove("at");
+        entries
+    }
+
+    #[tokio::test]
+    async fn an_entry_that_cannot_be_read_hides_no_other_and_shortens_no_page() {
+        let balances = documents(3).balances;
+        let accounts = [balances[0].id, balances[1].id, balances[2].id];
+        let sources = entries(accounts);
+        let hit = |at: usize| {
+            let id = accounts[at];
+            json!({ "_index": "balance-000001-work", "_id": id, "_source": sources[at], "sort": [id] })
+        };
+        let page = |hits: Vec<Value>| json!({ "hits": { "hits": hits } }).to_string();
+        let (first, rest) = (page(vec![hit(0), hit(1)]), page(vec![hit(2)]));
+        let fake = Fake::start(move |asked| {
+            let is_rest = asked.body.contains("search_after");
+            (200, if is_rest { rest.clone() } else { first.clone() })
+        })
+        .await;
+        let listed = fake.index().parked(GENERATION, SlotRange::ALL, None, 2).await.unwrap();
+        assert_eq!(listed.iter().map(|entry| entry.account).collect::<Vec<_>>(), [accounts[0], accounts[2]]);
+        let asked: Value = serde_json::from_str(&fake.asked().pop().unwrap().body).unwrap();
+        assert_eq!((&asked["search_after"], &asked["size"]), (&json!([accounts[1]]), &json!(1)));
+    }
+
+    #[tokio::test]
+    async fn an_account_whose_entry_cannot_be_read_counts_as_not_parked_beside_those_that_are() {
+        let balances = documents(3).balances;
+        let accounts = [balances[0].id, balances[1].id, balances[2].id];
+        let docs = balances.iter().zip(entries(accounts)).flat_map(|(balance, entry)| [json!(balance), entry]);
+        let found: Vec<Value> = docs.map(|source| json!({ "found": true, "_source": source })).collect();
+        let shown = json!({ "docs": found }).to_string();
+        let fake = Fake::start(move |_| (200, shown.clone())).await;
+        let loaded = fake.index().load(GENERATION, &accounts).await.unwrap();
+        let parked_at = Some(Version::new(4));
+        assert_eq!(loaded.iter().map(Loaded::parked_at).collect::<Vec<_>>(), [parked_at, None, parked_at]);
+        assert!(loaded.iter().all(|loaded| loaded.balance.is_some()));
     }
 }

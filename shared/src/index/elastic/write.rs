@@ -103,7 +103,8 @@ impl ElasticIndex {
         Ok(settled)
     }
 
-    /// Parks accounts, those that are parked already only if their documents have passed their entries.
+    /// Parks accounts, those that are parked already only if their entries do not count: their documents have passed
+    /// them, or nobody can read them.
     ///
     /// Such an entry is deleted before the new one is created. If the writer dies in between, or was frozen and deletes
     /// what another one has just created, the account's next event or a comparison of heads parks it.
@@ -116,8 +117,8 @@ impl ElasticIndex {
             Ok(loaded) => loaded,
             Err(failure) => return Err(self.why_not_written("apply", generation, failure).await),
         };
-        let passed = kept.into_iter().zip(loaded).filter(|(_, loaded)| loaded.has_passed_entry());
-        let again: Vec<Parked> = passed.map(|(parked, _)| parked.clone()).collect();
+        let replaced = kept.into_iter().zip(loaded).filter(|(_, loaded)| loaded.parked_at().is_none());
+        let again: Vec<Parked> = replaced.map(|(parked, _)| parked.clone()).collect();
         let accounts: Vec<AccountId> = again.iter().map(|parked| parked.account).collect();
         self.unpark_accounts(generation, &accounts).await?;
         self.create_entries(generation, &again).await.map(|_| ())
@@ -258,13 +259,13 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn an_entry_that_its_document_has_passed_is_replaced_and_no_other() {
-        // Both documents are at version 3: the first has passed its entry, the second has not.
-        let balances = documents(2).balances;
-        let (passed, stopped) = (balances[0].id, balances[1].id);
-        let entries = [entry(passed, 3), entry(stopped, 4)];
+    async fn an_entry_that_its_document_has_passed_or_nobody_can_read_is_replaced_and_no_other() {
+        // All documents are at version 3: the first has passed its entry, the second has not.
+        let balances = documents(3).balances;
+        let (passed, stopped, edited) = (balances[0].id, balances[1].id, balances[2].id);
+        let entries = [json!(entry(passed, 3)), json!(entry(stopped, 4)), json!({ "account": edited })];
         let found = |source: Value| json!({ "found": true, "_source": source });
-        let docs = balances.iter().zip(&entries).flat_map(|(balance, entry)| [json!(balance), json!(entry)]);
+        let docs = balances.iter().zip(entries).flat_map(|(balance, entry)| [json!(balance), entry]);
         let shown = json!({ "docs": docs.map(found).collect::<Vec<_>>() }).to_string();
         let mut bulks = 0;
         let fake = Fake::start(move |asked| {
@@ -276,11 +277,12 @@ mod tests {
             all(asked.ids().iter().map(|_| json!({ "status": status })))
         })
         .await;
-        let parked = vec![entry(passed, 5), entry(stopped, 5)];
+        let parked = [passed, stopped, edited].map(|account| entry(account, 5)).into();
         fake.index().apply(GENERATION, &Projected { parked, ..Projected::default() }).await.unwrap();
         let sent: Vec<Vec<String>> = fake.bulks().iter().map(Asked::ids).collect();
-        let (passed, stopped) = (passed.to_string(), stopped.to_string());
-        assert_eq!(sent, [vec![passed.clone(), stopped], vec![passed.clone()], vec![passed]]);
+        let [passed, stopped, edited] = [passed, stopped, edited].map(|account| account.to_string());
+        let replaced = vec![passed.clone(), edited.clone()];
+        assert_eq!(sent, [vec![passed, stopped, edited], replaced.clone(), replaced]);
         assert!(fake.bulks()[1].body.contains("delete") && fake.bulks()[2].body.contains("create"));
     }
 }

@@ -8,6 +8,7 @@ mod import;
 mod number;
 mod serve;
 mod service;
+mod text;
 mod url;
 mod verify;
 

@@ -1,7 +1,6 @@
 //! What an import did, for people and for the exit code.
 
 use std::collections::BTreeMap;
-use std::fmt::Write;
 use std::time::Duration;
 
 use shared::id::AccountId;
@@ -10,9 +9,7 @@ use super::client::Rejection;
 use super::reader::Line;
 use crate::exit::Exit;
 use crate::number::grouped as n;
-
-/// How many rejected lines and differences are listed one by one.
-const LISTED_MAX: usize = 20;
+use crate::text::Text;
 
 /// What becomes of rejected lines if the same import is started again.
 const REJECTED_AGAIN: &str = "rejected lines leave no trace in the bank: if the import is repeated, they are sent \
@@ -88,12 +85,12 @@ impl Summary {
 
 /// The summary as text.
 pub(crate) fn render(summary: &Summary, took: Duration) -> String {
-    let mut text = String::new();
+    let mut text = Text::default();
     let Summary { accounts_opened, accounts_found, played, found, sum, rejected, differences } = summary;
     let accounts = accounts_opened + accounts_found;
     let transactions = played + found;
     let rate = (u128::from(transactions) + rejected.len() as u128) * 1_000 / took.as_millis().max(1);
-    let mut line = |name: &str, value: String| push(&mut text, format_args!("{name:<13} {value}"));
+    let mut line = |name: &str, value: String| text.line(format_args!("{name:<13} {value}"));
     line("accounts", format!("{} ({} opened, {} already there)", n(accounts), n(*accounts_opened), n(*accounts_found)));
     line("transactions", format!("{} ({} posted, {} already there)", n(transactions), n(*played), n(*found)));
     line("rejected", n(rejected.len()));
@@ -110,42 +107,32 @@ pub(crate) fn render(summary: &Summary, took: Duration) -> String {
     line("took", format!("{:.1} s, {} lines/s", took.as_secs_f64(), n(rate)));
     list_rejected(&mut text, rejected);
     list_differences(&mut text, differences);
-    text
+    text.into_string()
 }
 
-fn list_rejected(text: &mut String, rejected: &[RejectedLine]) {
+fn list_rejected(text: &mut Text, rejected: &[RejectedLine]) {
     let mut codes: BTreeMap<&str, usize> = BTreeMap::new();
     for line in rejected {
         *codes.entry(&line.why.code).or_default() += 1;
     }
     for (code, count) in codes {
-        push(text, format_args!("rejected as {code}: {}", n(count)));
+        text.line(format_args!("rejected as {code}: {}", n(count)));
     }
-    for RejectedLine { line, transaction, why } in rejected.iter().take(LISTED_MAX) {
-        push(text, format_args!("  line {line}, transaction {transaction}: {}", why.detail));
-    }
-    and_more(text, rejected.len());
+    let lines = rejected.iter().map(|RejectedLine { line, transaction, why }| {
+        format!("line {line}, transaction {transaction}: {}", why.detail)
+    });
+    text.list("  ", lines, rejected.len() as u64);
     if !rejected.is_empty() {
-        push(text, format_args!("{REJECTED_AGAIN}"));
+        text.line(REJECTED_AGAIN);
     }
 }
 
-fn list_differences(text: &mut String, differences: &[Difference]) {
-    for Difference { account, id, expected, found } in differences.iter().take(LISTED_MAX) {
+fn list_differences(text: &mut Text, differences: &[Difference]) {
+    let accounts = differences.iter().map(|Difference { account, id, expected, found }| {
         let (expected, found) = (n(*expected), n(*found));
-        push(text, format_args!("  account {account} ({id}) has {found} cents, its lines add up to {expected}"));
-    }
-    and_more(text, differences.len());
-}
-
-fn and_more(text: &mut String, count: usize) {
-    if count > LISTED_MAX {
-        push(text, format_args!("  and {} more", n(count - LISTED_MAX)));
-    }
-}
-
-fn push(text: &mut String, line: std::fmt::Arguments<'_>) {
-    writeln!(text, "{line}").expect("a string takes every text");
+        format!("account {account} ({id}) has {found} cents, its lines add up to {expected}")
+    });
+    text.list("  ", accounts, differences.len() as u64);
 }
 
 #[cfg(test)]

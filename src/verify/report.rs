@@ -7,9 +7,7 @@ use serde::Serialize;
 
 use crate::exit::Exit;
 use crate::number::grouped as n;
-
-/// How many findings are listed one by one.
-const LISTED_MAX: usize = 20;
+use crate::text::Text;
 
 /// Where operators find help.
 const HOW: &str = "docs/OPERATIONS.md says what to do";
@@ -75,7 +73,7 @@ pub(super) fn json(summary: &Summary, partitions: &[PartitionReport]) -> serde_j
 
 /// A line for each partition, what is wrong, and what that means.
 pub(super) fn table(summary: &Summary, partitions: &[PartitionReport]) -> String {
-    let mut text = String::new();
+    let mut text = Text::default();
     let names = ["documents", "parked", "missing", "behind", "diverged", "orphans", "ahead", "repaired"];
     row(&mut text, "partition", names.map(str::to_owned));
     for PartitionReport { partition, found, repaired, .. } in partitions {
@@ -83,15 +81,17 @@ pub(super) fn table(summary: &Summary, partitions: &[PartitionReport]) -> String
     }
     row(&mut text, "all", columns(&summary.found, summary.repaired));
     for report in partitions {
-        list(&mut text, report, "found", &report.found.findings);
+        list(&mut text, &format!("found in {}: ", report.partition.get()), &report.found);
     }
     if summary.is_repair && !summary.clean {
         for report in partitions {
-            list(&mut text, report, "left", report.left.as_ref().map_or(&[], |left| &left.findings));
+            if let Some(left) = &report.left {
+                list(&mut text, &format!("left in {}: ", report.partition.get()), left);
+            }
         }
     }
-    push(&mut text, format_args!("{}", verdict(summary)));
-    text
+    text.line(verdict(summary));
+    text.into_string()
 }
 
 fn verdict(summary: &Summary) -> String {
@@ -141,22 +141,18 @@ fn columns(found: &Verification, repaired: u64) -> [String; 8] {
     [*checked, *parked, *missing, *behind, *diverged, *orphans, *ahead, repaired].map(n)
 }
 
-fn row(text: &mut String, first: impl Display, columns: [String; 8]) {
+fn row(text: &mut Text, first: impl Display, columns: [String; 8]) {
     let mut line = format!("{first:>9}");
     for column in columns {
         write!(line, " {column:>10}").expect("a string takes every text");
     }
-    push(text, format_args!("{line}"));
+    text.line(line);
 }
 
-fn list(text: &mut String, report: &PartitionReport, when: &str, findings: &[Finding]) {
-    for Finding { account, fault, detail, .. } in findings.iter().take(LISTED_MAX) {
-        push(text, format_args!("{when} in {}: {account} {}: {detail}", report.partition.get(), fault.as_str()));
-    }
-}
-
-fn push(text: &mut String, line: std::fmt::Arguments<'_>) {
-    writeln!(text, "{line}").expect("a string takes every text");
+fn list(text: &mut Text, before: &str, found: &Verification) {
+    let findings = found.findings.iter();
+    let told = findings.map(|Finding { account, fault, detail, .. }| format!("{account} {}: {detail}", fault.as_str()));
+    text.list(before, told, found.differences());
 }
 
 #[cfg(test)]
@@ -197,6 +193,22 @@ mod tests {
                 "1 document differs from the store; to repair, run again with --repair",
             ]
         );
+    }
+
+    #[test]
+    fn a_partition_with_many_wrong_documents_says_how_many_are_not_listed() {
+        let mut many = found(Fault::Diverged, 9_000);
+        for _ in 1..5_000 {
+            many.add(many.findings[0].clone());
+        }
+        let left = Some(many.clone());
+        let reports = [report(1, found(Fault::Behind, 5), 0, None), report(2, many, 0, left)];
+        let text = table(&Summary::of(&reports, true, false), &reports);
+        for when in ["found", "left"] {
+            assert_eq!(text.matches(&format!("{when} in 2: 07070707-")).count(), 20, "{text}");
+            assert!(text.contains(&format!("\n{when} in 2: and 4,980 more\n")), "{text}");
+        }
+        assert!(!text.contains("in 1: and"), "{text}");
     }
 
     #[test]

@@ -1,10 +1,9 @@
 //! The exit codes, which scripts may rely on.
 
+use std::fmt::Display;
 use std::process::ExitCode;
 
 use shared::process::{BeginError, EXIT_DATA_IN_USE, EXIT_USAGE};
-
-use crate::service::WrongService;
 
 /// How the process ends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -42,11 +41,26 @@ Exit codes:
   7  verify: documents differ from the store; with --repair: still differ
   8  verify: the bank is stopped, and documents lag until it runs; none differs otherwise";
 
+/// A failure that has an exit code of its own, wherever it is found.
+#[derive(Debug, thiserror::Error)]
+#[error("{reason}")]
+pub(crate) struct CodedFailure {
+    exit: Exit,
+    reason: String,
+}
+
+impl CodedFailure {
+    /// A failure with which the process ends in this way.
+    pub(crate) fn new(exit: Exit, reason: impl Display) -> Self {
+        Self { exit, reason: reason.to_string() }
+    }
+}
+
 impl Exit {
     /// How the process ends with a failure.
     pub(crate) fn of(failure: &anyhow::Error) -> Self {
-        if failure.is::<WrongService>() {
-            return Self::Usage;
+        if let Some(coded) = failure.downcast_ref::<CodedFailure>() {
+            return coded.exit;
         }
         match failure.downcast_ref::<BeginError>().map(BeginError::exit_code) {
             Some(EXIT_USAGE) => Self::Usage,
@@ -74,5 +88,13 @@ mod tests {
         let failure = anyhow::Error::from(BeginError::Backends(OpenBackendsError::Partitions(other)));
         assert_eq!(Exit::of(&failure.context("the bank does not open")), Exit::Usage);
         assert_eq!(Exit::of(&anyhow::anyhow!("the disk is on fire")), Exit::Failure);
+    }
+
+    #[test]
+    fn a_failure_keeps_its_code_however_many_functions_pass_it_on() {
+        let failure = anyhow::Error::from(CodedFailure::new(Exit::BadFile, "line 3: no such direction"));
+        let failure = failure.context("it cannot be imported");
+        assert_eq!(Exit::of(&failure), Exit::BadFile);
+        assert_eq!(format!("{failure:#}"), "it cannot be imported: line 3: no such direction");
     }
 }

@@ -8,6 +8,8 @@ use std::time::Duration;
 
 use serde::Deserialize;
 
+use crate::exit::{CodedFailure, Exit};
+
 /// How long the answer may take: whoever takes longer is left to the first real request.
 const ANSWER_TIME_MAX: Duration = Duration::from_secs(5);
 
@@ -20,16 +22,6 @@ pub(crate) enum Service {
     Account,
     Balance,
     Forwarder,
-}
-
-/// Another service of the bank answers at a URL than the one that is wanted.
-#[derive(Debug, thiserror::Error)]
-#[error("{url} is the {found}; {flag} wants the {wanted}")]
-pub(crate) struct WrongService {
-    url: String,
-    found: Service,
-    flag: &'static str,
-    wanted: Service,
 }
 
 /// The part of `/openapi.json` that is read.
@@ -57,9 +49,11 @@ impl Service {
 
     /// Refuses the URL of another service, which comes from the option `flag`. Whatever else may be wrong with it, the
     /// first real request tells better.
-    pub(crate) async fn refuse_other(self, url: &str, flag: &'static str) -> Result<(), WrongService> {
+    pub(crate) async fn refuse_other(self, url: &str, flag: &str) -> Result<(), CodedFailure> {
         match at(url).await {
-            Some(found) if found != self => Err(WrongService { url: url.to_owned(), found, flag, wanted: self }),
+            Some(found) if found != self => {
+                Err(CodedFailure::new(Exit::Usage, format_args!("{url} is the {found}; {flag} wants the {self}")))
+            }
             Some(_) | None => Ok(()),
         }
     }

@@ -8,7 +8,8 @@ use std::time::Duration;
 use clap::Args;
 use hyper::Uri;
 
-use crate::service::{Service, WrongService};
+use crate::exit::CodedFailure;
+use crate::service::Service;
 
 /// Enough to fill the commits of a disk that takes a millisecond to sync.
 const CONNECTIONS_DEFAULT: u16 = 128;
@@ -40,13 +41,13 @@ pub(super) struct Target {
 
 impl Target {
     /// Refuses the URL of another service.
-    pub(super) async fn refuse_others(&self) -> Result<(), WrongService> {
+    pub(super) async fn refuse_others(&self) -> Result<(), CodedFailure> {
         Service::Account.refuse_other(&self.url.to_string(), "--url").await?;
         self.refuse_other_for_queries().await
     }
 
     /// The same of the URL for queries alone.
-    pub(super) async fn refuse_other_for_queries(&self) -> Result<(), WrongService> {
+    pub(super) async fn refuse_other_for_queries(&self) -> Result<(), CodedFailure> {
         Service::Balance.refuse_other(&self.balance_url.to_string(), "--balance-url").await
     }
 }

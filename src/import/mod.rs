@@ -23,8 +23,8 @@ use flate2::read::MultiGzDecoder;
 use indicatif::{ProgressBar, ProgressStyle};
 use shared::money::{Currency, Money};
 
-use crate::console::{self, complain};
-use crate::exit::Exit;
+use crate::console;
+use crate::exit::{CodedFailure, Exit};
 use crate::service::Service;
 use crate::url::base_url;
 use client::Client;
@@ -84,16 +84,11 @@ pub(crate) async fn run(args: ImportArgs) -> anyhow::Result<Exit> {
         None => args.file.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default(),
     };
     if name.is_empty() || name.len() > NAME_CHARS_MAX || !name.bytes().all(|byte| byte.is_ascii_graphic()) {
-        complain(format_args!("an import's name must have 1 to {NAME_CHARS_MAX} visible ASCII characters; set --name"));
-        return Ok(Exit::Usage);
+        let told = format!("an import's name must have 1 to {NAME_CHARS_MAX} visible ASCII characters; set --name");
+        return Err(CodedFailure::new(Exit::Usage, told).into());
     }
-    let statements = match read(&args.file) {
-        Ok(statements) => statements,
-        Err(error) => {
-            complain(format_args!("{}: {error}", args.file.display()));
-            return Ok(Exit::BadFile);
-        }
-    };
+    let statements = read(&args.file)
+        .map_err(|error| CodedFailure::new(Exit::BadFile, format_args!("{}: {error}", args.file.display())))?;
     Service::Account.refuse_other(&args.url, "--url").await?;
     let progress = progress_bar(statements.iter().map(|statement| statement.lines.len()).sum());
     let client = Client::new(args.url, usize::from(args.parallel))?;

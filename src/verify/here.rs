@@ -17,61 +17,54 @@ use shared::telemetry::init_logs;
 
 use super::VerifyArgs;
 use super::screen::Screen;
-use crate::console::complain;
-use crate::exit::Exit;
+use crate::exit::{CodedFailure, Exit};
 
 /// How often the screen shows progress.
 const SHOW_EVERY: Duration = Duration::from_millis(200);
 
-/// Compares; returns the exit code if that is impossible for a reason that has one.
+/// Compares in this process.
 pub(super) async fn compare(
     args: &VerifyArgs,
     accounts: Option<Accounts>,
     screen: &mut Screen,
-) -> anyhow::Result<Result<Vec<PartitionReport>, Exit>> {
+) -> anyhow::Result<Vec<PartitionReport>> {
     init_logs(&args.settings.logs)?;
     let map = PartitionMap::new(args.settings.pipeline.partitions)?;
     let scope = match accounts {
         Some(accounts) => Scope::Accounts(accounts),
-        None => match partitions(args, map) {
-            Ok(partitions) => Scope::Partitions(partitions),
-            Err(exit) => return Ok(Err(exit)),
-        },
+        None => Scope::Partitions(partitions(args, map)?),
     };
     require_bank(&args.settings.backends)?;
-    let backends = match open(&args.settings.backends, map).await? {
-        Ok(backends) => backends,
-        Err(exit) => return Ok(Err(exit)),
-    };
+    let backends = open(&args.settings.backends, map).await?;
     let check = Check { scope, patience: args.patience(), repair: args.repair };
     let running = Verifier::new(backends, map).begin(check).expect("nobody else asks this verifier");
-    reports_of(running, screen).await.map(Ok)
+    reports_of(running, screen).await
 }
 
-/// The partitions to compare, or the exit code if the bank does not have one of them.
-fn partitions(args: &VerifyArgs, map: PartitionMap) -> Result<Vec<Partition>, Exit> {
+/// The partitions to compare; one that the bank does not have is refused.
+fn partitions(args: &VerifyArgs, map: PartitionMap) -> Result<Vec<Partition>, CodedFailure> {
     let Some(asked) = args.partitions() else { return Ok(map.all().collect()) };
     if let Some(strange) = asked.iter().find(|number| **number > map.partitions()) {
-        complain(format_args!("there is no partition {strange}, only 1 to {}", map.partitions()));
-        return Err(Exit::Usage);
+        let told = format!("there is no partition {strange}, only 1 to {}", map.partitions());
+        return Err(CodedFailure::new(Exit::Usage, told));
     }
     Ok(asked.into_iter().map(Partition::new).collect())
 }
 
-/// Opens the backends, or returns the exit code if another process uses the data folder.
-async fn open(settings: &BackendSettings, map: PartitionMap) -> anyhow::Result<Result<AnyBackends, Exit>> {
+/// Opens the backends, or says what works if another process uses the data folder.
+async fn open(settings: &BackendSettings, map: PartitionMap) -> anyhow::Result<AnyBackends> {
     let clock = Clock::system();
     let ids = Ids::new(clock.clone());
     match AnyBackends::open_existing(settings, map, &clock, &ids).await {
-        Ok(backends) => Ok(Ok(backends)),
+        Ok(backends) => Ok(backends),
         Err(OpenBackendsError::File(OpenError::InUse { path, holder })) => {
             // The folder does not say where that process listens, and the default address may be another bank's.
-            complain(format_args!(
+            let told = format!(
                 "data folder {} is in use by {holder}; run bank verify --url with the address of the balance service \
                  of the bank that uses it",
                 path.display()
-            ));
-            Ok(Err(Exit::DataInUse))
+            );
+            Err(CodedFailure::new(Exit::DataInUse, told).into())
         }
         Err(failure) => Err(BeginError::Backends(failure).into()),
     }

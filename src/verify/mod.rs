@@ -28,7 +28,7 @@ use shared::id::AccountId;
 use shared::partition::SLOTS;
 
 use crate::console;
-use crate::exit::Exit;
+use crate::exit::{CodedFailure, Exit};
 use crate::url::base_url;
 use report::Summary;
 use screen::Screen;
@@ -95,23 +95,15 @@ impl VerifyArgs {
 
 /// Compares, repairs if asked to, reports.
 pub(crate) async fn run(args: VerifyArgs) -> anyhow::Result<Exit> {
-    let accounts = match args.accounts() {
-        Ok(accounts) => accounts,
-        Err(refused) => {
-            console::complain(format_args!("--account {refused}"));
-            return Ok(Exit::Usage);
-        }
-    };
+    let accounts =
+        args.accounts().map_err(|refused| CodedFailure::new(Exit::Usage, format_args!("--account {refused}")))?;
     let mut screen = Screen::new();
     let compared = match &args.url {
         Some(base) => there::compare(base, &args, accounts.as_ref(), &mut screen).await,
         None => here::compare(&args, accounts, &mut screen).await,
     };
     screen.clear();
-    let reports = match compared? {
-        Ok(reports) => reports,
-        Err(exit) => return Ok(exit),
-    };
+    let reports = compared?;
     let summary = Summary::of(&reports, args.repair, args.is_bank_stopped());
     let text = if args.json { report::json(&summary, &reports)? + "\n" } else { report::table(&summary, &reports) };
     Ok(console::print(&text, summary.exit()))

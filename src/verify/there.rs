@@ -10,8 +10,7 @@ use shared::id::AccountId;
 
 use super::VerifyArgs;
 use super::screen::Screen;
-use crate::console::complain;
-use crate::exit::Exit;
+use crate::exit::{CodedFailure, Exit};
 use crate::service::Service;
 
 /// How long the service may be silent: it reports its progress every second.
@@ -35,13 +34,13 @@ struct Progress {
     accounts: u64,
 }
 
-/// Lets the service compare; returns the exit code if it refuses for a reason that has one.
+/// Lets the service compare.
 pub(super) async fn compare(
     base: &str,
     args: &VerifyArgs,
     accounts: Option<&Accounts>,
     screen: &mut Screen,
-) -> anyhow::Result<Result<Vec<PartitionReport>, Exit>> {
+) -> anyhow::Result<Vec<PartitionReport>> {
     Service::Balance.refuse_other(base, "--url").await?;
     let url = url(base, args, accounts);
     let http = reqwest::Client::builder().no_proxy().connect_timeout(CONNECT_MAX).read_timeout(SILENCE_MAX).build()?;
@@ -51,8 +50,7 @@ pub(super) async fn compare(
         let text = answer.text().await.unwrap_or_default();
         let refusal = serde_json::from_str::<Refusal>(&text).map_or(text, |refusal| refusal.detail);
         if status == reqwest::StatusCode::BAD_REQUEST {
-            complain(format_args!("{base}: {refusal}"));
-            return Ok(Err(Exit::Usage));
+            return Err(CodedFailure::new(Exit::Usage, format_args!("{base}: {refusal}")).into());
         }
         bail!("{base} answers {status}: {refusal}");
     }
@@ -65,7 +63,7 @@ pub(super) async fn compare(
                 screen.partition_done();
             }
             "progress" => screen.show(event.read::<Progress>()?.accounts),
-            "done" => return Ok(Ok(reports)),
+            "done" => return Ok(reports),
             "failed" => bail!("{base} could not finish the verification: {}", event.read::<Refusal>()?.detail),
             // Events that only later releases send.
             _ => {}

@@ -23,6 +23,9 @@ const DELAY_MIN: Duration = Duration::from_millis(50);
 /// The longest delay before a request is repeated.
 const DELAY_MAX: Duration = Duration::from_secs(2);
 
+/// The code of a request whose idempotency key belongs to another one.
+pub(crate) const KEY_USED: &str = "idempotency_key_reused";
+
 /// What the bank did with a request.
 pub(crate) enum Outcome<T> {
     /// It took effect, now or in an earlier run.
@@ -45,6 +48,13 @@ pub(crate) struct Rejection {
     /// For people.
     #[serde(default)]
     pub(crate) detail: String,
+}
+
+impl Rejection {
+    /// Whether the key had been used for another request. That request stays, so this one is never carried out.
+    pub(crate) fn is_of_used_key(&self) -> bool {
+        self.code == KEY_USED
+    }
 }
 
 /// Why a request has no answer.
@@ -81,6 +91,13 @@ pub(crate) enum ClientError {
 pub(crate) struct Account {
     /// Minor units.
     pub(crate) balance: i64,
+    /// How many events it has, the opening included.
+    pub(crate) version: u64,
+}
+
+impl Account {
+    /// One that was just opened, without money.
+    pub(crate) const NEW: Self = Self { balance: 0, version: 1 };
 }
 
 /// Sends requests over persistent connections.

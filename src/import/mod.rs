@@ -5,13 +5,20 @@
 //! I3  Every request carries an idempotency key made of the import's name and an id of the file. So an interrupted
 //!     import is resumed by starting it again, repeating a finished one does no accepted line twice, and no state is
 //!     kept outside the bank. A rejected line leaves no trace there, so a repetition sends it again, after all the
-//!     accepted ones, and it may then be posted; without rejected lines a repetition changes nothing.
-//! I4  At the end each account's balance is compared with the sum of its accepted lines.
+//!     accepted ones, and it may then be posted, unless its id was used for another line; without rejected lines a
+//!     repetition changes nothing.
+//! I4  At the end each account's balance is compared with its accepted lines, and with what it held before if it was
+//!     there already. Accounts of which neither can be told (`tally.rs`) are named as not compared.
+//!
+//! Files of one name are parts of one import: they share its accounts, and their ids must differ. By default it is the
+//! name of the file without its folders. If the folders or the content were part of it, a file that was moved, or
+//! mended after lines were rejected, would be posted twice.
 
 mod client;
 mod player;
 mod reader;
 mod report;
+mod tally;
 
 use std::fs::File;
 use std::io::{self, IsTerminal, Read};
@@ -63,7 +70,8 @@ pub(crate) struct ImportArgs {
     #[arg(long, value_name = "CODE")]
     currency: Option<Currency>,
 
-    /// Name of this import, part of every idempotency key; the file name if omitted
+    /// Name of this import, part of every idempotency key; the file name without its folders if omitted. Files of one
+    /// name share their accounts, and must not share transaction ids
     #[arg(long)]
     name: Option<String>,
 

@@ -6,9 +6,10 @@ use serde_json::{Value, json};
 use shared::id::AccountId;
 use shared::money::{Currency, Money};
 
-use super::client::{Client, ClientError, Outcome, Rejection};
+use super::client::{Account, Client, ClientError, Outcome, Rejection};
 use super::reader::{Direction, Line, Statement};
-use super::report::{Difference, RejectedLine, Summary};
+use super::report::{RejectedLine, Summary};
+use super::tally::Tally;
 
 /// Why an import stopped.
 #[derive(Debug, thiserror::Error)]
@@ -27,7 +28,7 @@ pub(crate) enum PlayError {
 }
 
 fn hint(rejection: &Rejection) -> &'static str {
-    if rejection.code == "idempotency_key_reused" {
+    if rejection.is_of_used_key() {
         "; an earlier import of this name had another overdraft limit or currency: use the same, or another --name"
     } else {
         ""
@@ -65,33 +66,32 @@ impl Player {
             .await?;
         summary.rejected.sort_by_key(|rejected| rejected.line);
         summary.differences.sort_by(|a, b| a.account.cmp(&b.account));
+        summary.uncompared.sort_by(|a, b| a.account.cmp(&b.account));
         Ok(summary)
     }
 
     async fn play_one(&self, statement: Statement) -> Result<Summary, PlayError> {
         let mut summary = Summary::default();
-        let id = self.open(&statement, &mut summary).await?;
-        let mut expected = 0;
+        let (id, before) = self.open(&statement, &mut summary).await?;
+        let mut tally = Tally::since(before);
         for line in &statement.lines {
             let key = format!("import:{}:transaction:{}", self.name, line.transaction);
             match self.client.transact(&key, &body_of(line, id)).await? {
                 Outcome::Done { is_repeat, .. } => {
                     summary.count_transaction(is_repeat);
-                    expected += line.effect();
+                    tally.count(line.effect(), is_repeat);
                 }
                 Outcome::Rejected(why) => summary.rejected.push(RejectedLine::new(line, why)),
             }
             self.progress.inc(1);
         }
-        let found = self.client.account(id).await?.balance;
-        summary.sum = i128::from(found);
-        if summary.sum != expected {
-            summary.differences.push(Difference { account: statement.account, id, expected, found });
-        }
+        let after = self.client.account(id).await?;
+        summary.compare(statement.account, id, tally.expected(&after), after.balance);
         Ok(summary)
     }
 
-    async fn open(&self, statement: &Statement, summary: &mut Summary) -> Result<AccountId, PlayError> {
+    /// Opens the account of a statement, and returns what it is like before the first line is sent.
+    async fn open(&self, statement: &Statement, summary: &mut Summary) -> Result<(AccountId, Account), PlayError> {
         let key = format!("import:{}:account:{}", self.name, statement.account);
         let mut body = json!({
             "owner": format!("account {}", statement.account),
@@ -101,9 +101,10 @@ impl Player {
             body["currency"] = json!(currency);
         }
         match self.client.open(&key, &body).await? {
-            Outcome::Done { body, is_repeat } => {
+            Outcome::Done { body: id, is_repeat } => {
                 summary.count_account(is_repeat);
-                Ok(body)
+                let before = if is_repeat { self.client.account(id).await? } else { Account::NEW };
+                Ok((id, before))
             }
             Outcome::Rejected(rejection) => Err(PlayError::NotOpened { account: statement.account.clone(), rejection }),
         }

@@ -92,6 +92,7 @@ async fn an_imported_file_is_there_to_the_cent_and_a_second_import_changes_nothi
     let second = import(&bank, &data_file(), &options).output().await.unwrap();
     assert!(second.status.success(), "{}", text_of(&second));
     assert!(text_of(&second).contains("420 already there"), "{}", text_of(&second));
+    assert!(text_of(&second).contains("balances      all as in the file"), "{}", text_of(&second));
     assert_imported(&bank).await;
 
     let other = import(&bank, &data_file(), &["--overdraft-limit", "5"]).output().await.unwrap();
@@ -143,14 +144,64 @@ async fn all_files_but_the_store_are_made_again_when_they_are_lost() {
     assert_imported(&Bank::start(folder.path()).await).await;
 }
 
+/// Writes a file of these lines, each with its id, account, direction and amount, into a folder of its own.
+fn file_of(folder: &Path, month: &str, lines: &[(u32, u32, &str, u32)]) -> PathBuf {
+    let file = folder.join(month).join("transactions.csv");
+    std::fs::create_dir(folder.join(month)).unwrap();
+    let mut rows = vec!["transaction_id,account_id,date,direction,kind,amount_cents".to_owned()];
+    rows.extend(
+        lines
+            .iter()
+            .map(|(id, account, direction, amount)| format!("{id},{account},2024-01-01,{direction},cash,{amount}")),
+    );
+    std::fs::write(&file, rows.join("\n")).unwrap();
+    file
+}
+
+/// Goal: files of one name continue the accounts of each other, and no right balance is reported as wrong.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_second_file_is_compared_with_what_its_accounts_held_before() {
+    let folder = tempfile::tempdir().unwrap();
+    let bank = Bank::start(&folder.path().join("data")).await;
+    let may = file_of(folder.path(), "may", &[(1, 7, "credit", 100)]);
+    let june = file_of(folder.path(), "june", &[(2, 7, "credit", 50), (3, 7, "debit", 30), (4, 8, "credit", 5)]);
+    for (file, told) in [
+        (&may, &["1 opened, 0 already there", "sum           100 cents", "all as in the file"][..]),
+        (&june, &["1 opened, 1 already there", "sum           125 cents", "all as in the file"]),
+        // Account 7 holds more than either file has; account 8 holds nothing else.
+        (&june, &["3 already there", "balances      1 as in the file, 1 not compared", "  account 7 ("]),
+        (&may, &["1 already there", "balances      0 as in the file, 1 not compared", "  account 7 ("]),
+    ] {
+        let output = import(&bank, file, &[]).output().await.unwrap();
+        let text = text_of(&output);
+        assert!(output.status.success() && told.iter().all(|told| text.contains(told)), "{told:?}: {text}");
+    }
+}
+
+/// Goal: whoever gives a line the id of another one learns that it will never be posted.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_line_whose_id_was_used_by_another_file_of_the_name_is_told_as_such() {
+    let folder = tempfile::tempdir().unwrap();
+    let bank = Bank::start(&folder.path().join("data")).await;
+    let may = file_of(folder.path(), "may", &[(1, 7, "credit", 100)]);
+    let june = file_of(folder.path(), "june", &[(1, 7, "credit", 50), (2, 7, "credit", 5)]);
+    assert!(import(&bank, &may, &[]).output().await.unwrap().status.success());
+    let output = import(&bank, &june, &[]).output().await.unwrap();
+    let text = text_of(&output);
+    assert_eq!(output.status.code(), Some(5), "{text}");
+    assert!(text.contains("lines rejected as idempotency_key_reused are never posted"), "{text}");
+    assert!(!text.contains("may then be posted"), "{text}");
+    assert!(text.contains("balances      all as in the accepted lines"), "{text}");
+
+    let other = import(&bank, &june, &["--name", "june"]).output().await.unwrap();
+    assert!(other.status.success() && text_of(&other).contains("2 posted"), "{}", text_of(&other));
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn rejected_lines_are_listed_and_the_rest_is_played() {
     let folder = tempfile::tempdir().unwrap();
-    let bank = Bank::start(folder.path()).await;
-    let file = folder.path().join("two.csv");
-    let header = "transaction_id,account_id,date,direction,kind,amount_cents";
-    std::fs::write(&file, format!("{header}\n1,7,2024-01-01,credit,cash,100\n2,7,2024-01-02,debit,cash,101\n"))
-        .unwrap();
+    let bank = Bank::start(&folder.path().join("data")).await;
+    let file = file_of(folder.path(), "may", &[(1, 7, "credit", 100), (2, 7, "debit", 101)]);
     let output = import(&bank, &file, &[]).output().await.unwrap();
     assert_eq!(output.status.code(), Some(5), "{}", text_of(&output));
     assert!(

@@ -26,6 +26,8 @@ pub(crate) enum Exit {
     DocumentsDiffer = 7,
     /// The projection of a stopped bank was compared, and is right as far as it goes.
     DocumentsLag = 8,
+    /// A rebuild or a rollback was refused, failed or was cancelled, so queries are answered as before.
+    NotSwitched = 9,
 }
 
 /// The codes as `--help` shows them.
@@ -39,7 +41,8 @@ Exit codes:
   5  import: the bank rejected some lines; the report lists them
   6  import, bench: the balance of an account is wrong
   7  verify: documents differ from the store; with --repair: still differ
-  8  verify: the bank is stopped, and documents lag until it runs; none differs otherwise";
+  8  verify: the bank is stopped, and documents lag until it runs; none differs otherwise
+  9  rebuild, rollback: refused, failed or cancelled; queries are answered as before";
 
 /// A failure that has an exit code of its own, wherever it is found.
 #[derive(Debug, thiserror::Error)]

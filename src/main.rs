@@ -1,11 +1,12 @@
 //! The bank: `bank` serves, `bank import` plays a file of transactions, `bank verify` compares the projection with the
-//! store, `bank bench` measures.
+//! store, `bank rebuild` and `bank rollback` replace it, `bank bench` measures.
 
 mod bench;
 mod console;
 mod exit;
 mod import;
 mod number;
+mod rebuild;
 mod serve;
 mod service;
 mod text;
@@ -21,6 +22,7 @@ use shared::process::{self, Allocator};
 use tokio::runtime;
 
 use exit::{EXIT_CODES, Exit};
+use rebuild::Kind;
 
 #[global_allocator]
 static ALLOCATOR: Allocator = process::ALLOCATOR;
@@ -55,6 +57,16 @@ enum Command {
     /// Compare the projection with the store, also while the bank is running; repair it with --repair
     #[command(after_help = EXIT_CODES)]
     Verify(Box<verify::VerifyArgs>),
+
+    /// Rebuild the projection of a running bank, and wait until it is verified and answers queries
+    ///
+    /// The generation that is kept for a rollback is discarded, even if the rebuild fails or is cancelled.
+    #[command(after_help = EXIT_CODES)]
+    Rebuild(rebuild::JobArgs),
+
+    /// Switch queries of a running bank back to the generation that the last rebuild replaced, while it is kept
+    #[command(after_help = EXIT_CODES)]
+    Rollback(rebuild::JobArgs),
 }
 
 fn main() -> ExitCode {
@@ -64,6 +76,8 @@ fn main() -> ExitCode {
         Some(Command::Serve(settings)) => on_all_cores(serve::run(*settings)),
         Some(Command::Import(args)) => on_all_cores(import::run(args)),
         Some(Command::Verify(args)) => on_all_cores(verify::run(*args)),
+        Some(Command::Rebuild(args)) => on_all_cores(rebuild::run(Kind::Rebuild, args)),
+        Some(Command::Rollback(args)) => on_all_cores(rebuild::run(Kind::Rollback, args)),
         Some(Command::Bench(args)) if args.needs_all_cores() => on_all_cores(bench::run(args)),
         Some(Command::Bench(args)) => on_one_thread(bench::run(args)),
     };
@@ -111,6 +125,8 @@ mod tests {
             ("serve", "Usage: bank serve [OPTIONS]"),
             ("import", "Usage: bank import [OPTIONS] <FILE>"),
             ("verify", "Usage: bank verify [OPTIONS]"),
+            ("rebuild", "Usage: bank rebuild [OPTIONS]"),
+            ("rollback", "Usage: bank rollback [OPTIONS]"),
             ("bench", "Usage: bank bench <COMMAND>"),
         ] {
             let told = refusal(&["bank", "--data", "x", command]);

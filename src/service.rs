@@ -1,7 +1,8 @@
-//! Which service of the bank answers at a URL, so that two URLs given in each other's place are told.
+//! Which service of the bank answers at a URL, so that two URLs given in each other's place are told; and what a
+//! service says when it refuses.
 //!
-//! Asked before the first real request: by then a benchmark would have measured for nothing, and the refusal of a
-//! command, or of a comparison, by the wrong service is about a path and not about the URL.
+//! Its name is asked for before the first real request: by then a benchmark would have measured for nothing, and the
+//! refusal of a command, or of a comparison, by the wrong service is about a path and not about the URL.
 
 use std::fmt;
 use std::time::Duration;
@@ -33,6 +34,22 @@ struct Description {
 #[derive(Deserialize)]
 struct Info {
     title: String,
+}
+
+/// What a service says when it refuses, or gives up.
+#[derive(Deserialize)]
+pub(crate) struct Refusal {
+    /// For people.
+    #[serde(default)]
+    pub(crate) detail: String,
+}
+
+impl Refusal {
+    /// What an answer says that is no success: all of its text, if that is not the bank's.
+    pub(crate) async fn of(answer: reqwest::Response) -> Self {
+        let text = answer.text().await.unwrap_or_default();
+        serde_json::from_str(&text).unwrap_or(Self { detail: text })
+    }
 }
 
 impl Service {

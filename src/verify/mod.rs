@@ -31,6 +31,7 @@ use crate::console;
 use crate::exit::{CodedFailure, Exit};
 use crate::url::base_url;
 use report::Summary;
+pub(crate) use report::{documents, list_findings};
 use screen::Screen;
 
 /// What to compare, and how.

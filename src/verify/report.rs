@@ -81,12 +81,12 @@ pub(super) fn table(summary: &Summary, partitions: &[PartitionReport]) -> String
     }
     row(&mut text, "all", columns(&summary.found, summary.repaired));
     for report in partitions {
-        list(&mut text, &format!("found in {}: ", report.partition.get()), &report.found);
+        list_findings(&mut text, &format!("found in {}: ", report.partition.get()), &report.found);
     }
     if summary.is_repair && !summary.clean {
         for report in partitions {
             if let Some(left) = &report.left {
-                list(&mut text, &format!("left in {}: ", report.partition.get()), left);
+                list_findings(&mut text, &format!("left in {}: ", report.partition.get()), left);
             }
         }
     }
@@ -132,7 +132,8 @@ fn lag(lagging: u64) -> String {
     format!("{left} {lag} behind the store: the bank is stopped, and will catch up when it runs")
 }
 
-fn documents(count: u64) -> String {
+/// A number of documents, for people.
+pub(crate) fn documents(count: u64) -> String {
     format!("{} {}", n(count), if count == 1 { "document" } else { "documents" })
 }
 
@@ -149,7 +150,8 @@ fn row(text: &mut Text, first: impl Display, columns: [String; 8]) {
     text.line(line);
 }
 
-fn list(text: &mut Text, before: &str, found: &Verification) {
+/// Lists the findings of a verification; each line begins with `before`.
+pub(crate) fn list_findings(text: &mut Text, before: &str, found: &Verification) {
     let findings = found.findings.iter();
     let told = findings.map(|Finding { account, fault, detail, .. }| format!("{account} {}: {detail}", fault.as_str()));
     text.list(before, told, found.differences());

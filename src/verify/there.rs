@@ -11,7 +11,7 @@ use shared::id::AccountId;
 use super::VerifyArgs;
 use super::screen::Screen;
 use crate::exit::{CodedFailure, Exit};
-use crate::service::Service;
+use crate::service::{Refusal, Service};
 
 /// How long the service may be silent: it reports its progress every second.
 const SILENCE_MAX: Duration = Duration::from_secs(30);
@@ -21,13 +21,6 @@ const CONNECT_MAX: Duration = Duration::from_secs(10);
 
 /// The longest event: a report names twenty findings at most.
 const EVENT_BYTES_MAX: usize = 1024 * 1024;
-
-/// What the service says when it refuses, or gives up.
-#[derive(Deserialize)]
-struct Refusal {
-    #[serde(default)]
-    detail: String,
-}
 
 #[derive(Deserialize)]
 struct Progress {
@@ -47,12 +40,11 @@ pub(super) async fn compare(
     let answer = http.post(&url).send().await.with_context(|| format!("no balance service answers at {base}"))?;
     let status = answer.status();
     if !status.is_success() {
-        let text = answer.text().await.unwrap_or_default();
-        let refusal = serde_json::from_str::<Refusal>(&text).map_or(text, |refusal| refusal.detail);
+        let Refusal { detail } = Refusal::of(answer).await;
         if status == reqwest::StatusCode::BAD_REQUEST {
-            return Err(CodedFailure::new(Exit::Usage, format_args!("{base}: {refusal}")).into());
+            return Err(CodedFailure::new(Exit::Usage, format_args!("{base}: {detail}")).into());
         }
-        bail!("{base} answers {status}: {refusal}");
+        bail!("{base} answers {status}: {detail}");
     }
     let mut events = Events { answer, buffer: Vec::new() };
     let mut reports = Vec::new();

@@ -10,5 +10,6 @@ mod full_disk;
 mod import;
 mod kill;
 mod readme;
+mod rebuild;
 mod serve;
 mod verify;

@@ -160,7 +160,7 @@ fn refused(refusal: RebuildRefusal) -> Problem {
     match refusal {
         RebuildRefusal::Running(status) => {
             let running = serde_json::to_value(RebuildView::from(*status)).unwrap_or_default();
-            let detail = "wait until it ends, or cancel it with DELETE /balance/rebuild";
+            let detail = "a job is running; wait until it ends, or cancel it with DELETE /balance/rebuild";
             Problem::new(Reason::RebuildRunning).detail(detail).member("running", running)
         }
         RebuildRefusal::NothingToCancel => Problem::new(Reason::NoRebuild).detail("no rebuild is running"),

@@ -24,6 +24,8 @@ async fn every_spelling_starts_a_rebuild_and_a_second_one_is_told_of_the_first()
         let second = bank.ask(Method::POST, "/balance/rebuild", &[]).await;
         assert_eq!((second.status, &second.json()["code"]), (StatusCode::CONFLICT, &json!("rebuild_running")));
         assert_eq!(second.json()["running"]["job"], started.json()["job"]);
+        let detail = "a job is running; wait until it ends, or cancel it with DELETE /balance/rebuild";
+        assert_eq!(second.json()["detail"], detail);
 
         let watched = bank.get(started.headers["location"].to_str().unwrap()).await;
         assert_eq!(watched.json()["job"], started.json()["job"]);

@@ -125,6 +125,20 @@ async fn nats_is_reached_by_tls_and_user_or_token_and_with_neither_missing() {
     assert_silent_about_secrets(&listener, &all);
 }
 
+/// NATS does not answer a call that a user may not make, so the failure of the call alone says only that it timed out.
+#[tokio::test]
+async fn what_a_user_of_nats_may_not_do_is_told_in_the_log() {
+    let listener = Listener::new(tracing::Level::WARN);
+    let certificates = Certificates::new();
+    let may = "permissions: { publish: \"$JS.API.INFO\", subscribe: \"_INBOX.>\" }";
+    let own = nats(&certificates, &format!("users: [{{ user: ann, password: \"{PASSWORD}\", {may} }}]")).await;
+    let url = format!("tls://ann:{PASSWORD_IN_URL}@127.0.0.1:{}", own.port());
+    let refused = told(nats_log(&url, Some(&certificates.authorities())).await);
+    let heard = listener.heard();
+    let named = ["Permissions Violation", "$JS.API.STREAM.INFO.balance-1"];
+    assert!(named.iter().all(|name| heard.contains(name)), "{refused}\n{heard}");
+}
+
 #[tokio::test]
 async fn a_file_of_credentials_that_is_missing_or_none_is_told() {
     let folder = tempfile::tempdir().unwrap();

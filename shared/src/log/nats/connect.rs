@@ -121,7 +121,9 @@ fn note(event: &Event) {
         Event::Connected => info!("connected to nats"),
         Event::Disconnected => warn!("connection to nats lost"),
         Event::SlowConsumer(_) => warn!("nats delivered faster than messages were read, reading dropped ones again"),
-        Event::LameDuckMode | Event::Draining | Event::Closed | Event::ServerError(_) | Event::ClientError(_) => {
+        // It does not answer a call that its user may not make: the call only times out.
+        Event::ServerError(error) => warn!(%error, "nats reports an error"),
+        Event::LameDuckMode | Event::Draining | Event::Closed | Event::ClientError(_) => {
             debug!(%event, "nats connection");
         }
     }

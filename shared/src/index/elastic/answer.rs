@@ -21,6 +21,9 @@ pub(super) const INDEX_MISSING: &str = "index_not_found_exception";
 /// How it says that an index or an alias does not exist.
 const ABSENCES: [&str; 2] = [INDEX_MISSING, "aliases_not_found_exception"];
 
+/// How it says that an index takes no writes.
+const BLOCK: &str = "cluster_block_exception";
+
 /// Why a call has no result.
 #[derive(Clone, Debug, thiserror::Error)]
 pub(super) enum Failure {
@@ -77,7 +80,12 @@ impl Failure {
     /// Whether Elasticsearch is too busy now, whatever the request. A block does not count: it may last until an
     /// operator frees disk space.
     pub(super) fn is_busy(&self) -> bool {
-        matches!(self, Self::Refused { status: 429 | 503, kind, .. } if kind != "cluster_block_exception")
+        matches!(self, Self::Refused { status: 429 | 503, kind, .. } if kind != BLOCK)
+    }
+
+    /// Whether the index has a write block. A user who may not write is refused with the same status.
+    pub(super) fn is_write_block(&self) -> bool {
+        matches!(self, Self::Refused { status: 403, kind, .. } if kind == BLOCK)
     }
 
     fn silent(error: Error) -> Self {

@@ -1,5 +1,6 @@
 //! Checks at the start that Elasticsearch promises what the bank needs. A weakness that endangers nothing causes a
-//! warning; a release that is too old is refused; a server that does not answer may be up later.
+//! warning; a release that is too old is refused; a server that does not answer may be up later, and one that does not
+//! let its user look is used unchecked.
 
 use std::collections::BTreeMap;
 
@@ -54,6 +55,9 @@ impl ElasticIndex {
                 return Err(ElasticOpenError::TooOld { found: version.into(), needed: MAJOR_MIN });
             }
             Ok(version) => self.describe(&version.unwrap_or_default()).await,
+            Err(failure @ Failure::Refused { status: 401 | 403, .. }) => {
+                warn!(%failure, "elasticsearch refuses to be checked");
+            }
             Err(failure) => warn!(%failure, "elasticsearch does not answer, the projection will lag"),
         }
         Ok(())
@@ -117,4 +121,26 @@ impl ElasticIndex {
 
 fn major(version: &str) -> Option<u32> {
     version.split('.').next()?.parse().ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+    use tracing::Level;
+
+    use super::super::fake::Fake;
+    use super::super::tests::Log;
+
+    #[tokio::test]
+    async fn a_server_that_refuses_a_check_is_not_said_to_be_away() {
+        let log = Log::default();
+        let writer = log.clone();
+        let subscriber = tracing_subscriber::fmt().with_max_level(Level::WARN).with_writer(move || writer.clone());
+        let _guard = tracing::subscriber::set_default(subscriber.finish());
+        let refusal = json!({ "error": { "type": "security_exception", "reason": "ann is unknown" } }).to_string();
+        let fake = Fake::start(move |_| (401, refusal.clone())).await;
+        fake.index().check().await.unwrap();
+        let log = String::from_utf8(log.0.lock().unwrap().clone()).unwrap();
+        assert!(log.contains("elasticsearch refuses to be checked") && log.contains("ann is unknown"), "{log}");
+    }
 }

@@ -210,7 +210,7 @@ impl ElasticIndex {
 
     /// Explains a missing alias or a block: the generation is gone or sealed, or something else is wrong.
     async fn why_not_written(&self, operation: &'static str, generation: Generation, failure: Failure) -> ApplyError {
-        if !matches!(failure, Failure::Refused { status: 403, .. }) && !failure.is_absence() {
+        if !failure.is_write_block() && !failure.is_absence() {
             // Earlier lines may have been written. Writing them again is harmless.
             return BackendError { effect: Effect::Unknown, ..failure.backend(operation) }.into();
         }
@@ -256,6 +256,19 @@ mod tests {
 
     fn entry(account: AccountId, at: u64) -> Parked {
         Parked { account, at: Version::new(at), reason: "poison".to_owned(), since: Timestamp::EPOCH }
+    }
+
+    #[tokio::test]
+    async fn a_user_who_may_not_write_is_not_taken_for_a_block() {
+        let refusal = json!({ "error": { "type": "security_exception", "reason": "ann may not write" } }).to_string();
+        let open = json!({ "balance-000001": { "aliases": { "balance-000001-open": {} } } }).to_string();
+        let answers = move |asked: &Asked| {
+            let is_look = asked.path.ends_with("/_alias");
+            if is_look { (200, open.clone()) } else { (403, refusal.clone()) }
+        };
+        let fake = Fake::start(answers).await;
+        let failure = fake.index().apply(GENERATION, &documents(1)).await.unwrap_err().to_string();
+        assert!(failure.contains("ann may not write") && !failure.contains("index.blocks.write"), "{failure}");
     }
 
     #[tokio::test]

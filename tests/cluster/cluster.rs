@@ -40,6 +40,7 @@ const fn replicas(kind: Kind) -> usize {
 /// A bank as a scenario wants it.
 pub(crate) struct Plan {
     name: String,
+    namespace: String,
     tally: Arc<Tally>,
     variables: Variables,
     /// Settings that differ for services of one kind.
@@ -58,7 +59,16 @@ impl Plan {
             ("BANK_LOG_FORMAT", "text".to_owned()),
         ]);
         variables.extend(Server::ALL.map(|server| (server.setting(), server.url())));
-        Self { name: scenario.to_owned(), tally, variables, exceptions: Vec::new() }
+        // New names, even on servers that have seen many runs.
+        let namespace = format!("c{:x}-{scenario}", now_millis() & 0xffff_ffff).replace('_', "-");
+        let namespace: String = namespace.chars().take(NAMESPACE_MAX).collect();
+        variables.insert("BANK_NAMESPACE", namespace.clone());
+        Self { name: scenario.to_owned(), namespace, tally, variables, exceptions: Vec::new() }
+    }
+
+    /// The prefix of the names of everything the bank will have on servers.
+    pub(crate) fn namespace(&self) -> &str {
+        &self.namespace
     }
 
     /// The same bank with another setting of one kind of service.
@@ -75,11 +85,7 @@ impl Plan {
 
     /// Starts every service, and waits until all are ready.
     pub(crate) async fn start(self) -> Cluster {
-        let Self { name, tally, mut variables, exceptions } = self;
-        // New names, even on servers that have seen many runs.
-        let namespace = format!("c{:x}-{name}", now_millis() & 0xffff_ffff).replace('_', "-");
-        let namespace: String = namespace.chars().take(NAMESPACE_MAX).collect();
-        variables.insert("BANK_NAMESPACE", namespace.clone());
+        let Self { name, namespace, tally, variables, exceptions } = self;
         let logs = logs_of(&name);
         fs::create_dir_all(&logs).expect("logs can be written");
         let services = Kind::ALL.into_iter().flat_map(|kind| {
@@ -223,8 +229,18 @@ impl Cluster {
     /// Starts one more service with another setting, which it is expected to refuse. Returns its exit code and its
     /// output.
     pub(crate) async fn refusal(&self, kind: Kind, variable: &'static str, value: &str) -> (Option<i32>, String) {
+        self.another(kind, variable, value).refuse().await
+    }
+
+    /// Starts one more service with another setting, and waits until its log holds this and `/readyz` lists this backend
+    /// as not ready.
+    pub(crate) async fn complaint(&self, kind: Kind, variable: &'static str, value: &str, said: &str, backend: &str) {
+        self.another(kind, variable, value).complain(said, backend).await;
+    }
+
+    fn another(&self, kind: Kind, variable: &'static str, value: &str) -> Service {
         let like = self.services.iter().find(|service| service.kind() == kind).expect("there is one of each kind");
-        like.another(variable, value).refuse().await
+        like.another(variable, value)
     }
 
     /// Stops every service gracefully. Then removes from the servers what would be costly to leave there: Elasticsearch

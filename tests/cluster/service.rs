@@ -116,6 +116,13 @@ impl Service {
         Self::new(self.kind, REPLICAS_MAX, variables, self.log.parent().expect("a log lies in a folder"))
     }
 
+    /// Another program of the workspace, with the same settings.
+    pub(crate) fn beside(&self, name: &str) -> Command {
+        let mut command = without_settings(program(name));
+        command.envs(&self.variables).stdin(Stdio::null()).kill_on_drop(true);
+        command
+    }
+
     pub(crate) fn kind(&self) -> Kind {
         self.kind
     }
@@ -214,6 +221,23 @@ impl Service {
         let ended = timeout(PATIENCE, self.running().wait()).await;
         let status = ended.unwrap_or_else(|_| panic!("{self} does not end")).expect("its status is known");
         (status.code(), fs::read_to_string(&self.log).expect("a log can be read"))
+    }
+
+    /// Starts it, waits until its log holds this and it lists this backend as not ready, and kills it.
+    pub(crate) async fn complain(mut self, said: &str, backend: &str) {
+        self.start();
+        let complained = timeout(PATIENCE, async {
+            while self.count_said(said) == 0 || !self.lacks(backend).await {
+                sleep(AGAIN_AFTER).await;
+            }
+        });
+        complained.await.unwrap_or_else(|_| panic!("{self} does not say {said:?}, or is not without its {backend}"));
+        self.kill().await;
+    }
+
+    async fn lacks(&self, backend: &str) -> bool {
+        let Ok(answer) = ASK.get(self.url("/readyz")).send().await else { return false };
+        answer.json().await.is_ok_and(|told: Value| lacking(&told).contains(&backend))
     }
 
     async fn signal(&mut self, signal: &str) {

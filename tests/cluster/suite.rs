@@ -6,7 +6,8 @@
 //! fold of its stream, no reader saw a version go back, nothing is parked and nothing is left behind.
 //!
 //! `./scripts/test --only cluster` builds the programs, starts servers of its own and runs all scenarios, one after the
-//! other, except for `recovery`, which measures. By hand, with servers that may be killed:
+//! other, except for `recovery`, which measures. `few_permissions` starts servers of its own beside them, which know
+//! users. By hand, with servers that may be killed:
 //!
 //! ```sh
 //! cargo build --workspace --all-features --bins --test cluster
@@ -24,8 +25,10 @@ mod cluster;
 #[path = "../customers/mod.rs"]
 mod customers;
 mod failpoint;
+mod guarded;
 mod jobs;
 mod load;
+mod permissions;
 mod pulse;
 mod scenario;
 mod server;

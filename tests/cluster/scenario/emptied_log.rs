@@ -37,7 +37,7 @@ pub(super) async fn play(name: &'static str, tally: Arc<Tally>) {
     load.judge(cluster).await;
 }
 
-async fn purge(jetstream: &Context, cluster: &Cluster) {
+pub(super) async fn purge(jetstream: &Context, cluster: &Cluster) {
     for stream in streams(cluster) {
         let stream = jetstream.get_stream(stream).await.expect("each partition has a stream");
         stream.purge().await.expect("a stream may be purged");

@@ -4,6 +4,7 @@ mod busy_index;
 mod deleted_index;
 mod emptied_leases;
 mod emptied_log;
+mod few_permissions;
 mod killed_rebuilds;
 mod killed_servers;
 mod killed_services;
@@ -53,6 +54,7 @@ pub(crate) const SCENARIOS: &[Scenario] = scenarios![
     lost_feed,
     busy_index,
     other_partitions,
+    few_permissions,
 ];
 
 /// Those that measure, and are played only by name.

@@ -6,6 +6,10 @@
 //! those from the store. A store that has lost the position is the same case for all partitions at once: note the head,
 //! renew all partitions, continue from the head. Commits before the head are in the store when the readers synchronise,
 //! and later ones come through the feed.
+//!
+//! A partition without a noted end is renewed too. The bank had fewer partitions when the checkpoint was noted, so what
+//! was published then went elsewhere. If the partition is older than that, its log does not tell that this is missing,
+//! and a reader with a checkpoint from that time would go on as if it had everything.
 
 use std::collections::BTreeMap;
 
@@ -93,7 +97,7 @@ async fn renewed<L: PartitionLog>(log: &L, partition: Partition, extent: &Extent
     }
 }
 
-/// The noted end of each partition, or where it ends now if it is a new one.
+/// The noted end of each partition; one that has none is to be renewed.
 async fn ends_of_all<L: PartitionLog>(
     log: &L,
     partitions: PartitionMap,
@@ -103,7 +107,7 @@ async fn ends_of_all<L: PartitionLog>(
     for partition in partitions.all() {
         let end = match noted.remove(&partition) {
             Some(end) => end,
-            None => log.extent(partition).await?.into(),
+            None => End::to_be_renewed(log.extent(partition).await?.incarnation),
         };
         ends.insert(partition, end);
     }
@@ -146,6 +150,19 @@ mod tests {
 
         log.make(TWO, Some(Trouble::Fails));
         assert_eq!(resume(&store, &log, partitions()).await.unwrap().checkpoint, begun);
+    }
+
+    /// As of a bank that had two partitions, then one, and has two again, while a stream of the log was left over.
+    #[tokio::test]
+    async fn a_partition_that_the_last_forwarder_did_not_have_is_renewed() {
+        let (folder, log) = (tempfile::tempdir().unwrap(), FakeLog::default());
+        let store = store_with_a_commit(folder.path()).await;
+        let left_over = log.extent_of(TWO);
+        let noted = resume(&store, &log, PartitionMap::new(1).unwrap()).await.unwrap().checkpoint;
+        assert_eq!(noted.ends.keys().collect::<Vec<_>>(), [&ONE]);
+        let resumed = resume(&store, &log, partitions()).await.unwrap().checkpoint;
+        assert_eq!(resumed.ends[&ONE], noted.ends[&ONE]);
+        assert!(resumed.ends[&TWO].is_lost_by(&left_over), "whoever looks renews it");
     }
 
     #[tokio::test]

@@ -181,7 +181,8 @@ impl<B: Backends> Conductor<B> {
     }
 
     async fn await_targets(&self, file: JobFile, job: Job, generation: Generation) -> Result<Duration, StepError> {
-        if job.targets.is_empty() {
+        // None are noted yet, or by a process with another number of partitions.
+        if job.targets.len() != usize::from(self.config.partitions.partitions()) {
             return self.note_targets(file, job).await;
         }
         for target in &job.targets {

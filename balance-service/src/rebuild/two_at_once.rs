@@ -4,10 +4,10 @@ use std::time::Duration;
 
 use shared::backends::Backends;
 use shared::clock::{Clock, Timestamp};
-use shared::coordinate::Epoch;
+use shared::coordinate::{Epoch, Offset};
 use shared::id::Ids;
 use shared::index::{BalanceIndex, Checkpoint, EmbeddedIndex, Generation, Generations, Phase, Projected};
-use shared::log::PartitionLog;
+use shared::log::{Incarnation, PartitionLog};
 use shared::partition::{Partition, PartitionMap};
 use shared::store::{EmbeddedStore, WriteError};
 use shared::telemetry::install_metrics;
@@ -16,7 +16,7 @@ use tempfile::TempDir;
 use tokio_util::sync::CancellationToken;
 
 use super::conductor::StepError;
-use super::{Conductor, Job, JobFile, JobState, Purpose, RebuildRefusal, Rebuilds};
+use super::{Conductor, Job, JobFile, JobState, Purpose, RebuildRefusal, Rebuilds, Target};
 use crate::nudge::Nudge;
 use crate::right_of_way::RightOfWay;
 use crate::roster::{Roster, keep_roster};
@@ -214,6 +214,25 @@ async fn a_conductor_that_was_frozen_before_any_step_changes_nothing_in_the_next
         let now = bank.look().await;
         assert_eq!((now.job, now.generations), (next.job.clone(), next.generations.clone()), "{state:?}");
     }
+}
+
+/// Goal: a job that was catching up when the bank got another number of partitions waits for those that are there now.
+#[tokio::test]
+async fn ends_that_a_conductor_with_other_partitions_has_noted_are_noted_anew() {
+    let bank = Bank::rebuilding().await;
+    bank.step(bank.look().await).await.unwrap();
+    let Look { file, job, .. } = bank.look().await;
+    let former = |number| Target {
+        partition: Partition::new(number),
+        incarnation: Incarnation("former".into()),
+        offset: Offset::new(1),
+    };
+    let catching_up = Job { state: JobState::CatchingUp, targets: vec![former(1), former(2)], ..job };
+    file.save(bank.store(), catching_up).await.unwrap();
+    bank.step(bank.look().await).await.unwrap();
+    let Look { job, .. } = bank.look().await;
+    let awaited: Vec<Partition> = job.targets.iter().map(|target| target.partition).collect();
+    assert_eq!((job.state, awaited), (JobState::CatchingUp, vec![Partition::new(1)]));
 }
 
 #[tokio::test]

@@ -23,8 +23,11 @@ pub(crate) const LEASE_TTL: Duration = Duration::from_secs(1);
 /// How long a process is frozen to become a zombie: when it wakes up, others hold its leases.
 pub(crate) const ZOMBIE_PAUSE: Duration = Duration::from_millis(1_600);
 
-/// How many partitions: two for each balance service.
-pub(crate) const PARTITIONS: usize = 6;
+/// How many partitions, unless a scenario wants another number: two for each balance service.
+const PARTITIONS: usize = 6;
+
+/// The setting of that number.
+pub(crate) const PARTITIONS_SETTING: &str = "BANK_PARTITIONS";
 
 /// How many lines of a log are shown when a scenario fails.
 const TAIL_LINES: usize = 12;
@@ -51,7 +54,7 @@ impl Plan {
     /// A bank under a name of its own, on the servers as they are.
     pub(crate) fn new(scenario: &str, tally: Arc<Tally>) -> Self {
         let mut variables = Variables::from([
-            ("BANK_PARTITIONS", PARTITIONS.to_string()),
+            (PARTITIONS_SETTING, PARTITIONS.to_string()),
             ("BANK_LEASE_TTL_MS", LEASE_TTL.as_millis().to_string()),
             // Reconciling would heal, and so hide, a loss that the bank must not have in the first place.
             ("BANK_RECONCILE_SECS", "0".to_owned()),
@@ -77,6 +80,11 @@ impl Plan {
         self
     }
 
+    /// The same bank with another number of partitions.
+    pub(crate) fn divided(self, partitions: usize) -> Self {
+        self.with(PARTITIONS_SETTING, partitions.to_string())
+    }
+
     /// The same bank with another setting.
     pub(crate) fn with(mut self, variable: &'static str, value: impl Into<String>) -> Self {
         self.variables.insert(variable, value.into());
@@ -86,6 +94,7 @@ impl Plan {
     /// Starts every service, and waits until all are ready.
     pub(crate) async fn start(self) -> Cluster {
         let Self { name, namespace, tally, variables, exceptions } = self;
+        let partitions = variables[PARTITIONS_SETTING].parse().expect("a number of partitions");
         let logs = logs_of(&name);
         fs::create_dir_all(&logs).expect("logs can be written");
         let services = Kind::ALL.into_iter().flat_map(|kind| {
@@ -94,7 +103,7 @@ impl Plan {
             variables.extend(exceptions.map(|(_, variable, value)| (*variable, value.clone())));
             (1..=replicas(kind)).map(move |number| Service::new(kind, number, variables.clone(), &logs))
         });
-        let mut cluster = Cluster { services: services.collect(), namespace, tally };
+        let mut cluster = Cluster { services: services.collect(), namespace, partitions, tally };
         for service in &mut cluster.services {
             service.start();
         }
@@ -113,6 +122,7 @@ pub(crate) struct Cluster {
     /// All services, grouped by kind.
     pub(crate) services: Vec<Service>,
     namespace: String,
+    partitions: usize,
     tally: Arc<Tally>,
 }
 
@@ -137,6 +147,24 @@ impl Cluster {
     /// The prefix of the names of everything the bank has on servers.
     pub(crate) fn namespace(&self) -> &str {
         &self.namespace
+    }
+
+    /// How many partitions the bank has.
+    pub(crate) const fn partitions(&self) -> usize {
+        self.partitions
+    }
+
+    /// The stream of NATS that holds a partition.
+    pub(crate) fn stream(&self, partition: usize) -> String {
+        format!("{}-balance-{partition}", self.namespace)
+    }
+
+    /// Every service that is started from now on has this number of partitions.
+    pub(crate) fn divide(&mut self, partitions: usize) {
+        self.partitions = partitions;
+        for service in &mut self.services {
+            service.set(PARTITIONS_SETTING, partitions.to_string());
+        }
     }
 
     /// Where commands are taken.
@@ -188,11 +216,12 @@ impl Cluster {
         let began = Instant::now();
         let views: Vec<&Service> =
             self.services.iter().filter(|service| service.kind() == Kind::Balance && service.is_started()).collect();
-        let fair = PARTITIONS / views.len()..=PARTITIONS.div_ceil(views.len());
+        let partitions = self.partitions;
+        let fair = partitions / views.len()..=partitions.div_ceil(views.len());
         let spread = timeout(PATIENCE, async {
             loop {
                 let held = join_all(views.iter().map(|view| view.partitions_held())).await;
-                if held.iter().sum::<usize>() == PARTITIONS && held.iter().all(|held| fair.contains(held)) {
+                if held.iter().sum::<usize>() == partitions && held.iter().all(|held| fair.contains(held)) {
                     return;
                 }
                 sleep(AGAIN_AFTER).await;
@@ -207,6 +236,14 @@ impl Cluster {
         for service in self.services.iter_mut().filter(|service| service.kind() == kind) {
             service.kill().await;
             self.tally.count(Count::ServiceKills);
+        }
+    }
+
+    /// Stops all services of a kind gracefully; nobody does their work until they are started again.
+    pub(crate) async fn stop_all(&mut self, kind: Kind) {
+        for service in self.services.iter_mut().filter(|service| service.kind() == kind) {
+            service.stop().await;
+            self.tally.count(Count::Stops);
         }
     }
 

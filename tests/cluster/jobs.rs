@@ -15,7 +15,7 @@ use crate::tally::{Count, Tally};
 const LOOK_EVERY: Duration = Duration::from_millis(5);
 
 /// The counts that must be 0 in a verification.
-const FAULTS: [&str; 6] = ["missing", "behind", "diverged", "orphans", "ahead", "parked"];
+pub(crate) const FAULTS: [&str; 6] = ["missing", "behind", "diverged", "orphans", "ahead", "parked"];
 
 /// The states of a running job, in order.
 pub(crate) const STATES: [&str; 4] = ["replaying", "catching_up", "verifying", "switching"];

@@ -20,7 +20,7 @@ use crate::tally::Count;
 /// How many customers send commands at once.
 const CUSTOMERS: usize = 6;
 
-/// How many accounts they share: few enough that two customers often use the same one.
+/// How many accounts they usually share: few enough that two customers often use the same one.
 const ACCOUNTS: usize = 24;
 
 /// What each account holds at the beginning.
@@ -46,9 +46,14 @@ pub(crate) struct Load {
 impl Load {
     /// Opens accounts, waits until the projection shows them, and starts customers and observers.
     pub(crate) async fn begin(cluster: &Cluster) -> Self {
+        Self::begin_with(cluster, ACCOUNTS).await
+    }
+
+    /// The same with this many accounts.
+    pub(crate) async fn begin_with(cluster: &Cluster, accounts: usize) -> Self {
         let journal = Arc::new(Journal::default());
         let (desks, views) = (cluster.desks(), cluster.views());
-        let accounts = open_accounts(&desks, &journal, ACCOUNTS, OPENING).await;
+        let accounts = open_accounts(&desks, &journal, accounts, OPENING).await;
         for account in &accounts {
             get(&format!("{}/balance/{account}?min_version=1&wait_ms=30000", views[0])).await;
         }

@@ -123,6 +123,11 @@ impl Service {
         command
     }
 
+    /// From its next start on it has another setting.
+    pub(crate) fn set(&mut self, variable: &'static str, value: String) {
+        self.variables.insert(variable, value);
+    }
+
     pub(crate) fn kind(&self) -> Kind {
         self.kind
     }
@@ -217,10 +222,12 @@ impl Service {
 
     /// Starts it, waits until it ends by itself, and returns its exit code and its output.
     pub(crate) async fn refuse(mut self) -> (Option<i32>, String) {
+        let said_before = fs::read_to_string(&self.log).map_or(0, |said| said.len());
         self.start();
         let ended = timeout(PATIENCE, self.running().wait()).await;
         let status = ended.unwrap_or_else(|_| panic!("{self} does not end")).expect("its status is known");
-        (status.code(), fs::read_to_string(&self.log).expect("a log can be read"))
+        let said = fs::read_to_string(&self.log).expect("a log can be read");
+        (status.code(), said[said_before..].to_owned())
     }
 
     /// Starts it, waits until its log holds this and it lists this backend as not ready, and kills it.

@@ -47,9 +47,14 @@ pub(crate) struct Bank {
 impl Bank {
     /// Opens the backends and the teller; nothing is forwarded or projected yet.
     pub(crate) async fn open(folder: &Path) -> Self {
+        Self::open_divided(folder, PARTITIONS).await
+    }
+
+    /// The same with another number of partitions, which its log must have, if it is there.
+    pub(crate) async fn open_divided(folder: &Path, partitions: u16) -> Self {
         let clock = Clock::system();
         let ids = Ids::new(clock.clone());
-        let partitions = PartitionMap::new(PARTITIONS).unwrap();
+        let partitions = PartitionMap::new(partitions).unwrap();
         let folder = DataFolder::open(folder).unwrap();
         let ports = Ports {
             store: EmbeddedStore::open(&folder).unwrap(),
@@ -231,6 +236,14 @@ impl Bank {
         let status = self.wait_for_job().await;
         assert_eq!(status.job.state, JobState::Done, "{status:?}");
         status
+    }
+}
+
+/// Removes a file of a bank that is not open.
+pub(crate) fn remove_file(folder: &Path, name: &str) {
+    for suffix in ["", "-wal", "-shm"] {
+        let removed = std::fs::remove_file(folder.join(format!("{name}{suffix}")));
+        assert!(removed.is_ok() || !suffix.is_empty(), "{name} is there to be removed");
     }
 }
 

@@ -6,6 +6,7 @@ mod bank;
 mod check;
 mod ownership;
 mod parking;
+mod partitions;
 mod rebuild;
 mod recovery;
 mod routine;

@@ -7,14 +7,7 @@ use shared::index::{Balance, BalanceIndex, Projected};
 use shared::telemetry::install_metrics;
 use shared::telemetry::metric::AHEAD_OF_STORE;
 
-use crate::bank::{Bank, until};
-
-fn remove_file(folder: &Path, name: &str) {
-    for suffix in ["", "-wal", "-shm"] {
-        let removed = std::fs::remove_file(folder.join(format!("{name}{suffix}")));
-        assert!(removed.is_ok() || !suffix.is_empty(), "{name} is there to be removed");
-    }
-}
+use crate::bank::{Bank, remove_file, until};
 
 async fn with_accounts(folder: &Path) -> Vec<AccountId> {
     let bank = Bank::start(folder).await;

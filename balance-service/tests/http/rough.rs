@@ -13,8 +13,8 @@ use shared::index::{
 };
 use shared::partition::{Partition, SlotRange};
 
-use crate::fixture::Bank;
 use crate::away::Away;
+use crate::fixture::Bank;
 
 /// What an index does wrong.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

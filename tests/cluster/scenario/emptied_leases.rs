@@ -6,7 +6,7 @@ use std::sync::Arc;
 use tokio::time::{sleep, timeout};
 
 use crate::alias;
-use crate::cluster::{Cluster, PARTITIONS, Plan};
+use crate::cluster::{Cluster, Plan};
 use crate::customers::{AGAIN_AFTER, PATIENCE, get};
 use crate::load::Load;
 use crate::server::Server;
@@ -64,7 +64,7 @@ pub(super) async fn forget_leases() {
 async fn epochs(cluster: &Cluster) -> Epochs {
     let work = format!("{}-work", alias::behind(&cluster.alias_url()).await);
     let mut epochs = Epochs::new();
-    for partition in 1..=PARTITIONS {
+    for partition in 1..=cluster.partitions() {
         let checkpoint = get(&format!("{work}/_doc/checkpoint-{partition}")).await;
         epochs.insert(partition, checkpoint["_version"].as_u64().expect("a checkpoint has a version"));
     }

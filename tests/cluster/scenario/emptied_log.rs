@@ -5,7 +5,7 @@ use std::sync::Arc;
 use async_nats::jetstream::{self, Context};
 use tokio::time::{sleep, timeout};
 
-use crate::cluster::{Cluster, PARTITIONS, Plan};
+use crate::cluster::{Cluster, Plan};
 use crate::customers::{AGAIN_AFTER, PATIENCE};
 use crate::load::Load;
 use crate::server::Server;
@@ -55,13 +55,13 @@ async fn go_on(load: &mut Load) {
     load.wait_visible().await;
 }
 
-async fn connected() -> Context {
+/// JetStream, as an operator reaches it.
+pub(super) async fn connected() -> Context {
     jetstream::new(async_nats::connect(Server::Nats.url()).await.expect("NATS answers"))
 }
 
 fn streams(cluster: &Cluster) -> impl Iterator<Item = String> {
-    let namespace = cluster.namespace().to_owned();
-    (1..=PARTITIONS).map(move |partition| format!("{namespace}-balance-{partition}"))
+    (1..=cluster.partitions()).map(move |partition| cluster.stream(partition))
 }
 
 /// Waits until every partition has a stream again: even those without commands.

@@ -53,7 +53,8 @@ async fn rebuild_again_and_again(cluster: &Cluster, load: &mut Load) {
     }
 }
 
-async fn carry_out(jobs: &Jobs, request: Request) {
+/// Begins a job, and waits until it has switched.
+pub(super) async fn carry_out(jobs: &Jobs, request: Request) {
     let job = jobs.begin(request).await;
     jobs.wait_switched(&job).await;
 }

@@ -144,11 +144,9 @@ pub async fn retry<B: Backends>(backends: &B, clock: &Clock, account: AccountId)
     let loaded = index.load(generation, &[account]).await?.pop().unwrap_or_default();
     let Some(entry) = &loaded.parked else { return Err(ParkingError::NotParked) };
     // As a worker parks it: at the first event that the index does not show.
-    let unless_refused = |failure| match failure {
-        ParkingError::Apply(ApplyError::Refused { reason, .. }) => {
-            ParkingError::StillPoison(Parked { at: loaded.version().next(), reason, ..entry.clone() })
-        }
-        other => other,
+    let unless_refused = |failure| {
+        let ParkingError::Apply(ApplyError::Refused { reason, .. }) = failure else { return failure };
+        ParkingError::StillPoison(Parked { at: loaded.version().next(), reason, ..entry.clone() })
     };
     let folding = fold_anew(backends, account).await?;
     match folding.to_parked(clock.now()) {

@@ -277,9 +277,9 @@ mod tests {
     use crate::rebuild::{Job, JobId, JobState, Purpose};
 
     /// A job in this state, as a look finds it.
-    fn found(state: JobState) -> Result<Option<RebuildStatus>, BackendError> {
+    fn found(state: JobState) -> RebuildStatus {
         let job = Job { state, ..Job::new(JobId(Uuid::nil()), Purpose::Rebuild, None, Timestamp::EPOCH) };
-        Ok(Some(RebuildStatus { job, partitions: Vec::new(), events_per_second: None, eta_seconds: None }))
+        RebuildStatus { job, partitions: Vec::new(), events_per_second: None, eta_seconds: None }
     }
 
     fn unread() -> Result<Option<RebuildStatus>, BackendError> {
@@ -291,9 +291,9 @@ mod tests {
         let (mut watching, began) = (Watching::default(), Instant::now());
         let mut name_of = |found, at: Duration| watching.told(found, began + at).map(|(name, _)| name);
         let nearly = UNREAD_MAX.saturating_sub(Duration::from_millis(1));
-        assert_eq!(name_of(found(JobState::Replaying), Duration::ZERO), Some("status"));
+        assert_eq!(name_of(Ok(Some(found(JobState::Replaying))), Duration::ZERO), Some("status"));
         assert_eq!(name_of(unread(), nearly), None);
-        assert_eq!(name_of(found(JobState::Replaying), UNREAD_MAX), None, "it has not changed");
+        assert_eq!(name_of(Ok(Some(found(JobState::Replaying))), UNREAD_MAX), None, "it has not changed");
         assert_eq!(name_of(unread(), UNREAD_MAX), None, "counted anew");
         assert_eq!(name_of(unread(), UNREAD_MAX + nearly), None);
         let (name, data) = watching.told(unread(), began + UNREAD_MAX * 2).unwrap();
@@ -306,7 +306,7 @@ mod tests {
         let (mut watching, now) = (Watching::default(), Instant::now());
         assert_eq!(watching.told(unread(), now), None);
         assert_eq!(watching.pause, Some(LOOK_EVERY_MIN), "not without a pause");
-        let (name, data) = watching.told(found(JobState::Done), now).unwrap();
+        let (name, data) = watching.told(Ok(Some(found(JobState::Done))), now).unwrap();
         assert!(name == "status" && data.contains(r#""state":"done""#) && watching.is_over, "{data}");
         assert_eq!([1, 8, 16, 64].map(|partitions| pause(partitions).as_millis()), [200, 200, 400, 1_000]);
     }

@@ -52,8 +52,9 @@ async fn a_reader_who_waits_for_a_parked_account_is_told_where_it_is_parked_long
     bank.park(generation, vec![parked(1, 4), parked(2, 3)]).await;
     let path = format!("/balance/{}", account(1));
     for query in ["min_version=5&wait_ms=30000", "min_version=4"] {
-        let waiting = bank.get(&format!("{path}?{query}"));
-        let refusal = timeout(Duration::from_secs(15), waiting).await.expect("half of what was asked for is enough");
+        let path = format!("{path}?{query}");
+        let refusal =
+            timeout(Duration::from_secs(15), bank.get(&path)).await.expect("half of what was asked for is enough");
         assert_eq!(refusal.status, StatusCode::GATEWAY_TIMEOUT, "{query}: {}", refusal.text);
         let told = refusal.json();
         assert_eq!(

@@ -108,7 +108,7 @@ async fn fail() {
 
 async fn hang_after_taking_effect(time: TimeAllowance) {
     time.takes_effect();
-    std::future::pending().await
+    std::future::pending::<()>().await;
 }
 
 async fn wait_on_purpose(time: TimeAllowance) -> &'static str {

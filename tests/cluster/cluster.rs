@@ -269,8 +269,8 @@ impl Cluster {
         self.another(kind, variable, value).refuse().await
     }
 
-    /// Starts one more service with another setting, and waits until its log holds this and `/readyz` lists this backend
-    /// as not ready.
+    /// Starts one more service with another setting, and waits until its log holds this and `/readyz` lists this
+    /// backend as not ready.
     pub(crate) async fn complaint(&self, kind: Kind, variable: &'static str, value: &str, said: &str, backend: &str) {
         self.another(kind, variable, value).complain(said, backend).await;
     }

@@ -24,7 +24,7 @@ pub(crate) const LEASE_TTL: Duration = Duration::from_secs(1);
 pub(crate) const ZOMBIE_PAUSE: Duration = Duration::from_millis(1_600);
 
 /// How many partitions, unless a scenario wants another number: two for each balance service.
-const PARTITIONS: usize = 6;
+pub(crate) const PARTITIONS: usize = 6;
 
 /// The setting of that number.
 pub(crate) const PARTITIONS_SETTING: &str = "BANK_PARTITIONS";

@@ -1,4 +1,4 @@
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use account_service::account::Command;
@@ -39,6 +39,7 @@ pub(crate) struct Bank {
     pub(crate) ids: Ids,
     pub(crate) teller: Teller<EmbeddedStore>,
     pub(crate) rebuilds: Rebuilds<Embedded>,
+    folder: PathBuf,
     nudge: Nudge,
     tasks: JoinSet<()>,
     _teller_tasks: Supervisor,
@@ -55,12 +56,12 @@ impl Bank {
         let clock = Clock::system();
         let ids = Ids::new(clock.clone());
         let partitions = PartitionMap::new(partitions).unwrap();
-        let folder = DataFolder::open(folder).unwrap();
+        let data = DataFolder::open(folder).unwrap();
         let ports = Ports {
-            store: EmbeddedStore::open(&folder).unwrap(),
-            log: EmbeddedLog::open(&folder, partitions, clock.clone(), ids.clone()).await.unwrap(),
-            leases: EmbeddedLeases::open(&folder).unwrap(),
-            index: EmbeddedIndex::open(&folder).unwrap(),
+            store: EmbeddedStore::open(&data).unwrap(),
+            log: EmbeddedLog::open(&data, partitions, clock.clone(), ids.clone()).await.unwrap(),
+            leases: EmbeddedLeases::open(&data).unwrap(),
+            index: EmbeddedIndex::open(&data).unwrap(),
         };
         let open = CancellationToken::new();
         let mut teller_tasks = Supervisor::new(open.clone());
@@ -68,8 +69,8 @@ impl Bank {
         let teller = Teller::start(Settings::default(), store, clock.clone(), ids.clone(), &mut teller_tasks, &open);
         let nudge = Nudge::default();
         let rebuilds = Rebuilds::new(ports.clone(), partitions, clock.clone(), ids.clone(), nudge.clone());
-        let tasks = JoinSet::new();
-        Self { ports, partitions, clock, ids, teller, rebuilds, nudge, tasks, _teller_tasks: teller_tasks }
+        let (folder, tasks) = (folder.to_owned(), JoinSet::new());
+        Self { ports, partitions, clock, ids, teller, rebuilds, folder, nudge, tasks, _teller_tasks: teller_tasks }
     }
 
     /// Opens a bank with one forwarder and one balance service, and waits for its view.
@@ -148,13 +149,13 @@ impl Bank {
 
     /// Aborts what was started, as a kill would, and waits until the files are closed.
     pub(crate) async fn kill(self) {
-        let Self { tasks, teller, rebuilds, ports, _teller_tasks: teller_tasks, .. } = self;
+        let Self { folder, tasks, teller, rebuilds, ports, _teller_tasks: teller_tasks, .. } = self;
         let mut tasks = tasks;
         tasks.shutdown().await;
         drop((teller, rebuilds, teller_tasks));
-        // Aborted tasks drop their handles only when they are next polled.
-        tokio::time::sleep(Duration::from_millis(50)).await;
         tokio::task::spawn_blocking(move || drop(ports)).await.unwrap();
+        // Aborted tasks drop their handles only when they are next polled, and the last handle closes a file.
+        until("the files are closed", async || DataFolder::open(&folder).is_ok()).await;
     }
 
     pub(crate) async fn opened(&self, money: i64) -> AccountId {

@@ -28,6 +28,9 @@ pub(crate) type Embedded = Ports<EmbeddedStore, EmbeddedLog, EmbeddedLeases, Emb
 /// How long anything here may take before the test gives up.
 const PATIENCE: Duration = Duration::from_mins(1);
 
+/// How long leases last. A process that ends without giving them back is replaced after that.
+pub(crate) const LEASE_TTL: Duration = Duration::from_millis(600);
+
 /// Few, so that each test sees several accounts in a partition and several partitions.
 pub(crate) const PARTITIONS: u16 = 4;
 
@@ -83,21 +86,25 @@ impl Bank {
     }
 
     /// Opens a bank with one visible account for each opening balance, and ends its projection: from here on nothing is
-    /// mended.
+    /// mended, no job runs, and nobody holds a partition.
     pub(crate) async fn start_without_projection(
         folder: &Path,
         openings: impl IntoIterator<Item = i64>,
     ) -> (Self, Vec<AccountId>) {
         let mut bank = Self::open(folder).await;
         bank.start_forwarder();
-        let projection = bank.start_projection("one");
+        let end = CancellationToken::new();
+        let projection = bank.start_projection_until(bank.config("one"), end.clone());
         bank.wait_for_view().await;
         let mut accounts = Vec::new();
         for money in openings {
             accounts.push(bank.opened(money).await);
         }
         bank.wait_until_settled(&accounts).await;
-        projection.abort();
+        // The job that made the view shows it before it is over.
+        bank.wait_for_job().await;
+        // In order: what an aborted task has started goes on until it is next polled, and could fold what comes next.
+        end.cancel();
         until("the projection has ended", async || projection.is_finished()).await;
         (bank, accounts)
     }
@@ -106,7 +113,7 @@ impl Bank {
         let config = ForwarderConfig {
             holder: Holder(self.ids.commit().to_string().into()),
             partitions: self.partitions,
-            lease_ttl: Duration::from_millis(600),
+            lease_ttl: LEASE_TTL,
             log_window: Duration::from_hours(1),
             trim_every: Duration::from_secs(1),
         };
@@ -133,7 +140,7 @@ impl Bank {
         BalanceConfig {
             holder: Holder(format!("{name}-{}", self.ids.commit()).into()),
             partitions: self.partitions,
-            lease_ttl: Duration::from_millis(600),
+            lease_ttl: LEASE_TTL,
             reconcile_every: None,
             verify_every: None,
             keep_previous: Duration::from_hours(1),
@@ -141,9 +148,14 @@ impl Bank {
     }
 
     fn start_projection_with(&mut self, config: BalanceConfig) -> AbortHandle {
+        self.start_projection_until(config, CancellationToken::new())
+    }
+
+    /// The same, to be ended in order.
+    fn start_projection_until(&mut self, config: BalanceConfig, end: CancellationToken) -> AbortHandle {
         let (ports, clock, ids) = (self.ports.clone(), self.clock.clone(), self.ids.clone());
         let (nudge, visibility) = (self.nudge.clone(), Visibility::default());
-        let run = project(config, ports, clock, ids, nudge, visibility, CancellationToken::new());
+        let run = project(config, ports, clock, ids, nudge, visibility, end);
         self.tasks.spawn(async move { run.await.unwrap() })
     }
 

@@ -10,16 +10,17 @@ use account_service::account::Command;
 use account_service::command::{Request, Teller};
 use balance_service::verify::{Accounts, Fault, PartitionReport, SUSPECTS_MAX, Scope, Verification};
 use futures::future::join_all;
-use shared::coordinate::Version;
+use shared::coordinate::{Epoch, Version};
 use shared::id::{AccountId, Ids};
 use shared::index::{Balance, BalanceIndex, Generation, Projected, Seal};
+use shared::lease::{Holder, LeaseName, LeaseStore};
 use shared::money::{Amount, Money};
 use shared::owner::Owner;
 use shared::partition::Partition;
 use shared::store::{EmbeddedStore, Registers};
 use tokio::task::JoinSet;
 
-use crate::bank::{Bank, until};
+use crate::bank::{Bank, LEASE_TTL, until};
 
 /// Long enough for anything in transit, on a machine that is busy with other tests.
 const PATIENT: Duration = Duration::from_secs(30);
@@ -130,7 +131,10 @@ async fn what_comes_late_but_within_the_patience_is_no_difference() {
     let reports = bank.check(IMPATIENT, false).await;
     assert_eq!(faults(&total(&reports)), [(account, Fault::Behind)]);
 
-    // The leases of the killed one have to expire first.
+    // As of a process that was killed: it has to expire before the partition has a worker again.
+    let lease = LeaseName(format!("balance/partition/{}", bank.partitions.partition_of(&account).get()).into());
+    let killed = Holder("killed".into());
+    bank.ports.leases.acquire(&lease, &killed, LEASE_TTL, Epoch::NONE).await.unwrap().expect("nobody holds it");
     bank.start_projection("two");
     let reports = bank.check(PATIENT, false).await;
     assert!(total(&reports).is_clean(), "{reports:?}");

@@ -28,6 +28,9 @@ pub(crate) type Embedded = Ports<EmbeddedStore, EmbeddedLog, EmbeddedLeases, Emb
 /// How long anything here may take before the test gives up.
 const PATIENCE: Duration = Duration::from_mins(1);
 
+/// For differences that nothing mends meanwhile.
+pub(crate) const IMPATIENT: Duration = Duration::from_millis(100);
+
 /// How long leases last. A process that ends without giving them back is replaced after that.
 pub(crate) const LEASE_TTL: Duration = Duration::from_millis(600);
 
@@ -126,6 +129,11 @@ impl Bank {
         self.start_projection_with(self.config(name))
     }
 
+    /// The same, under leases that last this long. A verification before a switch waits at least three times as long.
+    pub(crate) fn start_projection_leasing(&mut self, name: &str, lease_ttl: Duration) -> AbortHandle {
+        self.start_projection_with(BalanceConfig { lease_ttl, ..self.config(name) })
+    }
+
     /// The same, comparing heads at this interval.
     pub(crate) fn start_projection_comparing(&mut self, name: &str, reconcile_every: Option<Duration>) -> AbortHandle {
         self.start_projection_with(BalanceConfig { reconcile_every, ..self.config(name) })
@@ -212,13 +220,12 @@ impl Bank {
             })
             .await;
         }
-        let verification = self.verify().await;
+        let verification = self.verify(verify::verification_patience(Duration::ZERO)).await;
         assert!(verification.is_clean(), "{verification:?}");
         assert_eq!(verification.checked, accounts.len() as u64);
     }
 
-    pub(crate) async fn verify(&self) -> Verification {
-        let patience = verify::verification_patience(Duration::ZERO);
+    pub(crate) async fn verify(&self, patience: Duration) -> Verification {
         verify(&self.ports, self.active().await, self.partitions, patience, &RightOfWay::default()).await.unwrap()
     }
 

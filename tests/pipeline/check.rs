@@ -20,13 +20,10 @@ use shared::partition::Partition;
 use shared::store::{EmbeddedStore, Registers};
 use tokio::task::JoinSet;
 
-use crate::bank::{Bank, LEASE_TTL, until};
+use crate::bank::{Bank, IMPATIENT, LEASE_TTL, until};
 
 /// Long enough for anything in transit, on a machine that is busy with other tests.
 const PATIENT: Duration = Duration::from_secs(30);
-
-/// For differences that nothing mends meanwhile.
-const IMPATIENT: Duration = Duration::from_millis(100);
 
 /// How often the view is checked while commands run, at least.
 const CHECKS: usize = 12;

@@ -117,6 +117,13 @@ async fn a_check_under_traffic_raises_no_false_alarm() {
     customers.join_all().await;
 }
 
+/// Holds the partition of an account as a process does that was killed: until the lease expires.
+async fn hold_as_killed(bank: &Bank, account: AccountId) {
+    let name = LeaseName(format!("balance/partition/{}", bank.partitions.partition_of(&account).get()).into());
+    let killed = Holder("killed".into());
+    drop(bank.ports.leases.acquire(&name, &killed, LEASE_TTL, Epoch::NONE).await.unwrap());
+}
+
 /// Goal: a document that is behind while its partition has no worker is not reported if it catches up within the
 /// patience.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -128,10 +135,8 @@ async fn what_comes_late_but_within_the_patience_is_no_difference() {
     let reports = bank.check(IMPATIENT, false).await;
     assert_eq!(faults(&total(&reports)), [(account, Fault::Behind)]);
 
-    // As of a process that was killed: it has to expire before the partition has a worker again.
-    let lease = LeaseName(format!("balance/partition/{}", bank.partitions.partition_of(&account).get()).into());
-    let killed = Holder("killed".into());
-    bank.ports.leases.acquire(&lease, &killed, LEASE_TTL, Epoch::NONE).await.unwrap().expect("nobody holds it");
+    // It has to expire before the partition has a worker again.
+    hold_as_killed(&bank, account).await;
     bank.start_projection("two");
     let reports = bank.check(PATIENT, false).await;
     assert!(total(&reports).is_clean(), "{reports:?}");
@@ -223,9 +228,12 @@ async fn a_repair_writes_what_the_store_says_and_leaves_what_it_has_no_events_fo
             .all(|f| map.partition_of(&f.account) == report.partition))
     );
 
+    // Whoever is asked to repair this partition is dead.
+    hold_as_killed(&bank, accounts[0]).await;
     let repaired = bank.check(IMPATIENT, true).await;
     assert_eq!(faults(&total(&repaired)), planted, "a look without repair has changed something");
     assert_eq!(repaired.iter().map(|report| report.repaired).sum::<u64>(), 3);
+    assert_eq!(bank.ports.store.list_registers("repair/").await.unwrap(), [], "no request is left behind");
     let mut left = Verification::default();
     for part in repaired.iter().filter_map(|report| report.left.clone()) {
         left.merge(part);

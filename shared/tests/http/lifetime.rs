@@ -42,7 +42,7 @@ async fn a_header_above_the_limit_is_refused() {
 
 #[tokio::test]
 async fn what_no_handler_answers_is_a_problem_too() {
-    with_server(SHORT, async |server| {
+    with_server(PATIENT, async |server| {
         assert_eq!(ask(server.address, "GET", "/nowhere").await.code(), "route_not_found");
         let wrong = ask(server.address, "DELETE", "/order").await;
         assert_eq!(wrong.code(), "method_not_allowed");
@@ -55,7 +55,7 @@ async fn what_no_handler_answers_is_a_problem_too() {
 
 #[tokio::test]
 async fn a_panic_costs_one_request() {
-    with_server(SHORT, async |server| {
+    with_server(PATIENT, async |server| {
         for _ in 0..3 {
             assert_eq!(ask(server.address, "GET", "/panic").await.code(), "internal");
         }

@@ -6,16 +6,21 @@ use reqwest::{Client, Response, StatusCode};
 use serde_json::{Value, json};
 
 use crate::bank::Bank;
-use crate::customers::get;
+use crate::customers::{PATIENCE, get};
 
-/// Far below the time that a batch keeps trying.
-const AT_ONCE: Duration = Duration::from_secs(2);
+/// Below the time that a batch keeps trying, less its longest pause.
+const AT_ONCE: Duration = Duration::from_secs(4);
 
 /// A page in SQLite's write-ahead log, with its header.
 const FRAME_BYTES: u64 = 24 + 4096;
 
 /// How many deposits may be taken before one meets the limit.
 const TAKEN_MAX: u64 = 200;
+
+/// A client that waits this long for an answer.
+fn client(limit: Duration) -> Client {
+    Client::builder().no_proxy().timeout(limit).build().unwrap()
+}
 
 async fn open(http: &Client, bank: &Bank) -> String {
     let opening = http.post(bank.account_url("/accounts")).json(&json!({ "owner": "Paulo" }));
@@ -24,7 +29,7 @@ async fn open(http: &Client, bank: &Bank) -> String {
 
 async fn deposit(http: &Client, bank: &Bank, account: &str) -> Response {
     let deposit = json!({ "id": account, "money": 1 });
-    http.post(bank.account_url("/deposit")).json(&deposit).send().await.expect("the bank answers at once")
+    http.post(bank.account_url("/deposit")).json(&deposit).send().await.expect("the bank answers in time")
 }
 
 async fn balance_after(deposit: Response) -> u64 {
@@ -39,7 +44,7 @@ async fn assert_known_refusal(refused: Response) {
 }
 
 async fn status_of(http: &Client, url: String) -> StatusCode {
-    http.get(url).send().await.expect("the bank answers at once").status()
+    http.get(url).send().await.expect("the bank answers in time").status()
 }
 
 /// Goal: on a full disk, commands are refused at once and for certain, the account service is not ready, and goes on
@@ -48,7 +53,7 @@ async fn status_of(http: &Client, url: String) -> StatusCode {
 async fn a_full_disk_is_told_at_once_and_the_bank_recovers_by_itself() {
     let folder = tempfile::tempdir().unwrap();
     let bank = Bank::start_with_files_of_any_size(folder.path()).await;
-    let http = Client::builder().no_proxy().timeout(AT_ONCE).build().unwrap();
+    let (http, hasty) = (client(PATIENCE), client(AT_ONCE));
     let account = open(&http, &bank).await;
     assert_eq!(balance_after(deposit(&http, &bank, &account).await).await, 1);
     let shown = bank.balance_url(&format!("/balance/{account}"));
@@ -56,12 +61,12 @@ async fn a_full_disk_is_told_at_once_and_the_bank_recovers_by_itself() {
 
     bank.limit_files_to(0);
     for _ in 0..4 {
-        assert_known_refusal(deposit(&http, &bank, &account).await).await;
+        assert_known_refusal(deposit(&hasty, &bank, &account).await).await;
     }
-    assert_eq!(status_of(&http, bank.account_url("/readyz")).await, 503);
-    assert_eq!(status_of(&http, bank.account_url("/healthz")).await, 200);
-    assert_eq!(status_of(&http, bank.balance_url("/readyz")).await, 200);
-    assert_eq!(status_of(&http, shown).await, 200);
+    assert_eq!(status_of(&hasty, bank.account_url("/readyz")).await, 503);
+    assert_eq!(status_of(&hasty, bank.account_url("/healthz")).await, 200);
+    assert_eq!(status_of(&hasty, bank.balance_url("/readyz")).await, 200);
+    assert_eq!(status_of(&hasty, shown).await, 200);
 
     bank.limit_files_to(u64::MAX);
     assert_eq!(status_of(&http, bank.account_url("/readyz")).await, 200);
@@ -74,7 +79,7 @@ async fn a_full_disk_is_told_at_once_and_the_bank_recovers_by_itself() {
 async fn a_commit_that_a_full_disk_has_torn_had_no_effect() {
     let folder = tempfile::tempdir().unwrap();
     let mut bank = Bank::start_with_files_of_any_size(folder.path()).await;
-    let http = Client::builder().no_proxy().timeout(AT_ONCE).build().unwrap();
+    let http = client(PATIENCE);
     let account = open(&http, &bank).await;
     let mut taken = 0;
     let refusal = loop {

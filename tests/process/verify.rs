@@ -135,8 +135,8 @@ async fn no_check_raises_an_alarm_while_a_file_is_imported() {
     let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/data/branch-2024.csv");
     let mut import = bank_command();
     import.arg("import").arg(file).args(["--url", &bank.account_url(""), "--overdraft-limit", "10000"]);
-    // Slowly, so that it lasts longer than a check.
-    import.args(["--parallel", "2"]);
+    // One account at a time, so that it lasts longer than a check.
+    import.args(["--parallel", "1"]);
     let mut import = import.stdin(Stdio::null()).stdout(Stdio::null()).kill_on_drop(true).spawn().unwrap();
     let url = bank.balance_url("");
     let kinds: [&[&str]; 2] = [&["--url", &url], &["--url", &url, "--repair"]];

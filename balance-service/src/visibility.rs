@@ -62,7 +62,7 @@ impl Visibility {
     }
 
     /// Wakes the waits for these accounts.
-    pub(crate) fn seen(&self, accounts: impl Iterator<Item = AccountId>) {
+    pub fn seen(&self, accounts: impl Iterator<Item = AccountId>) {
         let waiting = &self.0.waiting;
         if waiting.is_empty() {
             return;

@@ -3,7 +3,8 @@
 //! V1  An answer comes from the active generation, or says that there is none (503).
 //! V2  A document is the fold of a prefix of its account's events. With `min_version` it is never an older one: the
 //!     answer waits as long as requested, and then says how far the view is (504). If the account is parked below that
-//!     version, it says so instead of waiting on. A service that stops ends the wait (503).
+//!     version, an answer that would wait for two seconds or more says so instead of waiting on. A service that stops
+//!     ends the wait (503).
 //! V3  A list shows what the index shows: a change may appear in it only after the next refresh of the index.
 //! V4  The cost of a request is bounded: the documents of a page, the time of a wait, the length of a query.
 

@@ -10,7 +10,7 @@ use shared::coordinate::Version;
 use shared::http::{PathId, Problem, QueryParams, Reason, TimeAllowance, whole_within};
 use shared::id::AccountId;
 use shared::index::{Balance, BalanceIndex, QueryError};
-use tokio::time::Instant;
+use tokio::time::{Instant, timeout_at};
 use utoipa::IntoParams;
 
 use super::refusals::BalanceRefusals;
@@ -34,8 +34,15 @@ const TOLD_LOOK_AGAIN_MIN: Duration = Duration::from_millis(50);
 const TOLD_LOOK_AGAIN_MAX: Duration = Duration::from_millis(500);
 
 /// How long a query waits before it looks whether its account is parked, which takes two more calls of the index. By
-/// then nearly every version is there. It looks again whenever it has waited twice as long.
+/// then nearly every version is there. It looks again whenever it has waited twice as long. One that does not wait as
+/// long does not look: clients that ask again and again would cost the index three calls each time.
 const PARKED_LOOK_AFTER: Duration = Duration::from_secs(1);
+
+/// How long such a look may take, since meanwhile nobody looks whether the version is there.
+const PARKED_LOOK_TIME_MAX: Duration = Duration::from_secs(1);
+
+/// A query that waits as long as this looks once at least, and has time for it.
+const PARKED_TOLD_FROM: Duration = PARKED_LOOK_AFTER.saturating_add(PARKED_LOOK_TIME_MAX);
 
 /// The pauses between the looks of one wait; each is twice as long as the one before, within bounds.
 #[derive(Debug, Default)]
@@ -98,15 +105,25 @@ pub(super) async fn one<B: Backends>(
     };
     match found {
         Some(found) => Ok(Json(found.into())),
-        None => Err(not_shown(account, api.parked_at(account).await)),
+        None => Err(not_shown(account, api.parked_at(account, Instant::now() + PARKED_LOOK_TIME_MAX).await)),
     }
 }
 
 impl<B: Backends> BalanceApi<B> {
-    /// Where the account is parked, if it is. If that cannot be found out, the query is treated like any other that is
-    /// early.
-    async fn parked_at(&self, account: AccountId) -> Option<Version> {
-        parked_at(&self.backends, account).await.unwrap_or_default()
+    /// Where the account is parked, if it is. If that cannot be found out in time, the query is treated like any other
+    /// that is early.
+    async fn parked_at(&self, account: AccountId, until: Instant) -> Option<Version> {
+        timeout_at(until, parked_at(&self.backends, account)).await.ok()?.ok()?
+    }
+
+    /// What a look finds, unless the document is written or the service stops meanwhile.
+    async fn unless_woken<T>(&self, written: impl Future<Output = ()>, look: impl Future<Output = T>) -> Option<T> {
+        tokio::select! {
+            biased;
+            () = self.shutdown.cancelled() => None,
+            () = written => None,
+            found = look => Some(found),
+        }
     }
 
     /// The document at this version or a later one; `None` only if any version is good enough and there is no document.
@@ -128,11 +145,15 @@ impl<B: Backends> BalanceApi<B> {
                     if version >= min {
                         return Ok(found);
                     }
-                    if last_look || now >= parked_look {
+                    if last_look {
+                        return Err(not_yet(min, version, None));
+                    }
+                    if now >= parked_look {
                         parked_look = now + now.duration_since(began);
-                        let parked_at = self.parked_at(account).await.filter(|at| *at <= min);
-                        if last_look || parked_at.is_some() {
-                            return Err(not_yet(min, version, parked_at));
+                        let look = self.parked_at(account, deadline.min(Instant::now() + PARKED_LOOK_TIME_MAX));
+                        let parked_at = self.unless_woken(written.as_mut(), look).await.flatten();
+                        if let Some(at) = parked_at.filter(|at| *at <= min) {
+                            return Err(not_yet(min, version, Some(at)));
                         }
                     }
                 }
@@ -167,12 +188,17 @@ fn stopping() -> Problem {
     Problem::new(Reason::Unavailable).detail("the service is shutting down; retry")
 }
 
+/// Whoever does not wait may ask again and again about an account that is parked, so it is told how to find that out.
 fn not_yet(min: Version, version: Version, parked_at: Option<Version>) -> Problem {
     let problem = Problem::new(Reason::NotYetVisible).member("version", version.get()).member("min_version", min.get());
     let reached = format!("the projection is at version {}, not yet {}", version.get(), min.get());
+    let (most, told_from) = (WAIT_MAX.as_millis(), PARKED_TOLD_FROM.as_millis());
     match parked_at {
         Some(at) => parked(problem, &reached, at),
-        None => problem.detail(format!("{reached}; ask again, or raise wait_ms (at most {})", WAIT_MAX.as_millis())),
+        None => problem.detail(format!(
+            "{reached}; ask again, or raise wait_ms (at most {most}; from {told_from} on the answer tells whether the \
+             account is parked)"
+        )),
     }
 }
 

@@ -15,7 +15,8 @@ refusals! {
         "404" "No such account; or it is parked at its first version: then that is in `parked_at`";
         "503" "The projection is being built, the index does not answer, or the service shuts down: retry later";
         "504" "The projection has not reached `min_version`; `version` is its version. With `parked_at` the account is \
-               parked at that version, and asking again does not help before an operator acts";
+               parked at that version, and asking again does not help before an operator acts; only a request with \
+               `wait_ms` of 2000 or more is told";
     }
 
     /// How an account stays parked.

@@ -41,6 +41,7 @@ pub(crate) struct Bank {
     pub(crate) store: EmbeddedStore,
     pub(crate) index: EmbeddedIndex,
     pub(crate) shutdown: CancellationToken,
+    pub(crate) visibility: Visibility,
     pub(crate) router: Router,
     _folder: TempDir,
 }
@@ -81,14 +82,14 @@ impl Bank {
             leases: EmbeddedLeases::open(&folder).unwrap(),
             index: EmbeddedIndex::open(&folder).unwrap(),
         };
-        let shutdown = CancellationToken::new();
-        let router = router(backends.clone(), shutdown.clone());
-        Self { store: backends.store, index: backends.index, shutdown, router, _folder: temporary }
+        let (shutdown, visibility) = (CancellationToken::new(), Visibility::default());
+        let router = router(backends.clone(), shutdown.clone(), visibility.clone());
+        Self { store: backends.store, index: backends.index, shutdown, visibility, router, _folder: temporary }
     }
 
     /// The same bank, asked through a service that has other backends.
     pub(crate) fn with_backends(self, backends: impl Backends) -> Self {
-        let router = router(backends, self.shutdown.clone());
+        let router = router(backends, self.shutdown.clone(), self.visibility.clone());
         Self { router, ..self }
     }
 
@@ -147,14 +148,14 @@ impl Bank {
 }
 
 /// The routes of a service on these backends.
-fn router(backends: impl Backends, shutdown: CancellationToken) -> Router {
+fn router(backends: impl Backends, shutdown: CancellationToken, visibility: Visibility) -> Router {
     let (clock, partitions) = (Clock::system(), PartitionMap::new(PARTITIONS).unwrap());
     let (ids, nudge, checks) = (Ids::new(clock.clone()), Nudge::default(), Turn::default());
     let api = BalanceApi {
         verifier: Verifier::of_service(backends.clone(), partitions, PATIENCE_NOTED, clock.clone(), checks),
         rebuilds: Rebuilds::new(backends.clone(), partitions, clock.clone(), ids, nudge),
         backends,
-        visibility: Visibility::default(),
+        visibility,
         clock,
         shutdown,
     };

@@ -40,6 +40,7 @@ pub(crate) struct RoughIndex {
 struct Asked {
     gets: AtomicU64,
     loads: AtomicU64,
+    generations: AtomicU64,
     checkpoints: AtomicU64,
     /// How many of the next reads of checkpoints fail.
     failing_checkpoints: AtomicU64,
@@ -58,6 +59,11 @@ impl RoughIndex {
         (self.asked.gets.load(Ordering::SeqCst), self.asked.loads.load(Ordering::SeqCst))
     }
 
+    /// How often it was asked which generations there are, as whoever looks for parked accounts does.
+    pub(crate) fn generations_asked(&self) -> u64 {
+        self.asked.generations.load(Ordering::SeqCst)
+    }
+
     /// How many checkpoints were asked for.
     pub(crate) fn checkpoints(&self) -> u64 {
         self.asked.checkpoints.load(Ordering::SeqCst)
@@ -74,6 +80,7 @@ impl RoughIndex {
 
 impl BalanceIndex for RoughIndex {
     async fn generations(&self) -> Result<Generations, BackendError> {
+        self.asked.generations.fetch_add(1, Ordering::SeqCst);
         match self.fault {
             Some(Fault::Silent) => std::future::pending().await,
             Some(Fault::RefusesDocuments) | None => self.inner.generations().await,

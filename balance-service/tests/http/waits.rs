@@ -3,10 +3,23 @@ use std::time::Duration;
 use axum::http::StatusCode;
 use serde_json::{Value, json};
 use shared::index::BalanceIndex;
-use tokio::time::timeout;
+use tokio::time::{Instant, sleep, timeout};
 
 use crate::fixture::{Bank, account, balance, parked};
-use crate::rough::RoughIndex;
+use crate::rough::{Fault, RoughIndex};
+
+/// Half of the time that a look for a parked account may take.
+const AT_ONCE: Duration = Duration::from_millis(500);
+
+/// How often an answer may be late because the machine is busy.
+const ROUNDS: u64 = 5;
+
+/// Waits until somebody looks for a parked account.
+async fn looked_for(index: &RoughIndex) {
+    while index.generations_asked() == 0 {
+        sleep(Duration::from_millis(1)).await;
+    }
+}
 
 #[tokio::test]
 async fn one_balance_is_found_by_its_id_or_said_to_be_unknown() {
@@ -51,7 +64,7 @@ async fn a_reader_who_waits_for_a_parked_account_is_told_where_it_is_parked_long
     let (bank, generation) = Bank::with(vec![balance(1, "Paulo", 500, 3), balance(2, "Ana", 100, 3)]).await;
     bank.park(generation, vec![parked(1, 4), parked(2, 3)]).await;
     let path = format!("/balance/{}", account(1));
-    for query in ["min_version=5&wait_ms=30000", "min_version=4"] {
+    for query in ["min_version=5&wait_ms=30000", "min_version=4&wait_ms=30000"] {
         let path = format!("{path}?{query}");
         let refusal =
             timeout(Duration::from_secs(15), bank.get(&path)).await.expect("half of what was asked for is enough");
@@ -66,7 +79,7 @@ async fn a_reader_who_waits_for_a_parked_account_is_told_where_it_is_parked_long
         assert!(!refusal.text.contains("its event has an unknown schema"), "the reason is for operators");
     }
     assert_eq!(bank.get(&format!("{path}?min_version=3")).await.status, StatusCode::OK);
-    let passed = bank.get(&format!("/balance/{}?min_version=4", account(2))).await;
+    let passed = bank.get(&format!("/balance/{}?min_version=4&wait_ms=2000", account(2))).await;
     assert_eq!((passed.status, &passed.json()["parked_at"]), (StatusCode::GATEWAY_TIMEOUT, &Value::Null));
 }
 
@@ -94,13 +107,77 @@ async fn a_reader_whose_version_comes_in_time_costs_no_look_for_a_parked_account
     let write = async {
         // The second look has begun, so the first one is over.
         while index.gets_and_loads().0 < 5 {
-            tokio::time::sleep(Duration::from_millis(1)).await;
+            sleep(Duration::from_millis(1)).await;
         }
         assert_eq!(index.gets_and_loads().1, 0);
         bank.write(generation, vec![balance(1, "Paulo", 400, 4)]).await;
     };
     let (answer, ()) = tokio::join!(bank.get(&later), write);
     assert_eq!((answer.status, &answer.json()["version"]), (StatusCode::OK, &json!(4)));
+}
+
+#[tokio::test]
+async fn a_reader_who_does_not_wait_costs_no_look_for_a_parked_account_and_is_told_how_to_have_one() {
+    let (bank, generation) = Bank::with(vec![balance(1, "Paulo", 500, 3)]).await;
+    bank.park(generation, vec![parked(1, 4)]).await;
+    let (bank, index) = RoughIndex::of(bank, None);
+    let refusal = bank.get(&format!("/balance/{}?min_version=4", account(1))).await;
+    assert_eq!((refusal.status, index.gets_and_loads()), (StatusCode::GATEWAY_TIMEOUT, (1, 0)));
+    let detail = refusal.json()["detail"].as_str().unwrap().to_owned();
+    assert!(detail.contains("from 2000 on the answer tells whether the account is parked"), "{detail}");
+}
+
+/// Goal: an answer that is known does not depend on whether it is found out who is parked.
+#[tokio::test]
+async fn a_silent_look_for_a_parked_account_ends_soon_and_the_answer_is_as_without_it() {
+    let (bank, _) = Bank::with(vec![balance(1, "Paulo", 500, 3)]).await;
+    let bank = bank.with_fault(Fault::Silent);
+    for (number, query, status) in [
+        (2, "", StatusCode::NOT_FOUND),
+        (1, "?min_version=9", StatusCode::GATEWAY_TIMEOUT),
+        (1, "?min_version=9&wait_ms=2000", StatusCode::GATEWAY_TIMEOUT),
+    ] {
+        let refusal = bank.get(&format!("/balance/{}{query}", account(number))).await;
+        assert_eq!((refusal.status, &refusal.json()["parked_at"]), (status, &Value::Null), "{query}: {}", refusal.text);
+    }
+}
+
+#[tokio::test]
+async fn a_reader_who_waits_is_answered_at_once_though_a_look_for_a_parked_account_is_silent() {
+    let (mut bank, generation) = Bank::with(vec![balance(1, "Paulo", 500, 3)]).await;
+    for round in 1..=ROUNDS {
+        let (same, index) = RoughIndex::of(bank, Some(Fault::Silent));
+        bank = same;
+        let version = 3 + round;
+        let path = format!("/balance/{}?min_version={version}&wait_ms=30000", account(1));
+        let write = async {
+            looked_for(&index).await;
+            let looking = Instant::now();
+            bank.write(generation, vec![balance(1, "Paulo", 500, version)]).await;
+            bank.visibility.seen([account(1)].into_iter());
+            looking
+        };
+        let (answer, looking) = tokio::join!(bank.get(&path), write);
+        assert_eq!((answer.status, &answer.json()["version"]), (StatusCode::OK, &json!(version)), "{}", answer.text);
+        if looking.elapsed() < AT_ONCE {
+            return;
+        }
+    }
+    panic!("the answer waits for the look");
+}
+
+#[tokio::test]
+async fn a_reader_who_waits_is_let_go_during_a_silent_look_for_a_parked_account() {
+    let (bank, _) = Bank::with(vec![balance(1, "Paulo", 500, 3)]).await;
+    let (bank, index) = RoughIndex::of(bank, Some(Fault::Silent));
+    let path = format!("/balance/{}?min_version=4&wait_ms=30000", account(1));
+    let stop = async {
+        looked_for(&index).await;
+        bank.shutdown.cancel();
+    };
+    let (answer, ()) = tokio::join!(bank.get(&path), stop);
+    assert_eq!(answer.status, StatusCode::SERVICE_UNAVAILABLE);
+    assert_eq!(answer.json()["detail"], "the service is shutting down; retry");
 }
 
 #[tokio::test]

@@ -1,13 +1,16 @@
 //! A job as a balance service tells it, and the requests about it.
 
+use std::fmt;
 use std::time::Duration;
 
 use anyhow::{Context, bail};
 use balance_service::rebuild::{JobId, JobState};
 use balance_service::verify::Verification;
 use reqwest::StatusCode;
+use reqwest::header::CONTENT_TYPE;
 use serde::Deserialize;
 use shared::clock::Timestamp;
+use shared::http::PROBLEM_JSON;
 use shared::index::Generation;
 
 use crate::exit::{CodedFailure, Exit};
@@ -78,12 +81,17 @@ impl Jobs {
         let base = &self.base;
         let answer = self.http.post(format!("{base}{path}")).send().await.map_err(|failure| {
             let is_sent = !failure.is_connect();
-            let told = if is_sent { self.unknown() } else { format!("no balance service answers at {base}") };
+            let told = if is_sent { self.answer_lost() } else { format!("no balance service answers at {base}") };
             anyhow::Error::from(failure).context(told)
         })?;
         let status = answer.status();
         if status == StatusCode::ACCEPTED {
-            return answer.json().await.with_context(|| self.unknown());
+            return answer.json().await.with_context(|| self.answer_lost());
+        }
+        // A proxy may have lost the answer; what the bank says tells by itself whether the job may have begun.
+        let is_of_the_bank = answer.headers().get(CONTENT_TYPE).is_some_and(|kind| kind == PROBLEM_JSON);
+        if status.is_server_error() && !is_of_the_bank {
+            bail!(self.may_have_begun(format_args!("{base} answers {status}, which is not the bank's answer")));
         }
         let Refusal { detail } = Refusal::of(answer).await;
         if status == StatusCode::CONFLICT {
@@ -104,8 +112,12 @@ impl Jobs {
         format!("curl {base}{STATUS_PATH} shows it, and curl -X DELETE {base}{CANCEL_PATH} cancels it")
     }
 
-    fn unknown(&self) -> String {
-        format!("the answer of {} is lost, so the job may have begun; {}", self.base, self.hint())
+    fn answer_lost(&self) -> String {
+        self.may_have_begun(format_args!("the answer of {} is lost", self.base))
+    }
+
+    fn may_have_begun(&self, why: fmt::Arguments<'_>) -> String {
+        format!("{why}, so the job may have begun; {}", self.hint())
     }
 }
 

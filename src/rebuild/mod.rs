@@ -3,9 +3,10 @@
 //! The job is the bank's and not this process's: the balance services carry it out together, and it goes on when nobody
 //! watches it. So Ctrl-C ends the watching alone, and says how to look at the job and how to cancel it.
 //!
-//! The request that begins a job is sent once. If its answer is lost, the job may have begun: a second request could
-//! begin another rebuild, or turn the rollback back. Only looking is repeated, so a service that is started again
-//! meanwhile is no harm. The wait ends with the job, however long that takes, or when nobody can be asked about it.
+//! The request that begins a job is sent once. If its answer is lost, be it by a proxy that answers with a 5xx of its
+//! own instead, the job may have begun: a second request could begin another rebuild, or turn the rollback back. Only
+//! looking is repeated, so a service that is started again meanwhile is no harm. The wait ends with the job, however
+//! long that takes, or when nobody can be asked about it.
 
 mod job;
 mod report;

@@ -1,11 +1,13 @@
 //! `bank rebuild` and `bank rollback`, as whoever is on call runs them beside a bank that is open.
 
+use std::io;
 use std::path::Path;
 use std::process::{Output, Stdio};
 use std::sync::Arc;
 
 use axum::Router;
 use axum::http::StatusCode;
+use axum::response::Html;
 use axum::routing::{get as on_get, post as on_post};
 use serde_json::Value;
 use tokio::net::TcpListener;
@@ -30,6 +32,15 @@ fn command(kind: &str, url: &str, arguments: &[&str]) -> Command {
     command.args([kind, "--url", url]).args(arguments);
     command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).kill_on_drop(true);
     command
+}
+
+/// Serves until the set is dropped, and says at which URL.
+async fn serve(service: Router) -> (String, JoinSet<io::Result<()>>) {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url = format!("http://{}", listener.local_addr().unwrap());
+    let mut server = JoinSet::new();
+    server.spawn(axum::serve(listener, service).into_future());
+    (url, server)
 }
 
 /// The exit code of a run, and all that it said.
@@ -119,10 +130,7 @@ async fn ctrl_c_leaves_the_job_running_and_says_how_to_cancel_it() {
     let service = Router::new()
         .route("/balance/rebuild", on_post(async || (StatusCode::ACCEPTED, RUNNING)))
         .route("/balance/rebuild/status", on_get(status));
-    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let url = format!("http://{}", listener.local_addr().unwrap());
-    let mut server = JoinSet::new();
-    server.spawn(axum::serve(listener, service).into_future());
+    let (url, _server) = serve(service).await;
 
     let running = command("rebuild", &url, &[]).spawn().unwrap();
     timeout(PATIENCE, looked.notified()).await.expect("the job is watched");
@@ -132,6 +140,18 @@ async fn ctrl_c_leaves_the_job_running_and_says_how_to_cancel_it() {
     assert_eq!(code, Some(1), "{text}");
     assert!(text.starts_with("bank: the rebuild goes on without being watched; "), "{text}");
     assert!(text.contains(&format!("curl -X DELETE {url}/balance/rebuild cancels it")), "{text}");
+}
+
+/// Goal: nobody takes a rebuild that has begun for one that was refused, and asks for another.
+#[tokio::test]
+async fn a_proxy_that_has_lost_the_answer_leaves_it_open_whether_the_job_has_begun() {
+    let lost = on_post(async || (StatusCode::BAD_GATEWAY, Html("<h1>502 Bad Gateway</h1>")));
+    let (url, _server) = serve(Router::new().route("/balance/rebuild", lost)).await;
+    let (code, text) = run("rebuild", &url, &[]).await;
+    assert_eq!(code, Some(1), "{text}");
+    assert!(text.contains("answers 502 Bad Gateway"), "{text}");
+    assert!(text.contains("so the job may have begun; "), "{text}");
+    assert!(text.contains(&format!("curl {url}/balance/rebuild/status shows it")), "{text}");
 }
 
 /// Goal: a rebuild is done even if its report cannot be written, which is told in one sentence.

@@ -19,7 +19,27 @@ pub const PROBLEM_JSON: &str = "application/problem+json";
 const RETRY_AFTER_DEFAULT: Duration = Duration::from_secs(1);
 
 /// A backend that is away fails every request.
-static BACKEND_FAILED: Seldom = Seldom::new();
+static BACKEND_FAILED: FailureLines = FailureLines::new();
+
+/// The lines about failed backends. Each effect has its own, so that reads, which never have any, do not keep from the
+/// log why the outcome of a command is unknown.
+struct FailureLines {
+    without_effect: Seldom,
+    of_unknown_outcome: Seldom,
+}
+
+impl FailureLines {
+    const fn new() -> Self {
+        Self { without_effect: Seldom::new(), of_unknown_outcome: Seldom::new() }
+    }
+
+    fn about(&self, effect: Effect) -> &Seldom {
+        match effect {
+            Effect::None => &self.without_effect,
+            Effect::Unknown => &self.of_unknown_outcome,
+        }
+    }
+}
 
 /// A refusal as sent over the wire (RFC 9457). Its cause goes to the log, never into the answer.
 ///
@@ -150,7 +170,7 @@ impl Problem {
 /// to retry; every now and then the log learns why.
 impl From<BackendError> for Problem {
     fn from(failure: BackendError) -> Self {
-        if let Some(left_out) = BACKEND_FAILED.due() {
+        if let Some(left_out) = BACKEND_FAILED.about(failure.effect).due() {
             let BackendError { operation, effect, source: cause, .. } = &failure;
             tracing::warn!(operation, ?effect, %cause, left_out, "backend failed");
         }
@@ -223,6 +243,13 @@ mod tests {
         // In a slow run, the line may come again after ten seconds.
         let logged = lines.load(Ordering::Relaxed);
         assert!(logged <= 10, "{logged} lines");
+    }
+
+    #[test]
+    fn why_an_outcome_is_unknown_is_logged_though_reads_fail_all_the_time() {
+        let lines = FailureLines::new();
+        assert_eq!(lines.about(Effect::None).due(), Some(0));
+        assert_eq!(lines.about(Effect::Unknown).due(), Some(0));
     }
 
     #[test]

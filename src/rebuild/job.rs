@@ -127,7 +127,12 @@ pub(super) mod tests {
 
     /// A job in a state, with the time of its end and its verification in JSON.
     pub(in crate::rebuild) fn job_of(state: &str, finished_at: &str, verification: &str) -> Job {
-        let text = format!(
+        serde_json::from_str(&text_of(state, finished_at, verification)).unwrap()
+    }
+
+    /// The same, as a service tells it.
+    pub(in crate::rebuild) fn text_of(state: &str, finished_at: &str, verification: &str) -> String {
+        format!(
             r#"{{
                 "job": "0198c1a2-7f00-7000-8000-000000000001", "purpose": "rebuild", "state": "{state}",
                 "generation": 2, "previous": 1, "started_at": "2026-01-01T00:00:00Z", "finished_at": {finished_at},
@@ -135,7 +140,6 @@ pub(super) mod tests {
                 "partitions": [{{ "partition": 1, "state": "replaying", "done": 5, "total": 10 }}],
                 "events_per_second": null, "eta_seconds": null, "verification": {verification}, "failure": null
             }}"#
-        );
-        serde_json::from_str(&text).unwrap()
+        )
     }
 }

@@ -16,6 +16,7 @@ use std::io::{self, IsTerminal};
 use std::time::Duration;
 
 use anyhow::{Context, anyhow, bail};
+use balance_service::rebuild::look_again_after;
 use clap::Args;
 use indicatif::{ProgressBar, ProgressStyle};
 use tokio::signal::ctrl_c;
@@ -26,9 +27,6 @@ use crate::exit::Exit;
 use crate::service::Service;
 use crate::url::base_url;
 use job::{Job, Jobs};
-
-/// How often the job is looked at.
-const LOOK_EVERY: Duration = Duration::from_millis(200);
 
 /// How long the service may give no status before the wait is given up: one that is started again is back sooner.
 const AWAY_MAX: Duration = Duration::from_mins(1);
@@ -101,7 +99,7 @@ async fn watch(kind: Kind, jobs: &Jobs, mut job: Job, bar: &ProgressBar) -> anyh
     let mut answered = Instant::now();
     while job.finished_at.is_none() {
         show(bar, &job);
-        sleep(LOOK_EVERY).await;
+        sleep(look_again_after(job.partitions.len())).await;
         match jobs.look().await {
             Ok(seen) if seen.id != job.id => {
                 bail!("the {kind} has ended, and another job has begun; the logs of the balance services tell its end")
@@ -136,10 +134,32 @@ fn show(bar: &ProgressBar, job: &Job) {
 
 #[cfg(test)]
 mod tests {
+    use axum::Router;
+    use axum::routing::get;
     use tokio::net::TcpListener;
+    use tokio::task::JoinSet;
 
     use super::*;
-    use crate::rebuild::job::tests::job_of;
+    use crate::rebuild::job::Progress;
+    use crate::rebuild::job::tests::{job_of, text_of};
+
+    /// So many that the pause between two looks is longer than for a few.
+    const MANY_PARTITIONS: usize = 64;
+
+    #[tokio::test]
+    async fn a_job_of_many_partitions_is_looked_at_less_often() {
+        let ended = text_of("done", "\"2026-01-01T00:00:01Z\"", "null");
+        let service = Router::new().route("/balance/rebuild/status", get(move || async move { ended }));
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let jobs = Jobs::new(format!("http://{}", listener.local_addr().unwrap())).unwrap();
+        let mut server = JoinSet::new();
+        server.spawn(axum::serve(listener, service).into_future());
+        let partitions = (0..MANY_PARTITIONS).map(|_| Progress { done: 0, total: None }).collect();
+        let running = Job { partitions, ..job_of("replaying", "null", "null") };
+        let began = Instant::now();
+        watch(Kind::Rebuild, &jobs, running, &ProgressBar::hidden()).await.unwrap();
+        assert!(began.elapsed() >= look_again_after(MANY_PARTITIONS));
+    }
 
     #[tokio::test(start_paused = true)]
     async fn a_service_that_stays_away_ends_the_wait_and_not_the_job() {

@@ -21,16 +21,7 @@ use utoipa_axum::router::{UtoipaMethodRouter, UtoipaMethodRouterExt};
 
 use super::refusals::{CancelRefusals, JobRunning, JobUnavailable, NothingTaken, RollbackRefusals, StatusRefusals};
 use super::{BalanceApi, RebuildView};
-use crate::rebuild::{RebuildRefusal, RebuildStatus};
-
-/// How often a watched job is looked at for each client if it has few partitions.
-const LOOK_EVERY_MIN: Duration = Duration::from_millis(200);
-
-/// How often if it has many.
-const LOOK_EVERY_MAX: Duration = Duration::from_secs(1);
-
-/// The time between two looks for each partition, whose checkpoint is a read of its own.
-const LOOK_EVERY_PER_PARTITION: Duration = Duration::from_millis(25);
+use crate::rebuild::{RebuildRefusal, RebuildStatus, look_again_after};
 
 /// How long a watched job cannot be read before its stream ends without it: longer than a server takes to restart.
 const UNREAD_MAX: Duration = Duration::from_secs(30);
@@ -210,7 +201,7 @@ impl Watching {
                     self.is_over = true;
                     return None;
                 };
-                self.pause = Some(pause(job.partitions.len()));
+                self.pause = Some(look_again_after(job.partitions.len()));
                 let text = serde_json::to_string(&job).unwrap_or_default();
                 if text == self.text {
                     return None;
@@ -220,7 +211,7 @@ impl Watching {
                 Some(("status", text))
             }
             Err(failure) => {
-                self.pause.get_or_insert(LOOK_EVERY_MIN);
+                self.pause.get_or_insert_with(|| look_again_after(0));
                 let since = *self.unread_since.get_or_insert(now);
                 if now.duration_since(since) < UNREAD_MAX {
                     return None;
@@ -231,12 +222,6 @@ impl Watching {
             }
         }
     }
-}
-
-/// The pause before the next look at a job of this many partitions.
-fn pause(partitions: usize) -> Duration {
-    let partitions = u32::try_from(partitions).unwrap_or(u32::MAX);
-    LOOK_EVERY_PER_PARTITION.saturating_mul(partitions).clamp(LOOK_EVERY_MIN, LOOK_EVERY_MAX)
 }
 
 /// The job whenever it has changed, until it is over, cannot be read for [`UNREAD_MAX`], or the service stops. To
@@ -302,13 +287,12 @@ mod tests {
     }
 
     #[test]
-    fn the_last_event_is_that_of_the_end_and_a_job_of_many_partitions_is_looked_at_less_often() {
+    fn the_last_event_is_that_of_the_end_and_no_look_follows_another_without_a_pause() {
         let (mut watching, now) = (Watching::default(), Instant::now());
         assert_eq!(watching.told(unread(), now), None);
-        assert_eq!(watching.pause, Some(LOOK_EVERY_MIN), "not without a pause");
+        assert_eq!(watching.pause, Some(look_again_after(0)));
         let (name, data) = watching.told(Ok(Some(found(JobState::Done))), now).unwrap();
         assert!(name == "status" && data.contains(r#""state":"done""#) && watching.is_over, "{data}");
-        assert_eq!([1, 8, 16, 64].map(|partitions| pause(partitions).as_millis()), [200, 200, 400, 1_000]);
     }
 
     #[test]

@@ -40,4 +40,4 @@ pub(crate) use conductor::{Conductor, conduct};
 pub(crate) use job::fed;
 pub use job::{Job, JobFile, JobId, JobState, Purpose, Target};
 pub use requests::{RebuildRefusal, Rebuilds};
-pub use status::{PartitionProgress, RebuildStatus};
+pub use status::{PartitionProgress, RebuildStatus, look_again_after};

@@ -1,5 +1,7 @@
 //! What is told of a job: its state, and how far each partition of its generation has come.
 
+use std::time::Duration;
+
 use futures::stream::{self, StreamExt, TryStreamExt};
 use serde::Serialize;
 use shared::backends::Backends;
@@ -14,6 +16,15 @@ use super::job::{Job, JobState};
 
 /// How many checkpoints are read at once.
 const CHECKPOINTS_AT_ONCE: usize = 8;
+
+/// How often a watched job is looked at by each client if it has few partitions.
+const LOOK_EVERY_MIN: Duration = Duration::from_millis(200);
+
+/// How often if it has many.
+const LOOK_EVERY_MAX: Duration = Duration::from_secs(1);
+
+/// The time between two looks for each partition, whose checkpoint is a read of its own.
+const LOOK_EVERY_PER_PARTITION: Duration = Duration::from_millis(25);
 
 /// Progress of one partition of the new generation.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, ToSchema)]
@@ -42,6 +53,13 @@ pub struct RebuildStatus {
     pub events_per_second: Option<u64>,
     /// Seconds until the replay is done at this rate; `None` when unknown or done.
     pub eta_seconds: Option<u64>,
+}
+
+/// How long whoever watches a job waits before the next look at it, if it has told of this many partitions.
+#[must_use]
+pub fn look_again_after(partitions: usize) -> Duration {
+    let partitions = u32::try_from(partitions).unwrap_or(u32::MAX);
+    LOOK_EVERY_PER_PARTITION.saturating_mul(partitions).clamp(LOOK_EVERY_MIN, LOOK_EVERY_MAX)
 }
 
 /// A job as it is now, and how far its generation has come.
@@ -109,6 +127,12 @@ mod tests {
     use super::*;
     use shared::coordinate::Version;
     use shared::id::AccountId;
+
+    #[test]
+    fn a_job_of_many_partitions_is_looked_at_less_often_and_never_without_a_pause() {
+        let pauses = [0, 1, 8, 16, 64, usize::MAX].map(|partitions| look_again_after(partitions).as_millis());
+        assert_eq!(pauses, [200, 200, 200, 400, 1_000, 1_000]);
+    }
 
     #[test]
     fn a_replay_that_has_come_halfway_has_as_much_to_do_again() {

@@ -150,7 +150,10 @@ pub async fn retry<B: Backends>(backends: &B, clock: &Clock, account: AccountId)
     };
     let folding = fold_anew(backends, account).await?;
     match folding.to_parked(clock.now()) {
-        Some(parked) if parked.at <= entry.at => return Err(ParkingError::StillPoison(parked)),
+        // The entry stays as it is, and so does the time since when the account is parked.
+        Some(parked) if parked.at <= entry.at => {
+            return Err(ParkingError::StillPoison(Parked { since: entry.since, ..parked }));
+        }
         Some(_) => return write(backends, clock, generation, folding).await.map_err(unless_refused),
         None => {}
     }

@@ -113,8 +113,9 @@ async fn an_account_whose_event_still_cannot_be_folded_stays_parked() {
 
     let refusal = bank.ask(Method::POST, &format!("/balance/parked/{}/retry", account(1)), &[]).await;
     assert_eq!((refusal.status, &refusal.json()["code"]), (StatusCode::CONFLICT, &json!("still_parked")));
-    assert_eq!(refusal.json()["parked"]["at"], 1);
-    assert_eq!(bank.get("/balance/parked").await.each("id"), [json!(account(1).to_string())]);
+    let (told, listed) = (refusal.json()["parked"].clone(), bank.get("/balance/parked").await);
+    assert_eq!(listed.each("id"), [json!(account(1).to_string())]);
+    assert_eq!((&told["at"], &told["since"]), (&json!(1), &listed.json()[0]["since"]));
 }
 
 #[tokio::test]

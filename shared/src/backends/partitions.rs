@@ -46,9 +46,9 @@ fn other_ways(is_embedded: bool, asked: u16) -> String {
         ", with which its data folder was made; that number cannot be changed".to_owned()
     } else {
         format!(
-            " for each of its processes; or, to change the number, stop all of them, delete its partition log and the \
-             register \"{REGISTER}\" of its store, and start with {asked}; nothing is lost, the workers read what they \
-             need from the store"
+            " for each of its processes; or, to change the number, stop all of them but account services, delete its \
+             partition log and the register \"{REGISTER}\" of its store, and start with {asked}; nothing is lost, the \
+             workers read what they need from the store"
         )
     }
 }
@@ -127,11 +127,9 @@ mod tests {
         let told = |is_embedded| PartitionsError::Other { stored: 8, asked: 9, is_embedded }.to_string();
         for (is_embedded, told) in [true, false].map(|is_embedded| (is_embedded, told(is_embedded))) {
             assert!(told.contains("has 8 partitions, not 9: set --partitions 8 (BANK_PARTITIONS=8)"), "{told}");
-            assert_eq!(
-                told.contains("delete its partition log and the register \"partitions\""),
-                !is_embedded,
-                "{told}"
-            );
+            let change =
+                "stop all of them but account services, delete its partition log and the register \"partitions\"";
+            assert_eq!(told.contains(change), !is_embedded, "{told}");
         }
     }
 }

@@ -108,7 +108,7 @@ pub struct ServiceSettings {
 #[derive(Args, Clone, Debug)]
 #[command(next_help_heading = "Pipeline")]
 pub struct PipelineSettings {
-    /// Number of partitions `balance.1`, `balance.2`, …; fixed when a bank is first started
+    /// Number of partitions `balance.1`, `balance.2`, …; agreed on when a bank is first started
     #[arg(long, env = "BANK_PARTITIONS", value_name = "COUNT", default_value_t = 8,
           value_parser = clap::value_parser!(u16).range(1..=i64::from(SLOTS)))]
     pub partitions: u16,

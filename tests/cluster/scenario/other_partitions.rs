@@ -127,7 +127,8 @@ async fn assert_refused(cluster: &Cluster, kind: Kind, asked: usize) {
     let (code, said) = cluster.refusal(kind, PARTITIONS_SETTING, &asked.to_string()).await;
     assert_eq!(code, Some(2), "{said}");
     let way_out = format!("has {stored} partitions, not {asked}: set --partitions {stored} ");
-    assert!(said.contains(&way_out) && said.contains("; or, to change the number, stop all of them"), "{said}");
+    let change = "; or, to change the number, stop all of them but account services, delete";
+    assert!(said.contains(&way_out) && said.contains(change), "{said}");
 }
 
 /// Which incarnation the checkpoint of each partition of the active generation names; `None` where there is none yet.

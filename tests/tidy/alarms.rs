@@ -7,7 +7,9 @@
 
 use std::collections::BTreeSet;
 
-use shared::telemetry::metric::{ACCOUNTS_PARKED, FORWARDER_POSITIONS_LOST, Kind, METRICS, Metric, PARTITIONS_RENEWED};
+use shared::telemetry::metric::{
+    ACCOUNTS_PARKED, AHEAD_OF_STORE, FORWARDER_POSITIONS_LOST, Kind, METRICS, Metric, PARTITIONS_RENEWED,
+};
 
 use crate::Fault;
 use crate::source::{Source, identifiers};
@@ -29,7 +31,7 @@ const KEYS: [&str; 6] = ["expr", "for", "severity", "summary", "action", "runboo
 
 /// Counters that move as soon as a process begins its work, before anybody has read them: Prometheus sees the first
 /// step of such a series only as a series that is new and above zero.
-const MOVE_AT_THE_START: [Metric; 3] = [ACCOUNTS_PARKED, FORWARDER_POSITIONS_LOST, PARTITIONS_RENEWED];
+const MOVE_AT_THE_START: [Metric; 4] = [ACCOUNTS_PARKED, AHEAD_OF_STORE, FORWARDER_POSITIONS_LOST, PARTITIONS_RENEWED];
 
 /// What Prometheus makes of a distribution.
 const OF_A_DISTRIBUTION: [&str; 3] = ["_bucket", "_count", "_sum"];

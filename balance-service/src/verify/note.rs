@@ -1,7 +1,9 @@
 //! The note of the last verifications of the whole view: a register of the store.
 //!
 //! It has room for two generations: the one that answers queries, and the one that a rollback would switch to. A job
-//! notes the verification of what it has built, since the next job takes its place in the register of jobs.
+//! notes the verification of what it has built, since the next job takes its place in the register of jobs. It is noted
+//! once: a job that the note has taken says nothing that the note lacks, even if a clock that was ahead has dated the
+//! job's end behind that of later verifications.
 
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
@@ -12,7 +14,7 @@ use shared::index::Generation;
 use shared::store::{Registers, WriteError};
 
 use super::report::{PartitionReport, Verification};
-use crate::rebuild::{Job, JobState};
+use crate::rebuild::{Job, JobId, JobState};
 
 /// The register that holds the note.
 const REGISTER: &str = "verify/balance";
@@ -43,6 +45,8 @@ struct Stored {
     verified: Verified,
     #[serde(default)]
     other: Option<Verified>,
+    #[serde(default)]
+    job: Option<JobId>,
 }
 
 /// The note as it was read, and the right to write it if nobody else has written it since.
@@ -53,22 +57,32 @@ pub(super) struct Note {
     pub(super) verified: Option<Verified>,
     /// The last one of another generation.
     other: Option<Verified>,
+    /// The last job whose verification was taken; `None` if the note does not tell.
+    job: Option<JobId>,
 }
 
 impl Note {
     /// Reads the note. One of another release that this one cannot read says nothing, and is written over.
     pub(super) async fn load<R: Registers>(registers: &R) -> Result<Self, BackendError> {
         let Some(register) = registers.read_register(REGISTER).await? else {
-            return Ok(Self { revision: Revision::ABSENT, verified: None, other: None });
+            return Ok(Self { revision: Revision::ABSENT, verified: None, other: None, job: None });
         };
+        let revision = register.revision;
         let stored: Option<Stored> = serde_json::from_slice(&register.value).ok();
-        let (verified, other) = stored.map_or((None, None), |stored| (Some(stored.verified), stored.other));
-        Ok(Self { revision: register.revision, verified, other })
+        Ok(match stored {
+            Some(Stored { verified, other, job }) => Self { revision, verified: Some(verified), other, job },
+            None => Self { revision, verified: None, other: None, job: None },
+        })
     }
 
     /// The verifications it holds, each of another generation.
     pub(super) fn each(&self) -> impl Iterator<Item = &Verified> {
         self.verified.iter().chain(&self.other)
+    }
+
+    /// Whether the verification by this job was noted, here or in a note before this one.
+    pub(super) fn has_taken(&self, job: &Job) -> bool {
+        self.job == Some(job.id)
     }
 
     /// Whether another verification has been noted since this was read.
@@ -79,7 +93,7 @@ impl Note {
     /// Writes a verification over the last one of its generation, if nobody has noted another one meanwhile.
     pub(super) async fn write<R: Registers>(self, registers: &R, verified: &Verified) -> Result<(), BackendError> {
         let other = self.each().find(|noted| noted.generation != verified.generation).cloned();
-        let stored = Stored { verified: verified.clone(), other };
+        let stored = Stored { verified: verified.clone(), other, job: self.job };
         let value = serde_json::to_vec(&stored).map_err(|error| BackendError::broken("note a verification", error))?;
         match registers.write_register(REGISTER, self.revision, Bytes::from(value)).await {
             Ok(_) | Err(WriteError::Moved { .. }) => Ok(()),
@@ -87,12 +101,14 @@ impl Note {
         }
     }
 
-    /// Writes the verification by a job, unless one of its generation that is as new is noted. Of the others, only that
-    /// of the generation which the job has replaced stays: queries are never switched to any older one.
+    /// Writes the verification by a job, unless it was taken, or one of its generation that is as new is noted. Of the
+    /// others, only that of the generation which the job has replaced stays: queries are never switched to any older
+    /// one.
     pub(super) async fn write_by_job<R: Registers>(self, registers: &R, job: &Job) -> Result<(), BackendError> {
-        let Some(by_job) = Verified::by_job(job).filter(|by_job| self.lacks(by_job)) else { return Ok(()) };
+        let news = Verified::by_job(job).filter(|by_job| !self.has_taken(job) && self.lacks(by_job));
+        let Some(by_job) = news else { return Ok(()) };
         let replaced = self.each().find(|noted| Some(noted.generation) == job.previous).cloned();
-        Self { verified: replaced, other: None, ..self }.write(registers, &by_job).await
+        Self { verified: replaced, other: None, job: Some(job.id), ..self }.write(registers, &by_job).await
     }
 
     fn lacks(&self, by_job: &Verified) -> bool {
@@ -132,7 +148,7 @@ impl Sum {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::rebuild::{JobId, Purpose};
+    use crate::rebuild::Purpose;
     use crate::testing::embedded;
     use shared::partition::{Partition, PartitionMap};
     use uuid::Uuid;
@@ -171,10 +187,11 @@ mod tests {
 
     /// A job that has built and verified a generation in place of another one.
     fn built(generation: u32, previous: u32, second: i64) -> Job {
+        let id = JobId(Uuid::from_u128(generation.into()));
         Job {
             generation: Some(Generation(generation)),
             verification: Some(Verification::default()),
-            ..Job::new(JobId(Uuid::nil()), Purpose::Rebuild, Some(Generation(previous)), Timestamp::EPOCH)
+            ..Job::new(id, Purpose::Rebuild, Some(Generation(previous)), Timestamp::EPOCH)
                 .finished(JobState::Done, at(second))
         }
     }
@@ -212,6 +229,17 @@ mod tests {
             note_by_job(store, &job).await.unwrap();
             assert!(!note.has_moved(store).await.unwrap(), "{job:?}");
         }
+    }
+
+    #[tokio::test]
+    async fn a_job_is_noted_once_whatever_its_clock_said() {
+        let (backends, _folder) = embedded(PartitionMap::new(1).unwrap()).await;
+        let store = &backends.store;
+        let ahead = built(2, 1, 900);
+        note_by_job(store, &ahead).await.unwrap();
+        Note::load(store).await.unwrap().write(store, &verified(2, 7)).await.unwrap();
+        note_by_job(store, &ahead).await.unwrap();
+        assert_eq!(noted(store).await, [verified(2, 7)]);
     }
 
     #[tokio::test]

@@ -8,6 +8,7 @@
 //!
 //! All of these are noted in one register, a job's when it is done. If that note failed, whoever looks next makes up
 //! for it. So a verification counts whichever job comes next, and for a generation that queries are switched back to.
+//! A job counts once: if its clock was ahead, what is verified later takes its place nevertheless.
 //!
 //! RV1  It disturbs nobody. It only reads, one partition after the other, and its pages give way to workers that are
 //!      late. It does not run beside a job, nor beside a check of partitions that a client has asked its process for:
@@ -138,7 +139,8 @@ struct Seen {
 impl Seen {
     /// The last verification of the active generation.
     fn verified(&self) -> Option<Verified> {
-        let by_job = self.job.as_ref().and_then(Verified::by_job);
+        let job = self.job.as_ref().filter(|job| !self.note.has_taken(job));
+        let by_job = job.and_then(Verified::by_job);
         // A generation of the same number may be another one: an index that was lost begins to count anew.
         let found = self.note.each().cloned().chain(by_job);
         found.filter(|verified| verified.generation == self.active).max_by_key(|verified| verified.ended_at)

@@ -67,6 +67,10 @@ impl Bank {
         self.now.fetch_add(i64::try_from(time.as_micros()).unwrap(), Ordering::Relaxed);
     }
 
+    fn set_back(&self, time: Duration) {
+        self.now.fetch_sub(i64::try_from(time.as_micros()).unwrap(), Ordering::Relaxed);
+    }
+
     fn time(&self) -> Timestamp {
         self.routine.clock.now()
     }
@@ -155,6 +159,19 @@ async fn the_verification_by_a_job_counts_when_other_jobs_have_come_and_gone() {
     assert_eq!(seen().await, built);
     assert_eq!(bank.look().await, built);
     assert!(!note.has_moved(bank.store()).await.unwrap(), "it is noted once");
+}
+
+/// Goal: a clock that was ahead when a job ended neither has the bank verified every minute, nor hides what is found.
+#[tokio::test]
+async fn what_is_verified_after_a_job_whose_clock_was_ahead_takes_the_place_of_the_job() {
+    let bank = Bank::open().await;
+    bank.note_built().await;
+    bank.set_back(EVERY * 2);
+    let verified = Some(bank.clean(bank.active));
+    assert_eq!(bank.look().await, verified);
+    bank.wait(Duration::from_mins(1));
+    assert_eq!(bank.look().await, verified, "neither written over nor made again");
+    assert_eq!(bank.routine.see().await.unwrap().unwrap().verified(), verified, "it is shown as well");
 }
 
 /// An index that was deleted counts its generations from the beginning.

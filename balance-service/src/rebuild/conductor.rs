@@ -293,11 +293,11 @@ impl<B: Backends> Conductor<B> {
         }
         // Generations come from jobs. Those of an older bank are discarded with the first one.
         let Some(job) = file.job.clone() else { return Ok(LOOK_EVERY) };
-        let now = self.clock.now();
-        let keep = [generations.active, job.kept(now)];
+        let kept = job.kept(self.clock.now());
+        let keep = [generations.active, kept];
         if generations.all.iter().any(|generation| !keep.contains(&Some(*generation))) {
             // A rollback whose clock is behind would still ask for what is about to be discarded.
-            let keep_previous_until = job.keep_previous_until.filter(|until| now < *until);
+            let keep_previous_until = job.keep_previous_until.filter(|_| kept.is_some());
             self.write_and_discard(file, Job { keep_previous_until, ..job }, generations, &keep).await?;
         }
         Ok(LOOK_EVERY)

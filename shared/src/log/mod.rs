@@ -133,7 +133,8 @@ pub trait PartitionLog: Clone + Send + Sync + 'static {
 
     /// Removes the records at or below `through` that were published before `before`; returns how many. A log that
     /// stores records in parts, as messages or rows, removes whole parts: a record stays while any record of its part
-    /// must stay, and the last part stays if it alone tells where the partition ends. The extent says what is held.
+    /// must stay, and the last part stays if it alone tells where the partition ends. A log that dates records by its
+    /// own clock may remove those that are dated further ahead than `before` lies back. The extent says what is held.
     fn trim(
         &self,
         partition: Partition,

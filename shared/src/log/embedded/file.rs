@@ -1,5 +1,7 @@
 //! What the log does inside one transaction of its file.
 
+use std::ops::Range;
+
 use bytes::Bytes;
 use rusqlite::{Connection, OptionalExtension, Row, params};
 
@@ -159,19 +161,19 @@ pub(super) struct Trimmed {
     pub(super) through: Offset,
 }
 
-/// Removes at most `limit` records from the front, in whole rows, and stops at the first row that is too young. So the
-/// remaining records have no hole, even if the clock that dated them was set back.
+/// Removes at most `limit` records from the front, in whole rows, and stops at the first row with one of the dates that
+/// are too young. So the remaining records have no hole, even if the clock that dated them was set back.
 pub(super) fn trim(
     connection: &Connection,
     partition: Partition,
     through: Offset,
-    before: Timestamp,
+    young: &Range<Timestamp>,
     limit: u64,
 ) -> rusqlite::Result<Trimmed> {
     let current = extent(connection, partition)?;
     let reach = Offset::new(current.trimmed.get() + limit).min(through).min(current.last);
     let (from, to) = (place(partition, current.trimmed), place(partition, reach.max(current.trimmed)));
-    let Some(end) = last_old(connection, from, to, before)? else {
+    let Some(end) = last_old(connection, from, to, young)? else {
         return Ok(Trimmed { records: 0, through: current.trimmed });
     };
     connection.prepare_cached("DELETE FROM parts WHERE place > ?1 AND place <= ?2")?.execute(params![from, end])?;
@@ -183,12 +185,13 @@ pub(super) fn trim(
 }
 
 /// The last row after `from` and up to `to` that comes before the first one too young to remove.
-fn last_old(connection: &Connection, from: u64, to: u64, before: Timestamp) -> rusqlite::Result<Option<u64>> {
+fn last_old(connection: &Connection, from: u64, to: u64, young: &Range<Timestamp>) -> rusqlite::Result<Option<u64>> {
     let too_young: Option<u64> = connection
         .prepare_cached(
-            "SELECT place FROM parts WHERE place > ?1 AND place <= ?2 AND published >= ?3 ORDER BY place LIMIT 1",
+            "SELECT place FROM parts
+             WHERE place > ?1 AND place <= ?2 AND published >= ?3 AND published < ?4 ORDER BY place LIMIT 1",
         )?
-        .query_row(params![from, to, before.as_micros()], |row| row.get(0))
+        .query_row(params![from, to, young.start.as_micros(), young.end.as_micros()], |row| row.get(0))
         .optional()?;
     let to = too_young.map_or(to, |young| young - 1);
     connection
@@ -240,7 +243,8 @@ mod tests {
 
     /// Trims what is older than a time, up to an offset; returns how many records went, and the last one ever removed.
     fn trim_at(connection: &Connection, through: u64, micros: i64, limit: u64) -> (u64, u64) {
-        let trimmed = trim(connection, ONE, Offset::new(through), Timestamp::from_micros(micros), limit).unwrap();
+        let young = Timestamp::from_micros(micros)..Timestamp::from_micros(i64::MAX);
+        let trimmed = trim(connection, ONE, Offset::new(through), &young, limit).unwrap();
         assert_eq!(extent(connection, ONE).unwrap().trimmed, trimmed.through);
         (trimmed.records, trimmed.through.get())
     }

@@ -12,7 +12,8 @@
 //!     in it (ADR 15). The rows of an incarnation follow each other without a gap up to the end of the partition. A
 //!     read that finds a gap or an invalid body fails and reports that the file is damaged; it skips nothing.
 //! Y3  Trimming removes whole rows, so the extent begins where a row begins. Even the last row may go, because the end
-//!     of the partition is stored beside the rows.
+//!     of the partition is stored beside the rows. A row that is dated further ahead than old ones lie back was dated
+//!     by a wrong clock, and counts as old: otherwise it and all behind it would stay until that date.
 //!
 //! Why they keep the laws of the log. Offsets have no gap (law L1) because a publish reads and moves the end of its
 //! partition in the transaction in which it writes, and one thread runs one transaction after the other (Y1). A read
@@ -25,6 +26,7 @@ mod newest;
 mod part;
 mod reader;
 
+use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -136,6 +138,12 @@ impl EmbeddedLog {
         Ok(Self { database, partitions, clock, ids, news: News::of(partitions), newest: Newest::of(partitions) })
     }
 
+    /// The dates of what is too young to be trimmed, if what was published before `before` is old (law Y3).
+    fn young(&self, before: Timestamp) -> Range<Timestamp> {
+        let now = self.clock.now();
+        before..now.plus(before.until(now))
+    }
+
     fn place_of(&self, operation: &'static str, partition: Partition) -> Result<usize, BackendError> {
         if (1..=self.partitions.partitions()).contains(&partition.get()) {
             Ok(usize::from(partition.get() - 1))
@@ -223,7 +231,8 @@ impl PartitionLog for EmbeddedLog {
         let place = self.place_of("trim", partition)?;
         let mut forgotten = 0;
         loop {
-            let trim = move |connection: &_| file::trim(connection, partition, through, before, TRIMMED_AT_ONCE);
+            let young = self.young(before);
+            let trim = move |connection: &_| file::trim(connection, partition, through, &young, TRIMMED_AT_ONCE);
             let newest = self.newest.clone();
             let committed = move |trimmed: &Trimmed| newest.trimmed(place, trimmed.through);
             let now = self.database.write_and_tell("trim", trim, committed).await?.records;

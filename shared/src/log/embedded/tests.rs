@@ -1,6 +1,7 @@
 //! The file itself: one of an earlier release, rows that are read in pieces, rows that are damaged.
 
 use std::path::Path;
+use std::sync::atomic::{AtomicI64, Ordering};
 
 use rusqlite::params;
 use tempfile::TempDir;
@@ -169,6 +170,28 @@ async fn a_reader_that_holds_a_part_of_a_row_notices_a_trim_or_another_life_behi
         };
         assert_eq!(told, log.extent(ONE).await.unwrap());
     }
+}
+
+/// Goal: if a clock was a year ahead for a while, the records of a year do not stay.
+#[tokio::test]
+async fn records_that_a_clock_far_ahead_has_dated_go_when_it_is_put_right() {
+    const WINDOW: Duration = Duration::from_hours(1);
+    let (dir, right) = (tempfile::tempdir().unwrap(), Timestamp::from_micros(1_700_000_000_000_000));
+    let micros = Arc::new(AtomicI64::new(0));
+    let set = |now: Timestamp| micros.store(now.as_micros(), Ordering::Relaxed);
+    let clock = Clock::of({
+        let micros = Arc::clone(&micros);
+        move || Timestamp::from_micros(micros.load(Ordering::Relaxed))
+    });
+    let (folder, ids) = (DataFolder::open(dir.path()).unwrap(), Ids::new(Clock::system()));
+    let log = EmbeddedLog::open(&folder, PartitionMap::new(2).unwrap(), clock, ids).await.unwrap();
+    set(right.plus(WINDOW * 9_000));
+    publish_up_to(&log, 3).await;
+    set(right.plus(WINDOW / 2));
+    publish_up_to(&log, 5).await;
+    set(right);
+    let trimmed = log.trim(ONE, Offset::new(5), right.minus(WINDOW)).await.unwrap();
+    assert_eq!(trimmed, 3, "what is ahead by less than the window stays");
 }
 
 #[tokio::test]

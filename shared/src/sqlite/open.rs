@@ -103,11 +103,19 @@ fn set_up(connection: &Connection, cache_kib: i32) -> rusqlite::Result<()> {
     // Otherwise SQLite plans a statement again for each value bound to it, in search of a better plan.
     connection.set_db_config(DbConfig::SQLITE_DBCONFIG_ENABLE_QPSG, true)?;
     leave_log_on_close(connection, true)?;
+    sync_through(connection)?;
     connection.pragma_update(None, "mmap_size", MAPPED_BYTES)?;
     // SQLite reads a positive number as pages and a negative one as KiB.
     connection.pragma_update(None, "cache_size", -cache_kib)?;
     connection.pragma_update(None, "temp_store", "MEMORY")?;
     connection.pragma_update(None, "trusted_schema", false)
+}
+
+/// Has every sync wait until the disk has written what is in its own memory, which macOS does only when asked to. Other
+/// systems do so anyway.
+fn sync_through(connection: &Connection) -> rusqlite::Result<()> {
+    connection.pragma_update(None, "fullfsync", true)?;
+    connection.pragma_update(None, "checkpoint_fullfsync", true)
 }
 
 /// Whether the WAL stays as it is when this connection is closed, even as the last one. That is the rule for every
@@ -128,6 +136,7 @@ fn make(file: &Path, spec: &FileSpec) -> Result<(), OpenError> {
     let connection = Connection::open_with_flags(&unfinished, flags(access)).map_err(told)?;
     connection.pragma_update(None, "page_size", PAGE_BYTES).map_err(told)?;
     connection.pragma_update(None, "synchronous", "FULL").map_err(told)?;
+    sync_through(&connection).map_err(told)?;
     connection.pragma_update(None, "application_id", spec.application_id).map_err(told)?;
     take_steps(&connection, spec).map_err(told)?;
     connection.pragma_update(None, "journal_mode", "WAL").map_err(told)?;
@@ -158,4 +167,25 @@ fn take_steps(connection: &Connection, spec: &FileSpec) -> rusqlite::Result<()> 
     }
     steps.pragma_update(None, "user_version", spec.schema.len())?;
     steps.commit()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::tests::{ALWAYS_MOVING, NOTES};
+    use super::*;
+
+    /// Only macOS heeds it, but every system tells what is set.
+    #[test]
+    fn whoever_syncs_a_file_waits_for_the_memory_of_the_disk() {
+        let dir = tempfile::tempdir().unwrap();
+        let file = dir.path().join(NOTES.file_name);
+        let (writer, _) = open(&file, &NOTES, ALWAYS_MOVING).unwrap();
+        let mover = open_mover(&file, &NOTES).unwrap();
+        for connection in [writer, mover] {
+            for name in ["fullfsync", "checkpoint_fullfsync"] {
+                let is_set: bool = connection.pragma_query_value(None, name, |row| row.get(0)).unwrap();
+                assert!(is_set, "{name}");
+            }
+        }
+    }
 }

@@ -1,5 +1,6 @@
 use std::convert::Infallible;
 
+use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
@@ -17,17 +18,14 @@ pub(super) async fn obey(mut signals: Signals, shutdown: CancellationToken) -> I
 }
 
 /// The signals that ask a process to stop: SIGINT and SIGTERM.
-#[cfg(unix)]
 pub(super) struct Signals {
-    interrupt: tokio::signal::unix::Signal,
-    terminate: tokio::signal::unix::Signal,
+    interrupt: Signal,
+    terminate: Signal,
 }
 
-#[cfg(unix)]
 impl Signals {
     /// From here on, none of them ends the process by itself.
     pub(super) fn new() -> std::io::Result<Self> {
-        use tokio::signal::unix::{SignalKind, signal};
         Ok(Self { interrupt: signal(SignalKind::interrupt())?, terminate: signal(SignalKind::terminate())? })
     }
 

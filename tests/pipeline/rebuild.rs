@@ -7,7 +7,7 @@ use account_service::command::{Request, Teller};
 use balance_service::rebuild::{JobState, Purpose, RebuildRefusal};
 use shared::coordinate::Version;
 use shared::id::AccountId;
-use shared::index::{BalanceIndex, EmbeddedIndex};
+use shared::index::{BalanceIndex, EmbeddedIndex, Seal};
 use shared::money::Amount;
 use shared::store::EmbeddedStore;
 use shared::telemetry::metric::{LAG_EVENTS, LAG_SECONDS};
@@ -98,6 +98,27 @@ async fn readers_never_see_a_step_back_while_the_bank_is_rebuilt_and_rolled_back
         sum += bank.visible(*account).await.unwrap().balance.get();
     }
     assert_eq!(sum, 40 * 1_000_000);
+}
+
+/// Goal: whoever was told that a rebuild is done learns that it no longer is, as when a power cut has undone it.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_rebuild_whose_switch_the_index_has_lost_is_told_to_have_failed() {
+    let folder = tempfile::tempdir().unwrap();
+    let bank = Bank::start(folder.path()).await;
+    let (index, first) = (&bank.ports.index, bank.active().await);
+    bank.rebuild().await;
+    let (second, seal) = (bank.active().await, Seal(bank.ids.commit().uuid()));
+    // The conductor lifts the seal of no job.
+    until("the switch is undone", async || {
+        let sealing = index.seal(second, seal).await.unwrap();
+        index.promote(first, Some((second, sealing))).await.is_ok()
+    })
+    .await;
+    let status = async || bank.rebuilds.status().await.unwrap().unwrap();
+    until("the job has failed", async || status().await.job.state == JobState::Failed).await;
+    assert!(status().await.job.failure.is_some_and(|reason| reason.contains("lost the switch")));
+    until("what it has built is discarded", async || index.generations().await.unwrap().all == [first]).await;
+    assert_eq!(bank.active().await, first);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

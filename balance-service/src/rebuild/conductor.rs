@@ -279,7 +279,7 @@ impl<B: Backends> Conductor<B> {
 
     /// While no job runs: cleans up, and restores a missing view.
     pub(super) async fn rest(&self, file: JobFile, generations: &Generations) -> Result<Duration, StepError> {
-        if generations.active.is_none() {
+        let Some(active) = generations.active else {
             let id = JobId(self.ids.commit().uuid());
             if file.job.is_none() {
                 info!(job = %id, "first start, building the view from the store");
@@ -290,11 +290,15 @@ impl<B: Backends> Conductor<B> {
             file.save(self.backends.store(), job).await?;
             self.nudge.all();
             return Ok(Duration::ZERO);
-        }
+        };
         // Generations come from jobs. Those of an older bank are discarded with the first one.
         let Some(job) = file.job.clone() else { return Ok(LOOK_EVERY) };
+        if job.has_lost_switch(active) {
+            let reason = "the index has lost the switch: the previous generation answers the queries".to_owned();
+            return self.give_up(file, job, reason).await;
+        }
         let kept = job.kept(self.clock.now());
-        let keep = [generations.active, kept];
+        let keep = [Some(active), kept];
         if generations.all.iter().any(|generation| !keep.contains(&Some(*generation))) {
             // A rollback whose clock is behind would still ask for what is about to be discarded.
             let keep_previous_until = job.keep_previous_until.filter(|_| kept.is_some());

@@ -154,6 +154,12 @@ impl Job {
         (now < until && now.until(noted_at) <= noted_at.until(until)).then_some(kept)
     }
 
+    /// Whether the queries are answered as before this job, which had switched them: a loss of power or somebody's hand
+    /// has undone that.
+    pub(super) fn has_lost_switch(&self, active: Generation) -> bool {
+        self.state == JobState::Done && self.previous == Some(active) && self.generation != Some(active)
+    }
+
     /// The job in a final state.
     #[must_use]
     pub fn finished(mut self, state: JobState, at: Timestamp) -> Self {

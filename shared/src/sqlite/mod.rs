@@ -166,6 +166,15 @@ impl Database {
         self.writer.write(operation, run, committed).await
     }
 
+    /// Has all that was committed before this call survive a loss of power, whatever the file's [`Durability`]: it is
+    /// in the WAL, which is synced here, or in the file, which was synced before the WAL restarted.
+    ///
+    /// # Errors
+    /// With an unknown effect: it may be lost with the machine. A sync that failed is final (law Q8).
+    pub async fn sync(&self, operation: &'static str) -> Result<(), BackendError> {
+        self.writer.sync(operation, check::beside(self.readers.file(), "-wal")).await
+    }
+
     /// Runs a read on a connection of its own (law Q5).
     ///
     /// # Errors

@@ -1,10 +1,13 @@
 //! The writer thread: collects waiting writes into transactions.
 
+use std::fs::File;
 use std::io;
+use std::path::PathBuf;
 use std::thread::{Builder, JoinHandle};
 
 use rusqlite::Connection;
 use tokio::sync::{mpsc, oneshot, watch};
+use tokio::task::spawn_blocking;
 use tracing::{error, warn};
 
 use super::failure::retry;
@@ -96,6 +99,19 @@ impl Writer {
             return Err(ended(operation));
         }
         answered.await.unwrap_or_else(|_| Err(BackendError::unknown(operation, "the writer thread ended meanwhile")))
+    }
+
+    /// Syncs the WAL at this path, with all that was committed before this call.
+    pub(super) async fn sync(&self, operation: &'static str, log: PathBuf) -> Result<(), BackendError> {
+        let failure = self.sync_failure.clone();
+        let sync = move || {
+            let log = File::options().write(true).open(log)?;
+            log.sync_data().inspect_err(|error| failure.note(error))
+        };
+        match spawn_blocking(sync).await {
+            Ok(synced) => synced.map_err(|error| BackendError::unknown(operation, error)),
+            Err(panicked) => Err(BackendError::unknown(operation, panicked)),
+        }
     }
 
     pub(super) fn commits(&self) -> watch::Receiver<u64> {

@@ -4,10 +4,13 @@
 //! account): a replay comes in that order and fills it from left to right, and the verifier reads it likewise.
 //!
 //! A write is one transaction: it checks the seal and the epoch, and writes documents, parked accounts and the
-//! checkpoint (laws X1, X3, X5, X6). Nothing is fsynced ([`Durability::Normal`]), because the index can be filled again
+//! checkpoint (laws X1, X3, X5, X6). It is not fsynced ([`Durability::Normal`]), because the index can be filled again
 //! from the store. Law X1 holds even after a power loss: that loses only whole transactions at the end, so a checkpoint
 //! is lost together with the balances it covers. A generation created just before may be lost too, and its number used
 //! again; every process that could have written to it died with the machine.
+//!
+//! Synced is what somebody is told is done, and nobody would do again: a repair; and a switch, by its promotion and
+//! again when the seal is lifted, since a switch that is repeated may find the promotion made but not synced.
 //!
 //! Lists need more trees: by owner and, while clients ask for that order, by balance (`by_balance.rs`). They are built
 //! in one sorted pass when a generation is prepared for promotion: for a million accounts that takes two seconds,
@@ -88,6 +91,17 @@ impl EmbeddedIndex {
         self.database.write(operation, checked).await?
     }
 
+    /// Writes what survives a loss of power once this is answered, and so does all that was written before.
+    async fn write_through<T: Send + 'static>(
+        &self,
+        operation: &'static str,
+        run: impl FnMut(&Connection) -> rusqlite::Result<T> + Send + 'static,
+    ) -> Result<T, BackendError> {
+        let written = self.database.write(operation, run).await?;
+        self.database.sync(operation).await?;
+        Ok(written)
+    }
+
     /// Reads the active generation.
     async fn read_active<T: Send + 'static>(
         &self,
@@ -132,7 +146,7 @@ impl BalanceIndex for EmbeddedIndex {
         generation: Generation,
         expected: Option<(Generation, Sealing)>,
     ) -> Result<(), PromoteError> {
-        self.database.write("promote", move |connection| generation::promote(connection, generation, expected)).await?
+        self.write_through("promote", move |connection| generation::promote(connection, generation, expected)).await?
     }
 
     async fn prepare(&self, generation: Generation) -> Result<(), ApplyError> {
@@ -146,7 +160,7 @@ impl BalanceIndex for EmbeddedIndex {
     }
 
     async fn unseal(&self, generation: Generation, seal: Seal) -> Result<(), BackendError> {
-        self.database.write("unseal", move |connection| generation::unseal(connection, generation, seal)).await
+        self.write_through("unseal", move |connection| generation::unseal(connection, generation, seal)).await
     }
 
     async fn discard(&self, generation: Generation) -> Result<(), BackendError> {
@@ -173,7 +187,8 @@ impl BalanceIndex for EmbeddedIndex {
     async fn repair(&self, generation: Generation, balances: Vec<Balance>) -> Result<(), ApplyError> {
         let balances = placed(balances);
         let repair = move |connection: &Connection| write::repair(connection, generation, &balances).map(Ok);
-        self.write_to("repair", generation, repair).await
+        self.write_to("repair", generation, repair).await?;
+        Ok(self.database.sync("repair").await?)
     }
 
     async fn unpark(&self, generation: Generation, accounts: &[AccountId]) -> Result<(), ApplyError> {

@@ -1,4 +1,5 @@
 use tempfile::TempDir;
+use uuid::Uuid;
 
 use super::*;
 use crate::clock::Timestamp;
@@ -60,6 +61,32 @@ async fn listed(index: &EmbeddedIndex) -> Vec<i64> {
 
 async fn has_tree(index: &EmbeddedIndex, generation: Generation) -> bool {
     index.database.read("tree", move |connection| by_balance::is_there(connection, generation)).await.unwrap()
+}
+
+/// A generation in an index whose disk cannot sync. Nobody has noticed yet.
+async fn on_a_disk_that_fails() -> (TempDir, EmbeddedIndex, Generation) {
+    let dir = tempfile::tempdir().unwrap();
+    let index = EmbeddedIndex::open(&DataFolder::open(dir.path()).unwrap()).unwrap();
+    let generation = index.create().await.unwrap();
+    // SQLite goes on with the log that it has open, which has no name any more.
+    let log = dir.path().join("index.db-wal");
+    std::fs::remove_file(&log).unwrap();
+    std::os::unix::fs::symlink("/dev/null", &log).unwrap();
+    write(&index, generation, 1, [30, 10, 20]).await;
+    (dir, index, generation)
+}
+
+/// Goal: a rebuild or a repair that was reported done is not undone by a power cut.
+#[tokio::test]
+async fn a_switch_and_a_repair_are_on_the_disk_when_they_are_answered_and_other_writes_need_not_be() {
+    let (_promoted, index, generation) = on_a_disk_that_fails().await;
+    let promoted = index.promote(generation, None).await;
+    assert!(matches!(promoted, Err(PromoteError::Backend(_))), "{promoted:?}");
+    let (_unsealed, index, generation) = on_a_disk_that_fails().await;
+    index.unseal(generation, Seal(Uuid::nil())).await.unwrap_err();
+    let (_repaired, index, generation) = on_a_disk_that_fails().await;
+    let repaired = index.repair(generation, Vec::new()).await;
+    assert!(matches!(repaired, Err(ApplyError::Backend(_))), "{repaired:?}");
 }
 
 #[tokio::test]

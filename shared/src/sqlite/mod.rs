@@ -112,6 +112,15 @@ impl Database {
         Self::open_bounded(folder, spec, BOUNDS, upkeep)
     }
 
+    /// Removes a file that is not open; nothing happens if there is none. The next one is made in its place.
+    ///
+    /// # Errors
+    /// [`OpenError::Folder`] when it cannot be removed.
+    pub fn remove(folder: &DataFolder, spec: FileSpec) -> Result<(), OpenError> {
+        let file = folder.path().join(spec.file_name);
+        open::remove(&file).map_err(|reason| OpenError::Folder { path: file, reason })
+    }
+
     fn open_bounded<U: Upkeep>(
         folder: &DataFolder,
         spec: FileSpec,

@@ -146,6 +146,11 @@ fn make(file: &Path, spec: &FileSpec) -> Result<(), OpenError> {
     File::open(folder).and_then(|folder| folder.sync_all()).map_err(failed)
 }
 
+/// Removes a file that nobody has open. Its WAL goes first: a WAL without its file is taken for damage.
+pub(super) fn remove(file: &Path) -> io::Result<()> {
+    ["-wal", "-shm", ""].into_iter().try_for_each(|suffix| remove_if_there(&beside(file, suffix)))
+}
+
 fn remove_if_there(file: &Path) -> io::Result<()> {
     match std::fs::remove_file(file) {
         Err(error) if error.kind() != ErrorKind::NotFound => Err(error),

@@ -24,40 +24,30 @@ const fn offset(place: u64) -> Offset {
     Offset::new(place & ((1 << OFFSET_BITS) - 1))
 }
 
-/// What was found when the file was opened.
-pub(super) enum Started {
-    /// The log as it was left.
-    Known,
-    /// An empty log: it is new, or the old one may have lost its end.
-    Renewed,
-    /// A log with another number of partitions; nothing was changed.
-    Differs(u16),
+/// What a log was made for.
+#[derive(PartialEq, Eq)]
+pub(super) struct Made {
+    pub(super) partitions: u16,
+    /// The boot of the machine.
+    pub(super) machine_start: String,
 }
 
-/// Prepares the file for use in this boot of the machine.
-pub(super) fn start(
-    connection: &Connection,
-    partitions: u16,
-    machine_start: &str,
-    lives: &[(Partition, Incarnation)],
-) -> rusqlite::Result<Started> {
-    let stored = connection.query_row("SELECT partitions, machine_start FROM log", [], |row| {
-        Ok((row.get::<_, u16>(0)?, row.get::<_, String>(1)?))
-    });
-    match stored.optional()? {
-        Some((stored, _)) if stored != partitions => return Ok(Started::Differs(stored)),
-        Some((_, written_in)) if written_in == machine_start => return Ok(Started::Known),
-        Some(_) | None => {}
-    }
+/// What the log in the file was made for; `None` if the file is new.
+pub(super) fn made(connection: &Connection) -> rusqlite::Result<Option<Made>> {
+    let made = |row: &Row<'_>| Ok(Made { partitions: row.get(0)?, machine_start: row.get(1)? });
+    connection.query_row("SELECT partitions, machine_start FROM log", [], made).optional()
+}
+
+/// Makes an empty log in a new file.
+pub(super) fn make(connection: &Connection, made: &Made, lives: &[(Partition, Incarnation)]) -> rusqlite::Result<()> {
     connection.execute(
-        "INSERT OR REPLACE INTO log (one, partitions, machine_start) VALUES (1, ?1, ?2)",
-        params![partitions, machine_start],
+        "INSERT INTO log (one, partitions, machine_start) VALUES (1, ?1, ?2)",
+        params![made.partitions, made.machine_start],
     )?;
-    connection.execute("DELETE FROM parts", [])?;
     for (partition, life) in lives {
         begin(connection, *partition, life)?;
     }
-    Ok(Started::Renewed)
+    Ok(())
 }
 
 /// Begins this incarnation of a partition, empty.
@@ -230,8 +220,8 @@ mod tests {
             connection.execute_batch(step).unwrap();
         }
         let life = Incarnation("first".into());
-        let started = start(&connection, 1, "this start", &[(ONE, life.clone())]).unwrap();
-        assert!(matches!(started, Started::Renewed));
+        let one = Made { partitions: 1, machine_start: "this start".to_owned() };
+        make(&connection, &one, &[(ONE, life.clone())]).unwrap();
         (connection, life)
     }
 

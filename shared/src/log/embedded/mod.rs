@@ -5,7 +5,8 @@
 //! batch would pay twice for the same thing. Such a loss needs no special treatment: when the log is opened for the
 //! first time since the machine booted, every partition begins a new incarnation (law L5). So no offset can come to
 //! name a different record (law L1), readers with an older offset learn that the partition moved (law L4), and what is
-//! missing is read from the store. The same happens to a copy that is restored on another machine.
+//! missing is read from the store. The same happens to a copy that is restored on another machine. The log then begins
+//! in a new file, and the old one is removed: to empty gigabytes page by page would keep the bank from starting.
 //!
 //! Y1  A publish is one transaction: all of its records and the new end of the partition, or nothing.
 //! Y2  A row holds a part of a batch ([`super::body`]), up to 1,000 records, because a row costs far more than a record
@@ -42,7 +43,7 @@ use crate::id::Ids;
 use crate::partition::{Partition, PartitionMap};
 use crate::sqlite::{DataFolder, Database, Durability, FileSpec, OpenError};
 use crate::store::FeedEntry;
-use file::{Published, Trimmed};
+use file::{Made, Published, Trimmed};
 use newest::Newest;
 use part::Part;
 pub use reader::EmbeddedReader;
@@ -123,19 +124,33 @@ impl EmbeddedLog {
         clock: Clock,
         ids: Ids,
     ) -> Result<Self, LogOpenError> {
-        let machine_start = machine_start(&ids);
-        let database = Database::open(folder, LOG)?;
-        let (asked, lives) = (partitions.partitions(), lives(&ids, partitions));
-        let start = move |connection: &_| file::start(connection, asked, &machine_start, &lives);
-        match database.write("open", start).await? {
-            file::Started::Known => {}
-            file::Started::Renewed => info!(partitions = asked, "every partition of the log begins a new incarnation"),
-            file::Started::Differs(stored) => {
-                let file = Self::file_in(folder.path()).display().to_string();
-                return Err(LogOpenError::Partitions { file, stored, asked });
-            }
-        }
+        let asked = Made { partitions: partitions.partitions(), machine_start: machine_start(&ids) };
+        let database = Self::open_file(folder, asked, lives(&ids, partitions)).await?;
         Ok(Self { database, partitions, clock, ids, news: News::of(partitions), newest: Newest::of(partitions) })
+    }
+
+    /// Opens the file for use in this boot of the machine. What was made in another one may have lost its end.
+    async fn open_file(
+        folder: &DataFolder,
+        asked: Made,
+        lives: Vec<(Partition, Incarnation)>,
+    ) -> Result<Database, LogOpenError> {
+        let mut database = Database::open(folder, LOG)?;
+        if let Some(found) = database.read("open", file::made).await? {
+            if found.partitions != asked.partitions {
+                let file = Self::file_in(folder.path()).display().to_string();
+                return Err(LogOpenError::Partitions { file, stored: found.partitions, asked: asked.partitions });
+            }
+            if found == asked {
+                return Ok(database);
+            }
+            drop(database);
+            Database::remove(folder, LOG)?;
+            database = Database::open(folder, LOG)?;
+        }
+        info!(partitions = asked.partitions, "every partition of the log begins a new incarnation");
+        database.write("open", move |connection| file::make(connection, &asked, &lives)).await?;
+        Ok(database)
     }
 
     /// The dates of what is too young to be trimmed, if what was published before `before` is old (law Y3).

@@ -90,6 +90,22 @@ async fn a_file_with_a_row_for_each_record_is_emptied_and_every_partition_begins
     assert_eq!(behind, 5);
 }
 
+/// Goal: a bank with a full log is not kept from starting after the machine has booted.
+#[tokio::test]
+async fn a_log_from_before_a_boot_is_left_for_a_new_file() {
+    let dir = tempfile::tempdir().unwrap();
+    let bytes = || std::fs::metadata(dir.path().join(LOG.file_name)).unwrap().len();
+    drop(opened(dir.path()).await);
+    let empty = bytes();
+    let log = opened(dir.path()).await;
+    publish_up_to(&log, 2_500).await;
+    tamper(&log, "UPDATE log SET machine_start = 'an earlier one'").await;
+    drop(log);
+    assert!(bytes() > 2 * empty, "{} bytes", bytes());
+    drop(opened(dir.path()).await);
+    assert_eq!(bytes(), empty);
+}
+
 #[tokio::test]
 async fn a_file_with_a_row_for_each_record_and_another_number_of_partitions_is_refused() {
     let dir = tempfile::tempdir().unwrap();

@@ -297,11 +297,11 @@ impl<B: Backends> Conductor<B> {
             let reason = "the index has lost the switch: the previous generation answers the queries".to_owned();
             return self.give_up(file, job, reason).await;
         }
-        let kept = job.kept(self.clock.now());
-        let keep = [Some(active), kept];
+        let now = self.clock.now();
+        let keep = [Some(active), job.kept(now)];
         if generations.all.iter().any(|generation| !keep.contains(&Some(*generation))) {
             // A rollback whose clock is behind would still ask for what is about to be discarded.
-            let keep_previous_until = job.keep_previous_until.filter(|_| kept.is_some());
+            let keep_previous_until = job.keep_previous_until.filter(|until| now < *until);
             self.write_and_discard(file, Job { keep_previous_until, ..job }, generations, &keep).await?;
         }
         Ok(LOOK_EVERY)

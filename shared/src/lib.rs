@@ -15,9 +15,6 @@
     )
 )]
 
-#[cfg(not(unix))]
-compile_error!("the bank is made for Linux and macOS: Windows has neither their signals nor a sync of folders");
-
 pub mod backends;
 pub mod clock;
 pub mod config;

@@ -6,6 +6,9 @@ use tracing::{info, warn};
 
 use super::EXIT_FAILURE;
 
+#[cfg(not(unix))]
+compile_error!("the bank is made for Linux and macOS: Windows has neither their signals nor a sync of folders");
+
 /// The first signal to stop cancels `shutdown`; the second ends the process at once, which is safe at any time because
 /// nothing is acknowledged before it is durable. Never returns.
 pub(super) async fn obey(mut signals: Signals, shutdown: CancellationToken) -> Infallible {

@@ -116,8 +116,10 @@ async fn a_rebuild_whose_switch_the_index_has_lost_is_told_to_have_failed() {
     .await;
     let status = async || bank.rebuilds.status().await.unwrap().unwrap();
     until("the job has failed", async || status().await.job.state == JobState::Failed).await;
-    assert!(status().await.job.failure.is_some_and(|reason| reason.contains("lost the switch")));
-    until("what it has built is discarded", async || index.generations().await.unwrap().all == [first]).await;
+    let job = status().await.job;
+    assert!(job.failure.is_some_and(|reason| reason.contains("lost the switch")));
+    assert_eq!(job.keep_previous_until, None, "there is nothing to return to");
+    assert_eq!(index.generations().await.unwrap().all, [first], "what it has built is discarded");
     assert_eq!(bank.active().await, first);
 }
 

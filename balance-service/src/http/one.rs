@@ -137,8 +137,7 @@ impl<B: Backends> BalanceApi<B> {
             // Registered before the look, so that a write between look and wait is not missed.
             let mut written = std::pin::pin!(watch.written());
             written.as_mut().enable();
-            let now = Instant::now();
-            let last_look = now >= deadline;
+            let last_look = Instant::now() >= deadline;
             match self.backends.index().get(account).await {
                 Ok(found) => {
                     let version = Balance::version_of(found.as_ref());
@@ -148,9 +147,10 @@ impl<B: Backends> BalanceApi<B> {
                     if last_look {
                         return Err(not_yet(min, version, None));
                     }
+                    let now = Instant::now();
                     if now >= parked_look {
                         parked_look = now + now.duration_since(began);
-                        let look = self.parked_at(account, deadline.min(Instant::now() + PARKED_LOOK_TIME_MAX));
+                        let look = self.parked_at(account, deadline.min(now + PARKED_LOOK_TIME_MAX));
                         let parked_at = self.unless_woken(written.as_mut(), look).await.flatten();
                         if let Some(at) = parked_at.filter(|at| *at <= min) {
                             return Err(not_yet(min, version, Some(at)));
@@ -160,7 +160,9 @@ impl<B: Backends> BalanceApi<B> {
                 Err(QueryError::NoGeneration) if !last_look => {}
                 Err(error) => return Err(refused(error)),
             }
-            let next = deadline.min(Instant::now() + pauses.next_if(watch.is_told()));
+            let now = Instant::now();
+            let next = deadline.min(now + pauses.next_if(watch.is_told()));
+            let next = if now < parked_look { next.min(parked_look) } else { next };
             tokio::select! {
                 biased;
                 () = self.shutdown.cancelled() => return Err(stopping()),

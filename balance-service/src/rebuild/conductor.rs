@@ -271,7 +271,7 @@ impl<B: Backends> Conductor<B> {
         let failed = job.given_up(JobState::Failed, Some(reason), self.clock.now());
         file.save(self.backends.store(), failed.clone()).await?;
         // Only now: a conductor that was frozen may take a job for failed that has gone on without it.
-        error!(job = %failed.id, reason = failed.failure.as_deref(), "rebuild failed, the queries are unchanged");
+        error!(job = %failed.id, reason = failed.failure.as_deref(), "rebuild failed, what it has built does not answer queries");
         counter!(REBUILDS.name, "result" => "failed").increment(1);
         self.nudge.all();
         Ok(Duration::ZERO)
@@ -293,9 +293,9 @@ impl<B: Backends> Conductor<B> {
         };
         // Generations come from jobs. Those of an older bank are discarded with the first one.
         let Some(job) = file.job.clone() else { return Ok(LOOK_EVERY) };
-        if job.has_lost_switch(active) {
+        if job.has_lost_switch(generations) {
             let reason = "the index has lost the switch: the previous generation answers the queries".to_owned();
-            return self.give_up(file, job, reason).await;
+            return self.give_up(file, Job { keep_previous_until: None, ..job }, reason).await;
         }
         let now = self.clock.now();
         let keep = [Some(active), job.kept(now)];

@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use shared::clock::Timestamp;
 use shared::coordinate::{Offset, Revision};
 use shared::error::BackendError;
-use shared::index::{Generation, Seal};
+use shared::index::{Generation, Generations, Seal};
 use shared::log::Incarnation;
 use shared::partition::Partition;
 use shared::store::{Registers, WriteError};
@@ -55,7 +55,7 @@ pub enum JobState {
     Switching,
     /// The new generation answers queries.
     Done,
-    /// Nothing has changed for the queries.
+    /// Nothing has changed for the queries, or an index that lost the switch has changed them back.
     Failed,
     /// Nothing has changed for the queries.
     Cancelled,
@@ -148,9 +148,13 @@ impl Job {
     }
 
     /// Whether the queries are answered as before this job, which had switched them: a loss of power or somebody's hand
-    /// has undone that.
-    pub(super) fn has_lost_switch(&self, active: Generation) -> bool {
-        self.state == JobState::Done && self.previous == Some(active) && self.generation != Some(active)
+    /// has undone that. A server of the index that has not learned of the switch yet still lists the job's generation,
+    /// which cannot be discarded while it is active; what is listed no more is lost.
+    pub(super) fn has_lost_switch(&self, generations: &Generations) -> bool {
+        self.state == JobState::Done
+            && self.previous.is_some()
+            && self.previous == generations.active
+            && self.generation.is_some_and(|own| !generations.all.contains(&own))
     }
 
     /// The job in a final state.

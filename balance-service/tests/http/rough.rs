@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
 
 use shared::backends::Ports;
 use shared::coordinate::Version;
@@ -23,7 +24,12 @@ pub(crate) enum Fault {
     Silent,
     /// It refuses the first document of every write.
     RefusesDocuments,
+    /// It takes [`SLOW`] to find a document.
+    Slow,
 }
+
+/// How long a slow index takes to find a document.
+const SLOW: Duration = Duration::from_millis(660);
 
 /// Why a document is refused.
 pub(crate) const REFUSED: &str = "mapper_parsing_exception: failed to parse field [owner]";
@@ -83,7 +89,7 @@ impl BalanceIndex for RoughIndex {
         self.asked.generations.fetch_add(1, Ordering::SeqCst);
         match self.fault {
             Some(Fault::Silent) => std::future::pending().await,
-            Some(Fault::RefusesDocuments) | None => self.inner.generations().await,
+            Some(Fault::RefusesDocuments | Fault::Slow) | None => self.inner.generations().await,
         }
     }
 
@@ -120,7 +126,7 @@ impl BalanceIndex for RoughIndex {
             (Some(Fault::RefusesDocuments), Some(balance)) => {
                 Err(ApplyError::Refused { account: balance.id, reason: REFUSED.to_owned() })
             }
-            (Some(Fault::RefusesDocuments), None) | (Some(Fault::Silent) | None, _) => {
+            (Some(Fault::RefusesDocuments), None) | (Some(Fault::Silent | Fault::Slow) | None, _) => {
                 self.inner.apply(generation, projected).await
             }
         }
@@ -176,6 +182,9 @@ impl BalanceIndex for RoughIndex {
 
     async fn get(&self, account: AccountId) -> Result<Option<Balance>, QueryError> {
         self.asked.gets.fetch_add(1, Ordering::SeqCst);
+        if self.fault == Some(Fault::Slow) {
+            tokio::time::sleep(SLOW).await;
+        }
         self.inner.get(account).await
     }
 

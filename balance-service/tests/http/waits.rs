@@ -84,6 +84,15 @@ async fn a_reader_who_waits_for_a_parked_account_is_told_where_it_is_parked_long
 }
 
 #[tokio::test]
+async fn a_reader_who_waits_for_two_seconds_is_told_of_a_parked_account_though_each_read_is_slow() {
+    let (bank, generation) = Bank::with(vec![balance(1, "Paulo", 500, 3)]).await;
+    bank.park(generation, vec![parked(1, 4)]).await;
+    let bank = bank.with_fault(Fault::Slow);
+    let refusal = bank.get(&format!("/balance/{}?min_version=5&wait_ms=2000", account(1))).await;
+    assert_eq!((refusal.status, &refusal.json()["parked_at"]), (StatusCode::GATEWAY_TIMEOUT, &json!(4)));
+}
+
+#[tokio::test]
 async fn an_account_that_is_parked_at_its_first_event_is_not_taken_for_one_that_was_just_opened() {
     let (bank, generation) = Bank::with(Vec::new()).await;
     bank.park(generation, vec![parked(1, 1)]).await;

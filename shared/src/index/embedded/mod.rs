@@ -9,8 +9,9 @@
 //! is lost together with the balances it covers. A generation created just before may be lost too, and its number used
 //! again; every process that could have written to it died with the machine.
 //!
-//! Synced is what somebody is told is done, and nobody would do again: a repair; and a switch, by its promotion and
-//! again when the seal is lifted, since a switch that is repeated may find the promotion made but not synced.
+//! Synced is what somebody is told is done, and nobody would do again: a repair; a retry of parked accounts, when they
+//! are unparked; and a switch, by its promotion and again when the seal is lifted, since a switch that is repeated may
+//! find the promotion made but not synced.
 //!
 //! Lists need more trees: by owner and, while clients ask for that order, by balance (`by_balance.rs`). They are built
 //! in one sorted pass when a generation is prepared for promotion: for a million accounts that takes two seconds,
@@ -194,7 +195,8 @@ impl BalanceIndex for EmbeddedIndex {
     async fn unpark(&self, generation: Generation, accounts: &[AccountId]) -> Result<(), ApplyError> {
         let accounts = accounts.to_vec();
         let unpark = move |connection: &Connection| write::unpark(connection, generation, &accounts).map(Ok);
-        self.write_to("unpark", generation, unpark).await
+        self.write_to("unpark", generation, unpark).await?;
+        Ok(self.database.sync("unpark").await?)
     }
 
     async fn checkpoint(

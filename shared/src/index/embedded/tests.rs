@@ -87,6 +87,9 @@ async fn a_switch_and_a_repair_are_on_the_disk_when_they_are_answered_and_other_
     let (_repaired, index, generation) = on_a_disk_that_fails().await;
     let repaired = index.repair(generation, Vec::new()).await;
     assert!(matches!(repaired, Err(ApplyError::Backend(_))), "{repaired:?}");
+    let (_unparked, index, generation) = on_a_disk_that_fails().await;
+    let unparked = index.unpark(generation, &[]).await;
+    assert!(matches!(unparked, Err(ApplyError::Backend(_))), "{unparked:?}");
 }
 
 #[tokio::test]

@@ -129,18 +129,15 @@ mod tests {
     use tracing::Level;
 
     use super::super::fake::Fake;
-    use super::super::tests::Log;
+    use super::super::logged::Log;
 
     #[tokio::test]
     async fn a_server_that_refuses_a_check_is_not_said_to_be_away() {
-        let log = Log::default();
-        let writer = log.clone();
-        let subscriber = tracing_subscriber::fmt().with_max_level(Level::WARN).with_writer(move || writer.clone());
-        let _guard = tracing::subscriber::set_default(subscriber.finish());
+        let (log, _guard) = Log::up_to(Level::WARN);
         let refusal = json!({ "error": { "type": "security_exception", "reason": "ann is unknown" } }).to_string();
         let fake = Fake::start(move |_| (401, refusal.clone())).await;
         fake.index().check().await.unwrap();
-        let log = String::from_utf8(log.0.lock().unwrap().clone()).unwrap();
+        let log = log.text();
         assert!(log.contains("elasticsearch refuses to be checked") && log.contains("ann is unknown"), "{log}");
     }
 }

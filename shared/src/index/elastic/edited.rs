@@ -134,16 +134,14 @@ mod tests {
     use tracing::Level;
 
     use super::super::fake::Fake;
-    use super::super::tests::{GENERATION, Log, all, documents, show};
+    use super::super::logged::Log;
+    use super::super::tests::{GENERATION, all, documents, show};
     use super::*;
     use crate::index::{Applied, BalanceIndex};
 
     #[tokio::test]
     async fn an_edited_document_is_replaced_with_each_change_and_does_not_fill_the_log() {
-        let log = Log::default();
-        let writer = log.clone();
-        let subscriber = tracing_subscriber::fmt().with_max_level(Level::WARN).with_writer(move || writer.clone());
-        let _guard = tracing::subscriber::set_default(subscriber.finish());
+        let (log, _guard) = Log::up_to(Level::WARN);
         // Elasticsearch takes each write for an old one, unless it names the change that it replaces.
         let fake = Fake::start(|asked| {
             if asked.is_look() {
@@ -157,7 +155,7 @@ mod tests {
         for _ in 0..3 {
             assert_eq!(index.apply(GENERATION, &documents(2)).await.unwrap(), Applied { written: 2, stale: 0 });
         }
-        let log = String::from_utf8(log.0.lock().unwrap().clone()).unwrap();
+        let log = log.text();
         assert_eq!(log.matches("edited by hand").count(), 1, "{log}");
     }
 }

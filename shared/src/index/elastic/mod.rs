@@ -65,6 +65,8 @@ mod edited;
 mod fake;
 mod generation;
 mod layout;
+#[cfg(test)]
+mod logged;
 mod names;
 mod promote;
 mod read;

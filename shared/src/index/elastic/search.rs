@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 
 use super::ElasticIndex;
 use super::answer::Failure;
-use super::read::{Hit, readable};
+use super::read::{HIT_PARTS, Hit, readable};
 use crate::id::AccountId;
 use crate::index::cursor::{self, Place, SortValue};
 use crate::index::{Balance, BalancePage, BalanceQuery, QueryError, Sort};
@@ -26,8 +26,7 @@ impl ElasticIndex {
         let place = query.cursor.as_ref().map(|cursor| cursor::read(cursor, query.sort)).transpose()?;
         let body = page(query, place.as_ref());
         let backend = |failure: Failure| QueryError::from(failure.of_read("search"));
-        let parts = &["hits.hits._index", "hits.hits._id", "hits.hits._source", "hits.hits.sort"];
-        let found: Vec<Hit> = match self.find(self.names.alias(), parts, body).await {
+        let found: Vec<Hit> = match self.find(self.names.alias(), HIT_PARTS, body).await {
             Err(failure) if failure.is_absence() => return Err(QueryError::NoGeneration),
             // A foreign index of that name is no generation.
             Ok(found) if found.iter().any(|hit: &Hit| self.names.generation(&hit.index).is_none()) => {

@@ -1,9 +1,8 @@
 //! The fate of a batch, whatever Elasticsearch answers to its lines.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
-use std::io;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex};
 
 use futures::FutureExt;
 use proptest::prelude::*;
@@ -12,6 +11,7 @@ use tokio::time::timeout;
 
 use super::bulk::{BULKS_AT_ONCE, BUSY_PAUSE_MIN, BUSY_TRIES_MAX};
 use super::fake::{Asked, Fake};
+use super::logged::Log;
 use super::together::ALONE_FROM;
 use super::{ElasticIndex, ElasticOpenError, ElasticOptions};
 use crate::clock::Timestamp;
@@ -324,28 +324,9 @@ async fn whoever_the_url_names_is_told_to_the_server() {
     }
 }
 
-/// Everything that is logged in this thread.
-#[derive(Clone, Default)]
-pub(super) struct Log(pub(super) Arc<Mutex<Vec<u8>>>);
-
-impl io::Write for Log {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        self.0.lock().unwrap().extend_from_slice(bytes);
-        Ok(bytes.len())
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        Ok(())
-    }
-}
-
 #[tokio::test]
 async fn neither_a_failure_nor_a_log_line_shows_a_secret() {
-    let log = Log::default();
-    let writer = log.clone();
-    let subscriber =
-        tracing_subscriber::fmt().with_max_level(tracing::Level::TRACE).with_writer(move || writer.clone());
-    let _guard = tracing::subscriber::set_default(subscriber.finish());
+    let (log, _guard) = Log::up_to(tracing::Level::TRACE);
     let mut said = Vec::new();
     // Twice: if another test's thread reaches a log line first, it is not logged here until the cache is rebuilt.
     for _ in 0..2 {
@@ -365,7 +346,7 @@ async fn neither_a_failure_nor_a_log_line_shows_a_secret() {
     }
     let wrong = ElasticIndex::new("ftp://elastic:hunter2@host", &"bank".parse().unwrap(), &ElasticOptions::default());
     said.push(wrong.unwrap_err().to_string());
-    said.push(String::from_utf8(log.0.lock().unwrap().clone()).unwrap());
+    said.push(log.text());
     let said = said.join("\n");
     assert!(said.contains("who are you?") && said.contains("index is busy"), "{said}");
     // In plain text, and as HTTP sends it.

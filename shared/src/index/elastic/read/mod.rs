@@ -97,6 +97,9 @@ impl<H> Hits<H> {
     }
 }
 
+/// The parts of an answer that make a [`Hit`].
+pub(super) const HIT_PARTS: &[&str] = &["hits.hits._index", "hits.hits._id", "hits.hits._source", "hits.hits.sort"];
+
 #[derive(Deserialize)]
 pub(super) struct Hit {
     #[serde(rename = "_index")]
@@ -195,29 +198,16 @@ impl ElasticIndex {
         if after.is_none() {
             self.refresh(&index).await?;
         }
-        let mut listed: Vec<(AccountId, Version)> = Vec::new();
-        let mut behind = after.map(|after| json!([Slot::of(&after), after]));
-        while listed.len() < limit {
-            let size = (limit - listed.len()).min(HITS_AT_ONCE);
-            let mut body = json!({
-                "size": size,
-                "query": { "bool": { "filter": [of_slots(slots)] } },
-                "sort": [{ "slot": "asc" }, { "id": "asc" }],
-                // The stored documents are not read.
-                "stored_fields": "_none_",
-                "docvalue_fields": ["version"],
-            });
-            if let Some(behind) = behind.take() {
-                body["search_after"] = behind;
-            }
-            let hits: Vec<VersionHit> = self.find(&index, &["hits.hits.sort", "hits.hits.fields"], body).await?;
-            listed.extend(hits.iter().filter_map(VersionHit::read));
-            match hits.last().filter(|_| hits.len() == size) {
-                Some(last) => behind = Some(json!(last.sort)),
-                None => break,
-            }
-        }
-        Ok(listed)
+        let search = json!({
+            "query": { "bool": { "filter": [of_slots(slots)] } },
+            "sort": [{ "slot": "asc" }, { "id": "asc" }],
+            // The stored documents are not read.
+            "stored_fields": "_none_",
+            "docvalue_fields": ["version"],
+        });
+        let behind = after.map(|after| json!([Slot::of(&after), after]));
+        let parts = &["hits.hits.sort", "hits.hits.fields"];
+        self.list(&index, parts, search, behind, limit, |hit: VersionHit| (hit.read(), json!(hit.sort))).await
     }
 
     pub(super) async fn list_parked(
@@ -233,26 +223,44 @@ impl ElasticIndex {
             Err(failure) if failure.is_absence() => return Ok(Vec::new()),
             refreshed => refreshed?,
         }
-        let mut listed: Vec<Parked> = Vec::new();
-        let mut behind = after.map(|after| json!([after]));
-        // Only the last page is short, so the search goes on behind entries that cannot be read.
+        let search = json!({
+            // Checkpoints have no slot, so the filter leaves them out.
+            "query": { "bool": { "filter": [of_slots(slots)] } },
+            "sort": [{ "account": "asc" }],
+        });
+        let behind = after.map(|after| json!([after]));
+        let read = |hit: Hit| (readable(&hit.source, &hit.id), json!(hit.sort));
+        self.list(&index, HIT_PARTS, search, behind, limit, read).await
+    }
+
+    /// What a search finds behind a place, in its order, at most `limit`. Of each hit, `read` gives what it shows, if
+    /// that can be read, and its place. Only the last page is short, so the search goes on behind hits that cannot be
+    /// read.
+    async fn list<H: DeserializeOwned, T>(
+        &self,
+        index: &str,
+        parts: &[&str],
+        mut search: Value,
+        mut behind: Option<Value>,
+        limit: usize,
+        read: impl Fn(H) -> (Option<T>, Value),
+    ) -> Result<Vec<T>, Failure> {
+        let mut listed = Vec::new();
         while listed.len() < limit {
             let size = (limit - listed.len()).min(HITS_AT_ONCE);
-            // Checkpoints have no slot, so the filter leaves them out.
-            let mut body = json!({
-                "size": size,
-                "query": { "bool": { "filter": [of_slots(slots)] } },
-                "sort": [{ "account": "asc" }],
-            });
+            search["size"] = json!(size);
             if let Some(behind) = behind.take() {
-                body["search_after"] = behind;
+                search["search_after"] = behind;
             }
-            let parts = &["hits.hits._index", "hits.hits._id", "hits.hits._source", "hits.hits.sort"];
-            let hits: Vec<Hit> = self.find(&index, parts, body).await?;
-            listed.extend(hits.iter().filter_map(|hit| readable::<Parked>(&hit.source, &hit.id)));
-            match hits.last().filter(|_| hits.len() == size) {
-                Some(last) => behind = Some(json!(last.sort)),
-                None => break,
+            let hits: Vec<H> = self.find(index, parts, search.clone()).await?;
+            let is_last = hits.len() < size;
+            for hit in hits {
+                let (shown, place) = read(hit);
+                listed.extend(shown);
+                behind = Some(place);
+            }
+            if is_last {
+                break;
             }
         }
         Ok(listed)

@@ -1,8 +1,9 @@
-//! What a command shows: its report on stdout, and what went wrong on stderr.
+//! What a command shows: its report on stdout; what went wrong, and progress, on stderr.
 
 use std::fmt::Display;
-use std::io::{self, ErrorKind, Write};
+use std::io::{self, ErrorKind, IsTerminal, Write};
 
+use indicatif::{ProgressBar, ProgressStyle};
 use shared::process;
 
 use crate::exit::Exit;
@@ -10,6 +11,15 @@ use crate::exit::Exit;
 /// Says on stderr what went wrong, or nothing if stderr takes nothing.
 pub(crate) fn complain(failure: impl Display) {
     process::complain("bank", failure);
+}
+
+/// A progress bar of this form on stderr, drawn on a terminal only.
+pub(crate) fn progress_bar(length: u64, template: &str) -> ProgressBar {
+    if !io::stderr().is_terminal() {
+        return ProgressBar::hidden();
+    }
+    let style = ProgressStyle::with_template(template).expect("the template is well formed");
+    ProgressBar::new(length).with_style(style)
 }
 
 /// Writes the report of a command to stdout, and returns how the command ends.

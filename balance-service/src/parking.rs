@@ -149,18 +149,12 @@ pub async fn retry<B: Backends>(backends: &B, clock: &Clock, account: AccountId)
         ParkingError::StillPoison(Parked { at: loaded.version().next(), reason, ..entry.clone() })
     };
     let folding = fold_anew(backends, account).await?;
-    match folding.to_parked(clock.now()) {
+    if let Some(parked) = folding.to_parked(clock.now()).filter(|parked| parked.at <= entry.at) {
         // The entry stays as it is, and so does the time since when the account is parked.
-        Some(parked) if parked.at <= entry.at => {
-            return Err(ParkingError::StillPoison(Parked { since: entry.since, ..parked }));
-        }
-        Some(_) => return write(backends, clock, generation, folding).await.map_err(unless_refused),
-        None => {}
+        return Err(ParkingError::StillPoison(Parked { since: entry.since, ..parked }));
     }
-    let balance = folding.into_changed().ok_or(ParkingError::NotParked)?;
     // The document first: between the two calls the account is complete but parked, which only delays later events.
-    let projected = Projected { balances: vec![balance.clone()], ..Projected::default() };
-    index.apply(generation, &projected).await.map_err(|failure| unless_refused(failure.into()))?;
+    let balance = write(backends, clock, generation, folding).await.map_err(unless_refused)?;
     index.unpark(generation, &[account]).await?;
     info!(%account, version = %balance.version, "account unparked");
     // Events that a worker has skipped since the fold, because the account was parked, will not come again from the

@@ -1,25 +1,26 @@
-//! Progress bars, drawn on a terminal only.
+//! The progress bars of a measurement.
 
 use std::future::Future;
-use std::io::{self, IsTerminal};
 use std::pin::pin;
 use std::time::Duration;
 
-use indicatif::{ProgressBar, ProgressStyle};
+use indicatif::ProgressBar;
 use tokio::time::interval;
+
+use crate::console::progress_bar;
 
 /// How often a bar of time is redrawn.
 const REDRAW_EVERY: Duration = Duration::from_millis(250);
 
 /// A bar for a number of things.
 pub(super) fn counted(what: &'static str, count: u64) -> ProgressBar {
-    bar(count, "{msg:18} {bar:40} {human_pos}/{human_len}, {per_sec}, {eta} left").with_message(what)
+    progress_bar(count, "{msg:18} {bar:40} {human_pos}/{human_len}, {per_sec}, {eta} left").with_message(what)
 }
 
 /// A bar for a time.
 pub(super) fn timed(what: &'static str, time: Duration) -> ProgressBar {
     let millis = u64::try_from(time.as_millis()).unwrap_or(u64::MAX);
-    bar(millis, "{msg:18} {bar:40} {eta} left").with_message(what)
+    progress_bar(millis, "{msg:18} {bar:40} {eta} left").with_message(what)
 }
 
 /// Advances a bar of time while work runs.
@@ -36,12 +37,4 @@ pub(super) async fn beside<T>(bar: &ProgressBar, work: impl Future<Output = T>) 
             }
         }
     }
-}
-
-fn bar(length: u64, template: &str) -> ProgressBar {
-    if !io::stderr().is_terminal() {
-        return ProgressBar::hidden();
-    }
-    let style = ProgressStyle::with_template(template).expect("the template is well formed");
-    ProgressBar::new(length).with_style(style)
 }

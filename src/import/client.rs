@@ -7,6 +7,7 @@ use reqwest::StatusCode;
 use reqwest::header::RETRY_AFTER;
 use serde::Deserialize;
 use serde_json::Value;
+use shared::http::Reason;
 use shared::id::AccountId;
 use tokio::time::Instant;
 
@@ -24,7 +25,7 @@ const DELAY_MIN: Duration = Duration::from_millis(50);
 const DELAY_MAX: Duration = Duration::from_secs(2);
 
 /// The code of a request whose idempotency key belongs to another one.
-pub(crate) const KEY_USED: &str = "idempotency_key_reused";
+pub(crate) const KEY_USED: &str = Reason::IdempotencyKeyReused.code();
 
 /// What the bank did with a request.
 pub(crate) enum Outcome<T> {

@@ -21,13 +21,13 @@ mod report;
 mod tally;
 
 use std::fs::File;
-use std::io::{self, IsTerminal, Read};
+use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 use clap::Args;
 use flate2::read::MultiGzDecoder;
-use indicatif::{ProgressBar, ProgressStyle};
+use indicatif::ProgressBar;
 use shared::money::{Currency, Money};
 
 use crate::console;
@@ -117,10 +117,5 @@ fn read(path: &Path) -> Result<Vec<Statement>, ReadError> {
 
 /// Drawn on a terminal only.
 fn progress_bar(lines: usize) -> ProgressBar {
-    if !io::stderr().is_terminal() {
-        return ProgressBar::hidden();
-    }
-    let style = ProgressStyle::with_template("{bar:40} {human_pos}/{human_len} lines, {per_sec}, {eta} left")
-        .expect("the template is well formed");
-    ProgressBar::new(lines as u64).with_style(style)
+    console::progress_bar(lines as u64, "{bar:40} {human_pos}/{human_len} lines, {per_sec}, {eta} left")
 }

@@ -12,13 +12,12 @@ mod job;
 mod report;
 
 use std::fmt;
-use std::io::{self, IsTerminal};
 use std::time::Duration;
 
 use anyhow::{Context, anyhow, bail};
 use balance_service::rebuild::look_again_after;
 use clap::Args;
-use indicatif::{ProgressBar, ProgressStyle};
+use indicatif::ProgressBar;
 use tokio::signal::ctrl_c;
 use tokio::time::{Instant, sleep};
 
@@ -80,7 +79,7 @@ pub(crate) async fn run(kind: Kind, args: JobArgs) -> anyhow::Result<Exit> {
         let told = format!("the {kind} {} has begun; {}\n", job.id, jobs.hint());
         return Ok(console::print(&told, Exit::Done));
     }
-    let bar = progress_bar();
+    let bar = console::progress_bar(0, "{msg:11} {bar:40} {human_pos}/{human_len} events, {elapsed}");
     let ended = tokio::select! {
         biased;
         ended = watch(kind, &jobs, job, &bar) => ended,
@@ -114,16 +113,6 @@ async fn watch(kind: Kind, jobs: &Jobs, mut job: Job, bar: &ProgressBar) -> anyh
         }
     }
     Ok(job)
-}
-
-/// Drawn on a terminal only.
-fn progress_bar() -> ProgressBar {
-    if !io::stderr().is_terminal() {
-        return ProgressBar::hidden();
-    }
-    let style = ProgressStyle::with_template("{msg:11} {bar:40} {human_pos}/{human_len} events, {elapsed}")
-        .expect("the template is well formed");
-    ProgressBar::new(0).with_style(style)
 }
 
 fn show(bar: &ProgressBar, job: &Job) {

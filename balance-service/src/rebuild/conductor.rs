@@ -279,7 +279,7 @@ impl<B: Backends> Conductor<B> {
 
     /// While no job runs: cleans up, and restores a missing view.
     pub(super) async fn rest(&self, file: JobFile, generations: &Generations) -> Result<Duration, StepError> {
-        let Some(active) = generations.active else {
+        if generations.active.is_none() {
             let id = JobId(self.ids.commit().uuid());
             if file.job.is_none() {
                 info!(job = %id, "first start, building the view from the store");
@@ -290,7 +290,7 @@ impl<B: Backends> Conductor<B> {
             file.save(self.backends.store(), job).await?;
             self.nudge.all();
             return Ok(Duration::ZERO);
-        };
+        }
         // Generations come from jobs. Those of an older bank are discarded with the first one.
         let Some(job) = file.job.clone() else { return Ok(LOOK_EVERY) };
         if job.has_lost_switch(generations) {
@@ -298,7 +298,7 @@ impl<B: Backends> Conductor<B> {
             return self.give_up(file, Job { keep_previous_until: None, ..job }, reason).await;
         }
         let now = self.clock.now();
-        let keep = [Some(active), job.kept(now)];
+        let keep = [generations.active, job.kept(now)];
         if generations.all.iter().any(|generation| !keep.contains(&Some(*generation))) {
             // A rollback whose clock is behind would still ask for what is about to be discarded.
             let keep_previous_until = job.keep_previous_until.filter(|until| now < *until);

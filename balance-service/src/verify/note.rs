@@ -64,12 +64,9 @@ pub(super) struct Note {
 impl Note {
     /// Reads the note. One of another release that this one cannot read says nothing, and is written over.
     pub(super) async fn load<R: Registers>(registers: &R) -> Result<Self, BackendError> {
-        let Some(register) = registers.read_register(REGISTER).await? else {
-            return Ok(Self { revision: Revision::ABSENT, verified: None, other: None, job: None });
-        };
-        let revision = register.revision;
-        let stored: Option<Stored> = serde_json::from_slice(&register.value).ok();
-        Ok(match stored {
+        let register = registers.read_register(REGISTER).await?;
+        let revision = register.as_ref().map_or(Revision::ABSENT, |register| register.revision);
+        Ok(match register.and_then(|register| serde_json::from_slice(&register.value).ok()) {
             Some(Stored { verified, other, job }) => Self { revision, verified: Some(verified), other, job },
             None => Self { revision, verified: None, other: None, job: None },
         })

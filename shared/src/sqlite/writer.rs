@@ -104,19 +104,16 @@ impl Writer {
     /// Syncs the WAL at this path, with all that was committed before this call.
     pub(super) async fn sync(&self, operation: &'static str, log: PathBuf) -> Result<(), BackendError> {
         let failure = self.sync_failure.clone();
-        let sync = {
-            let failure = failure.clone();
-            move || {
-                let log = File::options().write(true).open(log)?;
-                log.sync_data().inspect_err(|error| failure.note(error))
-            }
+        let sync = move || {
+            let log = File::options().write(true).open(log)?;
+            log.sync_data().inspect_err(|error| failure.note(error))
         };
         match spawn_blocking(sync).await {
             // The system reports a failure only once: this sync may have succeeded after another one that did not.
             Ok(synced) => synced.map_err(|error| BackendError::unknown(operation, error))?,
             Err(panicked) => return Err(BackendError::unknown(operation, panicked)),
         }
-        failure.check(operation).map_err(|known| BackendError::unknown(operation, known))
+        self.sync_failure.check(operation).map_err(|known| BackendError::unknown(operation, known))
     }
 
     pub(super) fn commits(&self) -> watch::Receiver<u64> {
